@@ -1,0 +1,1 @@
+"""Find and explain semantic anomalies in images."""

@@ -1,0 +1,193 @@
+"""The nouns: what is wrong in a picture, and all that one detector said of one image.
+
+Knows nothing of models, prompts or files; `anomreason.textform` reads and writes the text form. Try it:
+
+    >>> Anomaly(name="Six fingers", phenomenon="The left hand has six fingers.", reasoning="Hands have five.", severity=5)
+    Anomaly(name='Six fingers', phenomenon='The left hand has six fingers.', reasoning='Hands have five.', severity=5.0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+FailureKind = Literal["unreadable_image", "refused", "truncated", "unparsable", "endpoint", "budget"]
+
+
+class Record(BaseModel):
+    """Base of every stored record: frozen, and unknown fields are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        fields = type(self).model_fields
+        return [(k, v) for k, v in self if v != fields[k].get_default(call_default_factory=True)]
+
+
+class Region(Record):
+    """A rectangle in fractions (0..1) of the oriented image; x0 < x1 and y0 < y1."""
+
+    x0: float = Field(ge=0, le=1)
+    y0: float = Field(ge=0, le=1)
+    x1: float = Field(ge=0, le=1)
+    y1: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Region:
+        if self.x0 >= self.x1 or self.y0 >= self.y1:
+            raise ValueError("a region needs x0 < x1 and y0 < y1")
+        return self
+
+    @property
+    def area(self) -> float:
+        """Share of the image covered, 0..1."""
+        return (self.x1 - self.x0) * (self.y1 - self.y0)
+
+    def iou(self, other: Region) -> float:
+        """Intersection over union, 0..1."""
+        width = min(self.x1, other.x1) - max(self.x0, other.x0)
+        height = min(self.y1, other.y1) - max(self.y0, other.y0)
+        shared = max(width, 0.0) * max(height, 0.0)
+        return shared / (self.area + other.area - shared)
+
+    def union(self, other: Region) -> Region:
+        """The smallest region that holds both."""
+        return Region(
+            x0=min(self.x0, other.x0), y0=min(self.y0, other.y0), x1=max(self.x1, other.x1), y1=max(self.y1, other.y1)
+        )
+
+
+class Anomaly(Record):
+    """One semantic error in one image: the quadruple of the paper, and what it is about where that is known."""
+
+    name: Text
+    """What is wrong, in a few words."""
+    phenomenon: Text
+    """Where and how it shows."""
+    reasoning: Text
+    """Why it cannot be so."""
+    severity: float = Field(ge=0, le=100)
+    """0 = completely implausible, 100 = fully realistic."""
+    objects: tuple[Text, ...] = ()
+    """Names of the objects concerned, the main one first."""
+    region: Region | None = None
+    """Where it shows; None when nobody said."""
+
+    @property
+    def implausibility(self) -> float:
+        """0..1, 1 = completely implausible."""
+        return (100 - self.severity) / 100
+
+
+class SceneObject(Record):
+    """One object or person that the perceiver saw."""
+
+    name: Text
+    """Unique within its image."""
+    description: str = ""
+    region: Region | None = None
+    person: bool = False
+    agreement: float | None = Field(default=None, ge=0, le=1)
+    """Mean IoU of its box between the drafts that saw it; None when only one draft gave a box."""
+
+
+class Candidate(Record):
+    """An anomaly that was proposed on the way; kept with its origin, its score and, if dropped, why."""
+
+    name: Text
+    phenomenon: Text
+    reasoning: Text
+    objects: tuple[Text, ...] = ()
+    role: str
+    """The agent that proposed it."""
+    step: str
+    score: float | None = Field(default=None, ge=0, le=100)
+    """How sure the later look was that it is there and implausible, 0..100; None when it never came to that."""
+    dropped: str | None = None
+    """Why it is not among the findings; None when it is, or when the image failed before that was decided."""
+
+
+class Failure(Record):
+    """Why an image has no findings. Never an empty list of anomalies, never a guess."""
+
+    kind: FailureKind
+    message: str
+
+
+class Usage(Record):
+    """What model calls used. Tokens as the endpoint reports them."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Part of prompt_tokens that the provider served from its prompt cache."""
+    completion_tokens: int = 0
+    cost: float | None = None
+    """US dollars; None when the model's price is not known."""
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = [c for c in (self.cost, other.cost) if c is not None]
+        return Usage(
+            calls=self.calls + other.calls,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cost=sum(costs) if costs else None,
+        )
+
+
+class SentImage(Record):
+    """What the model was shown, and what had to be done to the file for that."""
+
+    mime: str
+    width: int
+    height: int
+    bytes: int
+    notes: tuple[str, ...] = ()
+    """E.g. 'first of 12 frames', 'turned by EXIF orientation 6', 'scaled from 4000x3000'."""
+
+
+class Detection(Record):
+    """All that one detector said of one image. One JSON line of `results.jsonl`."""
+
+    image: str
+    """The image's path as the run names it."""
+    sha256: str | None = None
+    """Of the file's bytes; None when it could not be read."""
+    detector: str
+    """Model and schedule, e.g. 'gpt-4o lean'."""
+    status: Literal["ok", "failed"]
+    anomalies: tuple[Anomaly, ...] = ()
+    failure: Failure | None = None
+    candidates: tuple[Candidate, ...] = ()
+    objects: tuple[SceneObject, ...] = ()
+    generated: bool | None = None
+    """The detector's own judgement: AI image (True) or photograph (False); None when not asked or abstained."""
+    p_generated: float | None = Field(default=None, ge=0, le=1)
+    out_of_domain: bool | None = None
+    """True when the detector says that it does not know such pictures; None when it cannot say."""
+    sent: SentImage | None = None
+    usage: Usage = Usage()
+    seconds: float | None = None
+    file_size: int | None = None
+    """Bytes; with file_mtime it tells a later run whether the file is still the same."""
+    file_mtime: int | None = None
+    """Nanoseconds since 1970."""
+
+    @model_validator(mode="after")
+    def _failed_xor_ok(self) -> Detection:
+        if (self.status == "failed") != (self.failure is not None) or (self.failure and self.anomalies):
+            raise ValueError("a failed detection has a failure and no anomalies, an ok one has no failure")
+        return self
+
+    @property
+    def worst(self) -> float | None:
+        """Severity of the worst anomaly (0 = completely implausible); None when there is none."""
+        return min((a.severity for a in self.anomalies), default=None)

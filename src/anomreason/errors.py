@@ -1,0 +1,68 @@
+"""Every error anomreason raises on purpose.
+
+    AnomreasonError
+    ├── UsageError          what was asked cannot be done as asked (CLI exit status 2)
+    │   ├── RunConflict     the run folder holds other settings, or another process works in it
+    │   └── MissingExtra    an optional dependency is not installed
+    ├── UnreadableImage     a file that cannot be opened as a picture
+    ├── ParseError          a text that is not in the asked form
+    ├── EndpointError       one attempt at a model failed; may be worth another
+    └── CallFailed          a call is lost for good; its kind says why
+
+A message says what is wrong, with the value, and what to do next. A model's or a file's fault is recorded in the
+results and the work goes on; our own mistake raises something that is not in this tree.
+"""
+
+from typing import Literal
+
+CallFailureKind = Literal["refused", "truncated", "unparsable", "endpoint", "budget"]
+EndpointErrorKind = Literal["rate_limit", "server", "timeout", "connection", "rejected", "adjusted"]
+
+
+class AnomreasonError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class UsageError(AnomreasonError):
+    """Arguments, settings or files that cannot be used as given."""
+
+
+class RunConflict(UsageError):
+    """An existing run folder was made with other settings, or is in use by another process."""
+
+
+class MissingExtra(UsageError):
+    """An optional dependency is missing; the message names the pip command."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the optional part {extra!r}: pip install 'anomreason[{extra}]'")
+
+
+class UnreadableImage(AnomreasonError):
+    """A file that is missing, not a picture, damaged, or too large to be decoded safely."""
+
+
+class ParseError(AnomreasonError):
+    """A text that is not in the asked form. The message can be shown to the model that wrote it."""
+
+
+class EndpointError(AnomreasonError):
+    """One attempt at a model failed.
+
+    kind: `rate_limit` (429), `server` (5xx), `timeout`, `connection`, `rejected` (the server will never take this
+    request), `adjusted` (the server refused an option; the option is dropped from now on, so ask again at once).
+    retry_after: seconds the server asked us to wait, None when it did not say.
+    """
+
+    def __init__(self, kind: EndpointErrorKind, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind: EndpointErrorKind = kind
+        self.retry_after = retry_after
+
+
+class CallFailed(AnomreasonError):
+    """A model call is lost for good, after every retry that made sense."""
+
+    def __init__(self, kind: CallFailureKind, message: str) -> None:
+        super().__init__(message)
+        self.kind: CallFailureKind = kind

@@ -1,0 +1,147 @@
+"""What a vision-language model is to the rest of the program: something that answers one request about images.
+
+A `VLM` makes exactly one attempt: retries, budgets, caching and the reading of replies are `calling.Caller`'s.
+
+    vlm = open_vlm("gpt-4o")
+    reply = await vlm.ask(Request(parts=("What is odd here?", picture.encoded), tag=Tag(image="a.jpg", role="", step="")))
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+from anomreason.anomaly import Usage
+from anomreason.images import Encoded
+
+Finish = Literal["stop", "length", "refused"]
+Part = str | Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the reply is drawn."""
+
+    temperature: float = 0.0
+    max_tokens: int = 2048
+    """Cap of the reply, in tokens."""
+    seed: int | None = None
+    logprobs: bool = False
+    """Ask for the log-probabilities of the first token's alternatives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """Who asks: for the ledger and, over HTTP, the X-Anomreason-* headers. Never part of what the model sees."""
+
+    image: str
+    role: str
+    step: str
+    object: str | None = None
+    sample: int = 0
+    """Which of several draws of the same request this is; part of the cache key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question. `parts` are the user's message in order; `turns` continue it as (assistant, user) pairs."""
+
+    parts: tuple[Part, ...]
+    tag: Tag
+    schema: Mapping[str, Any] | None = None
+    """JSON schema that the reply must satisfy, with bounded strings, numbers and arrays; None for free text."""
+    sampling: Sampling = Sampling()
+    turns: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer, as it came."""
+
+    text: str
+    finish: Finish
+    usage: Usage
+    """With calls=1; tokens as reported by the endpoint; cost is filled in by the ledger."""
+    model: str
+    """The model that answered, as it names itself."""
+    logprobs: Mapping[str, float] = field(default_factory=dict)
+    """First token's alternatives and their natural log-probabilities; empty when not given."""
+
+    @cached_property
+    def parsed(self) -> Any:
+        """The JSON value the text holds (bare or fenced), or None when there is none."""
+        return find_json(self.text)
+
+
+class VLM(Protocol):
+    """A vision-language model."""
+
+    name: str
+    """What identifies the model in results and cache keys."""
+    bounds_pixels: bool
+    """True when the model's own processor bounds the image, so that it is sent at full size."""
+
+    async def ask(self, request: Request) -> Reply:
+        """One attempt. Raises EndpointError; a refusal or a cut reply is a Reply with that finish."""
+
+    async def close(self) -> None:
+        """Give back connections and memory."""
+
+
+_FENCE = re.compile(r"```(?:json|JSON)?\s*\n?(.*?)```", re.DOTALL)
+
+
+def find_json(text: str) -> Any:
+    """The JSON object or array in `text`: the whole of it, a fenced block, or the outermost braces. None if none."""
+    stripped = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL).strip()
+    tries = [stripped, *_FENCE.findall(stripped)]
+    starts = [i for i in (stripped.find("{"), stripped.find("[")) if i >= 0]
+    if starts:
+        tries.append(stripped[min(starts) : max(stripped.rfind("}"), stripped.rfind("]")) + 1])
+    for attempt in tries:
+        try:
+            value = json.loads(attempt)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict | list):
+            return value
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class VLMOptions:
+    """How to reach or load a model. The defaults are those of the command line."""
+
+    base_urls: tuple[str, ...] = ()
+    """Servers to spread requests over; empty for OpenAI's own."""
+    timeout: float = 120.0
+    """Seconds until one attempt is given up."""
+    in_flight: int = 32
+    """Calls at once."""
+    device: str | None = None
+    """For local models: 'cpu', 'cuda', ...; None chooses."""
+    dtype: str | None = None
+    """For local models: 'float32', 'bfloat16', ...; None chooses."""
+
+
+def open_vlm(spec: str, options: VLMOptions = VLMOptions()) -> VLM:
+    """A model by its spec: `local:PATH_OR_ID[+ADAPTER]`, `sim:TRUTH.json`, or the name of a model behind an endpoint.
+
+    Raises UsageError for a spec that cannot be opened, MissingExtra when `local:` lacks its dependencies.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "sim" and rest:
+        from anomreason.vlm.simulator import Simulator
+
+        return Simulator.from_file(rest)
+    if kind == "local" and rest:
+        from anomreason.vlm.local import LocalVLM
+
+        return LocalVLM(rest, options)
+    from anomreason.vlm.openai import OpenAIVLM
+
+    return OpenAIVLM(spec, options)
