@@ -1,1 +1,49 @@
-"""Find and explain semantic anomalies in images."""
+"""Find and explain semantic anomalies in images.
+
+    from anomreason import detect
+    detection = detect("photo.jpg", model="gpt-4o")
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region, SceneObject, Usage
+    from anomreason.detection import DetectOptions, detect, detect_async
+    from anomreason.errors import AnomreasonError
+
+_HOME = {
+    "Anomaly": "anomaly",
+    "AnomreasonError": "errors",
+    "Candidate": "anomaly",
+    "DetectOptions": "detection",
+    "Detection": "anomaly",
+    "Failure": "anomaly",
+    "Region": "anomaly",
+    "SceneObject": "anomaly",
+    "Usage": "anomaly",
+    "detect": "detection",
+    "detect_async": "detection",
+}
+
+__all__ = [
+    "Anomaly",
+    "AnomreasonError",
+    "Candidate",
+    "DetectOptions",
+    "Detection",
+    "Failure",
+    "Region",
+    "SceneObject",
+    "Usage",
+    "detect",
+    "detect_async",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'anomreason' has no attribute {name!r}")
+    return getattr(import_module(f"anomreason.{_HOME[name]}"), name)

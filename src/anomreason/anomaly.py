@@ -2,8 +2,8 @@
 
 Knows nothing of models, prompts or files; `anomreason.textform` reads and writes the text form. Try it:
 
-    >>> Anomaly(name="Six fingers", phenomenon="The left hand has six fingers.", reasoning="Hands have five.", severity=5)
-    Anomaly(name='Six fingers', phenomenon='The left hand has six fingers.', reasoning='Hands have five.', severity=5.0)
+    >>> Anomaly(name="Six fingers", phenomenon="The hand has six fingers.", reasoning="Hands have five.", severity=5)
+    Anomaly(name='Six fingers', phenomenon='The hand has six fingers.', reasoning='Hands have five.', severity=5.0)
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@
     ├── UnreadableImage     a file that cannot be opened as a picture
     ├── ParseError          a text that is not in the asked form
     ├── EndpointError       one attempt at a model failed; may be worth another
-    └── CallFailed          a call is lost for good; its kind says why
+    ├── CallFailed          a call is lost for good; its kind says why
+    └── Stopped             the run was asked to stop before this was sent
 
 A message says what is wrong, with the value, and what to do next. A model's or a file's fault is recorded in the
 results and the work goes on; our own mistake raises something that is not in this tree.
@@ -66,3 +67,7 @@ class CallFailed(AnomreasonError):
     def __init__(self, kind: CallFailureKind, message: str) -> None:
         super().__init__(message)
         self.kind: CallFailureKind = kind
+
+
+class Stopped(AnomreasonError):
+    """The run was asked to stop before this call was sent; the image stays undecided and is done by the next run."""

@@ -3,13 +3,11 @@
 A `VLM` makes exactly one attempt: retries, budgets, caching and the reading of replies are `calling.Caller`'s.
 
     vlm = open_vlm("gpt-4o")
-    reply = await vlm.ask(Request(parts=("What is odd here?", picture.encoded), tag=Tag(image="a.jpg", role="", step="")))
+    reply = await vlm.ask(Request(("What is odd here?", picture.encoded), Tag(image="a.jpg", role="", step="")))
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from anomreason.anomaly import Usage
 from anomreason.images import Encoded
+from anomreason.textform import find_json
 
 Finish = Literal["stop", "length", "refused"]
 Part = str | Encoded
@@ -90,26 +89,6 @@ class VLM(Protocol):
 
     async def close(self) -> None:
         """Give back connections and memory."""
-
-
-_FENCE = re.compile(r"```(?:json|JSON)?\s*\n?(.*?)```", re.DOTALL)
-
-
-def find_json(text: str) -> Any:
-    """The JSON object or array in `text`: the whole of it, a fenced block, or the outermost braces. None if none."""
-    stripped = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL).strip()
-    tries = [stripped, *_FENCE.findall(stripped)]
-    starts = [i for i in (stripped.find("{"), stripped.find("[")) if i >= 0]
-    if starts:
-        tries.append(stripped[min(starts) : max(stripped.rfind("}"), stripped.rfind("]")) + 1])
-    for attempt in tries:
-        try:
-            value = json.loads(attempt)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict | list):
-            return value
-    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,5 @@
+"""`python -m anomreason`."""
+
+from anomreason.cli import main
+
+main()

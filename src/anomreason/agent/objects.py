@@ -1,0 +1,113 @@
+"""What the perceiver saw: drafts united, the most prominent kept, boxes trusted or not, lists for prompts."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Sequence
+
+from anomreason.agent.replies import unique_names
+from anomreason.anomaly import SceneObject
+
+SAME = 0.5
+"""IoU from which two entries of the same name are the same thing (the `paper` schedule's union)."""
+AGREED = 0.3
+"""IoU between drafts from which a box is trusted for a cut-out."""
+LARGEST, SMALLEST = 0.6, 0.01
+"""Shares of the image beyond which a cut-out shows nothing new, or too little."""
+
+
+def most_prominent(objects: Iterable[SceneObject], limit: int) -> tuple[SceneObject, ...]:
+    """The first `limit` objects, people before things, else in the order given."""
+    return tuple(sorted(objects, key=lambda o: not o.person)[:limit])
+
+
+def unite(drafts: Sequence[Sequence[SceneObject]]) -> list[SceneObject]:
+    """Union of drafts (Eq. 2) without a call: same name and IoU >= 0.5 (or no box to compare) is the same thing.
+
+    What more drafts saw comes first; the longest description and the first box are kept.
+    """
+    groups: list[list[SceneObject]] = []
+    for draft in drafts:
+        for seen in draft:
+            group = next((g for g in groups if _same(g[0], seen)), None)
+            if group is None:
+                groups.append([seen])
+            else:
+                group.append(seen)
+    groups.sort(key=lambda g: -len(g))
+    names = unique_names(_plain_name(g[0].name) for g in groups)
+    return [
+        g[0].model_copy(
+            update={
+                "name": name,
+                "description": max((o.description for o in g), key=len),
+                "person": any(o.person for o in g),
+            }
+        )
+        for name, g in zip(names, groups, strict=True)
+    ]
+
+
+def _plain_name(name: str) -> str:
+    """Without the number that told apart equal names inside one draft."""
+    head, mark, number = name.rpartition(" #")
+    return head if mark and number.isdigit() else name
+
+
+def _same(a: SceneObject, b: SceneObject) -> bool:
+    if _plain_name(a.name).casefold() != _plain_name(b.name).casefold():
+        return False
+    return a.region is None or b.region is None or a.region.iou(b.region) >= SAME
+
+
+def agreed(merged: SceneObject, drafts: Sequence[Sequence[SceneObject]]) -> SceneObject:
+    """A merged object with how well the drafts' boxes agree with its own: mean of the best IoU in each draft."""
+    if merged.region is None:
+        return merged
+    best = [max((merged.region.iou(o.region) for o in draft if o.region), default=0.0) for draft in drafts]
+    return merged.model_copy(update={"agreement": sum(best) / len(best)})
+
+
+def croppable(seen: SceneObject) -> bool:
+    """Whether a cut-out of the object's box is worth showing and can be trusted."""
+    if seen.region is None or seen.agreement is None or seen.agreement < AGREED:
+        return False
+    return SMALLEST <= seen.region.area <= LARGEST
+
+
+def even_groups(objects: Sequence[SceneObject], size: int) -> list[Sequence[SceneObject]]:
+    """As few groups of at most `size` as possible, of nearly equal length."""
+    if not objects:
+        return []
+    count = math.ceil(len(objects) / size)
+    cuts = [round(i * len(objects) / count) for i in range(count + 1)]
+    return [objects[a:b] for a, b in itertools.pairwise(cuts)]
+
+
+def names_of(objects: Iterable[SceneObject]) -> str:
+    """For a prompt."""
+    return "; ".join(o.name for o in objects) or "(nothing else)"
+
+
+def object_lines(objects: Iterable[SceneObject]) -> str:
+    """For a prompt: one JSON object a line."""
+    return "\n".join(json.dumps({"object": o.name, "description": o.description}, ensure_ascii=False) for o in objects)
+
+
+def drafts_text(drafts: Sequence[Sequence[SceneObject]]) -> str:
+    """For a prompt: each draft as a fenced block in the form of the answer, boxes in thousandths."""
+    blocks = []
+    for draft in drafts:
+        lines = ",\n ".join(json.dumps(_item(o), ensure_ascii=False) for o in draft)
+        blocks.append(f'```json\n{{"objects": [{lines}]}}\n```')
+    return "\n".join(blocks)
+
+
+def _item(seen: SceneObject) -> dict[str, object]:
+    item: dict[str, object] = {"name": seen.name, "description": seen.description, "person": seen.person}
+    if seen.region is not None:
+        r = seen.region
+        item["box"] = [round(v * 1000) for v in (r.x0, r.y0, r.x1, r.y1)]
+    return item

@@ -1,0 +1,333 @@
+"""The main path: how the agents go over one picture.
+
+Four schedules, N objects each (`max_objects` at most): `lean` 2 + ceil(N/6) calls, `paper` 3 + 6N + 1, `release`
+11 + 5N, `single` 1. The picture and the common text come first and are byte-identical in all calls that show it, so
+that prompt caches apply. Knows nothing of files, runs and retries.
+
+    detection = await AnomAgent(caller).detect(picture, "photo.jpg")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from anomreason.agent import replies
+from anomreason.agent.candidates import KEEP, Pool, Proposal, findings_lines
+from anomreason.agent.objects import (
+    agreed,
+    croppable,
+    drafts_text,
+    even_groups,
+    most_prominent,
+    names_of,
+    object_lines,
+    unite,
+)
+from anomreason.agent.replies import schema_of
+from anomreason.agent.roles import ATTRIBUTES, INTEGRATOR, RELATIONS, STEPS, Prompts
+from anomreason.anomaly import Anomaly, Detection, Failure, SceneObject
+from anomreason.errors import CallFailed
+from anomreason.images import Encoded, Picture, crop
+from anomreason.vlm.calling import Caller, Meter
+from anomreason.vlm.protocol import Part, Reply, Request, Sampling, Tag
+
+T = TypeVar("T")
+Schedule = Literal["lean", "paper", "release", "single"]
+
+DRAFTS = 3
+"""T of the paper's Eq. 2: how often objects are looked for."""
+SAMPLES = 3
+"""Whole-image verification samples, and whole-image scans, of the `release` schedule."""
+GROUP = 6
+"""Objects that the `lean` schedule inspects in one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """How the agents work. The defaults are those of the command line."""
+
+    schedule: Schedule = "lean"
+    max_objects: int = 12
+    judge_source: bool = False
+    """One more call that says AI image or photograph."""
+    temperature: float = 0.0
+    """Of every call but those that are meant to differ, which are drawn at `spread`."""
+    spread: float = 0.7
+    seed: int = 0
+    max_reply_tokens: int = 2048
+    """First cap of a reply; doubled when a reply is cut."""
+
+
+def calls_needed(schedule: Schedule, objects: int, judge_source: bool = False) -> int:
+    """How many model calls an image with this many objects takes when nothing goes wrong."""
+    calls = {
+        "lean": 2 + math.ceil(objects / GROUP),
+        "paper": DRAFTS + 6 * objects + 1,
+        "release": DRAFTS + 1 + 5 * objects + 2 * SAMPLES + 1,
+        "single": 1,
+    }
+    return calls[schedule] + judge_source
+
+
+@dataclass
+class Look:
+    """One picture being looked at: asks single steps and keeps what was used."""
+
+    caller: Caller
+    prompts: Prompts
+    picture: Picture
+    image: str
+    settings: AgentSettings
+    meter: Meter = field(default_factory=Meter)
+    pool: Pool = field(default_factory=Pool)
+    objects: tuple[SceneObject, ...] = ()
+
+    async def ask(
+        self,
+        step: str,
+        read: Callable[[str], T],
+        values: Mapping[str, str] | None = None,
+        *,
+        of: SceneObject | None = None,
+        sample: int = 0,
+        detail: Encoded | None = None,
+    ) -> T:
+        """One step's answer. `of`: the object it is about; `detail`: a cut-out shown after the whole picture."""
+        return await self.put(step, lambda reply: read(reply.text), values, of=of, sample=sample, detail=detail)
+
+    async def put(
+        self,
+        step: str,
+        read: Callable[[Reply], T],
+        values: Mapping[str, str] | None = None,
+        *,
+        of: SceneObject | None = None,
+        sample: int = 0,
+        detail: Encoded | None = None,
+        logprobs: bool = False,
+    ) -> T:
+        """As `ask`, for readers that need more of the reply than its text."""
+        kind, settings = STEPS[step], self.settings
+        said: tuple[Part, ...] = (self.prompts.render(step, **(values or {})),)
+        if kind.sees:
+            said = (self.prompts.common, self.picture.encoded, *said, *((detail,) if detail else ()))
+        drawn = step in ("draft", "verify", "scan")
+        sampling = Sampling(
+            temperature=settings.spread if drawn else settings.temperature,
+            max_tokens=settings.max_reply_tokens,
+            seed=settings.seed + sample,
+            logprobs=logprobs,
+        )
+        tag = Tag(self.image, kind.role, step, of.name if of else None, sample)
+        schema = schema_of(kind.form) if kind.form else None
+        return await self.caller.call(Request(said, tag, schema, sampling), read, self.meter)
+
+
+async def together(tasks: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run calls that do not wait for each other; all end (their replies are kept) before the first error is raised."""
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [r for r in results if not isinstance(r, BaseException)]
+
+
+async def lean(look: Look) -> tuple[Anomaly, ...]:
+    """Objects once; up to six objects a call, each for itself and in its relations; one look again that decides."""
+    seen = await look.ask("objects-1", replies.read_objects, {"limit": str(look.settings.max_objects)})
+    look.objects = most_prominent(seen, look.settings.max_objects)
+    await together([_inspect(look, group) for group in even_groups(look.objects, GROUP)])
+    ids = look.pool.ids
+    reply = await look.ask(
+        "look-again", replies.checked_report_reader(ids), {"candidates": look.pool.lines(ids) or "(none)"}
+    )
+    for check in reply.checks:
+        look.pool.judge({check.id}, check.score, check.reason)
+    return look.pool.settle(reply.anomalies, {i: frozenset({i}) for i in ids})
+
+
+async def _inspect(look: Look, group: Sequence[SceneObject]) -> None:
+    asked = [o.name for o in group]
+    values = {"objects": object_lines(group), "others": names_of(o for o in look.objects if o not in group)}
+    for inspection in await look.ask("inspect", replies.inspection_reader(asked), values):
+        for finding in inspection.findings:
+            role = ATTRIBUTES if finding.kind == "attribute" else RELATIONS
+            look.pool.add([finding], role, "inspect", inspection.object)
+
+
+async def paper(look: Look) -> tuple[Anomaly, ...]:
+    """As in the paper's section 2 and appendix E: every object through six steps, one formatter over all."""
+    limit = {"limit": str(look.settings.max_objects)}
+    drafts = await together([look.ask(f"objects-{t + 1}", replies.read_objects, limit) for t in range(DRAFTS)])
+    look.objects = most_prominent(unite(drafts), look.settings.max_objects)
+    reviewed = await together([_through_six_steps(look, o) for o in look.objects])
+    return await _report(look, "format", [p for proposals in reviewed for p in proposals])
+
+
+async def _through_six_steps(look: Look, of: SceneObject) -> list[Proposal]:
+    own = await _mine(look, of)
+    values = {"object": of.name, "candidates": look.pool.lines(own) or "(none)"}
+    notes = await look.ask("review-1", replies.read_prose, values, of=of)
+    values |= {"notes": notes}
+    return _reviewed(look, own, await look.ask("review-2", replies.reviewed_reader(own), values, of=of))
+
+
+async def release(look: Look) -> tuple[Anomaly, ...]:
+    """The call pattern of the authors' code of 2026: merged drafts, summaries, verification samples and scans."""
+    limit = {"limit": str(look.settings.max_objects)}
+    drafts = await together(
+        [look.ask("draft", replies.read_objects, limit, sample=t) for t in range(DRAFTS)],
+    )
+    merged = await look.ask("merge", replies.read_objects, limit | {"drafts": drafts_text(drafts)})
+    look.objects = most_prominent([agreed(o, drafts) for o in merged], look.settings.max_objects)
+    summaries = await together([_summarised(look, o) for o in look.objects])
+    proposals = [p for summary in summaries for p in summary]
+    verify = {"candidates": findings_lines([p.finding for p in proposals]) or "(none)"}
+    ids = range(1, len(proposals) + 1)
+    others = {"others": names_of(look.objects)}
+    samples: list[Coroutine[Any, Any, Any]] = [
+        together([look.ask("verify", replies.checks_reader(ids), verify, sample=s) for s in range(SAMPLES)]),
+        together([look.ask("scan", replies.read_findings, others, sample=s) for s in range(SAMPLES)]),
+    ]
+    checked, scanned = await together(samples)
+    kept = _verified(look, proposals, checked)
+    for findings in scanned:
+        kept += [Proposal(f, look.pool.add([f], RELATIONS, "scan")) for f in findings]
+    return await _report(look, "finish", kept)
+
+
+async def _summarised(look: Look, of: SceneObject) -> list[Proposal]:
+    own = await _mine(look, of)
+    values = {"object": of.name, "candidates": look.pool.lines(own) or "(none)"}
+    return _reviewed(look, own, await look.ask("summary", replies.reviewed_reader(own), values, of=of))
+
+
+async def _mine(look: Look, of: SceneObject) -> list[int]:
+    """Attribute steps 1 and 2, then relation steps 1 and 2 with the attribute findings as context (Eq. 3 and 4)."""
+    detail = None
+    if look.settings.schedule == "release" and of.region is not None and croppable(of):
+        detail = await asyncio.to_thread(crop, look.picture, of.region)
+    about = {"object": of.name, "description": of.description or "(nothing)"}
+    note = "The second picture is an enlarged cut-out around it." if detail else ""
+    notes = await look.ask("attributes-1", replies.read_prose, about | {"crop_note": note}, of=of, detail=detail)
+    attributes = await look.ask("attributes-2", replies.read_findings, {"object": of.name, "notes": notes}, of=of)
+    own = look.pool.add(attributes, ATTRIBUTES, "attributes-2", of.name)
+    others = names_of(o for o in look.objects if o is not of)
+    known = findings_lines(attributes, numbered=False) or "(nothing)"
+    notes = await look.ask("relations-1", replies.read_prose, about | {"others": others, "known": known}, of=of)
+    values = {"object": of.name, "others": others, "notes": notes}
+    relations = await look.ask("relations-2", replies.read_findings, values, of=of)
+    return sorted(own | look.pool.add(relations, RELATIONS, "relations-2", of.name))
+
+
+def _reviewed(look: Look, own: Sequence[int], reply: replies.Reviewed) -> list[Proposal]:
+    """The paper's scored and pruned set: what the integrator keeps of one object's candidates."""
+    for check in reply.checks:
+        look.pool.judge({check.id}, check.score, check.reason)
+    kept = [Proposal(f, look.pool.kept(f.sources)) for f in reply.findings]
+    covered = {i for p in kept for i in p.sources}
+    look.pool.drop(set(own) - covered, f"left out by {INTEGRATOR}")
+    return [p for p in kept if p.sources]
+
+
+def _verified(look: Look, proposals: Sequence[Proposal], samples: Sequence[Sequence[replies.Check]]) -> list[Proposal]:
+    """Proposals whose mean score over the samples is high enough; the others are dropped with the lowest's reason."""
+    kept = []
+    for number, proposal in enumerate(proposals, start=1):
+        checks = [c for sample in samples for c in sample if c.id == number]
+        score = sum(c.score for c in checks) / len(checks)
+        look.pool.judge(proposal.sources, score, min(checks, key=lambda c: c.score).reason)
+        if score >= KEEP:
+            kept.append(proposal)
+    return kept
+
+
+async def _report(look: Look, step: str, proposals: Sequence[Proposal]) -> tuple[Anomaly, ...]:
+    """The formatter's call: what was proposed becomes the findings."""
+    ids = range(1, len(proposals) + 1)
+    values = {"candidates": findings_lines([p.finding for p in proposals]) or "(none)"}
+    reply = await look.ask(step, replies.report_reader(ids), values)
+    return look.pool.settle(reply.anomalies, {n: p.sources for n, p in zip(ids, proposals, strict=True)})
+
+
+async def single(look: Look) -> tuple[Anomaly, ...]:
+    """One call."""
+    return await look.ask("single", replies.read_single)
+
+
+SCHEDULES: Mapping[Schedule, Callable[[Look], Awaitable[tuple[Anomaly, ...]]]] = {
+    "lean": lean,
+    "paper": paper,
+    "release": release,
+    "single": single,
+}
+
+
+class AnomAgent:
+    """The detector: one schedule over one model."""
+
+    def __init__(
+        self, caller: Caller, settings: AgentSettings = AgentSettings(), prompts: Prompts | None = None
+    ) -> None:
+        self.caller = caller
+        self.settings = settings
+        self.prompts = prompts or Prompts.load()
+        self.name = f"{caller.vlm.name} {settings.schedule}"
+
+    async def detect(self, picture: Picture, image: str) -> Detection:
+        """Everything found in one picture; a lost step gives a failed detection. Raises Stopped when asked to stop."""
+        look = Look(self.caller, self.prompts, picture, image, self.settings)
+        begun = time.monotonic()
+        jobs: list[Coroutine[Any, Any, Any]] = [self._anomalies(look)]
+        if self.settings.judge_source:
+            jobs.append(look.put("source", judgement, logprobs=True))
+        found: dict[str, Any]
+        try:
+            anomalies, *source = await together(jobs)
+            found = {"status": "ok", "anomalies": anomalies}
+            if source:
+                found |= {"generated": source[0][0], "p_generated": source[0][1]}
+        except CallFailed as e:
+            lost = look.meter.lost or e
+            found = {"status": "failed", "failure": Failure(kind=lost.kind, message=str(lost))}
+        return Detection(
+            image=image,
+            sha256=picture.sha256,
+            detector=self.name,
+            candidates=look.pool.candidates,
+            objects=look.objects,
+            sent=picture.sent,
+            usage=look.meter.usage,
+            seconds=round(time.monotonic() - begun, 3),
+            **found,
+        )
+
+    async def _anomalies(self, look: Look) -> tuple[Anomaly, ...]:
+        anomalies = await SCHEDULES[self.settings.schedule](look)
+        return tuple(placed(a, look.objects) for a in anomalies)
+
+
+def placed(anomaly: Anomaly, objects: Sequence[SceneObject]) -> Anomaly:
+    """With the box of its first boxed object as region, when the formatter gave none."""
+    if anomaly.region is not None:
+        return anomaly
+    boxes = {o.name.casefold(): o.region for o in objects if o.region}
+    region = next((boxes[n.casefold()] for n in anomaly.objects if n.casefold() in boxes), None)
+    return anomaly.model_copy(update={"region": region})
+
+
+def judgement(reply: Reply) -> tuple[bool | None, float | None]:
+    """AI image or not, and its probability from the first token's alternatives where the endpoint gives them."""
+    mass = {"generated": 0.0, "photograph": 0.0}
+    for token, logprob in reply.logprobs.items():
+        start = token.strip().strip("\"'*").casefold()
+        for word in mass:
+            if len(start) >= 2 and word.startswith(start):
+                mass[word] += math.exp(logprob)
+    known = sum(mass.values())
+    return replies.read_source(reply.text), mass["generated"] / known if known > 0 else None

@@ -1,0 +1,351 @@
+"""What each step must answer: its JSON schema, and the strict reading of the reply.
+
+A reply that is not in the asked form is a ParseError whose message can be shown to the model; nothing is filled in.
+Knows no model and no prompt.
+
+    >>> read_findings('{"findings": [], "nothing_found": true}')
+    ()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from anomreason.anomaly import Anomaly, Region, SceneObject
+from anomreason.errors import ParseError
+from anomreason.textform import find_json, read_anomalies, read_severity, says_no_anomalies
+
+
+def _region_or_none(value: object) -> object:
+    """Boxes are a help, not a finding: one that makes no sense is left out rather than guessed at."""
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        return None
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1000 for v in value):
+        return None
+    return list(value) if value[0] < value[2] and value[1] < value[3] else None
+
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1500)]
+Remark = Annotated[str, StringConstraints(strip_whitespace=True, max_length=800)]
+Thousandth = Annotated[int, Field(ge=0, le=1000)]
+Box = Annotated[
+    Annotated[list[float], Field(min_length=4, max_length=4)] | None,
+    BeforeValidator(
+        _region_or_none, json_schema_input_type=Annotated[list[Thousandth], Field(min_length=4, max_length=4)] | None
+    ),
+]
+Score = Annotated[
+    float,
+    Field(ge=0, le=100),
+    BeforeValidator(read_severity, json_schema_input_type=Annotated[int, Field(ge=0, le=100)]),
+]
+Ids = Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(max_length=60)]
+Names = Annotated[list[Name], Field(max_length=12)]
+
+
+class _Form(BaseModel):
+    """Further keys in a reply are passed over; the schema forbids them."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+
+class ObjectItem(_Form):
+    name: Name
+    description: Remark
+    person: bool
+    box: Box = None
+
+
+class Objects(_Form):
+    objects: Annotated[list[ObjectItem], Field(min_length=1, max_length=40)]
+
+
+class Finding(_Form):
+    """What one step says is wrong."""
+
+    name: Name
+    phenomenon: Prose
+    reasoning: Prose
+    objects: Names = []
+
+
+class Findings(_Form):
+    findings: Annotated[list[Finding], Field(max_length=12)]
+    nothing_found: bool
+
+
+class InspectedFinding(Finding):
+    kind: Literal["attribute", "relation"]
+
+
+class Inspection(_Form):
+    object: Name
+    look: Remark
+    findings: Annotated[list[InspectedFinding], Field(max_length=8)]
+
+
+class Inspected(_Form):
+    objects: Annotated[list[Inspection], Field(min_length=1, max_length=12)]
+
+
+class Check(_Form):
+    """The second look's word on one candidate."""
+
+    id: Annotated[int, Field(ge=1, le=1000)]
+    score: Score
+    reason: Remark
+
+
+class Checks(_Form):
+    checks: Annotated[list[Check], Field(max_length=100)]
+
+
+class MergedFinding(Finding):
+    sources: Ids = Field(alias="from")
+
+
+class Reviewed(_Form):
+    checks: Annotated[list[Check], Field(max_length=100)]
+    findings: Annotated[list[MergedFinding], Field(max_length=12)]
+    nothing_found: bool
+
+
+class AnomalyItem(_Form):
+    name: Name
+    phenomenon: Prose
+    reasoning: Prose
+    severity: Score
+    objects: Names = []
+    box: Box = None
+
+    def anomaly(self) -> Anomaly:
+        """With the box, if it was readable, as a region."""
+        region = _region(self.box)
+        return Anomaly(
+            name=self.name,
+            phenomenon=self.phenomenon,
+            reasoning=self.reasoning,
+            severity=self.severity,
+            objects=tuple(self.objects),
+            region=region,
+        )
+
+
+class Anomalies(_Form):
+    anomalies: Annotated[list[AnomalyItem], Field(max_length=25)]
+    no_anomalies: bool
+
+
+class SourcedAnomaly(AnomalyItem):
+    sources: Ids = Field(alias="from")
+
+
+class Report(_Form):
+    anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25)]
+    no_anomalies: bool
+
+
+class CheckedReport(_Form):
+    checks: Annotated[list[Check], Field(max_length=100)]
+    anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25)]
+    no_anomalies: bool
+
+
+F = TypeVar("F", bound=_Form)
+
+
+@cache
+def schema_of(form: type[_Form]) -> dict[str, Any]:
+    """JSON schema of a form: no references, nothing optional, no further keys, everything bounded."""
+    whole = form.model_json_schema(by_alias=True)
+    plain: dict[str, Any] = _plain(whole, whole.get("$defs", {}))
+    return plain
+
+
+def _plain(node: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_plain(n, definitions) for n in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _plain(definitions[node["$ref"].rpartition("/")[2]], definitions)
+    dropped = ("$defs", "title", "default", "description") if node.get("type") == "object" else ("title", "default")
+    plain = {k: _plain(v, definitions) for k, v in node.items() if k not in dropped or k in node.get("required", ())}
+    if node.get("type") == "object":
+        plain["properties"] = {k: _plain(v, definitions) for k, v in node["properties"].items()}
+        plain["required"] = list(node["properties"])
+        plain["additionalProperties"] = False
+    return plain
+
+
+def read_form(form: type[F], text: str) -> F:
+    """The reply as this form. Raises ParseError with what is missing."""
+    value = find_json(text)
+    if not isinstance(value, dict):
+        raise ParseError("there is no JSON object in the answer")
+    try:
+        return form.model_validate(value)
+    except ValidationError as e:
+        first = e.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(p) for p in first["loc"])
+        raise ParseError(f"{place or 'the answer'}: {first['msg']}") from e
+
+
+def read_prose(text: str) -> str:
+    """Free text that says something. Raises ParseError."""
+    if not text.strip():
+        raise ParseError("the answer is empty")
+    return text.strip()[:8000]
+
+
+def read_objects(text: str) -> tuple[SceneObject, ...]:
+    """Objects in the order given, names made unique. Raises ParseError."""
+    found = read_form(Objects, text).objects
+    names = unique_names(o.name for o in found)
+    return tuple(
+        SceneObject(name=name, description=o.description, region=_region(o.box), person=o.person)
+        for name, o in zip(names, found, strict=True)
+    )
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """The same names, with ` #2`, ` #3` ... behind repeated ones."""
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        key = name.casefold()
+        seen[key] = seen.get(key, 0) + 1
+        unique.append(name if seen[key] == 1 else f"{name} #{seen[key]}")
+    return unique
+
+
+def read_findings(text: str) -> tuple[Finding, ...]:
+    """Findings; none only when the reply says so. Raises ParseError."""
+    if says_no_anomalies(text):
+        return ()
+    reply = read_form(Findings, text)
+    _explicit(reply.findings, reply.nothing_found, "findings", "nothing_found")
+    return tuple(reply.findings)
+
+
+def inspection_reader(asked: Sequence[str]) -> Callable[[str], tuple[Inspection, ...]]:
+    """Reader of an inspection that must speak of each asked object, in any order."""
+
+    def read(text: str) -> tuple[Inspection, ...]:
+        inspections = read_form(Inspected, text).objects
+        spoken = {i.object.casefold() for i in inspections}
+        missing = [name for name in asked if name.casefold() not in spoken]
+        if missing:
+            raise ParseError(
+                f"no entry for {', '.join(map(repr, missing))}: give one for each thing, by its exact name"
+            )
+        return tuple(inspections)
+
+    return read
+
+
+def checks_reader(ids: Sequence[int]) -> Callable[[str], tuple[Check, ...]]:
+    """Reader of checks that must judge each id once."""
+
+    def read(text: str) -> tuple[Check, ...]:
+        checks = read_form(Checks, text).checks
+        _judged(checks, ids)
+        return tuple(checks)
+
+    return read
+
+
+def reviewed_reader(ids: Sequence[int]) -> Callable[[str], Reviewed]:
+    """Reader of a review: every id judged, every finding resting on known ids."""
+
+    def read(text: str) -> Reviewed:
+        reply = read_form(Reviewed, text)
+        _judged(reply.checks, ids)
+        _explicit(reply.findings, reply.nothing_found, "findings", "nothing_found")
+        for finding in reply.findings:
+            _known(finding.sources, ids, finding.name)
+        return reply
+
+    return read
+
+
+def report_reader(ids: Sequence[int]) -> Callable[[str], Report]:
+    """Reader of a final report over candidates with these ids."""
+
+    def read(text: str) -> Report:
+        if not ids and says_no_anomalies(text):
+            return Report(anomalies=[], no_anomalies=True)
+        reply = read_form(Report, text)
+        _sound_report(reply, ids)
+        return reply
+
+    return read
+
+
+def checked_report_reader(ids: Sequence[int]) -> Callable[[str], CheckedReport]:
+    """Reader of a final report that also judges each candidate."""
+
+    def read(text: str) -> CheckedReport:
+        if not ids and says_no_anomalies(text):
+            return CheckedReport(checks=[], anomalies=[], no_anomalies=True)
+        reply = read_form(CheckedReport, text)
+        _judged(reply.checks, ids)
+        _sound_report(reply, ids)
+        return reply
+
+    return read
+
+
+def read_single(text: str) -> tuple[Anomaly, ...]:
+    """Anomalies as JSON in our form, in the text form, or as the published data write them. Raises ParseError."""
+    value = find_json(text)
+    if isinstance(value, dict) and "no_anomalies" in value:
+        reply = read_form(Anomalies, text)
+        _explicit(reply.anomalies, reply.no_anomalies, "anomalies", "no_anomalies")
+        return tuple(a.anomaly() for a in reply.anomalies)
+    return read_anomalies(text)
+
+
+def read_source(text: str) -> bool | None:
+    """AI image (True), photograph (False), abstained (None). Raises ParseError for anything else."""
+    words = {"generated": True, "photograph": False, "photo": False, "unsure": None}
+    word = text.strip().strip("\"'*.` ").casefold()
+    if word not in words:
+        raise ParseError('answer with one word: "generated", "photograph" or "unsure"')
+    return words[word]
+
+
+def _region(box: list[float] | None) -> Region | None:
+    return Region(x0=box[0] / 1000, y0=box[1] / 1000, x1=box[2] / 1000, y1=box[3] / 1000) if box else None
+
+
+def _explicit(items: Sequence[object], flag: bool, key: str, flag_name: str) -> None:
+    if bool(items) == flag:
+        raise ParseError(
+            f"{key!r} has {len(items)} entries but {flag_name!r} is {str(flag).lower()}: one must be wrong"
+        )
+
+
+def _judged(checks: Sequence[Check], ids: Sequence[int]) -> None:
+    judged = [c.id for c in checks]
+    missing = sorted(set(ids) - set(judged))
+    strange = sorted(set(judged) - set(ids))
+    if missing or strange or len(judged) != len(set(judged)):
+        raise ParseError(f"'checks' must judge each of the ids {list(ids)} exactly once; it judges {judged}")
+
+
+def _known(sources: Sequence[int], ids: Sequence[int], name: str) -> None:
+    strange = sorted(set(sources) - set(ids))
+    if strange:
+        raise ParseError(f"{name!r} rests on ids {strange}, which were not proposed")
+
+
+def _sound_report(reply: Report | CheckedReport, ids: Sequence[int]) -> None:
+    _explicit(reply.anomalies, reply.no_anomalies, "anomalies", "no_anomalies")
+    for anomaly in reply.anomalies:
+        _known(anomaly.sources, ids, anomaly.name)

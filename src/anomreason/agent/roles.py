@@ -1,0 +1,150 @@
+"""The steps that agents take: whose they are, which prompt asks, what must come back, how long it usually is.
+
+Prompts are Markdown files beside this module, each with a version in its front matter; a folder given with
+`--prompts` replaces any of them. Knows nothing of when a step is taken.
+
+    >>> Prompts.load().render("scan", others="a dog")[:6]
+    'Forget'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from anomreason.agent import replies
+from anomreason.agent.replies import _Form
+from anomreason.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One kind of call."""
+
+    role: str
+    prompt: str
+    """Name of the prompt file."""
+    sees: bool
+    """Whether the picture is shown."""
+    form: type[_Form] | None
+    """Form of the answer; None for free text."""
+    asks_with: frozenset[str] = frozenset()
+    """Placeholders of the prompt."""
+    context_tokens: int = 0
+    """Usual length of what is filled in, for estimates (measured, see docs/benchmarks.md)."""
+    reply_tokens: int = 300
+    """Usual length of a reply, likewise."""
+
+
+def _step(
+    role: str, prompt: str, sees: bool, form: type[_Form] | None, asks_with: str = "", usual: tuple[int, int] = (0, 300)
+) -> Step:
+    return Step(role, prompt, sees, form, frozenset(asks_with.split()), *usual)
+
+
+PERCEIVER, ATTRIBUTES, RELATIONS = "ObjectPerceiver", "AttributeAnalyzer", "RelationReasoner"
+INTEGRATOR, FORMATTER = "AnomalyIntegrator", "AnomalyFormatter"
+
+STEPS: Mapping[str, Step] = {
+    "objects-1": _step(PERCEIVER, "objects-1", True, replies.Objects, "limit", (0, 520)),
+    "objects-2": _step(PERCEIVER, "objects-2", True, replies.Objects, "limit", (0, 520)),
+    "objects-3": _step(PERCEIVER, "objects-3", True, replies.Objects, "limit", (0, 520)),
+    "draft": _step(PERCEIVER, "objects-1", True, replies.Objects, "limit", (0, 520)),
+    "merge": _step(PERCEIVER, "merge", False, replies.Objects, "limit drafts", (1560, 520)),
+    "attributes-1": _step(ATTRIBUTES, "attributes-1", True, None, "object description crop_note", (60, 250)),
+    "attributes-2": _step(ATTRIBUTES, "attributes-2", False, replies.Findings, "object notes", (260, 130)),
+    "relations-1": _step(RELATIONS, "relations-1", True, None, "object description others known", (200, 250)),
+    "relations-2": _step(RELATIONS, "relations-2", False, replies.Findings, "object others notes", (300, 130)),
+    "review-1": _step(INTEGRATOR, "review-1", False, None, "object candidates", (220, 150)),
+    "review-2": _step(INTEGRATOR, "review-2", False, replies.Reviewed, "object candidates notes", (370, 220)),
+    "summary": _step(INTEGRATOR, "summary", False, replies.Reviewed, "object candidates", (220, 220)),
+    "verify": _step(INTEGRATOR, "verify", True, replies.Checks, "candidates", (800, 300)),
+    "scan": _step(RELATIONS, "scan", True, replies.Findings, "others", (40, 250)),
+    "inspect": _step(ATTRIBUTES, "inspect", True, replies.Inspected, "objects others", (300, 600)),
+    "look-again": _step(FORMATTER, "look-again", True, replies.CheckedReport, "candidates", (600, 700)),
+    "format": _step(FORMATTER, "format", True, replies.Report, "candidates", (800, 700)),
+    "finish": _step(FORMATTER, "format", True, replies.Report, "candidates", (900, 700)),
+    "single": _step(FORMATTER, "single", True, replies.Anomalies, "", (0, 500)),
+    "source": _step(INTEGRATOR, "source", True, None, "", (0, 3)),
+}
+
+_FRONT = re.compile(r"\A---\nversion: (\d+)\n---\n(.*)\Z", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt file."""
+
+    text: str
+    version: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """All prompts of a run."""
+
+    by_name: Mapping[str, Prompt] = field(repr=False)
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> Prompts:
+        """The package's prompts, each replaced by the file of the same name in `folder` where there is one.
+
+        Raises UsageError for a missing folder, an unknown name, a missing version or a wrong placeholder.
+        """
+        own = files("anomreason.agent") / "prompts"
+        names = {step.prompt for step in STEPS.values()} | {"common"}
+        prompts = {name: _parse(name, (own / f"{name}.md").read_text(encoding="utf-8")) for name in sorted(names)}
+        if folder is not None:
+            prompts |= _replacements(folder, names)
+        return cls(prompts)
+
+    @property
+    def common(self) -> str:
+        """What every call that shows the whole picture begins with."""
+        return self.by_name["common"].text
+
+    def render(self, step: str, **values: str) -> str:
+        """The step's prompt with its placeholders filled."""
+        return Template(self.by_name[STEPS[step].prompt].text).substitute(values)
+
+    def hashes(self) -> dict[str, str]:
+        """Hex name of each prompt, for the run's record."""
+        return {name: f"v{p.version} {p.sha256[:16]}" for name, p in self.by_name.items()}
+
+
+def _replacements(folder: Path, names: set[str]) -> dict[str, Prompt]:
+    if not folder.is_dir():
+        raise UsageError(f"--prompts: {str(folder)!r} is not a folder")
+    found = {}
+    for file in sorted(folder.glob("*.md")):
+        if file.stem not in names:
+            raise UsageError(f"{str(file)!r} replaces no prompt; the names are {', '.join(sorted(names))}")
+        try:
+            found[file.stem] = _parse(file.stem, file.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as e:
+            raise UsageError(f"{str(file)!r} is not UTF-8 text") from e
+    if not found:
+        raise UsageError(f"--prompts: {str(folder)!r} holds no .md file")
+    return found
+
+
+def _parse(name: str, text: str) -> Prompt:
+    match = _FRONT.match(text)
+    if not match:
+        raise UsageError(f"prompt {name!r} must begin with the lines '---', 'version: N', '---'")
+    allowed = {p for step in STEPS.values() if step.prompt == name for p in step.asks_with}
+    body = match[2].strip()
+    template = Template(body)
+    used = set(template.get_identifiers())
+    if not template.is_valid() or used - allowed:
+        raise UsageError(
+            f"prompt {name!r} may use the placeholders {sorted('$' + a for a in allowed)} and writes a plain dollar as "
+            f"$$; it uses {sorted('$' + u for u in used)}"
+        )
+    return Prompt(body, int(match[1]), hashlib.sha256(body.encode()).hexdigest())

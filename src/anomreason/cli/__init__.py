@@ -1,0 +1,49 @@
+"""The command line: one file a command, each a thin call into the room that does the work."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from anomreason.cli import calls, demo, detect, report, simulate
+from anomreason.errors import AnomreasonError
+
+app = typer.Typer(
+    name="anomreason",
+    help="Find and explain semantic anomalies in images: what is wrong, where it shows, why it cannot be so, and how "
+    "bad it is (severity 0 = completely implausible, 100 = fully realistic).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for module in (detect, report, calls, simulate, demo):
+    app.command(name=module.__name__.rpartition(".")[2])(module.command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"anomreason {version('anomreason')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Say which."),
+) -> None:
+    """Options of the program itself."""
+
+
+def main() -> None:
+    """Entry point. Exit status 2 for what cannot be done as asked."""
+    try:
+        app()
+    except AnomreasonError as e:
+        print(f"anomreason: {e}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,47 @@
+"""`anomreason calls`: what a run asked and paid, by role and step."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Print calls, tokens and money of a run by role and step."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from anomreason.anomaly import Usage
+    from anomreason.runs import read_settings
+    from anomreason.vlm.ledger import read_calls
+
+    read_settings(run)
+    sums: defaultdict[tuple[str, str], Usage] = defaultdict(Usage)
+    outcomes: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for call in read_calls(run):
+        for row in ((call.role, call.step), ("all", "")):
+            sums[row] += Usage(
+                calls=1,
+                prompt_tokens=call.prompt_tokens,
+                cached_tokens=call.cached_tokens,
+                completion_tokens=call.completion_tokens,
+                cost=call.cost,
+            )
+            outcomes[row][call.outcome] += 1
+            seconds[row] += call.seconds
+    table = Table(box=None, pad_edge=False)
+    for head in ("role", "step"):
+        table.add_column(head)
+    for head in ("calls", "not ok", "prompt", "of it cached", "reply", "dollars", "s a call"):
+        table.add_column(head, justify="right")
+    for row in sorted(sums, key=lambda r: r[0] == "all"):
+        usage = sums[row]
+        bad = ", ".join(f"{n} {kind}" for kind, n in outcomes[row].most_common() if kind != "ok")
+        cost = "?" if usage.cost is None else f"{usage.cost:.4f}"
+        numbers = [f"{n:,}" for n in (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)]
+        table.add_row(*row, f"{usage.calls:,}", bad or "-", *numbers, cost, f"{seconds[row] / usage.calls:.2f}")
+    Console().print(table)

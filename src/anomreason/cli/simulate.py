@@ -1,0 +1,47 @@
+"""`anomreason simulate`: an OpenAI-compatible server that answers from a truth file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def command(
+    truth: Annotated[str, typer.Argument(metavar="TRUTH.json", help="What is in the pictures; paths relative to it.")],
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8008,
+    seed: Annotated[int, typer.Option(help="Of the faults below, which depend on content, not on order.")] = 0,
+    latency: Annotated[float, typer.Option(help="Seconds a call.")] = 0.0,
+    misses: Annotated[float, typer.Option(help="Share of true findings not reported.")] = 0.0,
+    hallucinations: Annotated[float, typer.Option(help="Share of objects with an invented finding.")] = 0.0,
+    malformed: Annotated[float, typer.Option(help="Share of replies not in the asked form.")] = 0.0,
+    truncated: Annotated[float, typer.Option(help="Share of replies cut short.")] = 0.0,
+    refused: Annotated[float, typer.Option(help="Share of refusals.")] = 0.0,
+    rate_limited: Annotated[float, typer.Option(help="Share of 429s.")] = 0.0,
+    server_errors: Annotated[float, typer.Option(help="Share of 500s.")] = 0.0,
+    hangs: Annotated[float, typer.Option(help="Share of requests never answered.")] = 0.0,
+) -> None:
+    """Serve a simulated vision-language model, for trying and testing without a real one.
+
+    It answers each role from the truth file, which names objects and anomalies of each picture; it knows a picture by
+    its pixels. Its answers are simulated: no number made with it says anything about a detector.
+    """
+    from anomreason.vlm.simulator import Simulator, SimulatorRates
+    from anomreason.vlm.simulator_server import serve
+
+    rates = SimulatorRates(
+        misses=misses,
+        hallucinations=hallucinations,
+        malformed=malformed,
+        truncated=truncated,
+        refused=refused,
+        rate_limited=rate_limited,
+        server_errors=server_errors,
+        hangs=hangs,
+        latency=latency,
+    )
+
+    def ready(url: str) -> None:
+        typer.echo(f"Simulated answers from {truth} at {url} (Ctrl-C ends)")
+
+    serve(Simulator.from_file(truth, rates=rates, seed=seed), port=port, on_ready=ready)

@@ -1,0 +1,152 @@
+"""Picture files as bytes: which kind a file is, and the same file without its metadata.
+
+Knows nothing of pixels and needs no image library. What it does not fully understand it leaves to the caller, who then
+encodes the pixels anew. Try it:
+
+    >>> kind_of(b"GIF89a...")
+    'GIF'
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Literal
+
+Kind = Literal["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF"]
+
+HEAD = 4096
+"""Bytes from the start of a file that are enough for `kind_of` and `looks_like`."""
+
+_STARTS: tuple[tuple[bytes, Kind], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II\x2a\x00", "TIFF"),
+    (b"MM\x00\x2a", "TIFF"),
+    (b"II\x2b\x00", "TIFF"),
+    (b"MM\x00\x2b", "TIFF"),
+    (b"BM", "BMP"),
+)
+
+# JPEG markers that the pixels need: baseline and progressive Huffman frames, tables, restart interval.
+_JPEG_KEPT = {0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD}
+_JPEG_SCAN, _JPEG_END, _JPEG_COMMENT = 0xDA, 0xD9, 0xFE
+# Within a scan FF 00 is a data byte, FF D0..D7 restart it and FF FF is fill; anything else is the next marker.
+_JPEG_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+
+_PNG_PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+_PNG_COLOUR = {b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"cICP"}
+
+_WEBP_KEPT = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP"}
+_WEBP_EXIF, _WEBP_XMP = 0x08, 0x04
+
+
+def kind_of(head: bytes) -> Kind | None:
+    """The format by content alone; None when it is none of those we open."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp":
+        brands = head[8 : max(16, int.from_bytes(head[:4], "big"))]
+        if b"avif" in brands or b"avis" in brands:
+            return "AVIF"
+        return "HEIF" if brands[:4] in (b"mif1", b"msf1") or brands[:2] == b"he" else None
+    return next((kind for start, kind in _STARTS if head.startswith(start)), None)
+
+
+def looks_like(head: bytes) -> str:
+    """What a file that is none of our formats seems to be, and what to do: the rest of a sentence about it."""
+    lower = head.lower()
+    if b"<svg" in lower:
+        return "is an SVG drawing, which has no pixels; render it to PNG first"
+    if b"<html" in lower or b"<!doctype html" in lower:
+        return "is a web page, not a picture; download the picture itself"
+    if head.decode("utf-8", "ignore").strip() and not re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\xff]", head):
+        return "is text, not a picture, whatever its name says; name a picture instead"
+    return (
+        "is not a picture of a kind that is opened (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIF, told by content and "
+        "not by name); convert it to PNG"
+    )
+
+
+def without_metadata(data: bytes, kind: Kind) -> bytes | None:
+    """The same pixels and colour profile in the same encoding, without EXIF, XMP, comments or anything appended.
+
+    None when the file is not plainly built, or of a kind that is not widely accepted: encode its pixels anew.
+    """
+    strip = {"JPEG": _strip_jpeg, "PNG": _strip_png, "WEBP": _strip_webp}.get(kind)
+    return strip(data) if strip else None
+
+
+def _strip_jpeg(data: bytes) -> bytes | None:
+    kept, at = [data[:2]], 2
+    while data[at : at + 1] == b"\xff" and at + 1 < len(data):
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker == _JPEG_END:
+            return b"".join([*kept, b"\xff\xd9"])
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        end = at + 2 + length
+        if marker == _JPEG_SCAN:
+            following = _JPEG_SCAN_END.search(data, end)
+            end = following.start() if following else len(data)
+        if length < 2 or not (marker in _JPEG_KEPT | {_JPEG_SCAN, _JPEG_COMMENT} or 0xE0 <= marker <= 0xEF):
+            return None
+        if 0xE0 <= marker <= 0xEF:
+            kept.append(_kept_app(marker, data[at + 4 : end]))
+        elif marker != _JPEG_COMMENT:
+            kept.append(data[at:end])
+        at = end
+    return None
+
+
+def _kept_app(marker: int, body: bytes) -> bytes:
+    """Of an application segment, what decides how the pixels are read: the colour space and the colour profile."""
+    if marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 14:
+        body = body[:12] + b"\0\0"  # no thumbnail
+    elif marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12:
+        body = body[:12]
+    elif not (marker == 0xE2 and body.startswith(b"ICC_PROFILE\0")):
+        return b""
+    return bytes((0xFF, marker)) + (len(body) + 2).to_bytes(2, "big") + body
+
+
+def _strip_png(data: bytes) -> bytes | None:
+    kept, at = [data[:8]], 8
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        name = data[at + 4 : at + 8]
+        if end > len(data):
+            return None
+        if name in _PNG_PIXELS or name in _PNG_COLOUR:
+            if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+                return None
+            kept.append(data[at:end])
+        elif not name[:1].islower():
+            return None
+        if name == b"IEND":
+            return b"".join(kept) if end == at + 12 else None
+        at = end
+    return None
+
+
+def _strip_webp(data: bytes) -> bytes | None:
+    total = 8 + int.from_bytes(data[4:8], "little")
+    kept, at, bitstreams = [b"WEBP"], 12, 0
+    while at + 8 <= total <= len(data):
+        name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        end = at + 8 + length + length % 2
+        if end > total:
+            return None
+        chunk = data[at:end]
+        if name == b"VP8X" and length:
+            chunk = chunk[:8] + bytes([chunk[8] & ~(_WEBP_EXIF | _WEBP_XMP)]) + chunk[9:]
+        if name in _WEBP_KEPT:
+            kept.append(chunk)
+        bitstreams += name in (b"VP8 ", b"VP8L")
+        at = end
+    body = b"".join(kept)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body if bitstreams == 1 and at == total else None

@@ -1,0 +1,282 @@
+"""Detecting in one image or many: what is asked, who looks, how far a run has come.
+
+    from anomreason import detect
+    detection = detect("photo.jpg", model="gpt-4o")
+
+Knows runs, models and agents; prints nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Protocol, overload
+
+from anomreason.agent.pipeline import AgentSettings, AnomAgent
+from anomreason.agent.roles import Prompts
+from anomreason.anomaly import Detection, Failure
+from anomreason.errors import Stopped, UnreadableImage, UsageError
+from anomreason.images import Picture, load_picture
+from anomreason.inputs import Image, find_images
+from anomreason.runs import Done, RunFolder, provenance
+from anomreason.vlm.cache import ReplyStore
+from anomreason.vlm.calling import Caller, Patience
+from anomreason.vlm.ledger import Budget, Ledger, price_of
+from anomreason.vlm.protocol import VLM, VLMOptions, open_vlm
+
+
+@dataclass(frozen=True, slots=True)
+class DetectOptions(AgentSettings):
+    """Everything that can be set about a detection. The command line has the same names and defaults."""
+
+    base_urls: tuple[str, ...] = ()
+    """OpenAI-compatible servers to spread the calls over; empty for OpenAI's own."""
+    max_side: int = 1536
+    """Longest edge of what an endpoint is shown, pixels. A local model's processor sets its own bound."""
+    in_flight: int = 32
+    """Model calls at once."""
+    timeout: float = 120.0
+    """Seconds until one attempt at a call is given up."""
+    retries: int = 6
+    """Further attempts after a server's fault."""
+    max_cost: float | None = None
+    """US dollars that the whole run may cost, earlier parts included."""
+    max_tokens: int | None = None
+    """Tokens that the whole run may use, earlier parts included."""
+    prompts: Path | None = None
+    """Folder whose .md files replace prompts."""
+    prices: Path | None = None
+    """Price file instead of the package's own."""
+    device: str | None = None
+    dtype: str | None = None
+
+    def agent(self) -> AgentSettings:
+        return AgentSettings(**{f.name: getattr(self, f.name) for f in fields(AgentSettings)})
+
+    def check(self) -> None:
+        """Raises UsageError for a value that cannot be meant."""
+        at_least = {"max_objects": 1, "max_side": 64, "in_flight": 1, "retries": 0, "max_reply_tokens": 16, "seed": 0}
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        for name in ("timeout", "max_cost", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UsageError(f"{name} must be more than 0, not {value}")
+        if not 0 <= self.temperature <= 2:
+            raise UsageError(f"temperature must be 0..2, not {self.temperature}")
+
+    def deciding(self, model: str, prompts: Prompts) -> dict[str, Any]:
+        """The settings that decide the results: another value of one of them is another run."""
+        agent = {f.name: getattr(self, f.name) for f in fields(AgentSettings)}
+        del agent["max_reply_tokens"]  # cut replies are asked for again, so the first cap changes nothing
+        shown = {"max_side": None if model.startswith("local:") else self.max_side}
+        return {"model": model, **agent, **shown, "prompts": prompts.hashes()}
+
+
+class Detector(Protocol):
+    """Anything that turns an image into a detection."""
+
+    name: str
+
+    async def detect(self, picture: Picture, image: str) -> Detection: ...
+
+
+@dataclass
+class Session:
+    """One model with its caller, for as long as a command runs. Close it."""
+
+    model: str
+    options: DetectOptions
+    prompts: Prompts
+    run: RunFolder | None = None
+    vlm: VLM | None = None
+    caller: Caller = field(init=False)
+
+    def __post_init__(self) -> None:
+        price = price_of(self.model, self.options.prices)
+        folder = self.run.path if self.run else None
+        ledger = Ledger(folder / "calls.jsonl" if folder else None, price)
+        budget = Budget(ledger, self.options.max_cost, self.options.max_tokens)
+        options = self.options
+        vlm_options = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device, options.dtype)
+        self.vlm = self.vlm or open_vlm(self.model, vlm_options)
+        local = self.model.startswith("local:")
+        patience = Patience(
+            retries=options.retries,
+            timeout=None if local else options.timeout,
+            max_reply_tokens=max(8192, options.max_reply_tokens),
+        )
+        store = ReplyStore(folder / "responses.sqlite") if folder else None
+        self.caller = Caller(self.vlm, ledger, store, budget, options.in_flight, patience)
+
+    def detector(self) -> Detector:
+        return AnomAgent(self.caller, self.options.agent(), self.prompts)
+
+    async def close(self) -> None:
+        await self.caller.vlm.close()
+        self.caller.ledger.close()
+        if self.caller.store:
+            self.caller.store.close()
+
+
+async def detect_images(
+    images: Sequence[Image], session: Session, done: Callable[[Detection], None] = lambda _: None
+) -> None:
+    """Detect in each image once; `done` gets each detection after it was recorded in the run folder.
+
+    Returns early, without error, when the budget is reached or the session's caller was told to stop.
+    """
+    detector, queue = session.detector(), iter(images)
+    max_side = None if session.caller.vlm.bounds_pixels else session.options.max_side
+
+    async def work() -> None:
+        for image in queue:
+            if session.caller.stopping or session.caller.budget_reached:
+                return
+            try:
+                detection = await _one(detector, image, max_side)
+            except Stopped:
+                return
+            if session.run:
+                session.run.append(detection)
+            done(detection)
+
+    workers = [asyncio.create_task(work()) for _ in range(min(session.options.in_flight, len(images)))]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _one(detector: Detector, image: Image, max_side: int | None) -> Detection:
+    size, mtime = _stat(image.path)
+    try:
+        picture = await asyncio.to_thread(load_picture, image.path, max_side)
+    except UnreadableImage as e:
+        failure = Failure(kind="unreadable_image", message=str(e))
+        detection = Detection(image=image.name, detector=detector.name, status="failed", failure=failure)
+    else:
+        detection = await detector.detect(picture, image.name)
+    return detection.model_copy(update={"file_size": size, "file_mtime": mtime})
+
+
+def _stat(path: Path) -> tuple[int | None, int | None]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None, None
+    return found.st_size, found.st_mtime_ns
+
+
+def remaining(images: Sequence[Image], done: dict[str, Done]) -> Iterator[Image]:
+    """The images that a run still has to look at: new ones, changed ones, and failures worth another try."""
+    for image in images:
+        before = done.get(image.name)
+        if before is None or not before.final or not _unchanged(image.path, before):
+            yield image
+
+
+def _unchanged(path: Path, before: Done) -> bool:
+    if _stat(path) == (before.size, before.mtime):
+        return True
+    if before.sha256 is None or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == before.sha256
+
+
+def open_run(path: Path, root: Path, inputs: Sequence[str], model: str, options: DetectOptions) -> RunFolder:
+    """Create or continue the run folder of a detection. Raises RunConflict as RunFolder does."""
+    prompts = Prompts.load(options.prompts)
+    record = {
+        "command": "detect",
+        "root": str(root),
+        "inputs": list(inputs),
+        "arguments": {f.name: _plain(getattr(options, f.name)) for f in fields(DetectOptions)},
+        **provenance(),
+    }
+    return RunFolder(path, options.deciding(model, prompts), record)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [redacted(v) for v in value] if isinstance(value, tuple) else value
+
+
+def redacted(url: str) -> str:
+    """A URL without user name, password and query, which may hold keys."""
+    head, mark, rest = url.partition("://")
+    where = rest.rpartition("@")[2].partition("?")[0]
+    return f"{head}{mark}{where}" if mark else url
+
+
+@overload
+async def detect_async(
+    images: str | Path, *, model: str | VLM, run: str | Path | None = None, **options: Any
+) -> Detection: ...
+@overload
+async def detect_async(
+    images: Sequence[str | Path], *, model: str | VLM, run: str | Path | None = None, **options: Any
+) -> list[Detection]: ...
+async def detect_async(
+    images: str | Path | Sequence[str | Path], *, model: str | VLM, run: str | Path | None = None, **options: Any
+) -> Detection | list[Detection]:
+    """Find semantic anomalies: one image file gives a Detection, a sequence of inputs a list of them.
+
+    images: a file; or a sequence of files, folders, globs and manifests. model: as `--model`, or an open VLM. run: a
+    folder to record in and to continue from; None keeps nothing. options: the fields of DetectOptions.
+    Raises UsageError for inputs and options that cannot be used; what fails with one image is in its Detection.
+    """
+    try:
+        settings = replace(DetectOptions(), **options)
+    except TypeError as e:
+        raise UsageError(f"unknown option: {e}; the options are {[f.name for f in fields(DetectOptions)]}") from e
+    settings.check()
+    one = isinstance(images, str | Path)
+    if one and Path(str(images)).is_dir():
+        raise UsageError(
+            f"{str(images)!r} is a folder; give a list to detect in many images: detect([{str(images)!r}])"
+        )
+    inputs = [str(images)] if isinstance(images, str | Path) else [str(i) for i in images]
+    root, found = find_images(inputs)
+    name = model if isinstance(model, str) else model.name
+    folder = open_run(Path(run), root, inputs, name, settings) if run is not None else None
+    results: dict[str, Detection] = {}
+    try:
+        todo = list(remaining(found, folder.done)) if folder else found
+        if todo:
+            session = Session(
+                name, settings, Prompts.load(settings.prompts), folder, None if isinstance(model, str) else model
+            )
+            try:
+                await detect_images(todo, session, lambda d: results.update({d.image: d}))
+            finally:
+                await session.close()
+    finally:
+        if folder:
+            folder.close()
+    if folder:
+        from anomreason.runs import read_results
+
+        results = read_results(folder.path)
+    ordered = [results[image.name] for image in found if image.name in results]
+    return ordered[0] if one else ordered
+
+
+def detect(
+    images: str | Path | Sequence[str | Path], *, model: str | VLM, run: str | Path | None = None, **options: Any
+) -> Any:
+    """As `detect_async`, for code without an event loop: a Detection for one file, a list for a sequence."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(detect_async(images, model=model, run=run, **options))
+    raise UsageError("an event loop is running here (a notebook?): use `await detect_async(...)` instead")

@@ -1,0 +1,211 @@
+"""Foreign formats, read and written here alone: the authors' published JSON, split files, manifests of pictures.
+
+Knows nothing of models or runs. Whatever is wrong with a file is a UsageError that names the file and the place.
+
+    write_published(Path("out.json"), {"a.jpg": Published(anomalies=(anomaly,)), "photo.jpg": Published(description="A cat.")})
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import model_validator
+
+from anomreason.anomaly import Anomaly, Record, Text
+from anomreason.errors import ParseError, UsageError
+from anomreason.textform import anomaly_from_mapping, parse_json
+from anomreason.textform.fields import shown
+
+_PUBLISHED_KEYS = ("Name", "Observed Phenomenon", "Reasoning", "Severity Score")
+_LOWER_CASE_KEYS = ("name", "phenomenon", "reasoning", "severity")
+_PICTURE_KEYS = ("file_name", "image", "file", "path")
+"""Where a manifest names a picture. The first of them that is there counts, since a `path` may be one elsewhere."""
+
+
+class Published(Record):
+    """What a published file says of one image: its anomalies, or, of a photograph, one description."""
+
+    anomalies: tuple[Anomaly, ...] = ()
+    description: Text | None = None
+    """What a photograph shows; None for an image that was searched for anomalies."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Published:
+        if self.anomalies and self.description is not None:
+            raise ValueError("an image has anomalies or a description, not both")
+        return self
+
+
+def read_published(path: Path) -> dict[str, Published]:
+    """By image name, in the file's order. Takes both of the authors' forms and descriptions of photographs.
+
+    Raises UsageError for a file that is not in this form, with the image and the finding.
+    """
+    return {image: _published(value, f"{path}, image {image!r}") for image, value in _read_object(path).items()}
+
+
+def _published(value: Any, where: str) -> Published:
+    if isinstance(value, str) and value.strip():
+        try:
+            return Published(description=value)
+        except ValueError:
+            raise UsageError(f"{where}: the description holds characters that are not text; remove them") from None
+    if not isinstance(value, list):
+        raise UsageError(f"{where}: write a list of anomalies, or a description as one text, not {shown(value)}")
+    return Published(anomalies=tuple(_anomaly(entry, f"{where}, anomaly {n}") for n, entry in enumerate(value, 1)))
+
+
+def _anomaly(entry: Any, where: str) -> Anomaly:
+    try:
+        return anomaly_from_mapping(entry)
+    except ParseError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def write_published(path: Path, published: Mapping[str, Published], *, lower_case: bool = False) -> None:
+    """Write the authors' JSON, whole or not at all: severities as `"25/100"`, or as numbers under lower-case keys.
+
+    `objects` and `region` of an anomaly have no place in it. Raises UsageError when the file cannot be written.
+    """
+    keys = _LOWER_CASE_KEYS if lower_case else _PUBLISHED_KEYS
+    rows = {
+        image: [dict(zip(keys, _quadruple(a, lower_case), strict=True)) for a in one.anomalies]
+        if one.description is None
+        else one.description
+        for image, one in published.items()
+    }
+    try:
+        data = json.dumps(rows, ensure_ascii=False, indent=2).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{path}: {shown(error.object[error.start : error.end])} is not text; rename the image"
+        ) from None
+    _replace(path, data + b"\n")
+
+
+def _quadruple(anomaly: Anomaly, lower_case: bool) -> tuple[str, str, str, str | float]:
+    value = int(anomaly.severity) if anomaly.severity.is_integer() else anomaly.severity
+    return anomaly.name, anomaly.phenomenon, anomaly.reasoning, value if lower_case else f"{value!r}/100"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(draft, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def read_split(path: Path) -> dict[str, tuple[str, ...]]:
+    """Image names by the name of the part, e.g. `train` and `test`, as they stand. Raises UsageError."""
+    return {part: _names(value, f"{path}, part {part!r}") for part, value in _read_object(path).items()}
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise UsageError(f"{where}: write a list of image names, not {shown(value)}")
+    for n, name in enumerate(value, 1):
+        if not isinstance(name, str) or not name.strip():
+            raise UsageError(f"{where}, entry {n}: write an image name, not {shown(name)}")
+    return tuple(value)
+
+
+def read_manifest(path: Path) -> tuple[Path, ...]:
+    """The pictures that a `.jsonl` or `.csv` file lists under `file_name`, `image`, `file` or `path`.
+
+    Paths are taken from the manifest's folder, in its order, each once. Whether they exist is not looked at. Takes the
+    metadata files of a Hugging Face imagefolder too. Raises UsageError, naming the line.
+    """
+    rows = {".jsonl": _jsonl_names, ".csv": _csv_names}.get(path.suffix.lower())
+    if rows is None:
+        raise UsageError(f"{path}: a manifest is a .jsonl or .csv file; rename it to what it is")
+    found: dict[str, Path] = {}
+    for line, name in rows(path):
+        picture = _picture(path, line, name)
+        found.setdefault(os.path.normpath(picture), picture)
+    if not found:
+        raise UsageError(f"{path} lists no pictures; write one row a picture")
+    return tuple(found.values())
+
+
+def _picture(path: Path, line: int, name: Any) -> Path:
+    where = f"{path}, line {line}"
+    if not isinstance(name, str) or not name.strip():
+        raise UsageError(f"{where}: write the path of a picture, not {shown(name)}")
+    if "://" in name:
+        raise UsageError(f"{where}: {shown(name)} is an address; download the picture and write its path")
+    try:
+        usable = b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise UsageError(f"{where}: {shown(name)} cannot be a path; write the path of a picture")
+    return path.parent / name
+
+
+def _jsonl_names(path: Path) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(_read_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        row = _parse(line, f"{path}, line {number}")
+        if not isinstance(row, dict):
+            raise UsageError(f"{path}, line {number}: write one JSON object a line, not {shown(row)}")
+        yield number, row[_picture_key(row, f"{path}, line {number}")]
+
+
+def _csv_names(path: Path) -> Iterator[tuple[int, Any]]:
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    column = None
+    try:
+        for row in reader:
+            if column is None:
+                header = [name.strip() for name in row]
+                column = header.index(_picture_key(header, f"{path}, line 1"))
+            elif row:
+                yield reader.line_num, row[column] if column < len(row) else None
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
+
+
+def _picture_key(keys: Collection[str], where: str) -> str:
+    for key in _PICTURE_KEYS:
+        if key in keys:
+            return key
+    raise UsageError(f"{where}: names no picture; give it under one of {', '.join(_PICTURE_KEYS)}")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    value = _parse(_read_text(path), str(path))
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: write one JSON object, not {shown(value)}")
+    return value
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return parse_json(text)
+    except ParseError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None

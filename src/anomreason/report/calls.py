@@ -1,0 +1,186 @@
+"""The model calls of a run, gathered by image, and one image's calls as a timeline.
+
+Calls are gathered in a temporary database on disk, and prompts are read one image at a time, so that memory does not
+grow with the run. Knows nothing of HTML.
+
+    with CallLog(Path("runs/demo")) as log:
+        timeline(log.of("a.jpg"), log.stored)
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from anomreason.anomaly import Usage
+from anomreason.vlm.cache import ReplyStore, Stored
+from anomreason.vlm.ledger import Call, read_calls
+
+LONGEST_TEXT = 40_000
+"""Characters of a prompt or reply that a page shows; the rest stays in responses.sqlite."""
+PAUSE = 90.0
+"""Seconds without any call after which the run is taken to have been stopped and continued."""
+SHARED = 400
+"""Characters from which a beginning that an earlier prompt has too is named instead of shown again."""
+
+
+class CallLog:
+    """The calls of one run folder. `calls.jsonl` and `responses.sqlite` may be missing."""
+
+    def __init__(self, run: Path) -> None:
+        self.usage = Usage()
+        """All calls, those of earlier failed tries at an image included; cost None when any price is unknown."""
+        self.models: set[str] = set()
+        self.first: float | None = None
+        """Start of the first call, seconds since 1970."""
+        self.last: float | None = None
+        self._db = sqlite3.connect("")  # a temporary database: in memory while small, on disk when large
+        self._db.execute("CREATE TABLE calls (image TEXT, started REAL, call TEXT)")
+        self._db.executemany("INSERT INTO calls VALUES (?, ?, ?)", self._rows(run))
+        self._db.execute("CREATE INDEX by_image ON calls (image, started)")
+        replies = run / "responses.sqlite"
+        self._store = ReplyStore(replies) if replies.is_file() else None
+
+    def _rows(self, run: Path) -> Iterator[tuple[str, float, str]]:
+        calls = prompt = cached = completion = 0
+        cost: float | None = 0.0
+        for call in read_calls(run):
+            calls += 1
+            prompt += call.prompt_tokens
+            cached += call.cached_tokens
+            completion += call.completion_tokens
+            cost = None if cost is None or call.cost is None else cost + call.cost
+            self.models.add(call.model)
+            self.first = min(self.first or call.started, call.started)
+            self.last = max(self.last or call.started, call.started)
+            yield call.image, call.started, json.dumps(asdict(call))
+        self.usage = Usage(
+            calls=calls, prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion, cost=cost
+        )
+
+    def of(self, image: str) -> list[Call]:
+        """An image's calls in the order in which they started."""
+        rows = self._db.execute("SELECT call FROM calls WHERE image = ? ORDER BY started", (image,))
+        return [Call(**json.loads(row[0])) for row in rows]
+
+    def stored(self, key: str | None) -> Stored | None:
+        """Prompt and reply of a call; None when they were not kept."""
+        return self._store.read(key) if self._store is not None and key is not None else None
+
+    def close(self) -> None:
+        self._db.close()
+        if self._store is not None:
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A prompt or reply as shown."""
+
+    text: str
+    left_out: int
+    """Characters at the end that are not shown."""
+    shared: int = 0
+    """Characters at the beginning that are those of `shared_with`'s prompt, so not shown again."""
+    shared_with: int = 0
+    """Number of an earlier call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One call in the timeline."""
+
+    number: int
+    """From 1, in the order in which the calls started."""
+    call: Call
+    start: float
+    """Where its bar begins, 0..100 of the width; pauses take no room."""
+    width: float
+    """Length of the bar, 0..100 of the width."""
+    colour: int
+    """The same for all calls of a role, 0..5."""
+    pause: float
+    """Seconds that the run stood still before this call; 0 mostly."""
+    prompt: Text | None
+    reply: Text | None
+
+
+def timeline(calls: list[Call], read: Callable[[str | None], Stored | None]) -> list[Row]:
+    """One image's calls, in the order in which they started, as bars over their common time."""
+    starts, pauses = _starts(calls)
+    span = max((start + call.seconds for start, call in zip(starts, calls, strict=True)), default=0.0) or 1.0
+    roles = list(dict.fromkeys(call.role for call in calls))
+    seen: dict[int, str] = {}
+    rows = []
+    for number, (call, start) in enumerate(zip(calls, starts, strict=True), 1):
+        stored = read(call.key)
+        rows.append(
+            Row(
+                number,
+                call,
+                100 * start / span,
+                max(100 * call.seconds / span, 0.6),
+                roles.index(call.role) % 6,
+                pauses[number - 1],
+                _prompt(stored.prompt, number, seen) if stored else None,
+                _bounded(stored.text) if stored else None,
+            )
+        )
+    return rows
+
+
+def _starts(calls: list[Call]) -> tuple[list[float], list[float]]:
+    """(seconds from the first call's start without the pauses, the pause before each call), a number a call."""
+    starts: list[float] = []
+    pauses: list[float] = []
+    removed, end = 0.0, calls[0].started if calls else 0.0
+    for call in calls:
+        gap = call.started - end
+        pauses.append(gap if gap > PAUSE else 0.0)
+        removed += pauses[-1]
+        starts.append(call.started - calls[0].started - removed)
+        end = max(end, call.started + call.seconds)
+    return starts, pauses
+
+
+def _prompt(prompt: str, number: int, seen: dict[int, str]) -> Text:
+    """The prompt without what the earlier one that it shares most with has already shown."""
+    shared, shared_with = 0, 0
+    for other, text in seen.items():
+        common = _common(text, prompt)
+        if common > shared:
+            shared, shared_with = common, other
+    if shared < len(prompt):
+        shared = prompt.rfind("\n", 0, shared) + 1
+    if len(seen) < 8 and shared < len(prompt):
+        seen[number] = prompt
+    if shared < SHARED:
+        return _bounded(prompt)
+    rest = _bounded(prompt[shared:])
+    return Text(rest.text, rest.left_out, shared, shared_with)
+
+
+def _common(a: str, b: str) -> int:
+    """Length of the beginning that two texts share."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _bounded(text: str) -> Text:
+    return Text(text[:LONGEST_TEXT], max(0, len(text) - LONGEST_TEXT))

@@ -1,0 +1,279 @@
+"""The report of a run: a gallery (`report.html`) and a page an image, opened from the file system without a network.
+
+Pictures are shown by reference; beside the gallery, `report/` holds previews, pages and copies of the few pictures
+that browsers cannot show. Whatever comes from a model or a file name is escaped. Knows nothing of how the run was made.
+
+    build_report(Path("runs/demo"))    # PosixPath('runs/demo/report.html')
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from anomreason.anomaly import Anomaly, Detection, Usage
+from anomreason.report.calls import CallLog, timeline
+from anomreason.report.pictures import Shown, prepare
+from anomreason.runs import read_results, read_settings, write_atomically
+
+BANDS = ("implausible", "hardly plausible", "doubtful", "mostly plausible", "nearly realistic")
+"""Words for severities of 0-19, 20-39, 40-59, 60-79 and 80-100."""
+
+FAILURES = {
+    "unreadable_image": (
+        "the file cannot be opened as a picture",
+        "Replace or repair the file, then run the same command again.",
+    ),
+    "refused": (
+        "the model refused to answer",
+        "The same command does not ask again. Another model, or other prompts (--prompts), in a new run may answer.",
+    ),
+    "truncated": (
+        "a reply was cut off",
+        "Run the same command again; if it stays so, start a new run with a lower --max-objects or another model.",
+    ),
+    "unparsable": (
+        "a reply was not in the asked form, even when asked again",
+        "Run the same command again. If many pictures fail so, this model does not follow the form: try another.",
+    ),
+    "endpoint": (
+        "the server gave no usable answer",
+        "Check its address, the key and its log, then run the same command again: it continues with what failed.",
+    ),
+    "budget": (
+        "the cap on cost or tokens was reached before this picture was done",
+        "Run the same command with a higher --max-cost or --max-tokens: it continues.",
+    ),
+}
+"""What each kind of failure means, and what to do about it."""
+
+_ASSETS = ("report.css", "gallery.js", "page.js")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image's place in the report."""
+
+    detection: Detection
+    page: str
+    """File name of its page; stays the same from build to build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the report's material lies."""
+
+    run: Path
+    root: Path
+    """Paths of images are relative to this folder."""
+    pages: Path
+    settings: dict[str, Any]
+    log: CallLog
+    simulated: bool
+
+
+def build_report(run: Path) -> Path:
+    """Write or rebuild `run/report.html` and what belongs to it; gives its path. Raises UsageError for no run folder.
+
+    Each file is replaced whole, the gallery last, so a reader never meets half a page.
+    """
+    settings, results = read_settings(run), read_results(run)
+    run = Path(os.path.abspath(run))  # not resolved: browsers follow `..` in the address that was opened
+    report = run / "report"
+    for part in ("pages", "thumbs", "pictures"):
+        (report / part).mkdir(parents=True, exist_ok=True)
+    for name in _ASSETS:
+        write_atomically(report / name, (files(__package__) / "templates" / name).read_text(encoding="utf-8"))
+    entries = [Entry(d, _page_name(d.image)) for d in sorted(results.values(), key=_worst_first)]
+    with CallLog(run) as log, ThreadPoolExecutor(os.cpu_count()) as pool:
+        root = Path(os.path.abspath(run.parent / settings.get("root", ".")))
+        source = Source(run, root, report / "pages", settings, log, _simulated(settings, results, log))
+        pictures = pool.map(partial(prepare, root=root, report=report), [e.detection for e in entries])
+        rows = []
+        for place, shown in enumerate(pictures):
+            write_atomically(report / "pages" / entries[place].page, _page(source, entries, place, shown))
+            rows.append(_row(entries[place], shown))
+        write_atomically(run / "report.html", _gallery(source, entries, rows))
+    return run / "report.html"
+
+
+def _page_name(image: str) -> str:
+    return hashlib.sha256(image.encode("utf-8", "surrogatepass")).hexdigest()[:20] + ".html"
+
+
+def _worst_first(detection: Detection) -> tuple[int, float, int, str]:
+    """Order of gallery and pages: worst severity first, then failures, then pictures with nothing found."""
+    group = 0 if detection.anomalies else 1 if detection.failure else 2
+    return group, detection.worst or 0.0, -len(detection.anomalies), detection.image
+
+
+def _simulated(settings: dict[str, Any], results: dict[str, Detection], log: CallLog) -> bool:
+    names = {str(settings.get("settings", {}).get("model", "")), *log.models, *(d.detector for d in results.values())}
+    return any(name.startswith(("sim:", "simulat")) for name in names)
+
+
+def _gallery(source: Source, entries: Sequence[Entry], rows: list[dict[str, Any]]) -> str:
+    detections = [e.detection for e in entries]
+    failed = Counter(d.failure.kind for d in detections if d.failure)
+    return str(
+        _templates()
+        .get_template("gallery.html")
+        .render(
+            title=source.run.name,
+            simulated=source.simulated,
+            settings=source.settings,
+            options=source.settings.get("settings", {}),
+            detectors=sorted({d.detector for d in detections}),
+            date=_date(source),
+            usage=source.log.usage if source.log.usage.calls else sum((d.usage for d in detections), Usage()),
+            failed=failed,
+            statuses=_statuses(detections),
+            bands=Counter(band(d.worst) for d in detections if d.worst is not None),
+            anomalies=sum(len(d.anomalies) for d in detections),
+            total=len(detections),
+            rows=_json(rows),
+        )
+    )
+
+
+def _statuses(detections: Sequence[Detection]) -> dict[str, int]:
+    found = sum(bool(d.anomalies) for d in detections)
+    failed = sum(d.status == "failed" for d in detections)
+    return {
+        "all": len(detections),
+        "with anomalies": found,
+        "none found": len(detections) - found - failed,
+        "failed": failed,
+    }
+
+
+def _date(source: Source) -> str:
+    """When the run's calls were made, or when its results were last written; in UTC."""
+    log, results = source.log, source.run / "results.jsonl"
+    if log.first is None or log.last is None:
+        return _minute(results.stat().st_mtime) if results.is_file() else "no results yet"
+    first, last = _minute(log.first), _minute(log.last)
+    if first == last:
+        return first + " UTC"
+    return f"{first} to {last.removeprefix(first[:11])} UTC"
+
+
+def _minute(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _row(entry: Entry, shown: Shown) -> dict[str, Any]:
+    """What the gallery's script needs of one image."""
+    d = entry.detection
+    worst = sorted(d.anomalies, key=lambda a: a.severity)
+    texts = [t for a in worst for t in (a.name, a.phenomenon[:400])]
+    return {
+        "image": d.image,
+        "page": entry.page,
+        "preview": shown.preview,
+        "status": "failed" if d.failure else "with anomalies" if worst else "none found",
+        "worst": d.worst,
+        "count": len(worst),
+        "title": d.failure.kind.replace("_", " ") if d.failure else worst[0].name if worst else "",
+        "text": "\n".join(texts[1:]),
+    }
+
+
+def _json(value: Any) -> Markup:
+    """JSON that can stand inside a <script> element: nothing in it can end the element or open a comment."""
+    text = json.dumps(value, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _page(source: Source, entries: Sequence[Entry], place: int, shown: Shown) -> str:
+    d = entries[place].detection
+    anomalies = sorted(d.anomalies, key=lambda a: a.severity)
+    folder, _, name = d.image.rpartition("/")
+    return str(
+        _templates()
+        .get_template("page.html")
+        .render(
+            d=d,
+            name=name,
+            folder=folder,
+            page=entries[place].page,
+            run=source.run.name,
+            simulated=source.simulated,
+            shown=shown,
+            anomalies=anomalies,
+            boxes=_boxes(anomalies),
+            remedy=FAILURES.get(d.failure.kind) if d.failure else None,
+            kept=[c for c in d.candidates if c.dropped is None],
+            dropped=[c for c in d.candidates if c.dropped is not None],
+            rows=timeline(source.log.of(d.image), source.log.stored),
+            before=entries[place - 1].page if place else None,
+            after=entries[place + 1].page if place + 1 < len(entries) else None,
+            place=place + 1,
+            total=len(entries),
+        )
+    )
+
+
+def _boxes(anomalies: Sequence[Anomaly]) -> list[tuple[int, Anomaly]]:
+    """(number, anomaly) for those with a region, large boxes first, so that small ones lie on top and can be reached."""
+    boxed = [(n, a) for n, a in enumerate(anomalies, 1) if a.region is not None]
+    return sorted(boxed, key=lambda box: -box[1].region.area if box[1].region else 0.0)
+
+
+def band(severity: float) -> int:
+    """Which of the five BANDS a severity (0..100) falls into, 0..4."""
+    return min(int(severity // 20), 4)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def money(cost: float | None) -> str:
+    """US dollars, or that the price is unknown."""
+    if cost is None:
+        return "price unknown"
+    return f"${cost:.4f}" if 0 < cost < 0.1 else f"${cost:,.2f}"
+
+
+def size(count: int) -> str:
+    """A number of bytes as `312 kB`."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def readable(value: Any) -> str:
+    """A setting as a person reads it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+@cache
+def _templates() -> Environment:
+    env = Environment(
+        loader=PackageLoader("anomreason.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters.update(band=band, duration=duration, money=money, size=size, readable=readable)
+    env.filters.update(plain="{:g}".format, thousands="{:,}".format)
+    env.globals.update(BANDS=BANDS, FAILURES=FAILURES)
+    return env

@@ -1,0 +1,61 @@
+"use strict";
+// A picture's page: lights a box with its finding, steps with the arrow keys, and says when the picture has gone.
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const bar = byId("bar"), before = byId("before"), after = byId("after");
+
+  const linked = (target) => target.closest?.("[data-link]")?.dataset.link;
+  function light(name) {
+    for (const part of document.querySelectorAll("[data-link]")) part.classList.toggle("lit", part.dataset.link === name);
+  }
+  for (const on of ["pointerover", "focusin"]) document.addEventListener(on, (event) => light(linked(event.target)));
+  for (const off of ["pointerleave", "focusout"]) document.documentElement.addEventListener(off, () => light(undefined));
+
+  // Steps through what the gallery had chosen, in its order, when this page is part of it.
+  try {
+    const gallery = new URL("../../report.html", location.href);
+    const view = JSON.parse(sessionStorage.getItem("anomreason:" + gallery.pathname));
+    const place = view ? view.pages.indexOf(bar.dataset.page) : -1;
+    if (place >= 0) {
+      const step = (link, page) => (page ? link.setAttribute("href", page) : link.removeAttribute("href"));
+      step(before, view.pages[place - 1]);
+      step(after, view.pages[place + 1]);
+      byId("place").textContent = (place + 1).toLocaleString("en") + " of " + view.pages.length.toLocaleString("en");
+      byId("back").href = "../../report.html" + view.hash;
+    }
+  } catch {}
+
+  addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey || event.target.closest?.("input, pre")) return;
+    const link = event.key === "ArrowLeft" ? before : event.key === "ArrowRight" ? after : null;
+    if (link?.hasAttribute("href")) link.click();
+  });
+
+  // A folded call that is linked to opens.
+  function open() {
+    for (let part = byId(location.hash.slice(1)); part; part = part.parentElement?.closest("details")) part.open = true;
+  }
+  addEventListener("hashchange", open);
+  open();
+
+  const picture = byId("picture");
+  if (!picture) return;
+
+  // Small pictures are enlarged, up to twice, as far as there is room.
+  function fit() {
+    picture.style.width = "";
+    if (!picture.naturalWidth) return;
+    const high = parseFloat(getComputedStyle(picture).maxHeight) * picture.naturalWidth / picture.naturalHeight;
+    const wide = Math.min(byId("stage").parentElement.clientWidth, high, 2 * picture.naturalWidth);
+    picture.style.width = wide + "px";
+  }
+  function gone() {
+    byId("gone").hidden = false;
+    if (picture.dataset.preview && picture.getAttribute("src") !== picture.dataset.preview) picture.src = picture.dataset.preview;
+    else byId("stage").hidden = true;
+  }
+  picture.addEventListener("load", fit);
+  picture.addEventListener("error", gone);
+  addEventListener("resize", fit);
+  if (picture.complete) (picture.naturalWidth ? fit : gone)();
+})();

@@ -1,0 +1,112 @@
+"""JSON, strictly: a whole text, or the values that stand in the chatter of a reply.
+
+Knows nothing of findings.
+
+    >>> find_json('Sure! {"anomalies": []} Anything else?')
+    {'anomalies': []}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from anomreason.errors import ParseError
+from anomreason.textform.fields import shown
+from anomreason.textform.prose import without_thoughts
+
+_FENCE = re.compile(r"^[ \t]*+```.*$", re.M)
+_OPEN = re.compile(r"[\[{]")
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{\]}]', re.DOTALL)
+_DEEPEST = 100
+
+
+def find_json(text: str) -> Any:
+    """The JSON object or array in a reply: the whole of it, a fenced block, or the first one in the chatter.
+
+    An object, or a list that holds one, goes before a list of bare values. None when there is none, also for text that
+    is cut off, nested more than 100 deep, or not JSON to the letter (NaN, a key twice). Never raises.
+    """
+    values, _ = json_values(without_thoughts(text))
+    first = values[0] if values else None
+    return next((v for v in values if isinstance(v, dict) or any(isinstance(e, dict) for e in v)), first)
+
+
+def parse_json(text: str) -> Any:
+    """Strict JSON: no NaN or infinity, no number too large for a float, no key twice in an object. Raises ParseError."""
+    try:
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_number, parse_float=_number, parse_int=_integer
+        )
+    except RecursionError:
+        raise ParseError("the JSON is nested too deeply") from None
+    except ValueError as error:
+        raise ParseError(f"the JSON cannot be read: {error}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {shown(key)} stands twice in one object")
+        found[key] = value
+    return found
+
+
+def _number(digits: str) -> float:
+    number = float(digits) if len(digits) <= 400 else math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{shown(digits)} is not a number that JSON can hold")
+    return number
+
+
+def _integer(digits: str) -> int:
+    _number(digits)
+    return int(digits)
+
+
+def fenced_or_whole(text: str) -> str:
+    """The first fenced block of a text, or all of it when there is none."""
+    parts = _FENCE.split(text)
+    return (parts[1] if len(parts) > 1 else text).strip()
+
+
+def json_values(text: str) -> tuple[list[Any], str]:
+    """The JSON objects and arrays in a reply, and the prose around them. Fenced blocks go before the rest."""
+    parts = _FENCE.split(text)
+    if len(parts) > 1 and not text.lstrip().startswith(("{", "[")):
+        values = [value for part in parts[1::2] for value in _scan(part)[0]]
+        if values:
+            return values, "".join(parts[::2])
+    return _scan(text)
+
+
+def _scan(text: str) -> tuple[list[Any], str]:
+    values, prose, position = [], [], 0
+    opening = _OPEN.search(text)
+    while opening:
+        end, depth = _balanced(text, opening.start())
+        try:
+            values.append(parse_json(text[opening.start() : end] if depth <= _DEEPEST else ""))
+            prose.append(text[position : opening.start()])
+            position = end
+        except ParseError:
+            pass  # not JSON; what stands inside it is no reply either
+        opening = _OPEN.search(text, end)
+    return values, "".join([*prose, text[position:]])
+
+
+def _balanced(text: str, start: int) -> tuple[int, int]:
+    """Where the bracket at `start` closes (the text's end if never), and how deep it nests."""
+    depth = deepest = 0
+    for token in _TOKEN.finditer(text, start):
+        if token[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in "]}":
+            depth -= 1
+            if not depth:
+                return token.end(), deepest
+    return len(text), deepest

@@ -1,0 +1,259 @@
+"""What an OpenAI-compatible server said: a completion, or a complaint in one of the many forms that servers use.
+
+It knows nothing of how requests are sent. What it reads comes from outside: any text is either read or a fault.
+
+    Answer(429, {"retry-after": "2"}, "{}", "http://127.0.0.1:8000/v1").error("gpt-4o").retry_after  # 2.0
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from anomreason.anomaly import Usage
+from anomreason.errors import EndpointError
+from anomreason.vlm.protocol import Finish, Reply
+
+_FINISH: dict[str, Finish] = {
+    "length": "length",
+    "max_tokens": "length",
+    "content_filter": "refused",
+    "refusal": "refused",
+}
+_POLICY_CODES = {
+    *("content_filter", "content_policy_violation", "responsibleaipolicyviolation"),
+    *("moderation_blocked", "data_inspection_failed"),
+}
+_POLICY = re.compile(r"content management policy|usage polic|safety system|input was flagged", re.I)
+_TOO_LONG = re.compile(
+    r"context[ _](length|window|size)|maximum context|prompt is too long|reduce the length|too many (input )?tokens"
+    r"|max_(completion_)?tokens\W.{0,60}(too (large|big|high)|at most)",
+    re.I,
+)
+_NO_MONEY = re.compile(r"insufficient[_ ](quota|balance|credit)|billing_hard_limit", re.I)
+_BAD_SCHEMA = re.compile(r"invalid schema|in context=|grammar|schema (contains|conversion)|response_?schema", re.I)
+_OPTIONS = {
+    "response_format": re.compile(r"response[_ ]format|json[_ ]schema|response_?schema|grammar", re.I),
+    "max_tokens": re.compile(r"\bmax_tokens\b", re.I),
+    "temperature": re.compile(r"\btemperature\b", re.I),
+    "seed": re.compile(r"\bseed\b", re.I),
+    "logprobs": re.compile(r"logprobs", re.I),
+}
+_RESET = ("x-ratelimit-reset", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Answer:
+    """One HTTP answer. `server` is how messages name the server; `secret` is what no text taken from it may hold."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: str, server: str, secret: str = "") -> None:
+        self.status, self.headers, self.server, self.secret = status, headers, server, secret
+        self.text = redacted(body, secret)
+        try:
+            self.data: Any = json.loads(self.text)
+        except (ValueError, RecursionError):
+            self.data = None
+        error = _error_object(self.data)
+        if status < 300 and isinstance(self.data, dict) and "error" in self.data and not self.data.get("choices"):
+            code = error.get("code")  # gateways wrap a provider's error in a 200
+            self.status = code if isinstance(code, int) and 400 <= code < 600 else 500
+        self.fault = self.status >= 300
+        self.code = str(error.get("code") or "").lower()
+        self.param = str(error.get("param") or "")
+        self.complaint = excerpt(redacted(_message(error), secret) or self.text, 400) if self.fault else ""
+
+    @property
+    def policy(self) -> bool:
+        """True when a content filter stopped the request: the model would have refused."""
+        return self.status in (400, 403) and (self.code in _POLICY_CODES or bool(_POLICY.search(self.complaint)))
+
+    @property
+    def too_long(self) -> bool:
+        """True when the request is over the model's limits of tokens."""
+        return self.code == "context_length_exceeded" or bool(_TOO_LONG.search(self.complaint))
+
+    @property
+    def bad_schema(self) -> bool:
+        """True when the complaint is about what is in this schema, not about schemas as such."""
+        return bool(_BAD_SCHEMA.search(self.complaint))
+
+    @property
+    def refused_option(self) -> str | None:
+        """Which optional part of a request the server complains of; None when none that we know."""
+        if self.status not in (400, 403, 404, 422) or self.too_long:
+            return None
+        for option, name in _OPTIONS.items():
+            if name.search(self.param):
+                return option
+        named = [(found.start(), option) for option, name in _OPTIONS.items() if (found := name.search(self.complaint))]
+        return min(named)[1] if named else None
+
+    @property
+    def unexplained(self) -> bool:
+        """True when the request as such was refused, and nothing that we know says why."""
+        return self.status in (400, 422) and not self.too_long and self.refused_option is None
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the server asks us to wait; None when it does not say."""
+        milliseconds = _number(self.headers.get("retry-after-ms", ""))
+        if milliseconds is not None:
+            return milliseconds / 1000
+        wait = self.headers.get("retry-after", "")
+        seconds = _number(wait)
+        if seconds is None and wait:
+            seconds = _until(wait)
+        if seconds is None and self.status == 429:
+            seconds = min((s for name in _RESET if (s := _reset(self.headers.get(name, ""))) is not None), default=None)
+        return seconds
+
+    def said(self) -> str:
+        return f"{self.server} answered {self.status}: {self.complaint or 'nothing'}"
+
+    def error(self, model: str) -> EndpointError:
+        """The failed attempt that this answer is."""
+        if self.status == 429 and not _NO_MONEY.search(f"{self.code} {self.complaint}"):
+            return EndpointError("rate_limit", self.said(), self.retry_after)
+        if self.status in (408, 409, 425) or self.status >= 500:
+            return EndpointError("server", self.said(), self.retry_after)
+        return EndpointError("rejected", f"{self.said()}; {self._hint(model)}")
+
+    def _hint(self, model: str) -> str:
+        if self.status in (402, 429):
+            return "the account has no money left for this: see the provider's billing page"
+        if self.status < 400:
+            return "it redirects elsewhere: is the base URL right, http or https and all?"
+        if self.too_long or self.status == 413:
+            return (
+                "the request is over the model's limits: lower --max-side or --max-reply-tokens, or serve more context"
+            )
+        if self.status in (401, 403):
+            return "the key was not accepted: check OPENAI_API_KEY, and that it may use this model"
+        if self.status in (404, 405):
+            return f"is {model!r} a model that {self.server} serves, and does that base URL end in /v1?"
+        return f"{model!r} does not take this request"
+
+
+def read_completion(answer: Answer, asked: str) -> Reply:
+    """The reply in an answer without fault. Raises EndpointError 'server' when there is no completion in it."""
+    data = answer.data if isinstance(answer.data, dict) else {}
+    choices = data.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    message = choice.get("message")
+    if not isinstance(message, dict) or choice.get("finish_reason") == "error":
+        raise EndpointError("server", f"{answer.server} sent no completion, but {excerpt(answer.text) or 'nothing'!r}")
+    finish = _FINISH.get(str(choice.get("finish_reason")), "stop")
+    text, refusal = _text(message.get("content")), message.get("refusal")
+    if isinstance(refusal, str) and refusal:
+        text, finish = text or refusal, "refused"
+    if text is None and finish == "stop":
+        raise EndpointError("server", f"{answer.server} sent a completion without text: {excerpt(answer.text)!r}")
+    named = data.get("model")
+    return Reply(
+        text=text or "",
+        finish=finish,
+        usage=_usage(data.get("usage")),
+        model=excerpt(redacted(named, answer.secret)) if isinstance(named, str) and named.strip() else asked,
+        logprobs=_first_token(choice.get("logprobs")),
+    )
+
+
+def redacted(text: str, secret: str) -> str:
+    """`text` without `secret`; an empty secret hides nothing."""
+    return text.replace(secret, "[key]") if secret else text
+
+
+def excerpt(text: str, length: int = 200) -> str:
+    """The start of a foreign text on one line, without control characters."""
+    flat = "".join(c if c.isprintable() else " " for c in text[: 4 * length])
+    flat = " ".join(flat.split())
+    return flat if len(flat) <= length else flat[: length - 3] + "..."
+
+
+def _error_object(data: Any) -> dict[str, Any]:
+    body = data[0] if isinstance(data, list) and data else data
+    if not isinstance(body, dict):
+        return {}
+    error = body.get("error")
+    if isinstance(error, str):
+        return {"message": error}
+    if isinstance(error, dict):
+        return error
+    return body
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    """What an error object says: `message`, a validator's list of places, and what a gateway got from its provider."""
+    message = error.get("message") or error.get("detail") or error.get("msg")
+    if isinstance(message, list):  # never the rejected `input`, which can be a whole picture
+        places = [m for m in message if isinstance(m, dict)]
+        message = "; ".join(f"{'.'.join(map(str, m.get('loc') or ()))}: {m.get('msg')}" for m in places)
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    return ": ".join(m for m in (message, raw) if isinstance(m, str) and m)
+
+
+def _text(content: Any) -> str | None:
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") in ("text", None)]
+        return "".join(t for t in texts if isinstance(t, str)) or None
+    return content if isinstance(content, str) else None
+
+
+def _usage(usage: Any) -> Usage:
+    usage = usage if isinstance(usage, dict) else {}
+    details = usage.get("prompt_tokens_details")
+    prompt = _count(usage.get("prompt_tokens"))
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
+    completion = _count(usage.get("completion_tokens"))
+    return Usage(calls=1, prompt_tokens=prompt, cached_tokens=min(cached, prompt), completion_tokens=completion)
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def _first_token(logprobs: Any) -> dict[str, float]:
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    first = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else {}
+    more = first.get("top_logprobs")
+    found: dict[str, float] = {}
+    for entry in [first, *(more if isinstance(more, list) else [])]:
+        token, value = (entry.get("token"), entry.get("logprob")) if isinstance(entry, dict) else (None, None)
+        if isinstance(token, str) and isinstance(value, int | float) and value <= 0:
+            found.setdefault(token, float(value))
+    return found
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return max(value, 0.0) if math.isfinite(value) else None
+
+
+def _until(date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
+        return max((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - time.time(), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _reset(text: str) -> float | None:
+    """Seconds from `6m0s`, from a number of seconds, or from a moment in seconds or milliseconds since 1970."""
+    value = _number(text)
+    if value is None:
+        spans = _DURATION.findall(text)
+        return sum(float(n) * _SECONDS[unit] for n, unit in spans) if spans else None
+    if value > 1e9:
+        return max(value / (1000 if value > 1e11 else 1) - time.time(), 0.0)
+    return value

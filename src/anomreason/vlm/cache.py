@@ -1,0 +1,150 @@
+"""Every reply, kept in the run's `responses.sqlite`; only good ones are used again.
+
+A request is known by model, messages, image hashes, schema, sampling and sample slot. Safe with many processes.
+
+    store = ReplyStore(Path("runs/demo/responses.sqlite"))
+    store.good(request_key("gpt-4o", request))    # Reply or None
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anomreason.anomaly import Usage
+from anomreason.errors import UsageError
+from anomreason.images import Encoded
+from anomreason.vlm.protocol import Part, Reply, Request
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS texts (hash TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, prompt TEXT NOT NULL, text TEXT NOT NULL, rest TEXT NOT NULL)
+  WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS good (request TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+def request_key(model: str, request: Request, *, attempt: bool = False) -> str:
+    """Hex name of a request. With `attempt`, the reply's cap and the re-ask count too, as they differ by attempt."""
+    sampling = request.sampling
+    said = [p.sha256 if isinstance(p, Encoded) else "text:" + p for p in request.parts]
+    what: list[Any] = [model, said, request.schema, sampling.temperature, sampling.seed, sampling.logprobs]
+    what.append(request.tag.sample)
+    if attempt:
+        what += [sampling.max_tokens, request.turns]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One kept reply with what it answered."""
+
+    prompt: str
+    """Texts as sent; a picture stands as `[picture WxH]`."""
+    text: str
+    finish: str
+
+
+class ReplyStore:
+    """The replies of one run. Raises UsageError when the file cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_TABLES)
+        except sqlite3.Error as e:
+            raise UsageError(f"cannot use {str(path)!r} to keep replies: {e}") from e
+        self._known_texts: dict[str, None] = {}
+
+    def good(self, request: str) -> Reply | None:
+        """The good reply to a request (by `request_key`), or None."""
+        row = self._db.execute(
+            "SELECT text, rest FROM good JOIN replies USING (key) WHERE good.request = ?", (request,)
+        ).fetchone()
+        if row is None:
+            return None
+        rest = json.loads(row[1])
+        return Reply(row[0], rest["finish"], Usage(**rest["usage"]), rest["model"], rest["logprobs"])
+
+    def put(self, sent: Request, reply: Reply, *, model: str, good_for: str | None) -> str:
+        """Keep a reply to what was sent; with `good_for` it answers that request from now on. Gives its key.
+
+        Raises UsageError when it cannot be written (disk full).
+        """
+        key = request_key(model, sent, attempt=True)
+        rest = {
+            "finish": reply.finish,
+            "usage": reply.usage.model_dump(),
+            "model": reply.model,
+            "logprobs": dict(reply.logprobs),
+        }
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                key = self._free_key(key)
+                prompt = json.dumps([self._keep(p) for p in _flat(sent)])
+                self._db.execute("INSERT INTO replies VALUES (?, ?, ?, ?)", (key, prompt, reply.text, json.dumps(rest)))
+                if good_for is not None:
+                    self._db.execute("INSERT OR REPLACE INTO good VALUES (?, ?)", (good_for, key))
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                self._known_texts.clear()
+                raise
+        except sqlite3.Error as e:
+            raise UsageError(
+                f"cannot write {str(self.path)!r}: {e}. Nothing recorded so far is lost: free some space and run the "
+                "same command again."
+            ) from e
+        return key
+
+    def _free_key(self, key: str) -> str:
+        """An earlier bad reply to the very same attempt is kept too, so the new one gets a number."""
+        number, free = 1, key
+        while self._db.execute("SELECT 1 FROM replies WHERE key = ?", (free,)).fetchone():
+            number += 1
+            free = f"{key}-{number}"
+        return free
+
+    def _keep(self, part: Part) -> str:
+        """Long texts that many calls share are stored once."""
+        if isinstance(part, Encoded):
+            return f"[picture {part.width}x{part.height}]"
+        name = "#" + hashlib.sha256(part.encode()).hexdigest()[:32]
+        if name not in self._known_texts:
+            self._db.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (name, part))
+            if len(self._known_texts) > 1000:
+                self._known_texts.pop(next(iter(self._known_texts)))
+            self._known_texts[name] = None
+        return name
+
+    def read(self, key: str) -> Stored | None:
+        """A kept reply by the key that the ledger names, good or not."""
+        row = self._db.execute("SELECT prompt, text, rest FROM replies WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        parts = [self._text(p) if p.startswith("#") else p for p in json.loads(row[0])]
+        return Stored("\n\n".join(parts), row[1], json.loads(row[2])["finish"])
+
+    def _text(self, name: str) -> str:
+        row = self._db.execute("SELECT text FROM texts WHERE hash = ?", (name,)).fetchone()
+        return str(row[0]) if row else "(text lost)"
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _flat(request: Request) -> Iterable[Part]:
+    yield from request.parts
+    for assistant, user in request.turns:
+        yield "[assistant] " + assistant
+        yield "[user] " + user

@@ -1,0 +1,59 @@
+"""The card that a detector's checkpoint or adapter may carry: `anomreason.json`, how it was trained to be asked.
+
+Knows nothing of models and imports none of their libraries. Try it:
+
+    >>> DetectorCard(prompt="List every semantic anomaly.").answer
+    'text'
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from anomreason.anomaly import Record, Text
+from anomreason.errors import UsageError
+
+CARD_NAME = "anomreason.json"
+_LARGEST_CARD = 1 << 20
+
+
+class DetectorCard(Record):
+    """How a fine-tuned detector is asked. It rules instead of our own prompt, schema and pixel budget."""
+
+    prompt: Text
+    """The user's message, sent after the picture."""
+    answer: Literal["text", "json"] = "text"
+    """Form of the reply: the four-line text form or JSON."""
+    min_pixels: int | None = Field(default=None, ge=1)
+    """Smallest area a picture is scaled to, in pixels; None keeps the checkpoint's own."""
+    max_pixels: int | None = Field(default=None, ge=28 * 28)
+    """Largest area a picture is scaled to, in pixels; None keeps the checkpoint's own."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DetectorCard:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} is larger than max_pixels {self.max_pixels}")
+        return self
+
+
+def read_card(folder: Path) -> DetectorCard | None:
+    """The card in `folder`, None when there is none. Raises UsageError for one that cannot be used."""
+    path = folder / CARD_NAME
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_CARD + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error}); mend or remove it") from error
+    if len(data) > _LARGEST_CARD:
+        raise UsageError(f"{path} is larger than {_LARGEST_CARD} bytes, so it is no detector card; remove it")
+    try:
+        return DetectorCard.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UsageError(f"{path}: {field}: {first['msg']}; mend it or remove the file") from error

@@ -1,0 +1,227 @@
+"""Every model call with what it used, what it cost, and the cap that holds with many calls in flight.
+
+One line a call in `calls.jsonl`, failed attempts included. Prices come from `prices.toml` (US dollars for a million
+tokens, dated) or a file of the same form.
+
+    price_of("gpt-4o-2024-08-06").cost(Usage(prompt_tokens=1000, completion_tokens=100))    # 0.0035
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from anomreason.anomaly import Usage
+from anomreason.errors import CallFailed, UsageError
+from anomreason.images import Encoded
+from anomreason.runs import Appender, read_lines
+from anomreason.vlm.protocol import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens."""
+
+    input: float
+    cached: float
+    output: float
+
+    def cost(self, usage: Usage) -> float:
+        """US dollars."""
+        fresh = usage.prompt_tokens - usage.cached_tokens
+        return (fresh * self.input + usage.cached_tokens * self.cached + usage.completion_tokens * self.output) / 1e6
+
+
+FREE = Price(0.0, 0.0, 0.0)
+
+
+@cache
+def _table(path: Path | None) -> Mapping[str, Price]:
+    try:
+        text = (
+            path.read_text(encoding="utf-8")
+            if path
+            else (files("anomreason.vlm") / "prices.toml").read_text(encoding="utf-8")
+        )
+        models = tomllib.loads(text)["models"]
+        return {name: Price(float(p["input"]), float(p["cached"]), float(p["output"])) for name, p in models.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise UsageError(
+            f"cannot read prices from {str(path)!r} ({e!r}); it must look like\n"
+            '[models."my-model"]\ninput = 1.0\ncached = 0.5\noutput = 4.0   # US dollars for a million tokens'
+        ) from e
+
+
+def price_of(model: str, prices: Path | None = None) -> Price | None:
+    """A model's price, or None when it is not known; models in this process are free.
+
+    A dated name (`gpt-4o-2024-08-06`) and a provider's prefix (`openai/gpt-4o`) find the plain name's price.
+    Raises UsageError when the price file cannot be read.
+    """
+    if model.startswith(("sim:", "local:")):
+        return FREE
+    table = _table(prices)
+    plain = re.sub(r"-20\d\d-?\d\d-?\d\d$", "", model)
+    for name in (model, plain, plain.rpartition("/")[2]):
+        if name in table:
+            return table[name]
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt at a model call."""
+
+    image: str
+    role: str
+    step: str
+    object: str | None
+    sample: int
+    attempt: int
+    """1 for the first time this request was sent, counting every retry and re-ask."""
+    outcome: str
+    """ok, length, refused, unparsable, rate_limit, server, timeout, connection, rejected or adjusted."""
+    model: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost: float | None
+    """US dollars; None when the price is not known."""
+    seconds: float
+    started: float
+    """Seconds since 1970."""
+    key: str | None
+    """Of the reply in responses.sqlite; None when there was no reply."""
+
+
+class Ledger:
+    """Writes calls down and adds them up. `path` None keeps only the sums."""
+
+    def __init__(self, path: Path | None = None, price: Price | None = None) -> None:
+        self.price = price
+        self.total = Usage(cost=0.0 if price else None)
+        if path is not None:
+            for line in read_lines(path):
+                self._add(line)
+        self._file = Appender(path) if path is not None else None
+
+    def _add(self, line: Mapping[str, Any]) -> None:
+        self.total += Usage(
+            calls=1,
+            prompt_tokens=line["prompt_tokens"],
+            cached_tokens=line["cached_tokens"],
+            completion_tokens=line["completion_tokens"],
+            cost=line["cost"],
+        )
+
+    def priced(self, usage: Usage) -> Usage:
+        """The usage with its cost, where the price is known."""
+        return usage if self.price is None else usage.model_copy(update={"cost": self.price.cost(usage)})
+
+    def record(self, call: Call) -> None:
+        line = asdict(call)
+        self._add(line)
+        if self._file is not None:
+            self._file.append(json.dumps(line, ensure_ascii=False))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def read_calls(run: Path) -> Iterator[Call]:
+    """The calls of a run folder, in the order in which they ended. A run without calls has none."""
+    for line in read_lines(run / "calls.jsonl"):
+        yield Call(**line)
+
+
+def image_tokens(width: int, height: int) -> int:
+    """Tokens of a picture by OpenAI's published rule for gpt-4o in high detail.
+
+    https://platform.openai.com/docs/guides/images-vision: fit into 2048x2048, shortest side to 768, then 85 tokens and
+    170 for each tile of 512x512.
+    """
+    scale = min(1.0, 2048 / max(width, height))
+    scale *= min(1.0, 768 / (min(width, height) * scale))
+    tiles = math.ceil(round(width * scale, 3) / 512) * math.ceil(round(height * scale, 3) / 512)
+    return 85 + 170 * tiles
+
+
+def worst_case(request: Request) -> Usage:
+    """The most tokens a request can use: one for each byte of text, the larger of two pixel rules, the whole cap."""
+    texts = [p for p in request.parts if isinstance(p, str)] + [t for turn in request.turns for t in turn]
+    text = sum(len(t.encode()) for t in texts) + len(json.dumps(request.schema))
+    pictures = [p for p in request.parts if isinstance(p, Encoded)]
+    seen = sum(max(image_tokens(p.width, p.height), math.ceil(p.width * p.height / 700)) for p in pictures)
+    return Usage(prompt_tokens=text + seen + 64, completion_tokens=request.sampling.max_tokens)
+
+
+class Budget:
+    """A cap on tokens or money. A call's worst case is reserved before it is sent, so the cap holds."""
+
+    def __init__(self, ledger: Ledger, max_cost: float | None = None, max_tokens: int | None = None) -> None:
+        """Raises UsageError for a cap on money with a model whose price is not known."""
+        if max_cost is not None and ledger.price is None:
+            raise UsageError(
+                "--max-cost needs the model's price, which is not known here: use --max-tokens instead, or give prices "
+                "with --prices FILE"
+            )
+        self._ledger = ledger
+        self._max_cost = max_cost
+        self._max_tokens = max_tokens
+        self._spent = ledger.total
+        self._reserved: dict[int, Usage] = {}
+        self._tickets = itertools.count()
+        self._changed = asyncio.Event()
+        self.reached = False
+
+    async def reserve(self, request: Request) -> int | None:
+        """Hold back the call's worst case; waits while calls in flight may still give something back.
+
+        Gives a ticket for `settle`. Raises CallFailed("budget") when nothing is in flight and the call could still
+        pass the cap.
+        """
+        if self._max_cost is None and self._max_tokens is None:
+            return None
+        worst = self._ledger.priced(worst_case(request))
+        while not self._fits(worst):
+            if self.reached or not self._reserved:
+                self.reached = True
+                self._changed.set()
+                raise CallFailed("budget", self._message())
+            self._changed = asyncio.Event() if self._changed.is_set() else self._changed
+            await self._changed.wait()
+        ticket = next(self._tickets)
+        self._reserved[ticket] = worst
+        return ticket
+
+    def settle(self, ticket: int | None, used: Usage | None) -> None:
+        """The call has ended; `used` is None when it may have been charged without telling us (a timeout)."""
+        if ticket is not None:
+            worst = self._reserved.pop(ticket)
+            self._spent += worst if used is None else self._ledger.priced(used)
+            self._changed.set()
+
+    def _fits(self, worst: Usage) -> bool:
+        held = self._spent + worst
+        for usage in self._reserved.values():
+            held += usage
+        too_dear = self._max_cost is not None and (held.cost or 0.0) > self._max_cost
+        too_many = self._max_tokens is not None and held.tokens > self._max_tokens
+        return not (too_dear or too_many)
+
+    def _message(self) -> str:
+        spent = self._spent
+        if self._max_cost is not None:
+            return f"the next call could pass --max-cost {self._max_cost:g} (spent so far: ${spent.cost or 0:.4f})"
+        return f"the next call could pass --max-tokens {self._max_tokens} (used so far: {spent.tokens})"

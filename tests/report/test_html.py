@@ -1,0 +1,529 @@
+"""The report as a reader meets it: parsed as HTML, and opened in Chromium where there is one."""
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region, SceneObject, Usage
+from anomreason.errors import UsageError
+from anomreason.images import Encoded, load_picture
+from anomreason.report.calls import LONGEST_TEXT, timeline
+from anomreason.report.html import FAILURES, build_report, duration, money
+from anomreason.vlm.cache import ReplyStore, Stored
+from anomreason.vlm.ledger import Call, Ledger
+from anomreason.vlm.protocol import Reply, Request, Tag
+
+EVIL = '</pre></script><script>pwned="1"</script><img src=x onerror=\'pwned="1"\'>" onload="x'
+EVIL_NAME = "a\"'><script>pwned='1'<&#50% ?\\ü.jpg"
+COMMON = "Say what in this picture cannot be so.\n" * 20
+
+
+@dataclass
+class Page(HTMLParser):
+    """One parsed page: its elements with attributes, and the text inside each kind of element."""
+
+    path: Path
+    elements: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._open = ""
+        self.feed(self.path.read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._open = tag
+        self.texts.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+    def handle_data(self, data: str) -> None:
+        self.texts.setdefault(self._open, [""])[-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(" ".join(t) for t in self.texts.values()).split())
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What the gallery's script is given."""
+        place = [i for i, a in enumerate(a for t, a in self.elements if t == "script") if a.get("id") == "rows"]
+        rows: list[dict[str, Any]] = json.loads(self.texts["script"][place[0]])
+        return rows
+
+    def links(self) -> list[str]:
+        """Addresses of whatever the page shows or leads to, but for places on a page."""
+        found = [a.get("src") or a.get("href") for _, a in self.elements]
+        return [x for x in found if x and not x.startswith(("#", "data:"))]
+
+
+@dataclass
+class Run:
+    """A run folder made by hand, with its pictures beside it."""
+
+    path: Path
+    pictures: Path
+    detections: list[Detection] = field(default_factory=list)
+
+    def picture(self, name: str, colour: str = "grey", **how: Any) -> Detection:
+        """A picture file, as an ok detection without findings."""
+        file = self.pictures / name
+        Image.new("RGB", (60, 40), colour).save(file, **how)
+        picture, status = load_picture(file), file.stat()
+        return Detection(
+            image=name,
+            sha256=picture.sha256,
+            detector="gpt-4o lean",
+            status="ok",
+            sent=picture.sent,
+            usage=Usage(calls=2, prompt_tokens=900, completion_tokens=100),
+            file_size=status.st_size,
+            file_mtime=status.st_mtime_ns,
+        )
+
+    def add(self, detection: Detection, *anomalies: Anomaly, **update: Any) -> Detection:
+        done = detection.model_copy(update={"anomalies": anomalies, **update})
+        self.detections.append(done)
+        return done
+
+    def build(self, model: str = "gpt-4o") -> Page:
+        lines = "".join(d.model_dump_json() + "\n" for d in self.detections)
+        (self.path / "results.jsonl").write_text(lines, encoding="utf-8")
+        record = {"settings": {"model": model, "schedule": "lean", "note": EVIL}, "root": str(self.pictures)}
+        (self.path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+        return Page(build_report(self.path))
+
+    def page(self, gallery: Page, image: str) -> Page:
+        row = next(r for r in gallery.rows if r["image"] == image)
+        return Page(self.path / "report" / "pages" / row["page"])
+
+    def call(self, image: str, step: str, prompt: str, reply: str | None, started: float = 1e9) -> None:
+        """One call in the ledger, its reply in the store; None for a call that got a 429."""
+        request = Request((COMMON, Encoded(b"x", "image/png", 8, 6), prompt), Tag(image, "Formatter", step, EVIL))
+        key = None
+        if reply is not None:
+            store = ReplyStore(self.path / "responses.sqlite")
+            answer = Reply(reply, "stop", Usage(calls=1), "gpt-4o")
+            key = store.put(request, answer, model="gpt-4o", good_for=None)
+            store.close()
+        ledger = Ledger(self.path / "calls.jsonl")
+        outcome = "ok" if key else "rate_limit"
+        ledger.record(
+            Call(image, "Formatter", step, EVIL, 0, 1, outcome, "gpt-4o", 500, 0, 50, None, 2.0, started, key)
+        )
+        ledger.close()
+
+
+def anomaly(severity: float, name: str = "Six fingers", region: Region | None = None) -> Anomaly:
+    return Anomaly(
+        name=name, phenomenon="Six are seen.", reasoning="Hands have five.", severity=severity, region=region
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "pics").mkdir()
+    return Run(tmp_path / "run", tmp_path / "pics")
+
+
+def test_every_image_is_in_the_gallery_once_worst_first_then_failures_then_nothing_found(run: Run) -> None:
+    run.add(run.picture("none.png"))
+    run.add(run.picture("mild.png", "red"), anomaly(70))
+    run.add(run.picture("failed.png", "blue"), status="failed", failure=Failure(kind="refused", message="no"))
+    run.add(run.picture("bad.png", "green"), anomaly(40), anomaly(3))
+    run.add(run.picture("mild.png", "red"), anomaly(60))
+    rows = run.build().rows
+    assert [(r["image"], r["worst"], r["count"], r["status"]) for r in rows] == [
+        ("bad.png", 3, 2, "with anomalies"),
+        ("mild.png", 60, 1, "with anomalies"),
+        ("failed.png", None, 0, "failed"),
+        ("none.png", None, 0, "none found"),
+    ]
+
+
+def test_the_header_counts_what_was_run_and_names_the_direction_of_severity(run: Run) -> None:
+    run.add(run.picture("a.png"), anomaly(10), anomaly(20))
+    run.add(run.picture("b.png"), status="failed", failure=Failure(kind="truncated", message="cut"))
+    text = run.build().text
+    for fact in ("gpt-4o", "lean", "1 truncated", "2,000", "in 4 calls", "price unknown"):
+        assert fact in text
+    assert "0 = completely implausible, 100 = fully realistic" in text
+
+
+def test_tokens_of_earlier_failed_tries_are_counted_too(run: Run) -> None:
+    run.add(run.picture("a.png"))
+    for number in range(9):
+        run.call("a.png", "draft", "", f"reply {number}")
+    text = run.build().text
+    assert "4,950" in text
+    assert "in 9 calls" in text
+
+
+@pytest.mark.parametrize(("model", "said"), [("sim:truth.json", True), ("simulated", True), ("gpt-4o", False)])
+def test_simulated_answers_are_said_to_be_simulated_on_every_page(run: Run, model: str, said: bool) -> None:
+    run.add(run.picture("a.png"), anomaly(10))
+    gallery = run.build(model)
+    assert ("Simulated answers." in gallery.text) is said
+    assert ("Simulated answers." in run.page(gallery, "a.png").text) is said
+
+
+def hostile(run: Run) -> Page:
+    """A report in which every text that comes from outside is hostile."""
+    box = Region(x0=0.1, y0=0.2, x1=0.6, y1=0.9)
+    bad = Anomaly(name=EVIL, phenomenon=EVIL, reasoning=EVIL, severity=5, objects=(EVIL,), region=box)
+    run.add(
+        run.picture(EVIL_NAME, quality=90),
+        bad,
+        detector=EVIL,
+        candidates=(
+            Candidate(name=EVIL, phenomenon=EVIL, reasoning=EVIL, role=EVIL, step=EVIL, score=3, dropped=EVIL),
+        ),
+        objects=(SceneObject(name=EVIL, description=EVIL, region=box),),
+    )
+    failed = run.picture("failed.png")
+    run.add(failed, status="failed", failure=Failure(kind="endpoint", message=EVIL))
+    run.call(EVIL_NAME, EVIL, EVIL, EVIL)
+    return run.build()
+
+
+def test_nothing_from_a_model_or_a_file_name_becomes_an_element_or_an_attribute(run: Run) -> None:
+    gallery = hostile(run)
+    pages = [gallery, run.page(gallery, EVIL_NAME), run.page(gallery, "failed.png")]
+    for page in pages:
+        scripts = [a for tag, a in page.elements if tag == "script"]
+        assert all(set(a) in ({"src", "defer"}, {"type", "id"}) for a in scripts)
+        assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
+    assert gallery.rows[0]["title"] == EVIL
+    assert pages[1].texts["pre"][-1] == EVIL
+    assert pages[2].texts["pre"] == [EVIL]
+    assert [a for tag, a in pages[1].elements if tag == "h2"] == [{}]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1).filter(str.strip))
+def test_any_text_is_shown_as_it_was_written(run: Run, text: str) -> None:
+    run.detections.clear()
+    found = Anomaly(name=text, phenomenon="seen", reasoning=text, severity=1)
+    run.add(Detection(image="gone.png", detector="d", status="ok"), found)
+    gallery = run.build()
+    assert gallery.rows[0]["title"] == found.name
+    page = run.page(gallery, "gone.png")
+    assert found.reasoning in page.texts["p"]
+
+
+def test_every_address_leads_to_a_file_and_none_to_the_network(run: Run) -> None:
+    run.add(run.picture("sub #1 50% ä.png"), anomaly(5))
+    hostile(run)
+    gallery = Page(run.path / "report.html")
+    pages = [gallery, *(run.page(gallery, d.image) for d in run.detections)]
+    reached = set()
+    for page in pages:
+        for link in page.links():
+            assert "://" not in link
+            target = Path(os.path.normpath(page.path.parent / unquote(link)))
+            assert target.is_file(), link
+            reached.add(target)
+    assert {run.pictures / d.image for d in run.detections} <= reached
+
+
+def test_a_picture_that_is_gone_is_said_to_be_missing_and_its_findings_stay(run: Run) -> None:
+    run.add(run.picture("a.png"), anomaly(5, "Two moons"))
+    (run.pictures / "a.png").unlink()
+    gallery = run.build()
+    page = run.page(gallery, "a.png")
+    assert "The picture file is missing" in page.text
+    assert "Two moons" in page.text
+    assert "img" not in page.texts
+
+
+def test_a_picture_that_went_after_an_earlier_build_is_still_shown_small(run: Run) -> None:
+    run.add(run.picture("a.png"), anomaly(5))
+    run.build()
+    (run.pictures / "a.png").unlink()
+    gallery = run.build()
+    page = run.page(gallery, "a.png")
+    source = next(a["src"] for tag, a in page.elements if tag == "img")
+    assert source == "../thumbs/" + gallery.rows[0]["preview"]
+    assert "The picture file is missing" in page.text
+
+
+def test_a_picture_with_other_bytes_than_those_examined_is_said_to_have_changed(run: Run) -> None:
+    run.add(run.picture("a.png"), anomaly(5))
+    before = os.stat(run.pictures / "a.png")
+    run.picture("a.png", "white")
+    assert "The file has changed" in run.page(run.build(), "a.png").text
+    run.picture("a.png", "grey")
+    os.utime(run.pictures / "a.png", ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+    assert "The file has changed" not in run.page(run.build(), "a.png").text
+
+
+def test_what_browsers_cannot_show_is_copied_and_nothing_else(run: Run) -> None:
+    run.add(run.picture("a.png"), anomaly(5))
+    scan = run.add(run.picture("scan.tif"), anomaly(5))
+    gallery = run.build()
+    copies = list((run.path / "report" / "pictures").iterdir())
+    assert len(copies) == 1
+    assert copies[0].read_bytes().startswith(b"\xff\xd8")
+    page = run.page(gallery, scan.image)
+    assert f"../pictures/{copies[0].name}" in page.links()
+    assert "../../../pics/scan.tif" in page.links()
+
+
+def test_previews_are_kept_and_pages_renewed_by_a_later_build(run: Run) -> None:
+    run.add(run.picture("a.png"), anomaly(5, "First"))
+    run.build()
+    previews = {p.name: p.stat().st_ino for p in (run.path / "report" / "thumbs").iterdir()}
+    run.add(run.detections[0], anomaly(5, "Second"))
+    gallery = run.build()
+    assert {p.name: p.stat().st_ino for p in (run.path / "report" / "thumbs").iterdir()} == previews
+    assert "Second" in run.page(gallery, "a.png").text
+    assert "First" not in run.page(gallery, "a.png").text
+    assert not list(run.path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_a_failure_is_named_with_what_to_do_and_never_shown_as_no_anomalies(run: Run, kind: str) -> None:
+    maybe = Candidate(name="Odd cup", phenomenon="p", reasoning="r", role="Analyzer", step="inspect")
+    failure = Failure.model_validate({"kind": kind, "message": "the exact words"})
+    run.add(run.picture("a.png"), status="failed", failure=failure, candidates=(maybe,))
+    text = run.page(run.build(), "a.png").text
+    assert "the exact words" in text
+    assert FAILURES[kind][1] in text
+    assert "No anomalies found" not in text
+    assert "Candidates before the failure, not verified" in text
+
+
+def test_a_page_shows_the_whole_quadruple_and_where_dropped_candidates_came_from(run: Run) -> None:
+    box = Region(x0=0.25, y0=0.5, x1=0.75, y1=1)
+    dropped = Candidate(
+        name="Blur",
+        phenomenon="p",
+        reasoning="r",
+        role="Scanner",
+        step="scan-2",
+        score=11,
+        dropped="only depth of field",
+    )
+    run.add(run.picture("a.png"), anomaly(12.5, region=box), candidates=(dropped,), generated=True, p_generated=0.93)
+    page = run.page(run.build(), "a.png")
+    for fact in ("Six fingers", "Six are seen.", "Hands have five.", "12.5", "implausible"):
+        assert fact in page.text
+    for fact in ("Scanner, scan-2", "11", "only depth of field", "judged an AI image", "93 %"):
+        assert fact in page.text
+    edge = next(a for tag, a in page.elements if tag == "rect" and a.get("class") == "edge")
+    assert (edge["x"], edge["y"], edge["width"], edge["height"]) == ("25.000%", "50.000%", "50.000%", "50.000%")
+
+
+def test_calls_are_shown_with_prompt_and_reply_and_a_common_beginning_once(run: Run) -> None:
+    run.add(run.picture("a.png"))
+    run.add(run.picture("b.png"))
+    run.call("a.png", "draft", "first question", "first answer", 1e9)
+    run.call("a.png", "check", "second question", "second answer", 1e9 + 3)
+    run.call("a.png", "late", "third question", None, 1e9 + 4000)
+    gallery = run.build()
+    page = run.page(gallery, "a.png")
+    assert page.texts["pre"][0] == f"{COMMON}\n\n[picture 8x6]\n\nfirst question"
+    assert page.texts["pre"][1:] == ["first answer", "second question", "second answer"]
+    assert "rate limit" in page.text
+    assert "continued 1 h 6 min later" in page.text
+    assert "Model calls" not in run.page(gallery, "b.png").text
+
+
+def test_a_run_without_results_makes_a_report(run: Run) -> None:
+    assert run.build().rows == []
+
+
+def test_another_folder_is_refused_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a run folder"):
+        build_report(tmp_path)
+
+
+def test_bars_stay_within_the_chart_and_long_texts_within_bounds() -> None:
+    calls = [Call("a", "R", "s", None, 0, 1, "ok", "m", 1, 0, 1, None, 5.0, t, "k") for t in (10.0, 12.0, 9000.0)]
+    rows = timeline(calls, lambda _: Stored("p" * 10, "r" * (LONGEST_TEXT + 7), "stop"))
+    assert [(round(r.start), r.width > 0) for r in rows] == [(0, True), (17, True), (58, True)]
+    assert all(r.start + r.width <= 100.7 for r in rows)
+    assert rows[0].reply is not None
+    assert (len(rows[0].reply.text), rows[0].reply.left_out) == (LONGEST_TEXT, 7)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.04, "0.0 s"), (9.96, "10 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_durations_read_as_people_say_them(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"), [(None, "price unknown"), (0.0, "$0.00"), (0.0312, "$0.0312"), (1234.5, "$1,234.50")]
+)
+def test_money_is_never_guessed(cost: float | None, said: str) -> None:
+    assert money(cost) == said
+
+
+class Browser:
+    """Headless Chromium, spoken to over its debugging pipe."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        options += ["--disable-component-update", "--disable-sync", "--disable-quic", "--remote-debugging-pipe"]
+        self._process = subprocess.Popen(
+            ["sh", "-c", 'exec "$0" "$@" 3<&0 4>&1 1>/dev/null', program, *options, f"--user-data-dir={profile}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._watchdog = threading.Timer(60, self._process.kill)
+        self._watchdog.start()
+        self._number, self._buffer, self._session = 0, b"", ""
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.send("Page.enable")
+
+    def send(self, method: str, **params: Any) -> dict[str, Any]:
+        assert self._process.stdin
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        self._process.stdin.write(json.dumps(message).encode() + b"\0")
+        self._process.stdin.flush()
+        result: dict[str, Any] = self._until("id", self._number).get("result", {})
+        return result
+
+    def _until(self, name: str, value: Any) -> dict[str, Any]:
+        assert self._process.stdout
+        while True:
+            while b"\0" not in self._buffer:
+                more = os.read(self._process.stdout.fileno(), 1 << 20)
+                assert more, "Chromium has ended"
+                self._buffer += more
+            line, _, self._buffer = self._buffer.partition(b"\0")
+            message: dict[str, Any] = json.loads(line)
+            if message.get(name) == value:
+                return message
+
+    def open(self, address: str) -> None:
+        self.send("Page.navigate", url="about:blank")
+        self._until("method", "Page.loadEventFired")
+        self.send("Page.navigate", url=address)
+        self._until("method", "Page.loadEventFired")
+
+    def see(self, expression: str) -> Any:
+        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer.get("result", {}).get("value")  # neither while one page gives way to the next
+
+    def until(self, expression: str) -> None:
+        """Wait until the expression is true in the page; at most ten seconds."""
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            if self.see(expression):
+                return
+        raise AssertionError(f"never became true: {expression}")
+
+    def close(self) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._watchdog.cancel()
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("needs Chromium")
+    opened = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+def test_chromium_shows_hostile_names_and_texts_as_plain_text(run: Run, browser: Browser) -> None:
+    gallery = hostile(run)
+    browser.open(gallery.path.as_uri())
+    assert browser.see("[...document.querySelectorAll('.file')].map(e => e.textContent)") == [EVIL_NAME, "failed.png"]
+    assert browser.see("document.querySelector('.first').textContent") == EVIL
+    browser.until("[...document.images].every(i => i.naturalWidth > 0)")
+    assert browser.see("typeof pwned") == "undefined"
+    browser.open(run.page(gallery, EVIL_NAME).path.as_uri())
+    browser.until("document.getElementById('picture').naturalWidth === 60")
+    assert browser.see("document.querySelector('.finding h2').innerText").endswith(EVIL)
+    assert browser.see("typeof pwned") == "undefined"
+    assert browser.see("document.querySelectorAll('script').length") == 1
+
+
+def test_chromium_filters_by_text_severity_and_status_and_steps_through_what_is_left(
+    run: Run, browser: Browser
+) -> None:
+    run.add(run.picture("cup.png", "red"), anomaly(5, "Melted cup"))
+    run.add(run.picture("hand.png", "blue"), anomaly(15))
+    run.add(run.picture("cup2.png", "green"), anomaly(85, "Bent cup"))
+    run.add(run.picture("none.png"))
+    address = run.build().path.as_uri()
+    names = "[...document.querySelectorAll('.file')].map(e => e.textContent).join()"
+
+    def shown(state: str) -> Any:
+        browser.open(f"{address}#{state}")
+        return browser.see(names)
+
+    assert shown("bands=0") == "cup.png,hand.png"
+    assert shown("status=none+found") == "none.png"
+    assert shown("find=six+fing") == "hand.png"
+    assert shown("sort=name") == "cup.png,cup2.png,hand.png,none.png"
+    assert shown("find=nothing+like+it") == ""
+    assert browser.see("document.getElementById('empty').hidden") is False
+    assert shown("find=CUP") == "cup.png,cup2.png"
+    browser.see("document.querySelector('.card a').click()")
+    browser.until("document.getElementById('place')?.textContent === '1 of 2'")
+    browser.see("dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}))")
+    browser.until("document.getElementById('place')?.textContent === '2 of 2'")
+    assert browser.see("document.querySelector('h1').textContent") == "cup2.png"
+    browser.see("document.getElementById('back').click()")
+    browser.until(f"document.getElementById('cards') && {names} === 'cup.png,cup2.png'")
+
+
+def test_chromium_lights_a_box_with_its_finding_and_the_reverse(run: Run, browser: Browser) -> None:
+    box = Region(x0=0.1, y0=0.1, x1=0.5, y1=0.5)
+    run.add(run.picture("a.png"), anomaly(5, region=box), anomaly(50, region=Region(x0=0.6, y0=0.1, x1=0.9, y1=0.5)))
+    browser.open(run.page(run.build(), "a.png").path.as_uri())
+    browser.until("document.getElementById('picture').style.width")
+    lit = "[...document.querySelectorAll('.lit')].map(e => e.dataset.link).join()"
+    browser.see("document.querySelectorAll('.finding')[1].focus()")
+    assert browser.see(lit) == "a2,a2"
+    place = browser.see(
+        "(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelector('.box').getBoundingClientRect())"
+    )
+    browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=place[0], y=place[1])
+    browser.until(f"{lit} === 'a1,a1'")
+
+
+def test_chromium_says_that_a_picture_has_gone_after_the_report_was_built(run: Run, browser: Browser) -> None:
+    run.add(run.picture("a.png"), anomaly(5))
+    page = run.page(run.build(), "a.png")
+    (run.pictures / "a.png").unlink()
+    browser.open(page.path.as_uri())
+    browser.until("!document.getElementById('gone').hidden && document.getElementById('picture').naturalWidth > 0")
+    assert "is not where it was" in browser.see("document.getElementById('gone').textContent")

@@ -1,0 +1,140 @@
+"""Facts about the run folder that a user relies on."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from anomreason.anomaly import Anomaly, Detection, Failure
+from anomreason.errors import RunConflict, UsageError
+from anomreason.runs import Appender, RunFolder, default_run, read_lines, read_results, read_settings
+
+SETTINGS = {"model": "m", "schedule": "lean", "prompts": {"common": "v1 aa"}}
+
+
+def ok(image: str, severity: float = 10) -> Detection:
+    found = Anomaly(name="n", phenomenon="p", reasoning="r", severity=severity)
+    return Detection(image=image, sha256="ab", detector="d", status="ok", anomalies=(found,), file_size=3, file_mtime=4)
+
+
+def failed(image: str, kind: str) -> Detection:
+    return Detection.model_validate(
+        {"image": image, "detector": "d", "status": "failed", "failure": {"kind": kind, "message": "x"}}
+    )
+
+
+def test_what_is_recorded_is_read_back_and_the_last_line_counts(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", SETTINGS, {}) as run:
+        run.append(failed("a b.jpg", "endpoint"))
+        run.append(ok("ü.jpg"))
+        run.append(ok("a b.jpg", 20))
+    results = read_results(tmp_path / "run")
+    assert list(results) == ["a b.jpg", "ü.jpg"]
+    assert results["a b.jpg"] == ok("a b.jpg", 20)
+    assert results["ü.jpg"] == ok("ü.jpg")
+
+
+def test_a_rerun_tries_failures_again_but_not_unreadable_or_refused(tmp_path: Path) -> None:
+    kinds = ["unreadable_image", "refused", "truncated", "unparsable", "endpoint", "budget"]
+    with RunFolder(tmp_path / "run", SETTINGS, {}) as run:
+        for kind in kinds:
+            run.append(failed(kind, kind))
+    with RunFolder(tmp_path / "run", SETTINGS, {}) as run:
+        assert [k for k in kinds if run.done[k].final] == ["unreadable_image", "refused"]
+
+
+def test_other_settings_are_refused_with_the_difference_named(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run", SETTINGS, {}).close()
+    with pytest.raises(RunConflict, match=r"schedule: 'lean' there, 'paper' now"):
+        RunFolder(tmp_path / "run", {**SETTINGS, "schedule": "paper"}, {})
+    with pytest.raises(RunConflict, match=r"prompts.common: 'v1 aa' there, 'v2 bb' now"):
+        RunFolder(tmp_path / "run", {**SETTINGS, "prompts": {"common": "v2 bb"}}, {})
+    RunFolder(tmp_path / "run", SETTINGS, {}).close()
+
+
+def test_a_second_process_is_refused_while_the_first_works(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from anomreason.runs import RunFolder\n"
+        f"RunFolder(Path({str(tmp_path / 'run')!r}), {SETTINGS!r}, {{}})"
+    )
+    with RunFolder(tmp_path / "run", SETTINGS, {}):
+        second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert second.returncode == 1
+    assert f"another process ({os.getpid()}) works in the run folder" in second.stderr
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_folder_with_other_files_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("x")
+    with pytest.raises(RunConflict, match=r"precious\.txt"):
+        RunFolder(tmp_path, SETTINGS, {})
+
+
+def test_a_file_in_the_folders_place_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(UsageError, match="--run"):
+        RunFolder(tmp_path / "run", SETTINGS, {})
+
+
+@pytest.mark.parametrize("tail", [b'{"image": "torn', b'{"image": "t"}', b"\x00\x00", b"{" * 200_000])
+def test_a_torn_last_line_is_passed_over_and_cut_off_by_the_next_writer(tmp_path: Path, tail: bytes) -> None:
+    file = tmp_path / "lines.jsonl"
+    file.write_bytes(b'{"n": 1}\n' + tail)
+    assert list(read_lines(file)) == [{"n": 1}]
+    writer = Appender(file)
+    writer.append('{"n": 2}')
+    writer.close()
+    assert file.read_bytes() == b'{"n": 1}\n{"n": 2}\n'
+
+
+def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    code = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from pathlib import Path
+from anomreason.runs import Appender
+from anomreason.errors import UsageError
+a = Appender(Path({str(file)!r}))
+a.append('{{"n": 1}}')
+resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
+try:
+    a.append('{{"n": 2, "long": "xxxxxxxxxxxxxxxxxxxxx"}}')
+except UsageError as e:
+    print(e)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert resource.RLIMIT_FSIZE is not None
+    assert "free some space and run the same command again" in said
+    assert file.read_bytes() == b'{"n": 1}\n'
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    for read in (read_results, read_settings):
+        with pytest.raises(UsageError, match="not a run folder"):
+            read(tmp_path)
+
+
+def test_the_default_name_follows_from_inputs_and_settings() -> None:
+    first = default_run(["/x/my photos"], SETTINGS)
+    assert first == default_run(["/x/my photos"], dict(SETTINGS))
+    assert first.parent == Path("runs")
+    assert first.name.startswith("my-photos-")
+    assert len({first, default_run(["/y"], SETTINGS), default_run(["/x/my photos"], {**SETTINGS, "seed": 1})}) == 3
+
+
+def test_a_failed_detection_is_never_an_empty_list() -> None:
+    failure = Failure(kind="endpoint", message="x")
+    for wrong in ({"status": "ok", "failure": failure}, {"status": "failed"}):
+        with pytest.raises(ValueError, match="failed detection"):
+            Detection(image="a", detector="d", **wrong)  # type: ignore[arg-type]
+
+
+def test_every_result_line_says_its_status(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", SETTINGS, {}) as run:
+        run.append(Detection(image="a", detector="d", status="ok"))
+    assert json.loads((tmp_path / "run" / "results.jsonl").read_text())["status"] == "ok"
