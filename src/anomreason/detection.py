@@ -14,9 +14,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, get_args, overload
 
-from anomreason.agent.pipeline import AgentSettings, AnomAgent
+from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.agent.roles import Prompts
 from anomreason.anomaly import Detection, Failure
 from anomreason.errors import Stopped, UnreadableImage, UsageError
@@ -59,6 +59,8 @@ class DetectOptions(AgentSettings):
 
     def check(self) -> None:
         """Raises UsageError for a value that cannot be meant."""
+        if self.schedule not in get_args(Schedule):
+            raise UsageError(f"schedule must be one of {', '.join(get_args(Schedule))}, not {self.schedule!r}")
         at_least = {"max_objects": 1, "max_side": 64, "in_flight": 1, "retries": 0, "max_reply_tokens": 16, "seed": 0}
         for name, least in at_least.items():
             if getattr(self, name) < least:
@@ -275,8 +277,6 @@ def detect(
     images: str | Path | Sequence[str | Path], *, model: str | VLM, run: str | Path | None = None, **options: Any
 ) -> Any:
     """As `detect_async`, for code without an event loop: a Detection for one file, a list for a sequence."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(detect_async(images, model=model, run=run, **options))
-    raise UsageError("an event loop is running here (a notebook?): use `await detect_async(...)` instead")
+    if asyncio._get_running_loop() is not None:
+        raise UsageError("an event loop is running here (a notebook?): use `await detect_async(...)` instead")
+    return asyncio.run(detect_async(images, model=model, run=run, **options))

@@ -2,7 +2,7 @@
 
 Knows nothing of models or runs. Whatever is wrong with a file is a UsageError that names the file and the place.
 
-    write_published(Path("out.json"), {"a.jpg": Published(anomalies=(anomaly,)), "photo.jpg": Published(description="A cat.")})
+    write_published(Path("out.json"), {"a.jpg": Published(anomalies=found), "b.jpg": Published(description="A cat.")})
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 1 << 30
 """A larger file is refused before it is read into memory."""
+_MAX_SIDE = 65_535
+"""Pixels. No camera or model makes a longer picture, and Pillow takes time quadratic in the length of a row."""
 _PNG_LEVEL = 2
 """A 1024x1024 photograph: 62 ms, 1,159 KB. At level 1: 61 ms, 1,175 KB; at 4: 99 ms, 1,107 KB; at 6: about 240 ms."""
 _COUNTED_BYTES = 1 << 24
@@ -86,8 +88,7 @@ def load_picture(path: Path, max_side: int | None = 1536) -> Picture:
     """
     with _opened(path) as file, _reading(path):
         data = file.read()
-        kind = _kind(data[:HEAD], path)
-        image = _header(BytesIO(data), kind, path)
+        image, kind = _header(BytesIO(data), path)
         notes = [*_depth_note(image, kind, data), *_frame_note(image, len(data))]
         plain = _decoded(image, kind, notes)
     width, height = plain.size
@@ -117,10 +118,8 @@ def crop(picture: Picture, region: Region, margin: float = 0.1) -> Encoded:
     across, down = (region.x1 - region.x0) * margin, (region.y1 - region.y0) * margin
     left, right = _span(region.x0 - across, region.x1 + across, width)
     top, bottom = _span(region.y0 - down, region.y1 + down, height)
-    data = picture.encoded.data
     with _reading(picture.path):
-        kind = _kind(data[:HEAD], picture.path)
-        image = _header(BytesIO(data), kind, picture.path)
+        image, kind = _header(BytesIO(picture.encoded.data), picture.path)
         part = _decoded(image, kind, []).crop((left, top, right, bottom))
     return _png(part, image)
 
@@ -131,8 +130,7 @@ def image_size(path: Path) -> tuple[int, int]:
     An orientation that a PNG states only after its pixels is not seen here.
     """
     with _opened(path) as file, _reading(path):
-        kind = _kind(file.read(HEAD), path)
-        image = _header(file, kind, path)
+        image, kind = _header(file, path)
         width, height = image.size
         turned = kind != "TIFF" and _orientation(image) >= 5
     return (height, width) if turned else (width, height)
@@ -141,9 +139,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def thumbnail(path: Path, side: int) -> bytes:
     """A small JPEG whose long edge is at most `side` pixels, oriented, flattened on white. Raises UnreadableImage."""
     with _opened(path) as file, _reading(path):
-        stream = BytesIO(file.read())
-        kind = _kind(stream.getvalue()[:HEAD], path)
-        image = _header(stream, kind, path)
+        image, kind = _header(BytesIO(file.read()), path)
         image.draft(None, (2 * side, 2 * side))
         small = _decoded(image, kind, [])
     small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
@@ -157,8 +153,7 @@ def browser_can_show(path: Path) -> bool:
     """Whether a web browser shows this very file, the right way up. False also for what cannot be opened."""
     try:
         with _opened(path) as file, _reading(path):
-            kind = _kind(file.read(HEAD), path)
-            image = _header(file, kind, path)
+            image, kind = _header(file, path)
             # Browsers turn JPEG (by EXIF) and AVIF (by its own boxes), the other formats not everywhere.
             upright = kind in ("JPEG", "AVIF") or _orientation(image) == 1
             return upright and kind not in ("TIFF", "HEIF") and image.mode != "CMYK"
@@ -224,13 +219,6 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _kind(head: bytes, path: Path) -> Kind:
-    kind = kind_of(head)
-    if kind is None:
-        raise UnreadableImage(f"{str(path)!r} {looks_like(head)}")
-    return kind
-
-
 def _reader(kind: Kind, path: Path) -> Callable[[BinaryIO], ImageFile]:
     """Pillow's reader of one format. Named one by one, so that no other (some run programs) is ever tried."""
     if kind == "HEIF":
@@ -262,17 +250,22 @@ def _reader(kind: Kind, path: Path) -> Callable[[BinaryIO], ImageFile]:
     return readers[kind]
 
 
-def _header(stream: BinaryIO, kind: Kind, path: Path) -> ImageFile:
+def _header(stream: BinaryIO, path: Path) -> tuple[ImageFile, Kind]:
     """The image with its header read and its size found bearable; pixels are not decoded yet."""
+    head = stream.read(HEAD)
     stream.seek(0)
+    kind = kind_of(head)
+    if kind is None:
+        raise UnreadableImage(f"{str(path)!r} {looks_like(head)}")
     image = _reader(kind, path)(stream)
     width, height = image.size
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and width * height > limit:
+    limit = Image.MAX_IMAGE_PIXELS or math.inf
+    if width * height > limit or max(width, height) > _MAX_SIDE:
+        allowed = f"{limit:,} in all or {_MAX_SIDE:,} a side"
         raise UnreadableImage(
-            f"{str(path)!r} is {width}x{height} pixels, more than the {limit:,} that are decoded safely; scale it down"
+            f"{str(path)!r} is {width}x{height} pixels, more than is decoded safely ({allowed}); scale it down first"
         )
-    return image
+    return image, kind
 
 
 def _decoded(image: ImageFile, kind: Kind, notes: list[str]) -> Image.Image:
@@ -335,7 +328,7 @@ def _plain(image: Image.Image, notes: list[str]) -> Image.Image:
         return _to_8_bits(image, notes)
     if image.has_transparency_data:
         return _flattened(image, notes)
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    return image if image.mode in ("RGB", "L") else image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _flattened(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -391,7 +384,8 @@ def _to_8_bits(image: Image.Image, notes: list[str]) -> Image.Image:
 
 def _png(plain: Image.Image, source: Image.Image) -> Encoded:
     """Losslessly, with the source's colour profile if it still holds, and nothing else the file said."""
-    profile = source.info.get("icc_profile") or b""
+    profile = source.info.get("icc_profile")
+    profile = profile if isinstance(profile, bytes) else b""  # a TIFF may claim it to be anything
     space = {"RGB": b"RGB ", "L": b"GRAY"}[plain.mode]
     holds = source.mode not in ("CMYK", "LAB") and profile[16:20] == space and len(profile) <= _MAX_PROFILE
     plain.info = {}

@@ -22,7 +22,7 @@ from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region, S
 from anomreason.errors import UsageError
 from anomreason.images import Encoded, load_picture
 from anomreason.report.calls import LONGEST_TEXT, timeline
-from anomreason.report.html import FAILURES, build_report, duration, money
+from anomreason.report.html import FAILURES, build_report, duration, is_current, money
 from anomreason.vlm.cache import ReplyStore, Stored
 from anomreason.vlm.ledger import Call, Ledger
 from anomreason.vlm.protocol import Reply, Request, Tag
@@ -121,7 +121,7 @@ class Run:
         if reply is not None:
             store = ReplyStore(self.path / "responses.sqlite")
             answer = Reply(reply, "stop", Usage(calls=1), "gpt-4o")
-            key = store.put(request, answer, model="gpt-4o", good_for=None)
+            key = store.put(request, answer, model="gpt-4o", request="r", then="good")
             store.close()
         ledger = Ledger(self.path / "calls.jsonl")
         outcome = "ok" if key else "rate_limit"
@@ -347,6 +347,16 @@ def test_calls_are_shown_with_prompt_and_reply_and_a_common_beginning_once(run: 
     assert "Model calls" not in run.page(gallery, "b.png").text
 
 
+def test_a_report_is_current_until_something_is_written_to_the_run(run: Run) -> None:
+    assert not is_current(run.path)
+    run.add(run.picture("a.png"))
+    page = run.build().path
+    assert is_current(run.path)
+    later = page.stat().st_mtime_ns + 10**6
+    os.utime(run.path / "results.jsonl", ns=(later, later))
+    assert not is_current(run.path)
+
+
 def test_a_run_without_results_makes_a_report(run: Run) -> None:
     assert run.build().rows == []
 
@@ -511,7 +521,7 @@ def test_chromium_lights_a_box_with_its_finding_and_the_reverse(run: Run, browse
     browser.open(run.page(run.build(), "a.png").path.as_uri())
     browser.until("document.getElementById('picture').style.width")
     lit = "[...document.querySelectorAll('.lit')].map(e => e.dataset.link).join()"
-    browser.see("document.querySelectorAll('.finding')[1].focus()")
+    browser.see("document.querySelectorAll('.finding')[1].focus({preventScroll: true})")
     assert browser.see(lit) == "a2,a2"
     place = browser.see(
         "(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelector('.box').getBoundingClientRect())"

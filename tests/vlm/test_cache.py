@@ -11,19 +11,20 @@ import pytest
 from anomreason.anomaly import Usage
 from anomreason.errors import UsageError
 from anomreason.images import Encoded
-from anomreason.vlm.cache import ReplyStore, request_key
+from anomreason.vlm.cache import Next, ReplyStore, request_key
 from anomreason.vlm.protocol import Reply, Request, Sampling, Tag
 
 PICTURE = Encoded(b"pixels", "image/png", 20, 10)
 ASKED = Request(("common", PICTURE, "what is odd?"), Tag("a.jpg", "r", "s"))
+NAME = request_key("m", ASKED)
 REPLY = Reply("nothing", "stop", Usage(calls=1, prompt_tokens=5, cost=0.1), "m", {"x": -0.5})
 
 
 def test_a_good_reply_is_used_again_and_a_bad_one_is_only_kept(tmp_path: Path) -> None:
     store, name = ReplyStore(tmp_path / "r.sqlite"), request_key("m", ASKED)
-    bad = store.put(ASKED, replace(REPLY, text="nonsense"), model="m", good_for=None)
+    bad = store.put(ASKED, replace(REPLY, text="nonsense"), model="m", request=NAME, then="lost")
     assert store.good(name) is None
-    good = store.put(ASKED, REPLY, model="m", good_for=name)
+    good = store.put(ASKED, REPLY, model="m", request=name, then="good")
     assert store.good(name) == REPLY
     assert bad != good
     kept = store.read(bad)
@@ -34,7 +35,7 @@ def test_a_good_reply_is_used_again_and_a_bad_one_is_only_kept(tmp_path: Path) -
 def test_a_reask_answers_the_first_request_from_then_on(tmp_path: Path) -> None:
     store, name = ReplyStore(tmp_path / "r.sqlite"), request_key("m", ASKED)
     reasked = replace(ASKED, turns=(("nonsense", "again"),), sampling=Sampling(max_tokens=9))
-    key = store.put(reasked, REPLY, model="m", good_for=name)
+    key = store.put(reasked, REPLY, model="m", request=name, then="good")
     assert store.good(name) == REPLY
     kept = store.read(key)
     assert kept is not None
@@ -58,17 +59,27 @@ def test_what_changes_the_answer_changes_the_key_and_nothing_else_does() -> None
     assert {request_key("m", r) for r in same} == {base}
 
 
+def test_a_request_that_was_begun_is_taken_up_where_it_was_until_it_ends(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path / "r.sqlite")
+    go_on = Next(512, (("nonsense", "again"),))
+    store.put(ASKED, REPLY, model="m", request=NAME, then=go_on)
+    assert store.good(NAME) is None
+    assert store.begun(NAME) == go_on
+    store.put(ASKED, REPLY, model="m", request=NAME, then="lost")
+    assert store.begun(NAME) is None
+
+
 def test_many_processes_write_one_store(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
 from anomreason.anomaly import Usage
-from anomreason.vlm.cache import ReplyStore, request_key
+from anomreason.vlm.cache import Next, ReplyStore, request_key
 from anomreason.vlm.protocol import Reply, Request, Tag
 store = ReplyStore(Path(sys.argv[1]))
 for n in range(100):
     asked = Request(("shared", f"{sys.argv[2]} {n}"), Tag("a", "r", "s"))
-    store.put(asked, Reply(str(n), "stop", Usage(), "m"), model="m", good_for=request_key("m", asked))
+    store.put(asked, Reply(str(n), "stop", Usage(), "m"), model="m", request=request_key("m", asked), then="good")
 """
     file = str(tmp_path / "r.sqlite")
     workers = [subprocess.Popen([sys.executable, "-c", code, file, str(w)]) for w in range(3)]
@@ -88,11 +99,11 @@ def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_a_clear_error_and_the_store_stays_whole(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "r.sqlite")
-    store.put(ASKED, REPLY, model="m", good_for="x")
+    store.put(ASKED, REPLY, model="m", request="x", then="good")
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(UsageError, match="free some space"):
-        store.put(ASKED, replace(REPLY, text="y" * 100_000), model="m", good_for="x")
+        store.put(ASKED, replace(REPLY, text="y" * 100_000), model="m", request="x", then="good")
     store.close()
     assert sqlite3.connect(tmp_path / "r.sqlite").execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert ReplyStore(tmp_path / "r.sqlite").good("x") == REPLY

@@ -733,7 +733,7 @@ class TestEndpointSchema:
             "additionalProperties": False,
         }
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=30)
     @given(schemas)
     def test_nothing_refused_remains_and_objects_are_closed(self, schema: dict[str, Any]) -> None:
         before = json.dumps(schema)

@@ -8,6 +8,7 @@ Knows nothing of anomreason, and says nothing about quality: use it where the ma
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 SPECIAL = (
@@ -56,6 +57,21 @@ def make_tiny_qwen(folder: Path, seed: int = 0) -> Path:
         "merge_size": 2,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(budget), encoding="utf-8")
+    return folder
+
+
+def make_tiny_adapter(base: Path, folder: Path, seed: int = 1) -> Path:
+    """Write a LoRA for the model in `base` into `folder`, random and non-zero on both sides, so that replies change."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
+        torch.manual_seed(seed)
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(base)
+        lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+        get_peft_model(model, lora).save_pretrained(folder)
     return folder
 
 

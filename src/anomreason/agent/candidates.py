@@ -1,16 +1,60 @@
-"""The candidates of one picture: where each came from, how it was scored, why it was dropped."""
+"""The candidates of one picture: where each came from, how it was scored, why it was dropped.
+
+Steps run together and end in any order, so each has a section of its own, in an order fixed beforehand: the same
+replies give the same prompts, whatever came first.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from anomreason.agent.replies import Finding, SourcedAnomaly
+from anomreason.agent.replies import Check, Finding, SourcedAnomaly
 from anomreason.anomaly import Anomaly, Candidate
 
 KEEP = 50.0
 """A candidate whose score is lower is dropped."""
+
+
+@dataclass(eq=False)
+class Entry:
+    """One candidate on its way."""
+
+    finding: Finding
+    role: str
+    step: str
+    of: str | None = None
+    """The object the step was asked about."""
+    score: float | None = None
+    dropped: str | None = None
+
+    def judge(self, score: float, reason: str) -> None:
+        """Keep a score; a low one drops the candidate with its reason."""
+        self.score = score
+        self.dropped = (reason or "scored low") if score < KEEP else None
+
+    def drop(self, reason: str) -> None:
+        """The first reason stays."""
+        self.dropped = self.dropped or reason
+
+    def candidate(self) -> Candidate:
+        """For the record."""
+        f = self.finding
+        objects = tuple(f.objects) or ((self.of,) if self.of else ())
+        return Candidate(
+            name=f.name,
+            phenomenon=f.phenomenon,
+            reasoning=f.reasoning,
+            objects=objects,
+            role=self.role,
+            step=self.step,
+            score=self.score,
+            dropped=self.dropped,
+        )
+
+
+Sources = frozenset[Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,82 +62,71 @@ class Proposal:
     """A finding that later steps worded, and the candidates it rests on."""
 
     finding: Finding
-    sources: frozenset[int]
+    sources: Sources
 
 
 @dataclass
 class Pool:
-    """Candidates by number, from 1."""
+    """All candidates, section by section."""
 
-    _candidates: list[Candidate] = field(default_factory=list)
+    sections: list[list[Entry]] = field(default_factory=list)
+
+    def section(self) -> list[Entry]:
+        """A new section at the end; its owner appends to it."""
+        self.sections.append([])
+        return self.sections[-1]
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [entry for section in self.sections for entry in section]
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        return tuple(self._candidates)
+        return tuple(entry.candidate() for entry in self.entries)
 
-    @property
-    def ids(self) -> list[int]:
-        return list(range(1, len(self._candidates) + 1))
+    def settle(self, anomalies: Sequence[SourcedAnomaly], shown: Sequence[Sources]) -> tuple[Anomaly, ...]:
+        """The findings, once the report is in, worst first; candidates that none of them rests on are dropped.
 
-    def add(self, findings: Iterable[Finding], role: str, step: str, of: str | None = None) -> frozenset[int]:
-        """Number what a step found; the object it was asked about stands first. Gives the numbers."""
-        first = len(self._candidates) + 1
-        for f in findings:
-            objects = tuple(f.objects) or ((of,) if of else ())
-            self._candidates.append(
-                Candidate(
-                    name=f.name, phenomenon=f.phenomenon, reasoning=f.reasoning, objects=objects, role=role, step=step
-                )
-            )
-        return frozenset(range(first, len(self._candidates) + 1))
-
-    def lines(self, ids: Iterable[int]) -> str:
-        """For a prompt: one JSON object a line, with its number."""
-        return "\n".join(_line(self._candidates[i - 1], i) for i in ids)
-
-    def judge(self, ids: Iterable[int], score: float, reason: str) -> None:
-        """Keep a score; a low one drops the candidate with its reason."""
-        for i in ids:
-            dropped = (reason or "scored low") if score < KEEP else None
-            self._update(i, score=score, dropped=dropped)
-
-    def drop(self, ids: Iterable[int], reason: str) -> None:
-        """Candidates that are dropped already keep their first reason."""
-        for i in ids:
-            if self._candidates[i - 1].dropped is None:
-                self._update(i, dropped=reason)
-
-    def kept(self, ids: Iterable[int]) -> frozenset[int]:
-        """Those not dropped."""
-        return frozenset(i for i in ids if self._candidates[i - 1].dropped is None)
-
-    def settle(self, anomalies: Sequence[SourcedAnomaly], sources: Mapping[int, frozenset[int]]) -> tuple[Anomaly, ...]:
-        """The findings, once the report is in; candidates that none of them rests on are dropped.
-
-        sources: for each id that the report could name, the candidates behind it. An anomaly all of whose candidates
+        shown: the candidates behind each number that the report could name, from 1. An anomaly all of whose candidates
         were dropped is left out; one that names none is the report's own.
         """
         final: list[Anomaly] = []
-        covered: set[int] = set()
+        covered: set[Entry] = set()
         for anomaly in anomalies:
-            behind = self.kept(i for s in anomaly.sources for i in sources[s])
+            behind = kept(entry for number in anomaly.sources for entry in shown[number - 1])
             if anomaly.sources and not behind:
                 continue
             covered |= behind
             final.append(anomaly.anomaly())
-        self.drop(set(self.ids) - covered, "left out of the report")
+        for entry in self.entries:
+            if entry not in covered:
+                entry.drop("left out of the report")
         return tuple(sorted(final, key=lambda a: a.severity))
 
-    def _update(self, number: int, **changes: object) -> None:
-        self._candidates[number - 1] = self._candidates[number - 1].model_copy(update=changes)
+
+def kept(entries: Iterable[Entry]) -> Sources:
+    """Those not dropped."""
+    return frozenset(entry for entry in entries if entry.dropped is None)
 
 
-def findings_lines(findings: Sequence[Finding], numbered: bool = True) -> str:
-    """For a prompt: one JSON object a line."""
-    return "\n".join(_line(f, n if numbered else None) for n, f in enumerate(findings, start=1))
+def judge(entries: Sequence[Entry], checks: Iterable[Check]) -> None:
+    """Score entries that were shown as 1, 2, 3 ..."""
+    for check in checks:
+        entries[check.id - 1].judge(check.score, check.reason)
 
 
-def _line(what: Finding | Candidate, number: int | None) -> str:
+def numbers(shown: Sequence[object]) -> range:
+    """The ids under which these stand in a prompt."""
+    return range(1, len(shown) + 1)
+
+
+def lines(findings: Iterable[Finding], numbered: bool = True) -> str:
+    """For a prompt: one JSON object a line, numbered from 1."""
+    written = [_line(f, n if numbered else None) for n, f in enumerate(findings, start=1)]
+    return "\n".join(written) or "(none)"
+
+
+def _line(finding: Finding, number: int | None) -> str:
     item: dict[str, object] = {} if number is None else {"id": number}
-    item |= {"name": what.name, "phenomenon": what.phenomenon, "reasoning": what.reasoning}
-    return json.dumps(item | {"objects": list(what.objects)}, ensure_ascii=False)
+    item |= {"name": finding.name, "phenomenon": finding.phenomenon, "reasoning": finding.reasoning}
+    return json.dumps(item | {"objects": list(finding.objects)}, ensure_ascii=False)

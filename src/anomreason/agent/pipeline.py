@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from anomreason.agent import replies
-from anomreason.agent.candidates import KEEP, Pool, Proposal, findings_lines
+from anomreason.agent.candidates import KEEP, Entry, Pool, Proposal, judge, kept, lines, numbers
 from anomreason.agent.objects import (
     agreed,
     croppable,
@@ -141,23 +141,22 @@ async def lean(look: Look) -> tuple[Anomaly, ...]:
     """Objects once; up to six objects a call, each for itself and in its relations; one look again that decides."""
     seen = await look.ask("objects-1", replies.read_objects, {"limit": str(look.settings.max_objects)})
     look.objects = most_prominent(seen, look.settings.max_objects)
-    await together([_inspect(look, group) for group in even_groups(look.objects, GROUP)])
-    ids = look.pool.ids
-    reply = await look.ask(
-        "look-again", replies.checked_report_reader(ids), {"candidates": look.pool.lines(ids) or "(none)"}
-    )
-    for check in reply.checks:
-        look.pool.judge({check.id}, check.score, check.reason)
-    return look.pool.settle(reply.anomalies, {i: frozenset({i}) for i in ids})
+    groups = even_groups(look.objects, GROUP)
+    await together([_inspect(look, group, look.pool.section()) for group in groups])
+    entries = look.pool.entries
+    values = {"candidates": lines(e.finding for e in entries)}
+    reply = await look.ask("look-again", replies.checked_report_reader(numbers(entries)), values)
+    judge(entries, reply.checks)
+    return look.pool.settle(reply.anomalies, [frozenset({e}) for e in entries])
 
 
-async def _inspect(look: Look, group: Sequence[SceneObject]) -> None:
+async def _inspect(look: Look, group: Sequence[SceneObject], section: list[Entry]) -> None:
     asked = [o.name for o in group]
     values = {"objects": object_lines(group), "others": names_of(o for o in look.objects if o not in group)}
     for inspection in await look.ask("inspect", replies.inspection_reader(asked), values):
         for finding in inspection.findings:
             role = ATTRIBUTES if finding.kind == "attribute" else RELATIONS
-            look.pool.add([finding], role, "inspect", inspection.object)
+            section.append(Entry(finding, role, "inspect", inspection.object))
 
 
 async def paper(look: Look) -> tuple[Anomaly, ...]:
@@ -165,94 +164,92 @@ async def paper(look: Look) -> tuple[Anomaly, ...]:
     limit = {"limit": str(look.settings.max_objects)}
     drafts = await together([look.ask(f"objects-{t + 1}", replies.read_objects, limit) for t in range(DRAFTS)])
     look.objects = most_prominent(unite(drafts), look.settings.max_objects)
-    reviewed = await together([_through_six_steps(look, o) for o in look.objects])
+    reviewed = await together([_six_steps(look, o, look.pool.section()) for o in look.objects])
     return await _report(look, "format", [p for proposals in reviewed for p in proposals])
 
 
-async def _through_six_steps(look: Look, of: SceneObject) -> list[Proposal]:
-    own = await _mine(look, of)
-    values = {"object": of.name, "candidates": look.pool.lines(own) or "(none)"}
-    notes = await look.ask("review-1", replies.read_prose, values, of=of)
-    values |= {"notes": notes}
-    return _reviewed(look, own, await look.ask("review-2", replies.reviewed_reader(own), values, of=of))
+async def _six_steps(look: Look, of: SceneObject, section: list[Entry]) -> list[Proposal]:
+    await _mine(look, of, section)
+    values = {"object": of.name, "candidates": lines(e.finding for e in section)}
+    values |= {"notes": await look.ask("review-1", replies.read_prose, values, of=of)}
+    return _reviewed(section, await look.ask("review-2", replies.reviewed_reader(numbers(section)), values, of=of))
 
 
 async def release(look: Look) -> tuple[Anomaly, ...]:
     """The call pattern of the authors' code of 2026: merged drafts, summaries, verification samples and scans."""
     limit = {"limit": str(look.settings.max_objects)}
-    drafts = await together(
-        [look.ask("draft", replies.read_objects, limit, sample=t) for t in range(DRAFTS)],
-    )
+    drafts = await together([look.ask("draft", replies.read_objects, limit, sample=t) for t in range(DRAFTS)])
     merged = await look.ask("merge", replies.read_objects, limit | {"drafts": drafts_text(drafts)})
     look.objects = most_prominent([agreed(o, drafts) for o in merged], look.settings.max_objects)
-    summaries = await together([_summarised(look, o) for o in look.objects])
+    summaries = await together([_five_steps(look, o, look.pool.section()) for o in look.objects])
     proposals = [p for summary in summaries for p in summary]
-    verify = {"candidates": findings_lines([p.finding for p in proposals]) or "(none)"}
-    ids = range(1, len(proposals) + 1)
-    others = {"others": names_of(look.objects)}
+    verify, others = {"candidates": lines(p.finding for p in proposals)}, {"others": names_of(look.objects)}
+    read_checks = replies.checks_reader(numbers(proposals))
     samples: list[Coroutine[Any, Any, Any]] = [
-        together([look.ask("verify", replies.checks_reader(ids), verify, sample=s) for s in range(SAMPLES)]),
+        together([look.ask("verify", read_checks, verify, sample=s) for s in range(SAMPLES)]),
         together([look.ask("scan", replies.read_findings, others, sample=s) for s in range(SAMPLES)]),
     ]
     checked, scanned = await together(samples)
-    kept = _verified(look, proposals, checked)
-    for findings in scanned:
-        kept += [Proposal(f, look.pool.add([f], RELATIONS, "scan")) for f in findings]
-    return await _report(look, "finish", kept)
+    kept_ones, section = _verified(proposals, checked), look.pool.section()
+    for finding in (f for findings in scanned for f in findings):
+        section.append(Entry(finding, RELATIONS, "scan"))
+    return await _report(look, "finish", [*kept_ones, *(Proposal(e.finding, frozenset({e})) for e in section)])
 
 
-async def _summarised(look: Look, of: SceneObject) -> list[Proposal]:
-    own = await _mine(look, of)
-    values = {"object": of.name, "candidates": look.pool.lines(own) or "(none)"}
-    return _reviewed(look, own, await look.ask("summary", replies.reviewed_reader(own), values, of=of))
+async def _five_steps(look: Look, of: SceneObject, section: list[Entry]) -> list[Proposal]:
+    await _mine(look, of, section)
+    values = {"object": of.name, "candidates": lines(e.finding for e in section)}
+    return _reviewed(section, await look.ask("summary", replies.reviewed_reader(numbers(section)), values, of=of))
 
 
-async def _mine(look: Look, of: SceneObject) -> list[int]:
+async def _mine(look: Look, of: SceneObject, section: list[Entry]) -> None:
     """Attribute steps 1 and 2, then relation steps 1 and 2 with the attribute findings as context (Eq. 3 and 4)."""
     detail = None
     if look.settings.schedule == "release" and of.region is not None and croppable(of):
         detail = await asyncio.to_thread(crop, look.picture, of.region)
     about = {"object": of.name, "description": of.description or "(nothing)"}
-    note = "The second picture is an enlarged cut-out around it." if detail else ""
-    notes = await look.ask("attributes-1", replies.read_prose, about | {"crop_note": note}, of=of, detail=detail)
-    attributes = await look.ask("attributes-2", replies.read_findings, {"object": of.name, "notes": notes}, of=of)
-    own = look.pool.add(attributes, ATTRIBUTES, "attributes-2", of.name)
+    note = {"crop_note": "The second picture is an enlarged cut-out around it." if detail else ""}
+    notes = await look.ask("attributes-1", replies.read_prose, about | note, of=of, detail=detail)
+    of_it = {"object": of.name, "notes": notes}
+    attributes = await look.ask("attributes-2", replies.read_findings, of_it, of=of)
+    section += [Entry(f, ATTRIBUTES, "attributes-2", of.name) for f in attributes]
     others = names_of(o for o in look.objects if o is not of)
-    known = findings_lines(attributes, numbered=False) or "(nothing)"
-    notes = await look.ask("relations-1", replies.read_prose, about | {"others": others, "known": known}, of=of)
-    values = {"object": of.name, "others": others, "notes": notes}
-    relations = await look.ask("relations-2", replies.read_findings, values, of=of)
-    return sorted(own | look.pool.add(relations, RELATIONS, "relations-2", of.name))
+    context = {"others": others, "known": lines(attributes, numbered=False)}
+    notes = await look.ask("relations-1", replies.read_prose, about | context, of=of)
+    of_it = {"object": of.name, "others": others, "notes": notes}
+    relations = await look.ask("relations-2", replies.read_findings, of_it, of=of)
+    section += [Entry(f, RELATIONS, "relations-2", of.name) for f in relations]
 
 
-def _reviewed(look: Look, own: Sequence[int], reply: replies.Reviewed) -> list[Proposal]:
+def _reviewed(section: Sequence[Entry], reply: replies.Reviewed) -> list[Proposal]:
     """The paper's scored and pruned set: what the integrator keeps of one object's candidates."""
-    for check in reply.checks:
-        look.pool.judge({check.id}, check.score, check.reason)
-    kept = [Proposal(f, look.pool.kept(f.sources)) for f in reply.findings]
-    covered = {i for p in kept for i in p.sources}
-    look.pool.drop(set(own) - covered, f"left out by {INTEGRATOR}")
-    return [p for p in kept if p.sources]
+    judge(section, reply.checks)
+    proposals = [Proposal(f, kept(section[n - 1] for n in f.sources)) for f in reply.findings]
+    covered = {entry for p in proposals for entry in p.sources}
+    for entry in section:
+        if entry not in covered:
+            entry.drop(f"left out by {INTEGRATOR}")
+    return [p for p in proposals if p.sources]
 
 
-def _verified(look: Look, proposals: Sequence[Proposal], samples: Sequence[Sequence[replies.Check]]) -> list[Proposal]:
+def _verified(proposals: Sequence[Proposal], samples: Sequence[Sequence[replies.Check]]) -> list[Proposal]:
     """Proposals whose mean score over the samples is high enough; the others are dropped with the lowest's reason."""
-    kept = []
+    good = []
     for number, proposal in enumerate(proposals, start=1):
         checks = [c for sample in samples for c in sample if c.id == number]
         score = sum(c.score for c in checks) / len(checks)
-        look.pool.judge(proposal.sources, score, min(checks, key=lambda c: c.score).reason)
+        for entry in proposal.sources:
+            entry.judge(score, min(checks, key=lambda c: c.score).reason)
         if score >= KEEP:
-            kept.append(proposal)
-    return kept
+            good.append(proposal)
+    return good
 
 
 async def _report(look: Look, step: str, proposals: Sequence[Proposal]) -> tuple[Anomaly, ...]:
     """The formatter's call: what was proposed becomes the findings."""
-    ids = range(1, len(proposals) + 1)
-    values = {"candidates": findings_lines([p.finding for p in proposals]) or "(none)"}
-    reply = await look.ask(step, replies.report_reader(ids), values)
-    return look.pool.settle(reply.anomalies, {n: p.sources for n, p in zip(ids, proposals, strict=True)})
+    values = {"candidates": lines(p.finding for p in proposals)}
+    reply = await look.ask(step, replies.report_reader(numbers(proposals)), values)
+    return look.pool.settle(reply.anomalies, [p.sources for p in proposals])
 
 
 async def single(look: Look) -> tuple[Anomaly, ...]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,13 +23,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from anomreason.anomaly import Anomaly, Detection, Usage
+from anomreason.anomaly import Anomaly, Detection
 from anomreason.report.calls import CallLog, timeline
 from anomreason.report.pictures import Shown, prepare
-from anomreason.runs import read_results, read_settings, write_atomically
-
-BANDS = ("implausible", "hardly plausible", "doubtful", "mostly plausible", "nearly realistic")
-"""Words for severities of 0-19, 20-39, 40-59, 60-79 and 80-100."""
+from anomreason.report.results import BANDS, Results, Tally, band
+from anomreason.runs import read_settings, write_atomically
 
 FAILURES = {
     "unreadable_image": (
@@ -64,25 +61,20 @@ _ASSETS = ("report.css", "gallery.js", "page.js")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One image's place in the report."""
-
-    detection: Detection
-    page: str
-    """File name of its page; stays the same from build to build."""
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
-    """Where the report's material lies."""
+    """What all pages of one report share."""
 
     run: Path
-    root: Path
-    """Paths of images are relative to this folder."""
-    pages: Path
     settings: dict[str, Any]
     log: CallLog
-    simulated: bool
+    detectors: set[str]
+    pages: list[str]
+    """File names of the pages, in the order of the gallery."""
+
+    @property
+    def simulated(self) -> bool:
+        names = {str(self.settings.get("settings", {}).get("model", "")), *self.log.models, *self.detectors}
+        return any(name.startswith(("sim:", "simulat")) for name in names)
 
 
 def build_report(run: Path) -> Path:
@@ -90,45 +82,41 @@ def build_report(run: Path) -> Path:
 
     Each file is replaced whole, the gallery last, so a reader never meets half a page.
     """
-    settings, results = read_settings(run), read_results(run)
+    settings = read_settings(run)
     run = Path(os.path.abspath(run))  # not resolved: browsers follow `..` in the address that was opened
     report = run / "report"
     for part in ("pages", "thumbs", "pictures"):
         (report / part).mkdir(parents=True, exist_ok=True)
     for name in _ASSETS:
         write_atomically(report / name, (files(__package__) / "templates" / name).read_text(encoding="utf-8"))
-    entries = [Entry(d, _page_name(d.image)) for d in sorted(results.values(), key=_worst_first)]
-    with CallLog(run) as log, ThreadPoolExecutor(os.cpu_count()) as pool:
-        root = Path(os.path.abspath(run.parent / settings.get("root", ".")))
-        source = Source(run, root, report / "pages", settings, log, _simulated(settings, results, log))
-        pictures = pool.map(partial(prepare, root=root, report=report), [e.detection for e in entries])
-        rows = []
-        for place, shown in enumerate(pictures):
-            write_atomically(report / "pages" / entries[place].page, _page(source, entries, place, shown))
-            rows.append(_row(entries[place], shown))
-        write_atomically(run / "report.html", _gallery(source, entries, rows))
+    shown_at = partial(prepare, root=run.parent / settings.get("root", "."), report=report)
+    with Results(run) as results, CallLog(run) as log, ThreadPoolExecutor(os.cpu_count()) as pool:
+        source = Source(run, settings, log, results.detectors, [_page_name(i) for i in results.images()])
+        tally, rows = Tally(), []
+        for batch in results.batches():
+            for detection, shown in zip(batch, pool.map(shown_at, batch), strict=True):
+                page = source.pages[tally.images]
+                write_atomically(report / "pages" / page, _page(source, detection, tally.images, shown))
+                rows.append(_json(_row(detection, page, shown)))
+                tally.add(detection)
+        write_atomically(run / "report.html", _gallery(source, tally, rows))
     return run / "report.html"
 
 
+def is_current(run: Path) -> bool:
+    """Whether the report was built after the last result and call were written; a picture may have gone since."""
+    page = run / "report.html"
+    inputs = [run / name for name in ("run.json", "results.jsonl", "calls.jsonl")]
+    return page.is_file() and all(i.stat().st_mtime_ns <= page.stat().st_mtime_ns for i in inputs if i.exists())
+
+
 def _page_name(image: str) -> str:
-    return hashlib.sha256(image.encode("utf-8", "surrogatepass")).hexdigest()[:20] + ".html"
+    """Stays the same from build to build."""
+    return hashlib.sha256(image.encode()).hexdigest()[:20] + ".html"
 
 
-def _worst_first(detection: Detection) -> tuple[int, float, int, str]:
-    """Order of gallery and pages: worst severity first, then failures, then pictures with nothing found."""
-    group = 0 if detection.anomalies else 1 if detection.failure else 2
-    return group, detection.worst or 0.0, -len(detection.anomalies), detection.image
-
-
-def _simulated(settings: dict[str, Any], results: dict[str, Detection], log: CallLog) -> bool:
-    names = {str(settings.get("settings", {}).get("model", "")), *log.models, *(d.detector for d in results.values())}
-    return any(name.startswith(("sim:", "simulat")) for name in names)
-
-
-def _gallery(source: Source, entries: Sequence[Entry], rows: list[dict[str, Any]]) -> str:
-    detections = [e.detection for e in entries]
-    failed = Counter(d.failure.kind for d in detections if d.failure)
-    return str(
+def _gallery(source: Source, tally: Tally, rows: list[Markup]) -> str:
+    return (
         _templates()
         .get_template("gallery.html")
         .render(
@@ -136,28 +124,13 @@ def _gallery(source: Source, entries: Sequence[Entry], rows: list[dict[str, Any]
             simulated=source.simulated,
             settings=source.settings,
             options=source.settings.get("settings", {}),
-            detectors=sorted({d.detector for d in detections}),
+            detectors=sorted(source.detectors),
             date=_date(source),
-            usage=source.log.usage if source.log.usage.calls else sum((d.usage for d in detections), Usage()),
-            failed=failed,
-            statuses=_statuses(detections),
-            bands=Counter(band(d.worst) for d in detections if d.worst is not None),
-            anomalies=sum(len(d.anomalies) for d in detections),
-            total=len(detections),
-            rows=_json(rows),
+            usage=source.log.usage if source.log.usage.calls else tally.usage,
+            tally=tally,
+            rows=Markup(",\n").join(rows),
         )
     )
-
-
-def _statuses(detections: Sequence[Detection]) -> dict[str, int]:
-    found = sum(bool(d.anomalies) for d in detections)
-    failed = sum(d.status == "failed" for d in detections)
-    return {
-        "all": len(detections),
-        "with anomalies": found,
-        "none found": len(detections) - found - failed,
-        "failed": failed,
-    }
 
 
 def _date(source: Source) -> str:
@@ -175,14 +148,13 @@ def _minute(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def _row(entry: Entry, shown: Shown) -> dict[str, Any]:
+def _row(d: Detection, page: str, shown: Shown) -> dict[str, Any]:
     """What the gallery's script needs of one image."""
-    d = entry.detection
     worst = sorted(d.anomalies, key=lambda a: a.severity)
     texts = [t for a in worst for t in (a.name, a.phenomenon[:400])]
     return {
         "image": d.image,
-        "page": entry.page,
+        "page": page,
         "preview": shown.preview,
         "status": "failed" if d.failure else "with anomalies" if worst else "none found",
         "worst": d.worst,
@@ -198,18 +170,17 @@ def _json(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _page(source: Source, entries: Sequence[Entry], place: int, shown: Shown) -> str:
-    d = entries[place].detection
+def _page(source: Source, d: Detection, place: int, shown: Shown) -> str:
     anomalies = sorted(d.anomalies, key=lambda a: a.severity)
     folder, _, name = d.image.rpartition("/")
-    return str(
+    pages = source.pages
+    return (
         _templates()
         .get_template("page.html")
         .render(
             d=d,
             name=name,
             folder=folder,
-            page=entries[place].page,
             run=source.run.name,
             simulated=source.simulated,
             shown=shown,
@@ -219,23 +190,19 @@ def _page(source: Source, entries: Sequence[Entry], place: int, shown: Shown) ->
             kept=[c for c in d.candidates if c.dropped is None],
             dropped=[c for c in d.candidates if c.dropped is not None],
             rows=timeline(source.log.of(d.image), source.log.stored),
-            before=entries[place - 1].page if place else None,
-            after=entries[place + 1].page if place + 1 < len(entries) else None,
+            page=pages[place],
+            before=pages[place - 1] if place else None,
+            after=pages[place + 1] if place + 1 < len(pages) else None,
             place=place + 1,
-            total=len(entries),
+            total=len(pages),
         )
     )
 
 
 def _boxes(anomalies: Sequence[Anomaly]) -> list[tuple[int, Anomaly]]:
-    """(number, anomaly) for those with a region, large boxes first, so that small ones lie on top and can be reached."""
+    """(number, anomaly) for those with a region; large boxes first, so that small ones lie on top of them."""
     boxed = [(n, a) for n, a in enumerate(anomalies, 1) if a.region is not None]
     return sorted(boxed, key=lambda box: -box[1].region.area if box[1].region else 0.0)
-
-
-def band(severity: float) -> int:
-    """Which of the five BANDS a severity (0..100) falls into, 0..4."""
-    return min(int(severity // 20), 4)
 
 
 def duration(seconds: float) -> str:

@@ -20,7 +20,7 @@ from anomreason.anomaly import Detection
 from anomreason.errors import UnreadableImage
 from anomreason.images import browser_can_show, thumbnail
 
-PREVIEW_SIDE = 320
+PREVIEW_SIDE = 256
 COPY_SIDE = 2048
 
 
@@ -52,7 +52,9 @@ def prepare(detection: Detection, root: Path, report: Path) -> Shown:
             if not browser_can_show(path):
                 _keep(copy, path, COPY_SIDE)
                 shows = None
-                note = f"Browsers cannot show this kind of file; this is a JPEG copy, at most {COPY_SIDE} pixels a side."
+                note = (
+                    f"Browsers cannot show this kind of file; this is a JPEG copy, at most {COPY_SIDE} pixels a side."
+                )
         except (UnreadableImage, OSError) as e:
             shows, note = None, f"The picture cannot be opened: {e}"
     elif not preview:

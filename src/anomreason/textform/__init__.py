@@ -114,7 +114,12 @@ def _is_reply(value: dict[str, Any] | list[Any]) -> bool:
     return bool(keys & {"anomalies", "findings", "no anomalies", "nothing found"}) or len(keys & LABELS.keys()) > 1
 
 
+_BROKEN = re.compile(rf'"(?:{"|".join(LABELS)})"\s*:', re.I)
+
+
 def _read_json(replies: list[Any], prose: str) -> tuple[Anomaly, ...]:
+    if _BROKEN.search(prose):
+        raise ParseError("A part of the findings is not JSON, or cut off; write one whole JSON list.")
     if len(replies) > 1:
         if any(isinstance(r, list) or _listed(r)[0] != [r] for r in replies):
             raise ParseError("There are several JSON values; write one list that holds all findings.")

@@ -35,11 +35,9 @@ def find_json(text: str) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Strict JSON: no NaN or infinity, no number too large for a float, no key twice in an object. Raises ParseError."""
+    """Strict JSON: no NaN, no infinity or what becomes one as a float, no key twice in an object. Raises ParseError."""
     try:
-        return json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_number, parse_float=_number, parse_int=_integer
-        )
+        return _DECODER.decode(text)
     except RecursionError:
         raise ParseError("the JSON is nested too deeply") from None
     except ValueError as error:
@@ -67,6 +65,9 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_number, parse_float=_number, parse_int=_integer)
+
+
 def fenced_or_whole(text: str) -> str:
     """The first fenced block of a text, or all of it when there is none."""
     parts = _FENCE.split(text)
@@ -74,12 +75,13 @@ def fenced_or_whole(text: str) -> str:
 
 
 def json_values(text: str) -> tuple[list[Any], str]:
-    """The JSON objects and arrays in a reply, and the prose around them. Fenced blocks go before the rest."""
+    """The JSON objects and arrays in a reply, and all that is around them. Fenced blocks go before the rest."""
     parts = _FENCE.split(text)
     if len(parts) > 1 and not text.lstrip().startswith(("{", "[")):
-        values = [value for part in parts[1::2] for value in _scan(part)[0]]
+        blocks = [_scan(part) for part in parts[1::2]]
+        values = [value for found, _ in blocks for value in found]
         if values:
-            return values, "".join(parts[::2])
+            return values, "".join([*parts[::2], *(rest for _, rest in blocks)])
     return _scan(text)
 
 

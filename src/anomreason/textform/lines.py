@@ -46,7 +46,7 @@ _HEADING = re.compile(rf"{_MARKS}{_NUMBER}(?![0-9])[\s:–—-]*+", re.I)
 _INLINE = re.compile(
     rf"\s(?P<dash>[-–—|]\s++[*_]*+)?+(?P<number>(?:@\s?[0-9]{{1,6}}[.):]?|[0-9]{{1,4}}[.)])[\s*_]*+)?+{_LABEL}", re.I
 )
-_BULLET = re.compile(r"[-*•+]\s+")
+_BULLET = re.compile(r"^[-*•+]\s+")
 _ITEM = re.compile(r"\(?[0-9]{1,3}[.)]\s")
 
 

@@ -49,12 +49,15 @@ def says_no_anomalies(text: str) -> bool:
     return any(denied) and all(d or _PRAISE.fullmatch(s) for d, s in zip(denied, sentences, strict=True))
 
 
+_THOUGHTS_END = re.compile(r"^[ \t]*+</think>|</think>[ \t]*+$", re.M)
+
+
 def without_thoughts(text: str) -> str:
-    """The reply after the model's thinking aloud; nothing when that never ended."""
+    """The reply after the model's thinking aloud; nothing when that never ended. Some models send only `</think>`."""
     start = text.lstrip()
     if start.startswith(("{", "[")):
         return text
-    before, end, after = text.partition("</think>")
-    if start.startswith("<think>") and not end:
-        return ""
-    return after if end and (start.startswith("<think>") or "<think>" not in before) else text
+    if start.startswith("<think>"):
+        return text.partition("</think>")[2]
+    end = _THOUGHTS_END.search(text)
+    return text[end.end() :] if end and "<think>" not in text[: end.start()] else text

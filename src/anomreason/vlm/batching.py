@@ -118,8 +118,9 @@ class Batcher(Generic[Item, Result]):
         live = [ticket for ticket in batch if not ticket.dropped]
         if not live:
             return
+        _log.debug("a batch of %d", len(live))
         try:
-            results = self._run(live)
+            answered = list(zip(live, self._run(live), strict=True))
         except Exception as error:
             # Whatever the model stumbled over belongs to these requests alone; later ones may still succeed.
             failure = f"{type(error).__name__}: {error}"
@@ -127,7 +128,7 @@ class Batcher(Generic[Item, Result]):
             if isinstance(error, MemoryError):
                 self._area = max(1, len(live) * max(ticket.width for ticket in live) // 2)
         else:
-            for ticket, result in zip(live, results, strict=True):
+            for ticket, result in answered:
                 with contextlib.suppress(InvalidStateError):
                     ticket.future.set_result(result)
             return

@@ -1,5 +1,7 @@
 """Every reply, kept in the run's `responses.sqlite`; only good ones are used again.
 
+A request that was begun and not ended (cut, or not in the asked form, when the process died) is taken up where it was.
+
 A request is known by model, messages, image hashes, schema, sampling and sample slot. Safe with many processes.
 
     store = ReplyStore(Path("runs/demo/responses.sqlite"))
@@ -14,7 +16,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from anomreason.anomaly import Usage
 from anomreason.errors import UsageError
@@ -26,6 +28,7 @@ CREATE TABLE IF NOT EXISTS texts (hash TEXT PRIMARY KEY, text TEXT NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, prompt TEXT NOT NULL, text TEXT NOT NULL, rest TEXT NOT NULL)
   WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS good (request TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS begun (request TEXT PRIMARY KEY, next TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -48,6 +51,14 @@ class Stored:
     """Texts as sent; a picture stands as `[picture WxH]`."""
     text: str
     finish: str
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What the next attempt at a request is sent with."""
+
+    cap: int
+    turns: tuple[tuple[str, str], ...]
 
 
 class ReplyStore:
@@ -74,12 +85,21 @@ class ReplyStore:
         rest = json.loads(row[1])
         return Reply(row[0], rest["finish"], Usage(**rest["usage"]), rest["model"], rest["logprobs"])
 
-    def put(self, sent: Request, reply: Reply, *, model: str, good_for: str | None) -> str:
-        """Keep a reply to what was sent; with `good_for` it answers that request from now on. Gives its key.
+    def begun(self, request: str) -> Next | None:
+        """How to go on with a request whose last reply was of no use, if the process died before it was asked again."""
+        row = self._db.execute("SELECT next FROM begun WHERE request = ?", (request,)).fetchone()
+        if row is None:
+            return None
+        cap, turns = json.loads(row[0])
+        return Next(cap, tuple((a, u) for a, u in turns))
+
+    def put(
+        self, sent: Request, reply: Reply, *, model: str, request: str, then: Next | Literal["good", "lost"]
+    ) -> str:
+        """Keep a reply to what was sent for `request`: it answers it, or loses it, or is asked again. Gives its key.
 
         Raises UsageError when it cannot be written (disk full).
         """
-        key = request_key(model, sent, attempt=True)
         rest = {
             "finish": reply.finish,
             "usage": reply.usage.model_dump(),
@@ -89,11 +109,16 @@ class ReplyStore:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                key = self._free_key(key)
+                key = self._free_key(request_key(model, sent, attempt=True))
                 prompt = json.dumps([self._keep(p) for p in _flat(sent)])
                 self._db.execute("INSERT INTO replies VALUES (?, ?, ?, ?)", (key, prompt, reply.text, json.dumps(rest)))
-                if good_for is not None:
-                    self._db.execute("INSERT OR REPLACE INTO good VALUES (?, ?)", (good_for, key))
+                if isinstance(then, Next):
+                    state = json.dumps([then.cap, then.turns])
+                    self._db.execute("INSERT OR REPLACE INTO begun VALUES (?, ?)", (request, state))
+                else:
+                    self._db.execute("DELETE FROM begun WHERE request = ?", (request,))
+                if then == "good":
+                    self._db.execute("INSERT OR REPLACE INTO good VALUES (?, ?)", (request, key))
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:

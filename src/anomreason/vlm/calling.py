@@ -14,11 +14,11 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Literal, TypeVar, cast
 
 from anomreason.anomaly import Usage
 from anomreason.errors import CallFailed, EndpointError, ParseError, Stopped
-from anomreason.vlm.cache import ReplyStore, request_key
+from anomreason.vlm.cache import Next, ReplyStore, request_key
 from anomreason.vlm.ledger import Budget, Call, Ledger
 from anomreason.vlm.protocol import VLM, Reply, Request
 
@@ -95,10 +95,12 @@ class Caller:
             raise
 
     async def _pursue(self, request: Request, read: Callable[[Reply], T], meter: Meter, name: str) -> T:
-        cap, turns, attempt, faults, adjusted = request.sampling.max_tokens, request.turns, 0, 0, 0
+        begun = self.store.begun(name) if self.store else None
+        go_on = begun or Next(request.sampling.max_tokens, request.turns)
+        attempt = faults = adjusted = 0
         while True:
             attempt += 1
-            sent = replace(request, sampling=replace(request.sampling, max_tokens=cap), turns=turns)
+            sent = replace(request, sampling=replace(request.sampling, max_tokens=go_on.cap), turns=go_on.turns)
             try:
                 reply, started = await self._attempt(sent, attempt, meter)
             except EndpointError as e:
@@ -109,25 +111,27 @@ class Caller:
                 if e.kind != "adjusted":
                     await self._wait(e, faults, name)
                 continue
-            if reply.finish == "refused" or _REFUSAL.match(reply.text[:400]):
-                self._record(sent, reply, started, attempt, "refused", meter)
-                raise CallFailed("refused", f"the model refused: {_excerpt(reply.text)}")
-            if reply.finish == "length":
-                self._record(sent, reply, started, attempt, "length", meter)
-                if cap >= self.patience.max_reply_tokens:
-                    raise CallFailed("truncated", f"the reply was still cut at {cap} tokens (--max-reply-tokens)")
-                cap = min(cap * 2, self.patience.max_reply_tokens)
-                continue
-            try:
-                value = read(reply)
-            except ParseError as complaint:
-                self._record(sent, reply, started, attempt, "unparsable", meter)
-                if turns != request.turns:
-                    raise CallFailed("unparsable", f"{complaint}; the reply was: {_excerpt(reply.text)}") from complaint
-                turns = (*request.turns, (reply.text[:8000], REASK.format(complaint=complaint)))
-                continue
-            self._record(sent, reply, started, attempt, "ok", meter, good_for=name)
-            return value
+            outcome, value, complaint = _verdict(reply, read)
+            then = None if outcome == "ok" else self._after(outcome, complaint, request, sent, reply)
+            self._record(sent, reply, started, attempt, outcome, meter, name, then)
+            if then is None:
+                return cast(T, value)
+            if isinstance(then, CallFailed):
+                raise then
+            go_on = then
+
+    def _after(self, outcome: str, complaint: str, request: Request, sent: Request, reply: Reply) -> Next | CallFailed:
+        """What follows a reply of no use: a larger cap, one re-ask, or the end."""
+        cap, limit = sent.sampling.max_tokens, self.patience.max_reply_tokens
+        if outcome == "refused":
+            return CallFailed("refused", f"the model refused: {_excerpt(reply.text)}")
+        if outcome == "length" and cap >= limit:
+            return CallFailed("truncated", f"the reply was still cut at {cap} tokens (--max-reply-tokens)")
+        if outcome == "length":
+            return Next(min(cap * 2, limit), sent.turns)
+        if sent.turns != request.turns:
+            return CallFailed("unparsable", f"{complaint}; the reply was: {_excerpt(reply.text)}")
+        return Next(cap, (*request.turns, (reply.text[:8000], REASK.format(complaint=complaint))))
 
     async def _attempt(self, sent: Request, attempt: int, meter: Meter) -> tuple[Reply, float]:
         """One attempt, within the bounds on calls at once, time and money; a failed one is written down here."""
@@ -161,13 +165,15 @@ class Caller:
         attempt: int,
         outcome: str,
         meter: Meter,
-        good_for: str | None = None,
+        name: str = "",
+        then: Next | CallFailed | None = None,
     ) -> None:
+        """Write an attempt down; `then` is what follows its reply, None when the reply is good."""
         usage = self.ledger.priced(reply.usage if reply else Usage(calls=1))
         key = None
         if reply is not None and self.store is not None:
-            kept = replace(reply, usage=usage)
-            key = self.store.put(sent, kept, model=self.vlm.name, good_for=good_for)
+            state: Next | Literal["good", "lost"] = then if isinstance(then, Next) else "lost" if then else "good"
+            key = self.store.put(sent, replace(reply, usage=usage), model=self.vlm.name, request=name, then=state)
         meter.usage += usage
         tag = sent.tag
         self.ledger.record(
@@ -197,6 +203,18 @@ class Caller:
         if error.retry_after is not None:
             wait = error.retry_after + 0.1 * wait
         await asyncio.sleep(min(wait, self.patience.longest_wait))
+
+
+def _verdict(reply: Reply, read: Callable[[Reply], T]) -> tuple[str, T | None, str]:
+    """Outcome for the ledger, the value when it is `ok`, the reader's complaint when it is `unparsable`."""
+    if reply.finish == "refused" or _REFUSAL.match(reply.text[:400]):
+        return "refused", None, ""
+    if reply.finish == "length":
+        return "length", None, ""
+    try:
+        return "ok", read(reply), ""
+    except ParseError as complaint:
+        return "unparsable", None, str(complaint)
 
 
 def _tried(attempts: int) -> str:

@@ -95,7 +95,9 @@ class Fingerprints:
         """`prints`: (n, SIDE, SIDE, 3). Raises UsageError naming two pictures that cannot be told apart."""
         self._prints = prints
         self._exact = {_key(cells): row for row, cells in enumerate(prints)}
-        self._coarse = np.concatenate([_coarse(prints[i : i + _TILE]) for i in range(0, len(prints), _TILE)])
+        self._coarse = np.empty((len(prints), _COARSE * _COARSE * 3), dtype=np.float32)
+        for start in range(0, len(prints), _TILE):
+            self._coarse[start : start + _TILE] = _coarse(prints[start : start + _TILE])
         self._lengths = np.einsum("ij,ij->i", self._coarse, self._coarse)
         self._check_distinct(names)
 

@@ -102,7 +102,7 @@ class _Engine:
         self._padding: int = self._ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         # Checkpoints bring their own temperature and repetition penalty, which would change what was asked for.
         model.generation_config = GenerationConfig(eos_token_id=self._ends, pad_token_id=self._padding)
-        self._grammars = Grammars(tokenizer, model.config.text_config.vocab_size, self._ends)
+        self._grammars = Grammars(tokenizer, model.config.text_config.vocab_size, self._ends[0])
 
     def answer(self, tickets: Sequence[Ticket[_Job, Reply]]) -> list[Reply]:
         """One reply a ticket. Raises MemoryError when the device's memory does not hold the batch."""

@@ -105,7 +105,8 @@ class Reader:
 
     def _plain(self, text: str) -> str:
         """Text in which no control token can end a message or stand for a picture: prompts quote what models said."""
-        return self._control.sub(lambda found: f"{found[0][:1]} {found[0][1:]}", text)
+        encodable = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, as JSON escapes can make
+        return self._control.sub(lambda found: f"{found[0][:1]} {found[0][1:]}", encodable)
 
     def _render(self, messages: list[dict[str, Any]]) -> str:
         rendered: str = self.tokenizer.apply_chat_template(

@@ -2,7 +2,7 @@
 
 Knows nothing of requests, queues or pictures. Needs torch and llguidance, imported when it is first used.
 
-    >>> grammars = Grammars(tokenizer, vocabulary=152_064, ends=[151_645])
+    >>> grammars = Grammars(tokenizer, vocabulary=152_064, end=151_645)
     >>> row = Row(limit=64, matcher=grammars.matcher({"type": "boolean"}))
 """
 
@@ -44,11 +44,11 @@ class Row:
 class Grammars:
     """JSON schemas compiled for one tokenizer, each once."""
 
-    def __init__(self, tokenizer: Any, vocabulary: int, ends: Sequence[int]) -> None:
-        """vocabulary: width of the model's output layer, which may be wider than the tokenizer. ends: EOS ids."""
-        from llguidance import LLTokenizer
+    def __init__(self, tokenizer: Any, vocabulary: int, end: int) -> None:
+        """vocabulary: width of the model's output layer, which may be wider than the tokenizer. end: the EOS id."""
+        from llguidance.hf import from_tokenizer
 
-        self._tokens = LLTokenizer(tokenizer.backend_tokenizer.to_str(), n_vocab=vocabulary, eos_token=list(ends))
+        self._tokens = from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=end)
         self._compiled: dict[str, Any] = {}
 
     def matcher(self, schema: Mapping[str, Any] | None) -> Any:

@@ -166,6 +166,7 @@ def _with_adapter(model: Any, folder: Path) -> Any:
 
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
             # Weights that do not fit by name are left at zero with a mere warning: the adapter would do nothing.
             warnings.filterwarnings("error", message="Found missing adapter keys")
             return PeftModel.from_pretrained(model, str(folder)).get_base_model()

@@ -117,10 +117,11 @@ class Question:
 
     @cached_property
     def content(self) -> bytes:
-        """What the draws depend on: all but the image's path, and how the reply is to be cut."""
+        """What the draws depend on: what is said and shown. Not the image's path, the cap, nor the schema, which a
+        client may have to change for its server."""
         who = (self.tag.role, self.tag.step, self.tag.object or "", str(self.tag.sample))
         turns = (text for turn in self.turns for text in turn)
-        return _digest([*who, self.schema_text, *_plain(self.parts), *turns])
+        return _digest([*who, *_plain(self.parts), *turns])
 
     @property
     def picture(self) -> str | None:
@@ -151,8 +152,8 @@ def _tokens_of(parts: Iterable[str | Sight]) -> int:
 
 
 def tokens(text: str) -> int:
-    """A quarter of the characters; a single word is one token."""
-    return 1 if text.isalpha() else math.ceil(len(text) / 4)
+    """A quarter of the characters; a single common word is one token."""
+    return 1 if text.isalpha() and len(text) <= 12 else math.ceil(len(text) / 4)
 
 
 class Simulator:
@@ -194,7 +195,13 @@ class Simulator:
     async def see(self, image: Encoded, first: bool) -> Sight:
         """Look at an image, once; the first of a request is looked up. Raises EndpointError for an unknown one."""
         sight = self._sights.get((image.sha256, first))
-        return sight if sight is not None else await asyncio.to_thread(self._look, image, first)
+        if sight is None:
+            try:
+                sight = await asyncio.to_thread(self._look, image, first)
+            except EndpointError:
+                self.outcomes["rejected"] += 1
+                raise
+        return sight
 
     def _look(self, image: Encoded, first: bool) -> Sight:
         with self._looking:  # calls about one picture come together: the others find it seen
@@ -203,9 +210,10 @@ class Simulator:
             try:
                 name = self._truth.know(image.data) if first else None
             except UnreadableImage as error:
-                raise self._rejected(f"the image cannot be used: {error}") from error
+                raise EndpointError("rejected", f"the image cannot be used: {error}") from error
             if first and name is None:
-                raise self._rejected(f"the picture (sha256 {image.sha256[:12]}) is not in {self.name}; add it there")
+                unknown = f"the picture (sha256 {image.sha256[:12]}) is not in {self.name}; add it there"
+                raise EndpointError("rejected", unknown)
             sight = Sight(image.sha256, image.width, image.height, name)
             return self._sights.remember((image.sha256, first), sight)
 
@@ -234,7 +242,8 @@ class Simulator:
 
     def _step(self, question: Question) -> Step:
         step = STEPS.get(question.tag.step or "single")
-        if step is None and "anomalies" in ((question.schema or {}).get("properties") or ()):
+        properties = (question.schema or {}).get("properties")
+        if step is None and isinstance(properties, Mapping) and "anomalies" in properties:
             step = STEPS["single"]
         if step is None:
             raise self._rejected(f"unknown step {question.tag.step!r}; one of {', '.join(STEPS)}, or a schema")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from anomreason.anomaly import Region
 from anomreason.vlm import simulator_words as words
@@ -79,7 +79,7 @@ class _DraftObject(BaseModel):
     name: str
     description: str = ""
     person: bool = False
-    box: list[float] | None = None
+    box: list[FiniteFloat] | None = None
 
 
 _ESCAPES = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<`\x85\u2028\u2029"})
@@ -153,9 +153,10 @@ def _findings(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _most_objects(schema: Mapping[str, Any]) -> int | None:
     try:
-        return int(schema["properties"]["objects"]["maxItems"])
-    except (KeyError, TypeError, ValueError):
+        limit = schema["properties"]["objects"]["maxItems"]
+    except (KeyError, TypeError):
         return None
+    return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def _drafted_box(asked: Asked, name: str, region: Region) -> list[int] | None:

@@ -23,7 +23,7 @@ from aiohttp import web
 from PIL import Image
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from anomreason.errors import EndpointError, EndpointErrorKind
+from anomreason.errors import EndpointError, EndpointErrorKind, ParseError
 from anomreason.images import Encoded
 from anomreason.vlm.protocol import Reply, Sampling, Tag
 from anomreason.vlm.simulator import Question, Recent, Sight, Simulator
@@ -54,11 +54,11 @@ class _Message(BaseModel):
     content: str | list[_Part]
 
     def text(self) -> str:
-        """All its text. Raises _Wrong when there are images."""
+        """All its text. Raises ParseError when there are images."""
         if isinstance(self.content, str):
             return self.content
         if any(isinstance(part, _ImagePart) for part in self.content):
-            raise _Wrong("images are read from the first user message only")
+            raise ParseError("images are read from the first user message only")
         return "\n".join(part.text for part in self.content if isinstance(part, _TextPart))
 
 
@@ -81,10 +81,6 @@ class _Body(BaseModel):
     logprobs: bool | None = None
     n: Literal[1] | None = None
     stream: Literal[False] | None = None
-
-
-class _Wrong(Exception):
-    """The request is not one that this server reads; the message says why."""
 
 
 def make_app(simulator: Simulator) -> web.Application:
@@ -145,7 +141,7 @@ class _Server:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             return self._wrong(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-        except _Wrong as error:
+        except ParseError as error:
             return self._wrong(400, str(error))
         except EndpointError as error:
             return _error(400, error.kind, str(error))
@@ -171,7 +167,7 @@ class _Server:
                     parts.append(part if isinstance(part, str) else part.text)
         rest = body.messages[opening:]
         if [m.role for m in rest] != ["assistant", "user"] * (len(rest) // 2):
-            raise _Wrong("after the first user message the roles must alternate: assistant, user, ...")
+            raise ParseError("after the first user message the roles must alternate: assistant, user, ...")
         turns = tuple((rest[i].text(), rest[i + 1].text()) for i in range(0, len(rest), 2))
         sampling = Sampling(
             temperature=body.temperature or 0.0,
@@ -192,13 +188,13 @@ class _Server:
 def _decoded(url: str) -> Encoded:
     head, comma, data = url.partition(",")
     if not (head.startswith("data:image/") and head.endswith(";base64") and comma):
-        raise _Wrong(f"images must come as data:image/...;base64 URLs, not {head[:40]!r}")
+        raise ParseError(f"images must come as data:image/...;base64 URLs, not {head[:40]!r}")
     try:
         decoded = base64.b64decode(data, validate=True)
         with Image.open(BytesIO(decoded)) as image:  # the header only
             width, height = image.size
     except Exception as error:  # decoders of damaged files raise nearly anything
-        raise _Wrong(f"the image cannot be read: {error!r}") from error
+        raise ParseError(f"the image cannot be read: {error!r}") from error
     return Encoded(decoded, head.removeprefix("data:").removesuffix(";base64"), width, height)
 
 
@@ -209,7 +205,7 @@ def _tag(request: web.Request) -> Tag:
     try:
         sample = int(header("Sample") or 0)
     except ValueError as error:
-        raise _Wrong(f"X-Anomreason-Sample must be a number, not {header('Sample')[:20]!r}") from error
+        raise ParseError(f"X-Anomreason-Sample must be a number, not {header('Sample')[:20]!r}") from error
     return Tag(header("Image"), header("Role"), header("Step"), header("Object") or None, sample)
 
 

@@ -1,0 +1,102 @@
+"""The detections of a run in the order of the report, a few at a time, and what is counted of them.
+
+They are sorted in a temporary database on disk, so that memory does not grow with the run. Knows nothing of HTML.
+
+    with Results(Path("runs/demo")) as results:
+        print(sum(len(batch) for batch in results.batches()), "images")
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from anomreason.anomaly import Detection, Usage
+from anomreason.runs import read_lines
+
+BATCH = 64
+BANDS = ("implausible", "hardly plausible", "doubtful", "mostly plausible", "nearly realistic")
+"""Words for severities of 0-19, 20-39, 40-59, 60-79 and 80-100."""
+
+
+def band(severity: float) -> int:
+    """Which of the five BANDS a severity (0..100) falls into, 0..4."""
+    return min(int(severity // 20), 4)
+
+
+class Results:
+    """The last detection of each image: worst severity first, then failures, then pictures with nothing found."""
+
+    def __init__(self, run: Path) -> None:
+        self.detectors: set[str] = set()
+        self._db = sqlite3.connect("")  # a temporary database: in memory while small, on disk when large
+        self._db.execute(
+            "CREATE TABLE results (image TEXT PRIMARY KEY, place INTEGER, worst REAL, anomalies INTEGER, line TEXT)"
+        )
+        rows = (self._row(line) for line in read_lines(run / "results.jsonl"))
+        self._db.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", rows)
+
+    def _row(self, line: dict[str, Any]) -> tuple[str, int, float, int, str]:
+        found = line.get("anomalies") or []
+        worst = min((a["severity"] for a in found), default=0.0)
+        self.detectors.add(line["detector"])
+        return line["image"], 0 if found else 1 if line.get("failure") else 2, worst, len(found), json.dumps(line)
+
+    def _ordered(self, column: str) -> sqlite3.Cursor:
+        return self._db.execute(f"SELECT {column} FROM results ORDER BY place, worst, anomalies DESC, image")
+
+    def images(self) -> list[str]:
+        """Names of all images."""
+        return [row[0] for row in self._ordered("image")]
+
+    def batches(self) -> Iterator[list[Detection]]:
+        """All detections in the order of `images`, at most BATCH at a time."""
+        cursor = self._ordered("line")
+        while lines := cursor.fetchmany(BATCH):
+            yield [Detection.model_validate_json(line) for (line,) in lines]
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass
+class Tally:
+    """What the header of the gallery counts."""
+
+    images: int = 0
+    found: int = 0
+    """Images with anomalies."""
+    anomalies: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    """Failed images by kind of failure."""
+    bands: Counter[int] = field(default_factory=Counter)
+    """Images by the band of their worst severity."""
+    usage: Usage = field(default_factory=Usage)
+
+    def add(self, detection: Detection) -> None:
+        self.images += 1
+        self.anomalies += len(detection.anomalies)
+        self.usage += detection.usage
+        if detection.failure is not None:
+            self.failed[detection.failure.kind] += 1
+        if detection.worst is not None:
+            self.found += 1
+            self.bands[band(detection.worst)] += 1
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """Images by status, as the gallery filters them."""
+        failed = self.failed.total()
+        none = self.images - self.found - failed
+        return {"all": self.images, "with anomalies": self.found, "none found": none, "failed": failed}

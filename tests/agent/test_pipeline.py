@@ -1,0 +1,214 @@
+"""Facts about the four schedules: what comes back, how many calls it takes, what every call begins with."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from anomreason.agent.estimate import steps_taken
+from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule, calls_needed, judgement
+from anomreason.agent.roles import STEPS
+from anomreason.anomaly import Anomaly, Detection, Region, Usage
+from anomreason.errors import EndpointError
+from anomreason.images import Encoded, load_picture
+from anomreason.vlm.calling import Caller, Patience
+from anomreason.vlm.openai import OpenAIVLM
+from anomreason.vlm.protocol import VLM, Reply, Request, VLMOptions
+from anomreason.vlm.simulator import Simulator, SimulatorRates
+
+SCHEDULES = get_args(Schedule)
+World = Callable[..., Path]
+Served = Callable[..., AbstractContextManager[str]]
+
+
+class Watched:
+    """The simulator, with the requests it got; `lose` names a step that is always lost."""
+
+    bounds_pixels = False
+
+    def __init__(self, inner: Simulator, lose: str | None = None) -> None:
+        self.inner, self.lose, self.name = inner, lose, inner.name
+        self.requests: list[Request] = []
+
+    async def ask(self, request: Request) -> Reply:
+        self.requests.append(request)
+        if request.tag.step == self.lose:
+            raise EndpointError("rejected", "lost on purpose")
+        return await self.inner.ask(request)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+def look(vlm: VLM, folder: Path, image: str, settings: AgentSettings) -> Detection:
+    async def run() -> Detection:
+        try:
+            caller = Caller(vlm, patience=Patience(first_wait=0.0))
+            return await AnomAgent(caller, settings).detect(load_picture(folder / image), image)
+        finally:
+            await vlm.close()
+
+    return asyncio.run(run())
+
+
+def known(truth: Path, image: str) -> list[Anomaly]:
+    """The truth of one picture as a detection has it: worst first, regions of three digits."""
+    entries = json.loads(truth.read_text())[image]["anomalies"]
+    found = []
+    for entry in entries:
+        box = entry.pop("region", None)
+        region = Region(x0=box[0], y0=box[1], x1=box[2], y1=box[3]) if box else None
+        found.append(Anomaly(**entry, region=region))
+    return sorted(found, key=lambda a: a.severity)
+
+
+def same(found: tuple[Anomaly, ...], truth: list[Anomaly], objects: bool) -> bool:
+    """Equal, region included; a finding without a box of its own may have taken its object's."""
+    if len(found) != len(truth):
+        return False
+    for a, b in zip(found, truth, strict=True):
+        if b.region is None and a.region is not None and objects:
+            a = a.model_copy(update={"region": None})
+        if a != b and a.model_copy(update={"region": b.region}) == b and a.region and b.region:
+            edges = zip(a.region.model_dump().values(), b.region.model_dump().values(), strict=True)
+            if all(abs(x - y) <= 0.001 for x, y in edges):
+                continue
+        if a != b:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_without_errors_the_truth_comes_back_through_every_schedule(world: World, schedule: Schedule) -> None:
+    truth = world(3)
+    for image in ("p000.png", "p001.png", "p002.png"):
+        found = look(Simulator.from_file(truth), truth.parent, image, AgentSettings(schedule=schedule))
+        assert found.failure is None
+        assert same(found.anomalies, known(truth, image), objects=schedule != "single")
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_truth_comes_back_over_http_too(world: World, served: Served, schedule: Schedule) -> None:
+    truth = world(3)
+    with served(truth) as url:
+        for image in ("p000.png", "p002.png"):
+            vlm = OpenAIVLM("simulated", VLMOptions(base_urls=(f"{url}/v1",)))
+            found = look(vlm, truth.parent, image, AgentSettings(schedule=schedule))
+            assert found.failure is None
+            assert same(found.anomalies, known(truth, image), objects=schedule != "single")
+
+
+@pytest.mark.parametrize("judge", [False, True])
+@pytest.mark.parametrize("most", [1, 3, 12])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_number_of_calls_is_the_formula(world: World, schedule: Schedule, most: int, judge: bool) -> None:
+    truth = world(1)
+    vlm = Watched(Simulator.from_file(truth))
+    settings = AgentSettings(schedule=schedule, max_objects=most, judge_source=judge)
+    found = look(vlm, truth.parent, "p000.png", settings)
+    objects = len(found.objects)
+    assert objects == (0 if schedule == "single" else min(most, 9))
+    assert len(vlm.requests) == found.usage.calls == calls_needed(schedule, objects, judge)
+    assert Counter(r.tag.step for r in vlm.requests) == steps_taken(schedule, objects, judge)
+
+
+def test_the_formulas_by_hand() -> None:
+    assert [calls_needed(s, 8) for s in ("lean", "paper", "release", "single")] == [4, 52, 51, 1]
+    assert calls_needed("lean", 12, judge_source=True) == 5
+    assert calls_needed("lean", 0) == 2
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_call_that_shows_the_picture_begins_with_the_same_bytes(world: World, schedule: Schedule) -> None:
+    truth = world(1)
+    vlm = Watched(Simulator.from_file(truth))
+    look(vlm, truth.parent, "p000.png", AgentSettings(schedule=schedule, judge_source=True))
+    seeing = [r.parts for r in vlm.requests if any(isinstance(p, Encoded) for p in r.parts)]
+    assert len(seeing) >= 2
+    assert len({(parts[0], parts[1].sha256) for parts in seeing if isinstance(parts[1], Encoded)}) == 1
+    assert all(isinstance(parts[0], str) and isinstance(parts[1], Encoded) for parts in seeing)
+
+
+def test_only_the_steps_that_must_see_the_picture_get_it(world: World) -> None:
+    truth = world(1)
+    vlm = Watched(Simulator.from_file(truth))
+    look(vlm, truth.parent, "p000.png", AgentSettings(schedule="release"))
+    for request in vlm.requests:
+        pictures = sum(isinstance(p, Encoded) for p in request.parts)
+        assert (pictures > 0) == STEPS[request.tag.step].sees
+
+
+def test_cut_outs_are_shown_only_where_the_box_can_be_trusted(world: World) -> None:
+    truth = world(1)
+    entries = json.loads(truth.read_text())
+    objects = entries["p000.png"]["objects"]
+    objects[0]["box"], objects[1]["box"] = [0, 0, 1, 0.9], [0.5, 0.5, 0.55, 0.55]
+    truth.write_text(json.dumps(entries))
+    vlm = Watched(Simulator.from_file(truth))
+    look(vlm, truth.parent, "p000.png", AgentSettings(schedule="release"))
+    shown = {r.tag.object: len([p for p in r.parts if isinstance(p, Encoded)]) for r in vlm.requests}
+    inspected = {r.tag.object for r in vlm.requests if r.tag.step == "attributes-1"}
+    first = {r.tag.object: r for r in vlm.requests if r.tag.step == "attributes-1"}
+    assert len(inspected) == len(first) >= 8
+    counts = {name: sum(isinstance(p, Encoded) for p in r.parts) for name, r in first.items()}
+    assert counts["woman"] == counts["man"] == counts["scene"] == 1
+    assert counts["dog"] == counts["cup"] == 2
+    assert shown["dog"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step"),
+    [("lean", "inspect"), ("lean", "look-again"), ("paper", "review-2"), ("release", "scan"), ("single", "single")],
+)
+def test_one_lost_step_fails_the_image_and_keeps_what_there_was(world: World, schedule: Schedule, step: str) -> None:
+    truth = world(1)
+    vlm = Watched(Simulator.from_file(truth), lose=step)
+    found = look(vlm, truth.parent, "p000.png", AgentSettings(schedule=schedule))
+    assert found.status == "failed"
+    assert found.anomalies == ()
+    assert found.failure is not None
+    assert (found.failure.kind, "lost on purpose" in found.failure.message) == ("endpoint", True)
+    if step in ("look-again", "scan"):
+        assert len(found.candidates) >= 4
+
+
+def test_candidates_keep_where_they_came_from_their_score_and_why_they_were_dropped(world: World) -> None:
+    truth = world(1)
+    simulator = Simulator.from_file(truth, rates=SimulatorRates(hallucinations=0.9), seed=3)
+    found = look(simulator, truth.parent, "p000.png", AgentSettings(schedule="lean"))
+    names = {a.name for a in found.anomalies}
+    assert {c.step for c in found.candidates} == {"inspect"}
+    assert {c.role for c in found.candidates} <= {"AttributeAnalyzer", "RelationReasoner"}
+    assert all(c.score is not None and c.objects for c in found.candidates)
+    dropped = [c for c in found.candidates if c.dropped]
+    assert dropped
+    assert all(c.dropped for c in found.candidates if c.score is not None and c.score < 50)
+    assert all(c.name in names for c in found.candidates if c.dropped is None)
+
+
+def test_the_source_is_judged_by_one_more_call(world: World) -> None:
+    truth = world(2)
+    settings = AgentSettings(schedule="single", judge_source=True)
+    first = look(Simulator.from_file(truth), truth.parent, "p000.png", settings)
+    second = look(Simulator.from_file(truth), truth.parent, "p001.png", settings)
+    assert (first.generated, second.generated) == (True, False)
+    assert first.p_generated is not None
+    assert second.p_generated is not None
+    assert second.p_generated < 0.5 < first.p_generated
+    assert (
+        look(Simulator.from_file(truth), truth.parent, "p000.png", AgentSettings(schedule="single")).generated is None
+    )
+
+
+def test_an_abstention_is_no_judgement_and_probabilities_need_a_word_of_their_own() -> None:
+    base = Reply("unsure", "stop", Usage(), "m", {"uns": -0.1, "photo": -3.0, " Gen": -2.5, "p": -0.2})
+    generated, p = judgement(base)
+    assert generated is None
+    assert p == pytest.approx(0.622, abs=0.001)
+    assert judgement(replace(base, text="Photograph.", logprobs={})) == (False, None)

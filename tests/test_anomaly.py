@@ -1,0 +1,127 @@
+"""The nouns: what a record accepts, how it travels as JSON, and the maths of regions."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region, SceneObject, SentImage, Usage
+
+FINGERS = Anomaly(name="Six fingers", phenomenon="The left hand has six.", reasoning="Hands have five.", severity=5)
+HALF = Region(x0=0, y0=0, x1=0.5, y1=1)
+FAILED = Failure(kind="truncated", message="the reply was cut at 8192 tokens")
+
+
+@st.composite
+def regions(draw: st.DrawFn) -> Region:
+    x0, y0 = draw(st.floats(0, 0.9)), draw(st.floats(0, 0.9))
+    return Region(x0=x0, y0=y0, x1=draw(st.floats(x0 + 0.01, 1)), y1=draw(st.floats(y0 + 0.01, 1)))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        FINGERS.model_copy(update={"objects": ("woman",), "region": HALF, "severity": 12.5}),
+        SceneObject(name="woman", person=True, region=HALF, agreement=0.75),
+        Candidate(name="a", phenomenon="b", reasoning="c", role="RelationReasoner", step="scan", dropped="seen twice"),
+        Usage(calls=2, prompt_tokens=900, completion_tokens=80, cost=0.004),
+        Detection(
+            image="a.jpg",
+            detector="gpt-4o lean",
+            status="ok",
+            anomalies=(FINGERS,),
+            sent=SentImage(mime="image/png", width=64, height=64, bytes=99, notes=("first of 12 frames",)),
+        ),
+        Detection(image="ü/\u2028.jpg", detector="x", status="failed", failure=FAILED, candidates=()),
+    ],
+)
+def test_a_record_survives_json(record: BaseModel) -> None:
+    line = record.model_dump_json()
+    assert "\n" not in line
+    assert type(record).model_validate_json(line) == record
+
+
+@pytest.mark.parametrize("field", ["name", "phenomenon", "reasoning"])
+@pytest.mark.parametrize("text", ["", " \n\t", None, 5])
+def test_an_anomaly_needs_each_text(field: str, text: object) -> None:
+    with pytest.raises(ValidationError, match=field):
+        Anomaly.model_validate(FINGERS.model_dump() | {field: text})
+
+
+@pytest.mark.parametrize("severity", [-0.1, 100.1, float("nan"), float("inf"), "high", None])
+def test_severity_lies_within_0_and_100(severity: object) -> None:
+    with pytest.raises(ValidationError, match="severity"):
+        Anomaly.model_validate(FINGERS.model_dump() | {"severity": severity})
+
+
+@pytest.mark.parametrize(("severity", "implausibility"), [(0, 1), (100, 0), (25, 0.75)])
+def test_severity_0_is_the_least_plausible(severity: float, implausibility: float) -> None:
+    anomaly = FINGERS.model_copy(update={"severity": severity})
+    assert anomaly.implausibility == implausibility
+
+
+def test_texts_are_trimmed_and_a_blank_object_is_refused() -> None:
+    assert Anomaly(name="  a\n", phenomenon="b ", reasoning="c", severity=1).name == "a"
+    with pytest.raises(ValidationError, match="objects"):
+        Anomaly.model_validate(FINGERS.model_dump() | {"objects": [" "]})
+
+
+def test_records_are_frozen_and_take_no_unknown_field() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        FINGERS.severity = 7  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="colour"):
+        Anomaly.model_validate(FINGERS.model_dump() | {"colour": "red"})
+
+
+def test_repr_leaves_out_what_is_not_known() -> None:
+    assert "region" not in repr(FINGERS)
+    assert "objects" not in repr(FINGERS)
+    assert "severity=5.0" in repr(FINGERS)
+
+
+@pytest.mark.parametrize("box", [(0.5, 0, 0.5, 1), (0.6, 0, 0.5, 1), (0, 1, 1, 0), (-0.1, 0, 1, 1), (0, 0, 1, 1.1)])
+def test_a_region_has_a_size_and_lies_in_the_image(box: tuple[float, float, float, float]) -> None:
+    with pytest.raises(ValidationError):
+        Region(x0=box[0], y0=box[1], x1=box[2], y1=box[3])
+
+
+def test_region_maths_by_hand() -> None:
+    right = Region(x0=0.25, y0=0, x1=1, y1=0.5)
+    assert HALF.area == 0.5
+    # Shared: 0.25 x 0.5 = 0.125; together: 0.5 + 0.375 - 0.125 = 0.75.
+    assert HALF.iou(right) == pytest.approx(0.125 / 0.75)
+    assert HALF.union(right) == Region(x0=0, y0=0, x1=1, y1=1)
+    assert HALF.iou(Region(x0=0.5, y0=0, x1=1, y1=1)) == 0
+
+
+@given(regions(), regions())
+def test_iou_is_a_symmetric_share_and_union_holds_both(a: Region, b: Region) -> None:
+    assert a.iou(b) == pytest.approx(b.iou(a))
+    assert 0 <= a.iou(b) <= 1 + 1e-9
+    assert a.iou(a) == pytest.approx(1)
+    assert a.union(b).area >= max(a.area, b.area) - 1e-12
+
+
+@pytest.mark.parametrize(
+    ("status", "failure", "anomalies"), [("failed", None, ()), ("ok", FAILED, ()), ("failed", FAILED, (FINGERS,))]
+)
+def test_a_failed_detection_has_a_failure_and_no_anomalies(
+    status: str, failure: Failure | None, anomalies: tuple[Anomaly, ...]
+) -> None:
+    fields = {"image": "a.jpg", "detector": "x", "status": status, "failure": failure, "anomalies": anomalies}
+    with pytest.raises(ValidationError, match="failed detection"):
+        Detection.model_validate(fields)
+
+
+def test_the_worst_anomaly_is_that_of_the_lowest_severity() -> None:
+    milder = FINGERS.model_copy(update={"severity": 60.0})
+    assert Detection(image="a", detector="x", status="ok", anomalies=(milder, FINGERS)).worst == 5
+    assert Detection(image="a", detector="x", status="ok").worst is None
+
+
+def test_usage_adds_up_and_keeps_unknown_prices_apart() -> None:
+    known, unknown = Usage(calls=1, prompt_tokens=10, completion_tokens=5, cost=0.5), Usage(calls=1, cached_tokens=3)
+    assert (known + unknown) == Usage(calls=2, prompt_tokens=10, cached_tokens=3, completion_tokens=5, cost=0.5)
+    assert (known + known).cost == 1.0
+    assert (unknown + unknown).cost is None
+    assert known.tokens == 15

@@ -1,0 +1,330 @@
+"""Facts about runs as a user types them: killed, resumed, capped, interrupted, faulty servers, odd files."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from anomreason import DetectOptions, detect
+from anomreason.anomaly import Detection
+from anomreason.errors import UsageError
+from anomreason.runs import read_results, read_settings
+from anomreason.vlm.ledger import read_calls
+
+World = Callable[..., Path]
+Served = Callable[..., AbstractContextManager[str]]
+KEY = "sk-very-secret-0123456789"
+
+
+def command(inputs: Sequence[str | Path], run: Path, *options: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "anomreason", "detect", *map(str, inputs)),
+        *("--run", str(run), "--no-report", "--yes", *options),
+    ]
+
+
+def detect_cli(inputs: Sequence[str | Path], run: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OPENAI_API_KEY": KEY, "COLUMNS": "200"}
+    return subprocess.run(command(inputs, run, *options), capture_output=True, text=True, env=environment)
+
+
+def stats(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/stats") as answer:
+        value: dict[str, Any] = json.load(answer)
+    return value
+
+
+def essence(run: Path) -> dict[str, dict[str, Any]]:
+    """Results without what may differ between two runs of the same thing: time and use."""
+    dropped = {"usage", "seconds", "file_mtime"}
+    return {k: d.model_dump(exclude=dropped) for k, d in sorted(read_results(run).items())}
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_loses_nothing_and_pays_for_nothing_twice(world: World, served: Served, tmp_path: Path) -> None:
+    truth, in_flight = world(40), 8
+    faults = ("--malformed", "0.03", "--rate-limited", "0.03", "--server-errors", "0.02", "--misses", "0.1")
+    options = ("--model", "m", "--schedule", "paper", "--max-objects", "3", "--in-flight", str(in_flight))
+    with served(truth, "--latency", "0.01", *faults) as url:
+        whole = detect_cli([truth.parent], tmp_path / "whole", *options, "--base-url", f"{url}/v1")
+        undisturbed = stats(url)["requests"]
+    assert whole.returncode in (0, 3)
+    rng, kills = random.Random(5), 0
+    with served(truth, "--latency", "0.01", *faults) as url:
+        again = command([truth.parent], tmp_path / "killed", *options, "--base-url", f"{url}/v1")
+        for part in range(1, 6):
+            process = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            goal = undisturbed * (part - rng.random()) / 6
+            while process.poll() is None and stats(url)["requests"] < goal:
+                time.sleep(0.005)
+            kills += process.poll() is None
+            process.kill()
+            process.wait()
+        last = detect_cli([truth.parent], tmp_path / "killed", *options, "--base-url", f"{url}/v1")
+        asked = stats(url)["requests"]
+    assert kills == 5
+    assert last.returncode == whole.returncode
+    assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
+    assert len(essence(tmp_path / "killed")) == 40
+    print(f"calls: undisturbed {undisturbed}, with 5 kills {asked}")
+    assert asked <= undisturbed + 5 * in_flight
+
+
+@pytest.mark.slow
+def test_with_a_faulty_server_every_image_ends_and_the_counts_agree(
+    world: World, served: Served, tmp_path: Path
+) -> None:
+    truth = world(30)
+    faults = ("--malformed", "0.05", "--rate-limited", "0.05", "--server-errors", "0.02", "--hangs", "0.02")
+    options = ("--model", "m", "--schedule", "paper", "--max-objects", "4", "--timeout", "1.5", "--in-flight", "64")
+    with served(truth, *faults) as url:
+        ran = detect_cli([truth.parent], tmp_path / "run", *options, "--base-url", f"{url}/v1")
+        served_stats = stats(url)
+    results = read_results(tmp_path / "run")
+    assert len(results) == 30
+    assert {d.failure.kind for d in results.values() if d.failure} <= {"unparsable"}
+    assert ran.returncode == (3 if any(d.failure for d in results.values()) else 0)
+    ledger = Counter(c.outcome for c in read_calls(tmp_path / "run"))
+    server = served_stats["outcomes"]
+    assert ledger.total() == served_stats["requests"]
+    assert ledger["rate_limit"] == server["rate_limit"] > 0
+    assert ledger["server"] == server["server"] > 0
+    assert ledger["timeout"] == server["hang"] > 0
+    assert ledger["ok"] + ledger["unparsable"] == server["ok"] + server["malformed"]
+    assert ledger["unparsable"] <= server["malformed"]
+    print(dict(ledger), server)
+
+
+@pytest.mark.parametrize(("rate", "kind"), [("--refused", "refused"), ("--truncated", "truncated")])
+def test_refused_and_cut_replies_end_as_such(
+    world: World, served: Served, tmp_path: Path, rate: str, kind: str
+) -> None:
+    truth = world(1)
+    small = ("--max-reply-tokens", "16") if kind == "truncated" else ()
+    with served(truth, rate, "1") as url:
+        ran = detect_cli([truth.parent], tmp_path / "run", "--model", "m", "--base-url", f"{url}/v1", *small)
+    failure = read_results(tmp_path / "run")["p000.png"].failure
+    if kind == "refused":
+        assert ran.returncode == 3
+        assert failure is not None
+        assert failure.kind == "refused"
+    else:
+        assert failure is None  # a larger cap mends it
+        assert Counter(c.outcome for c in read_calls(tmp_path / "run"))["length"] >= 1
+
+
+def test_files_that_are_no_pictures_are_failures_and_the_others_are_done(world: World, tmp_path: Path) -> None:
+    truth = world(2)
+    folder = truth.parent
+    (folder / "text.jpg").write_text("hello")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "cut.png").write_bytes((folder / "p000.png").read_bytes()[:90])
+    odd = "it's \"<b>#1 50%.png"
+    Image.open(folder / "p001.png").save(folder / odd)
+    ran = detect_cli([folder], tmp_path / "run", "--model", f"sim:{truth}")
+    results = read_results(tmp_path / "run")
+    assert ran.returncode == 3
+    failures = {k: d.failure.kind for k, d in results.items() if d.failure}
+    assert failures == dict.fromkeys(("text.jpg", "empty.png", "cut.png"), "unreadable_image")
+    assert len(results[odd].anomalies) == 4
+    assert "3 unreadable_image" in ran.stdout
+
+
+def test_the_same_command_again_does_nothing_and_says_so(world: World, tmp_path: Path) -> None:
+    truth = world(2)
+    options = (tmp_path / "run", "--model", f"sim:{truth}")
+    first = detect_cli([truth.parent], *options)
+    calls = len(list(read_calls(tmp_path / "run")))
+    second = detect_cli([truth.parent], *options)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "2 of 2 images are done already" in second.stderr
+    assert first.stdout == second.stdout
+    assert len(list(read_calls(tmp_path / "run"))) == calls == 8
+
+
+def test_a_changed_picture_is_looked_at_again_and_a_touched_one_is_not(world: World, tmp_path: Path) -> None:
+    truth = world(2)
+    options = (tmp_path / "run", "--model", f"sim:{truth}", "--schedule", "single")
+    detect_cli([truth.parent], *options)
+    os.utime(truth.parent / "p001.png")
+    entries = json.loads(truth.read_text())
+    Image.open(truth.parent / "p000.png").rotate(90).save(truth.parent / "p000.png")
+    truth.write_text(json.dumps(entries))
+    again = detect_cli([truth.parent], *options)
+    assert "1 of 2 images are done already" in again.stderr
+    assert Counter(c.image for c in read_calls(tmp_path / "run")) == {"p000.png": 2, "p001.png": 1}
+
+
+def test_a_cap_stops_cleanly_and_a_higher_one_continues(world: World, served: Served, tmp_path: Path) -> None:
+    truth = world(6)
+    with served(truth) as url:
+        options = ("--model", "m", "--base-url", f"{url}/v1", "--in-flight", "16")
+        dear = detect_cli([truth.parent], tmp_path / "run", *options, "--max-cost", "1")
+        assert dear.returncode == 2
+        assert "--max-tokens" in dear.stderr
+        capped = detect_cli([truth.parent], tmp_path / "run", *options, "--max-tokens", "40000")
+        used = sum(c.prompt_tokens + c.completion_tokens for c in read_calls(tmp_path / "run"))
+        assert capped.returncode == 4
+        assert 0 < used <= 40000
+        assert {d.failure.kind for d in read_results(tmp_path / "run").values() if d.failure} == {"budget"}
+        more = detect_cli([truth.parent], tmp_path / "run", *options, "--max-tokens", "1000000")
+        asked = stats(url)["requests"]
+    assert more.returncode == 0
+    assert all(d.status == "ok" for d in read_results(tmp_path / "run").values())
+    assert asked == len(list(read_calls(tmp_path / "run"))) == 6 * 4
+
+
+def test_ctrl_c_keeps_what_is_paid_for_and_the_same_command_continues(
+    world: World, served: Served, tmp_path: Path
+) -> None:
+    truth = world(6)
+    with served(truth, "--latency", "0.1") as url:
+        options = ("--model", "m", "--base-url", f"{url}/v1", "--in-flight", "2")
+        first = subprocess.Popen(
+            command([truth.parent], tmp_path / "run", *options),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        while stats(url)["requests"] < 7:
+            time.sleep(0.01)
+        first.send_signal(signal.SIGINT)
+        _, said = first.communicate(timeout=30)
+        assert first.returncode == 130
+        assert "The same command continues" in said
+        assert detect_cli([truth.parent], tmp_path / "run", *options).returncode == 0
+        assert stats(url)["requests"] == 6 * 4
+    assert all(d.status == "ok" for d in read_results(tmp_path / "run").values())
+
+
+def test_keys_are_never_written(world: World, served: Served, tmp_path: Path) -> None:
+    truth = world(1)
+    with served(truth) as url:
+        secret = f"http://user:pa55word@{url.removeprefix('http://')}/v1?token=t0ken"
+        detect_cli([truth.parent], tmp_path / "run", "--model", "m", "--base-url", secret)
+    for file in (tmp_path / "run").rglob("*"):
+        if file.is_file():
+            data = file.read_bytes()
+            assert not any(s.encode() in data for s in (KEY, "pa55word", "t0ken")), file
+
+
+def test_run_json_says_what_was_asked_with_what(world: World, tmp_path: Path) -> None:
+    truth = world(1)
+    detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}", "--seed", "7")
+    record = read_settings(tmp_path / "run")
+    assert record["settings"]["seed"] == 7
+    assert record["settings"]["model"] == f"sim:{truth}"
+    assert record["settings"]["prompts"]["common"].startswith("v1 ")
+    assert record["root"] == str(truth.parent)
+    assert record["versions"]["anomreason"]
+    assert record["arguments"]["in_flight"] == 32
+
+
+def test_json_prints_json_only(world: World, tmp_path: Path) -> None:
+    truth = world(2)
+    ran = detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}", "--json")
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [line["image"] for line in lines] == ["p000.png", "p001.png"]
+    assert ran.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["nowhere.jpg", "--model", "sim:x.json"], "'nowhere.jpg' does not exist"),
+        (["*.nothing", "--model", "sim:x.json"], "matches no file"),
+        ([".", "--model", "sim:missing.json"], "holds no images"),
+        (["{p}", "--model", "sim:missing.json"], "missing.json"),
+        (["{p}", "--model", "gpt-4o"], "OPENAI_API_KEY"),
+        (["{p}", "--model", "local:/nowhere"], "/nowhere"),
+        (["{p}", "--model", "m", "--base-url", "nonsense"], "nonsense"),
+        (["{p}", "--model", "sim:x.json", "--schedule", "fast"], "schedule"),
+        (["{p}", "--model", "sim:x.json", "--max-objects", "0"], "max_objects must be at least 1"),
+        (["{p}", "--model", "sim:x.json", "--prompts", "nowhere"], "nowhere"),
+        (["{p}", "--model", ""], "model"),
+    ],
+)
+def test_wrong_use_is_said_in_one_line_with_status_two(
+    world: World, tmp_path: Path, options: list[str], says: str
+) -> None:
+    picture = str(world(1).parent / "p000.png")
+    arguments = [o.format(p=picture) for o in options]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENAI")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "anomreason", "detect", *arguments, "--run", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert ran.returncode == 2
+    assert says in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_other_settings_in_a_run_folder_are_refused(world: World, tmp_path: Path) -> None:
+    truth = world(1)
+    detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}")
+    ran = detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}", "--schedule", "single")
+    assert ran.returncode == 2
+    assert "schedule: 'lean' there, 'single' now" in ran.stderr
+
+
+def test_before_much_is_spent_without_a_terminal_yes_is_needed(world: World, served: Served, tmp_path: Path) -> None:
+    truth = world(6)
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[models."m"]\ninput = 1000.0\ncached = 1.0\noutput = 1000.0\n')
+    with served(truth) as url:
+        asked = command([truth.parent], tmp_path / "run", "--model", "m", "--base-url", f"{url}/v1")
+        asked = [a for a in asked if a != "--yes"] + ["--prices", str(prices)]
+        ran = subprocess.run(asked, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert stats(url)["requests"] == 0
+    assert ran.returncode == 2
+    assert "add --yes" in ran.stderr
+    assert "6 images, schedule lean, model m: about 24 calls" in ran.stderr
+
+
+def test_one_file_gives_a_detection_and_many_a_list(world: World, tmp_path: Path) -> None:
+    truth = world(2)
+    model = f"sim:{truth}"
+    one = detect(truth.parent / "p000.png", model=model, schedule="single")
+    assert isinstance(one, Detection)
+    assert len(one.anomalies) == 4
+    many = detect([truth.parent], model=model, run=tmp_path / "run", schedule="single")
+    assert [d.image for d in many] == ["p000.png", "p001.png"]
+    assert detect([truth.parent], model=model, run=tmp_path / "run", schedule="single") == many
+
+
+def test_python_says_what_is_wrong(world: World) -> None:
+    truth = world(1)
+    with pytest.raises(UsageError, match="detect\\(\\['"):
+        detect(truth.parent, model=f"sim:{truth}")
+    with pytest.raises(UsageError, match="scheduel"):
+        detect(truth.parent / "p000.png", model=f"sim:{truth}", scheduel="lean")
+    with pytest.raises(UsageError, match="schedule"):
+        detect(truth.parent / "p000.png", model=f"sim:{truth}", schedule="fast")
+
+
+def test_the_command_line_has_the_defaults_of_the_python_api() -> None:
+    import inspect
+    from dataclasses import fields
+
+    from anomreason.cli.detect import command as cli
+
+    defaults = {name: p.default for name, p in inspect.signature(cli).parameters.items()}
+    defaults["base_urls"] = tuple(defaults.pop("base_url") or ())
+    assert {f.name: f.default for f in fields(DetectOptions)} == {
+        f.name: defaults[f.name] for f in fields(DetectOptions)
+    }

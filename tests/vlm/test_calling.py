@@ -1,0 +1,218 @@
+"""Facts about seeing one call through: retries, caps, re-asks, refusals, kept replies."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from anomreason.anomaly import Usage
+from anomreason.errors import CallFailed, EndpointError, ParseError, Stopped
+from anomreason.vlm.cache import ReplyStore
+from anomreason.vlm.calling import Caller, Meter, Patience
+from anomreason.vlm.ledger import Ledger, read_calls
+from anomreason.vlm.protocol import Finish, Reply, Request, Sampling, Tag
+
+ASKED = Request(("question",), Tag("a.jpg", "Role", "step"), sampling=Sampling(max_tokens=100))
+QUICK = Patience(retries=3, timeout=5, max_reply_tokens=400, first_wait=0.0)
+
+
+class Scripted:
+    """A VLM that plays a script: replies, errors, or functions of the request."""
+
+    name = "scripted"
+    bounds_pixels = False
+
+    def __init__(self, script: Sequence[object]) -> None:
+        self.script = list(script)
+        self.asked: list[Request] = []
+
+    async def ask(self, request: Request) -> Reply:
+        self.asked.append(request)
+        move = self.script.pop(0)
+        if isinstance(move, BaseException):
+            raise move
+        if callable(move):
+            waiting: Callable[[], Awaitable[None]] = move
+            await waiting()
+            move = "late"
+        return reply(*move) if isinstance(move, tuple) else reply(str(move))
+
+    async def close(self) -> None:
+        return
+
+
+def reply(text: str, finish: Finish = "stop") -> Reply:
+    return Reply(text, finish, Usage(calls=1, prompt_tokens=10, completion_tokens=2), "scripted-1")
+
+
+def number(answer: Reply) -> int:
+    try:
+        return int(answer.text)
+    except ValueError:
+        raise ParseError("that is no number") from None
+
+
+def pursue(folder: Path, script: Sequence[object], patience: Patience = QUICK) -> tuple[Scripted, object, list[str]]:
+    """Ask once; gives the VLM, the value or the failure, and the outcomes in the ledger."""
+    vlm = Scripted(script)
+    caller = Caller(vlm, Ledger(folder / "calls.jsonl"), ReplyStore(folder / "r.sqlite"), patience=patience)
+    try:
+        value: object = asyncio.run(caller.call(ASKED, number, Meter()))
+    except CallFailed as e:
+        value = e
+    caller.ledger.close()
+    return vlm, value, [c.outcome for c in read_calls(folder)]
+
+
+def test_faults_are_retried_and_every_attempt_is_written_down(tmp_path: Path) -> None:
+    faults = [EndpointError("rate_limit", "429", 0.0), EndpointError("server", "500"), EndpointError("connection", "x")]
+    vlm, value, outcomes = pursue(tmp_path, [*faults, "7"])
+    assert value == 7
+    assert outcomes == ["rate_limit", "server", "connection", "ok"]
+    assert [c.attempt for c in read_calls(tmp_path)] == [1, 2, 3, 4]
+    assert len(vlm.asked) == 4
+
+
+def test_retries_end(tmp_path: Path) -> None:
+    _, value, outcomes = pursue(tmp_path, [EndpointError("server", "boom")] * 9)
+    assert isinstance(value, CallFailed)
+    assert value.kind == "endpoint"
+    assert "boom (tried 4 times)" in str(value)
+    assert outcomes == ["server"] * 4
+
+
+def test_what_the_server_will_never_take_is_asked_once(tmp_path: Path) -> None:
+    _, value, outcomes = pursue(tmp_path, [EndpointError("rejected", "no such model")])
+    assert isinstance(value, CallFailed)
+    assert value.kind == "endpoint"
+    assert outcomes == ["rejected"]
+
+
+def test_a_dropped_option_costs_no_retry(tmp_path: Path) -> None:
+    _, value, _ = pursue(tmp_path, [EndpointError("adjusted", "x")] * 4 + ["1"], replace(QUICK, retries=0))
+    assert value == 1
+
+
+def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    _, value, outcomes = pursue(tmp_path, [hang, "1"], replace(QUICK, timeout=0.05))
+    assert value == 1
+    assert outcomes == ["timeout", "ok"]
+
+
+def test_a_cut_reply_is_asked_for_again_with_twice_the_cap_up_to_the_limit(tmp_path: Path) -> None:
+    vlm, value, outcomes = pursue(tmp_path, [("cut", "length")] * 3)
+    assert [r.sampling.max_tokens for r in vlm.asked] == [100, 200, 400]
+    assert isinstance(value, CallFailed)
+    assert value.kind == "truncated"
+    assert outcomes == ["length"] * 3
+
+
+def test_an_unreadable_reply_is_asked_for_once_more_with_the_complaint(tmp_path: Path) -> None:
+    vlm, value, outcomes = pursue(tmp_path, ["seven", "7"])
+    assert value == 7
+    assert outcomes == ["unparsable", "ok"]
+    assert vlm.asked[1].turns[0][0] == "seven"
+    assert "that is no number" in vlm.asked[1].turns[0][1]
+
+
+def test_two_unreadable_replies_are_unparsable_and_never_a_guess(tmp_path: Path) -> None:
+    _, value, outcomes = pursue(tmp_path, ["seven", "acht"])
+    assert isinstance(value, CallFailed)
+    assert value.kind == "unparsable"
+    assert "'acht'" in str(value)
+    assert outcomes == ["unparsable"] * 2
+
+
+@pytest.mark.parametrize(
+    "move",
+    [("", "refused"), "I'm sorry, but I can't assist with that request.", "Sorry, I cannot help with this image."],
+)
+def test_a_refusal_is_refused_and_not_pursued(tmp_path: Path, move: object) -> None:
+    _, value, outcomes = pursue(tmp_path, [move])
+    assert isinstance(value, CallFailed)
+    assert value.kind == "refused"
+    assert outcomes == ["refused"]
+
+
+def test_a_kept_reply_is_not_paid_for_again_even_after_a_reask_and_a_larger_cap(tmp_path: Path) -> None:
+    _, first, _ = pursue(tmp_path, [("cut", "length"), "seven", "7"])
+    vlm, second, outcomes = pursue(tmp_path, [])
+    assert first == second == 7
+    assert vlm.asked == []
+    assert len(outcomes) == 3
+
+
+def test_a_call_cut_off_between_its_attempts_goes_on_where_it_was(tmp_path: Path) -> None:
+    for script in (["seven", KeyboardInterrupt()], [("cut", "length"), KeyboardInterrupt()]):
+        with pytest.raises(KeyboardInterrupt):
+            pursue(tmp_path, script)
+    vlm, value, _ = pursue(tmp_path, ["7"])
+    assert value == 7
+    assert len(vlm.asked) == 1
+    assert vlm.asked[0].turns[0][0] == "seven"
+    assert vlm.asked[0].sampling.max_tokens == 200
+
+
+def test_a_bad_reply_is_not_used_again(tmp_path: Path) -> None:
+    pursue(tmp_path, ["seven", "acht"])
+    vlm, value, _ = pursue(tmp_path, ["8"])
+    assert value == 8
+    assert len(vlm.asked) == 1
+
+
+def test_no_more_than_the_allowed_calls_are_in_flight() -> None:
+    now, most = 0, 0
+
+    async def busy() -> None:
+        nonlocal now, most
+        now, most = now + 1, max(most, now + 1)
+        await asyncio.sleep(0)
+        now -= 1
+
+    async def run() -> None:
+        caller = Caller(Scripted([busy] * 20), in_flight=3)
+        jobs = [caller.call(replace(ASKED, parts=(str(n),)), lambda r: r.text, Meter()) for n in range(20)]
+        assert await asyncio.gather(*jobs) == ["late"] * 20
+
+    asyncio.run(run())
+    assert most == 3
+
+
+def test_stopping_sends_nothing_new_and_lets_calls_in_flight_end() -> None:
+    async def run() -> list[object]:
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def wait() -> None:
+            begun.set()
+            await go.wait()
+
+        vlm = Scripted([wait, "never"])
+        caller = Caller(vlm, in_flight=1)
+        jobs = [
+            asyncio.create_task(caller.call(replace(ASKED, parts=(str(n),)), lambda r: r.text, Meter())) for n in (1, 2)
+        ]
+        await begun.wait()
+        caller.stopping = True
+        go.set()
+        return list(await asyncio.gather(*jobs, return_exceptions=True))
+
+    first, second = asyncio.run(run())
+    assert first == "late"
+    assert isinstance(second, Stopped)
+
+
+def test_once_a_step_of_an_image_is_lost_its_others_are_not_paid_for() -> None:
+    async def run() -> tuple[list[object], int]:
+        vlm, meter = Scripted([EndpointError("rejected", "x"), "1"]), Meter()
+        caller = Caller(vlm, in_flight=1)
+        jobs = [caller.call(replace(ASKED, parts=(str(n),)), number, meter) for n in range(3)]
+        return list(await asyncio.gather(*jobs, return_exceptions=True)), len(vlm.asked)
+
+    results, asked = asyncio.run(run())
+    assert [isinstance(r, CallFailed) and r.kind for r in results] == ["endpoint"] * 3
+    assert asked == 1
