@@ -89,16 +89,33 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield value
 
 
+def iter_results(run: Path) -> Iterator[Detection]:
+    """As `read_results`, one at a time, so that memory does not grow with the run.
+
+    Raises UsageError when the folder holds no run.
+    """
+    _require_run(run)
+    file = run / "results.jsonl"
+    last: dict[str, int] = {}
+    for number, line in enumerate(read_lines(file)):
+        last[line["image"]] = number
+    first_seen = {number: place for place, number in enumerate(last.values())}
+    waiting: dict[int, Detection] = {}
+    due = 0
+    for number, line in enumerate(read_lines(file)):
+        if number in first_seen:
+            waiting[first_seen[number]] = Detection.model_validate(line)
+        while due in waiting:
+            yield waiting.pop(due)
+            due += 1
+
+
 def read_results(run: Path) -> dict[str, Detection]:
     """Detections by image, in the order in which the images first appeared; the last line for an image counts.
 
     Raises UsageError when the folder holds no run.
     """
-    _require_run(run)
-    latest: dict[str, dict[str, Any]] = {}
-    for line in read_lines(run / "results.jsonl"):
-        latest[line["image"]] = line
-    return {image: Detection.model_validate(line) for image, line in latest.items()}
+    return {detection.image: detection for detection in iter_results(run)}
 
 
 def read_settings(run: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from anomreason.vlm.cache import ReplyStore, Stored
 from anomreason.vlm.ledger import Call, Ledger
 from anomreason.vlm.protocol import Reply, Request, Tag
 
-EVIL = '</pre></script><script>pwned="1"</script><img src=x onerror=\'pwned="1"\'>" onload="x'
+EVIL = '</script x</pre></script><script>pwned="1"</script><img src=x onerror=\'pwned="1"\'>" onload="x'
 EVIL_NAME = "a\"'><script>pwned='1'<&#50% ?\\ü.jpg"
 COMMON = "Say what in this picture cannot be so.\n" * 20
 
@@ -237,11 +237,12 @@ def test_every_address_leads_to_a_file_and_none_to_the_network(run: Run) -> None
     reached = set()
     for page in pages:
         for link in page.links():
-            assert "://" not in link
+            assert not set(link) & set("<>\"'#?\\:& "), link
             target = Path(os.path.normpath(page.path.parent / unquote(link)))
             assert target.is_file(), link
             reached.add(target)
     assert {run.pictures / d.image for d in run.detections} <= reached
+    assert not [p.name for p in (run.path / "report").glob("*.*s") if "://" in p.read_text(encoding="utf-8")]
 
 
 def test_a_picture_that_is_gone_is_said_to_be_missing_and_its_findings_stay(run: Run) -> None:
@@ -480,6 +481,7 @@ def test_chromium_shows_hostile_names_and_texts_as_plain_text(run: Run, browser:
     assert browser.see("typeof pwned") == "undefined"
     browser.open(run.page(gallery, EVIL_NAME).path.as_uri())
     browser.until("document.getElementById('picture').naturalWidth === 60")
+    assert browser.see("document.getElementById('gone').hidden") is True
     assert browser.see("document.querySelector('.finding h2').innerText").endswith(EVIL)
     assert browser.see("typeof pwned") == "undefined"
     assert browser.see("document.querySelectorAll('script').length") == 1

@@ -88,7 +88,7 @@ def even_groups(objects: Sequence[SceneObject], size: int) -> list[Sequence[Scen
 
 def names_of(objects: Iterable[SceneObject]) -> str:
     """For a prompt."""
-    return "; ".join(o.name for o in objects) or "(nothing else)"
+    return "; ".join(o.name for o in objects) or "(nothing else was listed)"
 
 
 def object_lines(objects: Iterable[SceneObject]) -> str:

@@ -34,6 +34,7 @@ from anomreason.anomaly import Anomaly, Detection, Failure, SceneObject
 from anomreason.errors import CallFailed
 from anomreason.images import Encoded, Picture, crop
 from anomreason.vlm.calling import Caller, Meter
+from anomreason.vlm.card import DetectorCard
 from anomreason.vlm.protocol import Part, Reply, Request, Sampling, Tag
 
 T = TypeVar("T")
@@ -43,6 +44,8 @@ DRAFTS = 3
 """T of the paper's Eq. 2: how often objects are looked for."""
 SAMPLES = 3
 """Whole-image verification samples, and whole-image scans, of the `release` schedule."""
+DRAWN = frozenset({"draft", "verify", "scan"})
+"""Steps asked several times with the same words, drawn at `spread` so that the answers differ."""
 GROUP = 6
 """Objects that the `lean` schedule inspects in one call."""
 
@@ -86,6 +89,8 @@ class Look:
     meter: Meter = field(default_factory=Meter)
     pool: Pool = field(default_factory=Pool)
     objects: tuple[SceneObject, ...] = ()
+    card: DetectorCard | None = None
+    """How a fine-tuned detector wants to be asked; rules in the `single` schedule."""
 
     async def ask(
         self,
@@ -112,19 +117,33 @@ class Look:
         logprobs: bool = False,
     ) -> T:
         """As `ask`, for readers that need more of the reply than its text."""
-        kind, settings = STEPS[step], self.settings
+        kind = STEPS[step]
         said: tuple[Part, ...] = (self.prompts.render(step, **(values or {})),)
         if kind.sees:
             said = (self.prompts.common, self.picture.encoded, *said, *((detail,) if detail else ()))
-        drawn = step in ("draft", "verify", "scan")
+        schema = schema_of(kind.form) if kind.form else None
+        return await self.send(step, said, schema, read, of=of, sample=sample, logprobs=logprobs)
+
+    async def send(
+        self,
+        step: str,
+        said: tuple[Part, ...],
+        schema: Mapping[str, Any] | None,
+        read: Callable[[Reply], T],
+        *,
+        of: SceneObject | None = None,
+        sample: int = 0,
+        logprobs: bool = False,
+    ) -> T:
+        """One call with these parts, on behalf of a step."""
+        settings = self.settings
         sampling = Sampling(
-            temperature=settings.spread if drawn else settings.temperature,
+            temperature=settings.spread if step in DRAWN else settings.temperature,
             max_tokens=settings.max_reply_tokens,
             seed=settings.seed + sample,
             logprobs=logprobs,
         )
-        tag = Tag(self.image, kind.role, step, of.name if of else None, sample)
-        schema = schema_of(kind.form) if kind.form else None
+        tag = Tag(self.image, STEPS[step].role, step, of.name if of else None, sample)
         return await self.caller.call(Request(said, tag, schema, sampling), read, self.meter)
 
 
@@ -253,8 +272,13 @@ async def _report(look: Look, step: str, proposals: Sequence[Proposal]) -> tuple
 
 
 async def single(look: Look) -> tuple[Anomaly, ...]:
-    """One call."""
-    return await look.ask("single", replies.read_single)
+    """One call; a detector's card rules over our prompt and schema."""
+    card = look.card
+    if card is None:
+        return await look.ask("single", replies.read_single)
+    said = (look.picture.encoded, card.prompt)
+    schema = schema_of(replies.Anomalies) if card.answer == "json" else None
+    return await look.send("single", said, schema, lambda reply: replies.read_single(reply.text))
 
 
 SCHEDULES: Mapping[Schedule, Callable[[Look], Awaitable[tuple[Anomaly, ...]]]] = {
@@ -274,11 +298,12 @@ class AnomAgent:
         self.caller = caller
         self.settings = settings
         self.prompts = prompts or Prompts.load()
+        self.card: DetectorCard | None = getattr(caller.vlm, "card", None)
         self.name = f"{caller.vlm.name} {settings.schedule}"
 
     async def detect(self, picture: Picture, image: str) -> Detection:
         """Everything found in one picture; a lost step gives a failed detection. Raises Stopped when asked to stop."""
-        look = Look(self.caller, self.prompts, picture, image, self.settings)
+        look = Look(self.caller, self.prompts, picture, image, self.settings, card=self.card)
         begun = time.monotonic()
         jobs: list[Coroutine[Any, Any, Any]] = [self._anomalies(look)]
         if self.settings.judge_source:

@@ -29,6 +29,13 @@ def _region_or_none(value: object) -> object:
     return list(value) if value[0] < value[2] and value[1] < value[3] else None
 
 
+def _score(value: object) -> float:
+    try:
+        return read_severity(value)
+    except ParseError as e:
+        raise ValueError(str(e)) from e
+
+
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1500)]
 Remark = Annotated[str, StringConstraints(strip_whitespace=True, max_length=800)]
@@ -42,7 +49,7 @@ Box = Annotated[
 Score = Annotated[
     float,
     Field(ge=0, le=100),
-    BeforeValidator(read_severity, json_schema_input_type=Annotated[int, Field(ge=0, le=100)]),
+    BeforeValidator(_score, json_schema_input_type=Annotated[int, Field(ge=0, le=100)]),
 ]
 Ids = Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(max_length=60)]
 Names = Annotated[list[Name], Field(max_length=12)]

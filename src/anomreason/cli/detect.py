@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from anomreason.anomaly import Detection
     from anomreason.detection import DetectOptions, Session
     from anomreason.inputs import Image
     from anomreason.runs import RunFolder
@@ -233,38 +232,41 @@ async def _watched(session: Session, todo: Sequence[Image], quiet: bool) -> int:
 def _finish(folder: Path, images: Sequence[Image], status: int, json_only: bool, report: bool) -> None:
     """Print what was found; raises typer.Exit(3) when images failed and nothing else ended the run."""
     from anomreason.cli import show
-    from anomreason.runs import read_results
+    from anomreason.runs import iter_results
 
-    results = read_results(folder)
-    wanted = [results[i.name] for i in images if i.name in results]
+    names = {i.name for i in images}
+    wanted = (d for d in iter_results(folder) if d.image in names)
     if json_only:
+        failed = 0
         for detection in wanted:
+            failed += detection.status == "failed"
             print(detection.model_dump_json(exclude_defaults=True))
     else:
-        _say(folder, wanted, len(images), status, show)
+        shown = show.Summary()
+        shown.add(wanted)
+        shown.print(len(images))
+        failed = shown.failed.total()
+        _say_why(folder, len(images) - shown.images, status)
     if report:
-        from anomreason.report.html import build_report
+        from anomreason.report.html import build_report, is_current
 
-        page = build_report(folder)
+        page = folder / "report.html" if is_current(folder) else build_report(folder)
         if not json_only:
             typer.echo(f"Report: {page}", err=True)
     elif not json_only:
         typer.echo(f"Results: {folder}   (for the report: anomreason report {folder})", err=True)
-    if status == DONE and any(d.status == "failed" for d in wanted):
+    if status == DONE and failed:
         raise typer.Exit(FAILED)
 
 
-def _say(folder: Path, wanted: Sequence[Detection], asked: int, status: int, show: Any) -> None:
-    if len(wanted) == 1 and asked == 1:
-        show.one(wanted[0])
-    else:
-        show.many(wanted, asked)
+def _say_why(folder: Path, left: int, status: int) -> None:
     if status == CAPPED:
         typer.echo(
-            f"Stopped at the cap with {asked - len(wanted):,} images not begun. A higher cap continues.", err=True
+            f"Stopped at the cap with {left:,} images not begun. The same command with a higher cap continues.",
+            err=True,
         )
     if status == INTERRUPTED:
-        typer.echo(f"Interrupted. The same command continues ({folder}).", err=True)
+        typer.echo(f"Interrupted with {left:,} images not done. The same command continues ({folder}).", err=True)
 
 
 def _money(cost: float | None) -> str:

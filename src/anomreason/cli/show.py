@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -57,46 +58,73 @@ def _finding(console: Console, number: int, anomaly: Anomaly) -> None:
     console.print(Padding(body, (0, 0, 0, 3)))
 
 
-def many(detections: Sequence[Detection], asked: int) -> None:
-    """One line an image for few images, the worst of many; sums; failures by kind."""
-    console = Console()
-    ok = [d for d in detections if d.status == "ok"]
-    found = sorted((d for d in ok if d.anomalies), key=lambda d: d.worst if d.worst is not None else 101)
-    table = Table(box=None, pad_edge=False, title_justify="left", caption_justify="left")
-    table.add_column("worst", justify="right")
-    table.add_column("anomalies", justify="right")
-    table.add_column("image", overflow="fold")
-    table.add_column("worst of it", overflow="fold")
-    for d in found[:20]:
-        worst = min(d.anomalies, key=lambda a: a.severity)
-        table.add_row(
-            Text(f"{worst.severity:g}", style=colour(worst.severity)),
-            str(len(d.anomalies)),
-            Text(d.image),
-            Text(worst.name),
+WORST, NAMED = 20, 10
+"""How many images with anomalies, and how many failures, are named."""
+
+
+@dataclass
+class Summary:
+    """What many detections come to, kept small however many they are."""
+
+    images: int = 0
+    found: int = 0
+    anomalies: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    """Failed images by kind of failure."""
+    only: Detection | None = None
+    """The detection, when there is just one."""
+    worst: list[tuple[float, str, int, str]] = field(default_factory=list)
+    """Severity, image, anomalies, name of the worst anomaly."""
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, detections: Iterable[Detection]) -> None:
+        for d in detections:
+            self.images += 1
+            self.only = d if self.images == 1 else None
+            self.anomalies += len(d.anomalies)
+            if d.failure:
+                self.failed[d.failure.kind] += 1
+                if len(self.failures) < NAMED:
+                    self.failures.append(f"{d.image}: {d.failure.kind}: {d.failure.message}")
+            if d.anomalies:
+                self.found += 1
+                bad = min(d.anomalies, key=lambda a: a.severity)
+                self.worst.append((bad.severity, d.image, len(d.anomalies), bad.name))
+                self.worst = sorted(self.worst)[:WORST]
+
+    def print(self, asked: int) -> None:
+        """All findings of a single image; of many the worst images, sums and failures by kind."""
+        if self.only and asked == 1:
+            one(self.only)
+            return
+        console = Console()
+        if self.worst:
+            console.print(f"[dim]{SCALE}; worst first[/]")
+            console.print(self._table())
+        if self.found > WORST:
+            console.print(f"[dim]and {self.found - WORST:,} more images with anomalies[/]")
+        failed = self.failed.total()
+        good = self.images - failed
+        console.print(
+            f"{asked:,} images: {good:,} looked at ({self.found:,} with anomalies, {good - self.found:,} without; "
+            f"{self.anomalies:,} anomalies), {failed:,} failed"
         )
-    if found:
-        console.print(f"[dim]{SCALE}; worst first[/]")
-        console.print(table)
-        if len(found) > 20:
-            console.print(f"[dim]and {len(found) - 20:,} more images with anomalies[/]")
-    total = sum(len(d.anomalies) for d in ok)
-    console.print(
-        f"{asked:,} images: {len(ok):,} looked at ({len(found):,} with anomalies, {len(ok) - len(found):,} without; "
-        f"{total:,} anomalies), {len(detections) - len(ok):,} failed"
-    )
-    _failures(console, detections)
+        if failed:
+            console.print("[bold red]failed:[/] " + ", ".join(f"{n} {kind}" for kind, n in self.failed.most_common()))
+        for line in self.failures:
+            console.print(Text(f"  {line}"), overflow="fold")
+        if failed > NAMED:
+            console.print(f"[dim]  and {failed - NAMED:,} more (see the report, or results.jsonl)[/]")
 
-
-def _failures(console: Console, detections: Sequence[Detection]) -> None:
-    failed = [(d.image, d.failure) for d in detections if d.failure]
-    kinds = Counter(f.kind for _, f in failed)
-    if failed:
-        console.print("[bold red]failed:[/] " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()))
-    for image, failure in failed[:10]:
-        console.print(Text(f"  {image}: {failure.kind}: {failure.message}"), overflow="fold")
-    if len(failed) > 10:
-        console.print(f"[dim]  and {len(failed) - 10:,} more (see the report, or results.jsonl)[/]")
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("worst", justify="right")
+        table.add_column("anomalies", justify="right")
+        table.add_column("image", overflow="fold")
+        table.add_column("worst of it", overflow="fold")
+        for severity, image, count, name in self.worst:
+            table.add_row(Text(f"{severity:g}", style=colour(severity)), str(count), Text(image), Text(name))
+        return table
 
 
 @contextmanager
