@@ -12,8 +12,13 @@ from anomreason.anomaly import SceneObject
 
 SAME = 0.5
 """IoU from which two entries of the same name are the same thing (the `paper` schedule's union)."""
+ALIKE = 0.85
+"""IoU from which two entries are the same thing when their names only share a word: 'man', 'man in blazer'."""
 AGREED = 0.3
 """IoU between drafts from which a box is trusted for a cut-out."""
+_SMALL_WORDS = frozenset(
+    ("a", "an", "the", "in", "on", "of", "with", "at", "by", "left", "right", "upper", "lower", "front", "back")
+)
 LARGEST, SMALLEST = 0.6, 0.01
 """Shares of the image beyond which a cut-out shows nothing new, or too little."""
 
@@ -57,9 +62,12 @@ def _plain_name(name: str) -> str:
 
 
 def _same(a: SceneObject, b: SceneObject) -> bool:
-    if _plain_name(a.name).casefold() != _plain_name(b.name).casefold():
-        return False
-    return a.region is None or b.region is None or a.region.iou(b.region) >= SAME
+    names = [_plain_name(o.name).casefold() for o in (a, b)]
+    overlap = a.region.iou(b.region) if a.region and b.region else None
+    if names[0] == names[1]:
+        return overlap is None or overlap >= SAME
+    shared = set(names[0].split()) & set(names[1].split()) - _SMALL_WORDS
+    return overlap is not None and overlap >= ALIKE and bool(shared)
 
 
 def agreed(merged: SceneObject, drafts: Sequence[Sequence[SceneObject]]) -> SceneObject:

@@ -1,0 +1,123 @@
+"""Facts about reading what the steps answer: strict, and never a guess."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anomreason.agent import replies
+from anomreason.agent.roles import STEPS
+from anomreason.errors import ParseError
+
+FOUND = {"name": "n", "phenomenon": "p", "reasoning": "r", "objects": ["o"]}
+ANOMALY = {**FOUND, "severity": 10, "box": [0, 0, 500, 1000], "from": [1]}
+CHECK = {"id": 1, "score": 80, "reason": "x"}
+
+READERS: list[Any] = [
+    replies.read_objects,
+    replies.read_findings,
+    replies.inspection_reader(["cup"]),
+    replies.checks_reader([1]),
+    replies.reviewed_reader([1]),
+    replies.report_reader([1]),
+    replies.checked_report_reader([1]),
+    replies.read_single,
+    replies.read_source,
+    replies.read_prose,
+]
+
+
+@given(st.one_of(st.text(), st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps)))
+def test_whatever_a_model_says_nothing_but_a_parse_error_is_raised(text: str) -> None:
+    for read in READERS:
+        said: list[str] = []
+        try:
+            read(text)
+        except ParseError as e:
+            said.append(str(e))
+        assert "" not in said
+
+
+def test_an_empty_list_needs_its_word() -> None:
+    assert replies.read_findings('{"findings": [], "nothing_found": true}') == ()
+    assert replies.read_single('{"anomalies": [], "no_anomalies": true}') == ()
+    assert replies.read_single("No anomalies.") == ()
+    for read, text in [
+        (replies.read_findings, {"findings": [], "nothing_found": False}),
+        (replies.read_findings, {"findings": [FOUND], "nothing_found": True}),
+        (replies.read_single, {"anomalies": [], "no_anomalies": False}),
+        (replies.read_single, {"anomalies": []}),
+        (replies.report_reader([1]), {"anomalies": [], "no_anomalies": False}),
+    ]:
+        with pytest.raises(ParseError):
+            read(json.dumps(text))
+
+
+def test_every_asked_object_and_every_id_must_be_spoken_of() -> None:
+    inspection = {"object": "Cup", "look": "x", "findings": []}
+    read = replies.inspection_reader(["cup"])
+    assert read(json.dumps({"objects": [inspection]}))[0].object == "Cup"
+    with pytest.raises(ParseError, match="'lamp'"):
+        replies.inspection_reader(["cup", "lamp"])(json.dumps({"objects": [inspection]}))
+    for checks in ([], [CHECK, CHECK], [CHECK, {**CHECK, "id": 2}]):
+        with pytest.raises(ParseError, match="exactly once"):
+            replies.checks_reader([1])(json.dumps({"checks": checks}))
+    with pytest.raises(ParseError, match=r"ids \[7\]"):
+        replies.report_reader([1])(json.dumps({"anomalies": [{**ANOMALY, "from": [7]}], "no_anomalies": False}))
+
+
+@pytest.mark.parametrize("severity", [-1, 101, "150/100", "high", None, "3/10", True])
+def test_a_severity_out_of_range_is_no_severity(severity: object) -> None:
+    with pytest.raises(ParseError, match="severity"):
+        replies.read_single(json.dumps({"anomalies": [{**ANOMALY, "severity": severity}], "no_anomalies": False}))
+
+
+def test_a_box_that_makes_no_sense_is_left_out_and_a_sound_one_kept() -> None:
+    def region(box: object) -> object:
+        return replies.read_single(json.dumps({"anomalies": [{**ANOMALY, "box": box}], "no_anomalies": False}))[
+            0
+        ].region
+
+    kept = region([0, 0, 500, 1000])
+    assert kept is not None
+    for odd in (None, [], [5, 5, 5, 9], [0, 0, 1400, 900], ["a", 0, 1, 2], [500, 0, 0, 9], {"x": 1}, [True, 0, 5, 5]):
+        assert region(odd) is None
+
+
+def test_equal_names_are_told_apart() -> None:
+    item = {"name": "man", "description": "", "person": True, "box": None}
+    read = replies.read_objects(json.dumps({"objects": [item, {**item, "name": "Man"}, item]}))
+    assert [o.name for o in read] == ["man", "Man #2", "man #3"]
+
+
+@pytest.mark.parametrize("form", sorted({s.form for s in STEPS.values() if s.form}, key=lambda f: f.__name__))
+def test_schemas_are_closed_whole_and_bounded(form: type[replies._Form]) -> None:
+    def walk(node: Any) -> None:
+        if isinstance(node, list):
+            for n in node:
+                walk(n)
+        if not isinstance(node, dict):
+            return
+        assert "$ref" not in node
+        kind = node.get("type")
+        if kind == "object":
+            assert node["additionalProperties"] is False
+            assert node["required"] == list(node["properties"])
+            assert len(node["properties"]) > 0
+            for n in node["properties"].values():
+                walk(n)
+            return
+        if kind == "array":
+            assert "maxItems" in node
+        if kind == "string" and "enum" not in node:
+            assert "maxLength" in node
+        if kind in ("integer", "number"):
+            assert "maximum" in node
+            assert "minimum" in node
+        for n in node.values():
+            walk(n)
+
+    walk(replies.schema_of(form))
+    assert json.loads(json.dumps(replies.schema_of(form))) == replies.schema_of(form)

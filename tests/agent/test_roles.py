@@ -1,0 +1,57 @@
+"""Facts about prompts: complete, versioned, replaceable, and safe to fill."""
+
+from pathlib import Path
+
+import pytest
+
+from anomreason.agent.roles import STEPS, Prompts
+from anomreason.errors import UsageError
+
+HEAD = "---\nversion: 7\n---\n"
+
+
+def test_every_step_can_be_asked_with_its_placeholders_and_no_prompt_is_left_over() -> None:
+    prompts = Prompts.load()
+    for name, step in STEPS.items():
+        text = prompts.render(name, **{p: f"<{p}>" for p in step.asks_with})
+        assert all(f"<{p}>" in text for p in step.asks_with)
+    assert set(prompts.by_name) == {s.prompt for s in STEPS.values()} | {"common"}
+
+
+def test_what_a_model_said_is_filled_in_as_it_is() -> None:
+    evil = "$limit ${notes} {object} %s \\n"
+    assert evil in Prompts.load().render("scan", others=evil)
+
+
+def test_the_direction_of_severity_is_said_to_every_role_that_gives_one() -> None:
+    assert "0 = completely implausible to 100 = fully realistic" in Prompts.load().common
+
+
+def test_a_folder_replaces_prompts_and_the_record_shows_it(tmp_path: Path) -> None:
+    (tmp_path / "scan.md").write_text(HEAD + "Costs $$5? Known: $others")
+    prompts = Prompts.load(tmp_path)
+    assert prompts.render("scan", others="x") == "Costs $5? Known: x"
+    assert prompts.hashes()["scan"].startswith("v7 ")
+    assert prompts.hashes()["scan"] != Prompts.load().hashes()["scan"]
+    assert prompts.hashes()["verify"] == Prompts.load().hashes()["verify"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("scan", "no front matter", "version: N"),
+        ("scan", HEAD + "$object", r"\['\$others'\]"),
+        ("scan", HEAD + "5 $ and $others", "plain dollar"),
+        ("scam", HEAD + "x", "replaces no prompt"),
+    ],
+)
+def test_a_wrong_prompt_is_named_with_what_would_be_right(tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / f"{name}.md").write_text(text)
+    with pytest.raises(UsageError, match=says):
+        Prompts.load(tmp_path)
+
+
+def test_an_empty_or_missing_folder_is_said(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UsageError, match="--prompts"):
+            Prompts.load(folder)
