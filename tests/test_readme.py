@@ -1,0 +1,72 @@
+"""What the README and the help texts show is what happens."""
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from anomreason.demo import write_demo
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+COMMANDS = ("detect", "report", "calls", "simulate", "demo")
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "80"}
+    return subprocess.run(
+        [sys.executable, "-m", "anomreason", *arguments], capture_output=True, text=True, cwd=cwd, env=environment
+    )
+
+
+def test_the_python_of_the_readme_does_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_demo(tmp_path / "demo" / "pictures")
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testfile(str(README), module_relative=False)
+    assert result.attempted >= 3
+    assert result.failed == 0
+
+
+def test_the_output_that_the_readme_shows_is_what_is_printed(tmp_path: Path) -> None:
+    truth = write_demo(tmp_path)
+    ran = run("detect", "six-fingers.png", "--model", f"sim:{truth}", "--no-report", cwd=tmp_path)
+    shown = re.search(r"```\n(six-fingers\.png: .*?)\nReport:", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert shown is not None
+    assert [line.rstrip() for line in ran.stdout.strip().splitlines()] == shown[1].splitlines()
+
+
+def test_the_demo_says_that_it_is_simulated_and_ends_by_naming_its_report(tmp_path: Path) -> None:
+    ran = run("demo", str(tmp_path / "demo"), cwd=tmp_path)
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("SIMULATED")
+    report = Path(ran.stdout.strip().splitlines()[-1].rpartition(" ")[2])
+    assert report.is_file()
+    assert "Cup hanging in the air" in report.read_text(encoding="utf-8")
+    assert run("demo", str(tmp_path / "demo"), cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, tmp_path: Path) -> None:
+    ran = run(command, "--help", cwd=tmp_path)
+    assert ran.returncode == 0
+    assert f"Usage: python -m anomreason {command}" in ran.stdout
+    assert len(ran.stdout.splitlines()) > 5
+
+
+def test_options_that_the_docs_name_exist() -> None:
+    helps = {c: run(c, "--help", cwd=ROOT).stdout for c in COMMANDS}
+    known = set(re.findall(r"--[a-z][a-z-]+", " ".join(helps.values())))
+    for page in (README, *sorted((ROOT / "docs").glob("*.md"))):
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
+        assert named - known - {"--version", "--images", "--rounds"} == set(), page.name
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))])
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    file = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    links = re.findall(r"\]\((?!http)([^)#]+)", file.read_text(encoding="utf-8"))
+    assert [link for link in links if not (file.parent / link).exists()] == []
