@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -226,7 +227,7 @@ def test_run_json_says_what_was_asked_with_what(world: World, tmp_path: Path) ->
     record = read_settings(tmp_path / "run")
     assert record["settings"]["seed"] == 7
     assert record["settings"]["model"] == f"sim:{truth}"
-    assert record["settings"]["prompts"]["common"].startswith("v1 ")
+    assert re.fullmatch(r"v\d+ [0-9a-f]{16}", record["settings"]["prompts"]["common"])
     assert record["root"] == str(truth.parent)
     assert record["versions"]["anomreason"]
     assert record["arguments"]["in_flight"] == 32

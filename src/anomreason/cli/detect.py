@@ -26,9 +26,7 @@ DONE, FAILED, CAPPED, INTERRUPTED = 0, 3, 4, 130
 
 
 def command(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, .jsonl/.csv manifests.")
-    ],
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, .jsonl/.csv manifests.")],
     model: Annotated[
         str,
         typer.Option(

@@ -194,10 +194,14 @@ def _message(error: Mapping[str, Any]) -> str:
     message = error.get("message") or error.get("detail") or error.get("msg")
     if isinstance(message, list):  # never the rejected `input`, which can be a whole picture
         places = [m for m in message if isinstance(m, dict)]
-        message = "; ".join(f"{'.'.join(map(str, m.get('loc') or ()))}: {m.get('msg')}" for m in places)
+        message = "; ".join(f"{_place(m.get('loc'))}: {m.get('msg')}" for m in places)
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     return ": ".join(m for m in (message, raw) if isinstance(m, str) and m)
+
+
+def _place(loc: Any) -> str:
+    return ".".join(map(str, loc)) if isinstance(loc, list) else str(loc or "")
 
 
 def _text(content: Any) -> str | None:
