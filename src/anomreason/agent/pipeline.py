@@ -103,47 +103,37 @@ class Look:
         detail: Encoded | None = None,
     ) -> T:
         """One step's answer. `of`: the object it is about; `detail`: a cut-out shown after the whole picture."""
-        return await self.put(step, lambda reply: read(reply.text), values, of=of, sample=sample, detail=detail)
-
-    async def put(
-        self,
-        step: str,
-        read: Callable[[Reply], T],
-        values: Mapping[str, str] | None = None,
-        *,
-        of: SceneObject | None = None,
-        sample: int = 0,
-        detail: Encoded | None = None,
-        logprobs: bool = False,
-    ) -> T:
-        """As `ask`, for readers that need more of the reply than its text."""
         kind = STEPS[step]
-        said: tuple[Part, ...] = (self.prompts.render(step, **(values or {})),)
-        if kind.sees:
-            said = (self.prompts.common, self.picture.encoded, *said, *((detail,) if detail else ()))
+        said = self.said(step, values, detail)
+        tag = Tag(self.image, kind.role, step, of.name if of else None, sample)
         schema = schema_of(kind.form) if kind.form else None
-        return await self.send(step, said, schema, read, of=of, sample=sample, logprobs=logprobs)
+        return await self.send(tag, said, schema, lambda reply: read(reply.text))
+
+    def said(
+        self, step: str, values: Mapping[str, str] | None = None, detail: Encoded | None = None
+    ) -> tuple[Part, ...]:
+        """What a step is asked with: what all calls that show the picture share comes first."""
+        asked = self.prompts.render(step, **(values or {}))
+        if not STEPS[step].sees:
+            return (asked,)
+        return (self.prompts.common, self.picture.encoded, asked, *((detail,) if detail else ()))
 
     async def send(
         self,
-        step: str,
+        tag: Tag,
         said: tuple[Part, ...],
         schema: Mapping[str, Any] | None,
         read: Callable[[Reply], T],
-        *,
-        of: SceneObject | None = None,
-        sample: int = 0,
         logprobs: bool = False,
     ) -> T:
-        """One call with these parts, on behalf of a step."""
+        """One call."""
         settings = self.settings
         sampling = Sampling(
-            temperature=settings.spread if step in DRAWN else settings.temperature,
+            temperature=settings.spread if tag.step in DRAWN else settings.temperature,
             max_tokens=settings.max_reply_tokens,
-            seed=settings.seed + sample,
+            seed=settings.seed + tag.sample,
             logprobs=logprobs,
         )
-        tag = Tag(self.image, STEPS[step].role, step, of.name if of else None, sample)
         return await self.caller.call(Request(said, tag, schema, sampling), read, self.meter)
 
 
@@ -278,7 +268,14 @@ async def single(look: Look) -> tuple[Anomaly, ...]:
         return await look.ask("single", replies.read_single)
     said = (look.picture.encoded, card.prompt)
     schema = schema_of(replies.Anomalies) if card.answer == "json" else None
-    return await look.send("single", said, schema, lambda reply: replies.read_single(reply.text))
+    tag = Tag(look.image, STEPS["single"].role, "single")
+    return await look.send(tag, said, schema, lambda reply: replies.read_single(reply.text))
+
+
+async def source(look: Look) -> tuple[bool | None, float | None]:
+    """AI image or photograph, and the probability of the former where the endpoint gives it."""
+    tag = Tag(look.image, STEPS["source"].role, "source")
+    return await look.send(tag, look.said("source"), None, judgement, logprobs=True)
 
 
 SCHEDULES: Mapping[Schedule, Callable[[Look], Awaitable[tuple[Anomaly, ...]]]] = {
@@ -307,13 +304,13 @@ class AnomAgent:
         begun = time.monotonic()
         jobs: list[Coroutine[Any, Any, Any]] = [self._anomalies(look)]
         if self.settings.judge_source:
-            jobs.append(look.put("source", judgement, logprobs=True))
+            jobs.append(source(look))
         found: dict[str, Any]
         try:
-            anomalies, *source = await together(jobs)
+            anomalies, *judged = await together(jobs)
             found = {"status": "ok", "anomalies": anomalies}
-            if source:
-                found |= {"generated": source[0][0], "p_generated": source[0][1]}
+            if judged:
+                found |= dict(zip(("generated", "p_generated"), judged[0], strict=True))
         except CallFailed as e:
             lost = look.meter.lost or e
             found = {"status": "failed", "failure": Failure(kind=lost.kind, message=str(lost))}

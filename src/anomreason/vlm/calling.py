@@ -55,6 +55,17 @@ class Meter:
     lost: CallFailed | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One time that a request is sent."""
+
+    sent: Request
+    number: int
+    started: float
+    """Seconds since 1970."""
+    meter: Meter
+
+
 @dataclass
 class Caller:
     """Everything around a VLM that one run shares."""
@@ -97,23 +108,23 @@ class Caller:
     async def _pursue(self, request: Request, read: Callable[[Reply], T], meter: Meter, name: str) -> T:
         begun = self.store.begun(name) if self.store else None
         go_on = begun or Next(request.sampling.max_tokens, request.turns)
-        attempt = faults = adjusted = 0
+        number = faults = adjusted = 0
         while True:
-            attempt += 1
+            number += 1
             sent = replace(request, sampling=replace(request.sampling, max_tokens=go_on.cap), turns=go_on.turns)
             try:
-                reply, started = await self._attempt(sent, attempt, meter)
+                reply, attempt = await self._attempt(sent, number, meter)
             except EndpointError as e:
                 adjusted += e.kind == "adjusted"
                 faults += e.kind != "adjusted"
                 if e.kind == "rejected" or faults > self.patience.retries or adjusted > 8:
-                    raise CallFailed("endpoint", f"{e} ({_tried(attempt)})") from e
+                    raise CallFailed("endpoint", f"{e} ({_tried(number)})") from e
                 if e.kind != "adjusted":
                     await self._wait(e, faults, name)
                 continue
             outcome, value, complaint = _verdict(reply, read)
             then = None if outcome == "ok" else self._after(outcome, complaint, request, sent, reply)
-            self._record(sent, reply, started, attempt, outcome, meter, name, then)
+            self._record(attempt, outcome, reply, name, then)
             if then is None:
                 return cast(T, value)
             if isinstance(then, CallFailed):
@@ -133,7 +144,7 @@ class Caller:
             return CallFailed("unparsable", f"{complaint}; the reply was: {_excerpt(reply.text)}")
         return Next(cap, (*request.turns, (reply.text[:8000], REASK.format(complaint=complaint))))
 
-    async def _attempt(self, sent: Request, attempt: int, meter: Meter) -> tuple[Reply, float]:
+    async def _attempt(self, sent: Request, number: int, meter: Meter) -> tuple[Reply, _Attempt]:
         """One attempt, within the bounds on calls at once, time and money; a failed one is written down here."""
         async with self._slots:
             if self.stopping:
@@ -141,12 +152,12 @@ class Caller:
             if meter.lost is not None:
                 raise CallFailed(meter.lost.kind, "not asked, as another step of this image was lost")
             ticket = await self._budget.reserve(sent)
-            started, used = time.time(), None
+            attempt, used = _Attempt(sent, number, time.time(), meter), None
             try:
                 async with asyncio.timeout(self.patience.timeout):
                     reply = await self.vlm.ask(sent)
                 used = reply.usage
-                return reply, started
+                return reply, attempt
             except TimeoutError:
                 error = EndpointError("timeout", f"no answer within {self.patience.timeout:g} s (--timeout)")
             except EndpointError as e:
@@ -154,45 +165,43 @@ class Caller:
                 used = None if e.kind == "timeout" else Usage()
             finally:
                 self._budget.settle(ticket, used)
-            self._record(sent, None, started, attempt, error.kind, meter)
+            self._record(attempt, error.kind)
             raise error
 
     def _record(
         self,
-        sent: Request,
-        reply: Reply | None,
-        started: float,
-        attempt: int,
+        attempt: _Attempt,
         outcome: str,
-        meter: Meter,
-        name: str = "",
+        reply: Reply | None = None,
+        request: str = "",
         then: Next | CallFailed | None = None,
     ) -> None:
         """Write an attempt down; `then` is what follows its reply, None when the reply is good."""
         usage = self.ledger.priced(reply.usage if reply else Usage(calls=1))
+        attempt.meter.usage += usage
         key = None
         if reply is not None and self.store is not None:
             state: Next | Literal["good", "lost"] = then if isinstance(then, Next) else "lost" if then else "good"
-            key = self.store.put(sent, replace(reply, usage=usage), model=self.vlm.name, request=name, then=state)
-        meter.usage += usage
-        tag = sent.tag
+            kept = replace(reply, usage=usage)
+            key = self.store.put(attempt.sent, kept, model=self.vlm.name, request=request, then=state)
+        tag = attempt.sent.tag
         self.ledger.record(
             Call(
-                tag.image,
-                tag.role,
-                tag.step,
-                tag.object,
-                tag.sample,
-                attempt,
-                outcome,
-                reply.model if reply else self.vlm.name,
-                usage.prompt_tokens,
-                usage.cached_tokens,
-                usage.completion_tokens,
-                usage.cost,
-                round(time.time() - started, 4),
-                round(started, 3),
-                key,
+                image=tag.image,
+                role=tag.role,
+                step=tag.step,
+                object=tag.object,
+                sample=tag.sample,
+                attempt=attempt.number,
+                outcome=outcome,
+                model=reply.model if reply else self.vlm.name,
+                prompt_tokens=usage.prompt_tokens,
+                cached_tokens=usage.cached_tokens,
+                completion_tokens=usage.completion_tokens,
+                cost=usage.cost,
+                seconds=round(time.time() - attempt.started, 4),
+                started=round(attempt.started, 3),
+                key=key,
             )
         )
 

@@ -24,6 +24,7 @@ from anomreason.anomaly import Usage
 from anomreason.errors import EndpointError, UnreadableImage, UsageError
 from anomreason.images import Encoded
 from anomreason.vlm import simulator_words as words
+from anomreason.vlm.ledger import image_tokens
 from anomreason.vlm.protocol import Finish, Reply, Request, Sampling, Tag
 from anomreason.vlm.simulator_answers import STEPS, Answer, Asked, Draw, Step, to_json
 from anomreason.vlm.simulator_truth import NOTHING, Truth
@@ -94,11 +95,7 @@ class Sight:
 
     @property
     def tokens(self) -> int:
-        """gpt-4o's high-detail rule: fit into 2048, shortest side to 768, then 85 and 170 a tile of 512."""
-        scale = min(1.0, 2048 / max(self.width, self.height))
-        scale = min(scale, 768 / min(self.width, self.height))
-        tiles = math.ceil(self.width * scale / 512 - 1e-6) * math.ceil(self.height * scale / 512 - 1e-6)
-        return 85 + 170 * tiles
+        return image_tokens(self.width, self.height)
 
 
 @dataclass(frozen=True)
