@@ -79,6 +79,9 @@ def test_kill_minus_nine_loses_nothing_and_pays_for_nothing_twice(world: World, 
     assert last.returncode == whole.returncode
     assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
     assert len(essence(tmp_path / "killed")) == 40
+    recorded = [json.loads(line)["image"] for line in (tmp_path / "killed" / "results.jsonl").read_text().splitlines()]
+    again_after_failing = {i for i, d in read_results(tmp_path / "killed").items() if d.failure}
+    assert {i for i, n in Counter(recorded).items() if n > 1} <= again_after_failing
     print(f"calls: undisturbed {undisturbed}, with 5 kills {asked}")
     assert asked <= undisturbed + 5 * in_flight
 

@@ -18,6 +18,7 @@ from anomreason.anomaly import Anomaly, Detection, Region, Usage
 from anomreason.errors import EndpointError
 from anomreason.images import Encoded, load_picture
 from anomreason.vlm.calling import Caller, Patience
+from anomreason.vlm.card import DetectorCard
 from anomreason.vlm.openai import OpenAIVLM
 from anomreason.vlm.protocol import VLM, Reply, Request, VLMOptions
 from anomreason.vlm.simulator import Simulator, SimulatorRates
@@ -212,3 +213,22 @@ def test_an_abstention_is_no_judgement_and_probabilities_need_a_word_of_their_ow
     assert generated is None
     assert p == pytest.approx(0.622, abs=0.001)
     assert judgement(replace(base, text="Photograph.", logprobs={})) == (False, None)
+
+
+def test_a_checkpoints_card_rules_over_our_prompt_and_schema(world: World) -> None:
+    class Carded(Watched):
+        card = DetectorCard(prompt="List what is wrong.", answer="text")
+
+        async def ask(self, request: Request) -> Reply:
+            self.requests.append(request)
+            text = "@1. Name: n\nPhenomenon: p\nReasoning: r\nSeverity Score: 20"
+            return Reply(text, "stop", Usage(calls=1), "m")
+
+    truth = world(1)
+    vlm = Carded(Simulator.from_file(truth))
+    found = look(vlm, truth.parent, "p000.png", AgentSettings(schedule="single"))
+    assert found.anomalies == (Anomaly(name="n", phenomenon="p", reasoning="r", severity=20),)
+    (request,) = vlm.requests
+    assert isinstance(request.parts[0], Encoded)
+    assert request.parts[1:] == ("List what is wrong.",)
+    assert request.schema is None

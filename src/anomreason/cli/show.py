@@ -145,7 +145,7 @@ def progress(total: int, ledger: Ledger, quiet: bool) -> Iterator[Callable[[Dete
     )
     failed = 0
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total, failed=0, tokens=ledger.total.tokens, money="")
 
         def done(detection: Detection) -> None:
