@@ -15,6 +15,7 @@ lint: .venv/.dev
 
 .venv/.core: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv, about a minute ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 

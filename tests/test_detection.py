@@ -153,7 +153,7 @@ def test_the_same_command_again_does_nothing_and_says_so(world: World, tmp_path:
     calls = len(list(read_calls(tmp_path / "run")))
     second = detect_cli([truth.parent], *options)
     assert (first.returncode, second.returncode) == (0, 0)
-    assert "2 of 2 images are done already" in second.stderr
+    assert "2 of 2 images are settled already" in second.stderr
     assert first.stdout == second.stdout
     assert len(list(read_calls(tmp_path / "run"))) == calls == 8
 
@@ -167,7 +167,7 @@ def test_a_changed_picture_is_looked_at_again_and_a_touched_one_is_not(world: Wo
     Image.open(truth.parent / "p000.png").rotate(90).save(truth.parent / "p000.png")
     truth.write_text(json.dumps(entries))
     again = detect_cli([truth.parent], *options)
-    assert "1 of 2 images are done already" in again.stderr
+    assert "1 of 2 images are settled already" in again.stderr
     assert Counter(c.image for c in read_calls(tmp_path / "run")) == {"p000.png": 2, "p001.png": 1}
 
 
@@ -332,3 +332,126 @@ def test_the_command_line_has_the_defaults_of_the_python_api() -> None:
     assert {f.name: f.default for f in fields(DetectOptions)} == {
         f.name: defaults[f.name] for f in fields(DetectOptions)
     }
+
+
+def test_a_run_inside_the_searched_folder_is_not_searched(world: World, tmp_path: Path) -> None:
+    truth = world(2)
+    where = truth.parent
+    for _ in range(2):
+        for inputs in ([where], [f"{where}/**/*.png"]):
+            environment = {**os.environ, "COLUMNS": "200"}
+            asked = [sys.executable, "-m", "anomreason", "detect", *map(str, inputs), "--model", f"sim:{truth}"]
+            ran = subprocess.run(asked, capture_output=True, text=True, env=environment, cwd=where)
+            assert ran.returncode == 0
+            assert "2 images: 2 looked at" in ran.stdout
+
+
+def test_a_name_that_is_not_utf8_is_detected_and_reported(world: World, tmp_path: Path) -> None:
+    truth = world(1)
+    odd = os.fsencode(truth.parent) + b"/\xff\xfe\x1b[31m.png"
+    try:
+        Path(os.fsdecode(odd)).write_bytes((truth.parent / "p000.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    ran = detect_cli([os.fsdecode(odd)], tmp_path / "run", "--model", f"sim:{truth}")
+    assert ran.returncode == 0, ran.stderr
+    (detection,) = read_results(tmp_path / "run").values()
+    assert len(detection.anomalies) == 4
+    assert "\x1b" not in ran.stdout + ran.stderr
+    assert not [p for p in (tmp_path / "run").iterdir() if p.suffix == ".part"]
+
+
+def test_what_a_model_says_cannot_steer_the_terminal(world: World, tmp_path: Path) -> None:
+    truth = world(1)
+    entries = json.loads(truth.read_text())
+    entries["p000.png"]["anomalies"][0]["name"] = "\x1b]0;owned\x07 \u202egnp [bold]x[/bold]"
+    truth.write_text(json.dumps(entries))
+    ran = detect_cli([truth.parent / "p000.png"], tmp_path / "run", "--model", f"sim:{truth}")
+    assert "\\x1b]0;owned\\x07 \\u202egnp [bold]x[/bold]" in ran.stdout
+    assert "\x1b" not in ran.stdout
+
+
+def test_clean_and_failed_images_differ_in_every_line_of_json(world: World, tmp_path: Path) -> None:
+    truth = world(3)
+    (truth.parent / "zz.png").write_text("x")
+    ran = detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}", "--json")
+    lines = {line["image"]: line for line in map(json.loads, ran.stdout.splitlines())}
+    assert lines["p002.png"]["anomalies"] == []
+    assert "anomalies" not in lines["zz.png"]
+    assert lines["zz.png"]["status"] == "failed"
+    stored = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
+    assert {line["image"]: line for line in stored} == lines
+
+
+def test_a_dry_run_counts_what_is_left(world: World, tmp_path: Path) -> None:
+    truth = world(3)
+    options = (tmp_path / "run", "--model", f"sim:{truth}")
+    before = detect_cli([truth.parent], *options, "--dry-run")
+    assert "3 images, schedule lean" in before.stdout
+    assert "about 15 seconds" in before.stdout
+    assert not (tmp_path / "run").exists()
+    detect_cli([truth.parent], *options, "--limit", "2")
+    after = detect_cli([truth.parent], *options, "--dry-run")
+    assert "2 of 3 images are settled already" in after.stdout
+    assert "1 image, schedule lean" in after.stdout
+
+
+def test_a_cap_that_is_too_small_says_how_much_it_takes(world: World, served: Served, tmp_path: Path) -> None:
+    truth = world(1)
+    with served(truth) as url:
+        options = ("--model", "m", "--base-url", f"{url}/v1", "--schedule", "single")
+        ran = detect_cli([truth.parent], tmp_path / "run", *options, "--max-tokens", "2000")
+        assert ran.returncode == 4
+        assert "with 1 of 1 images unfinished" in ran.stderr
+        needed = re.search(r"at least (\d+) to go on", ran.stdout)
+        assert needed is not None
+        assert stats(url)["requests"] == 0
+        again = detect_cli([truth.parent], tmp_path / "run", *options, "--max-tokens", needed[1])
+    assert again.returncode == 0
+
+
+def test_a_mistyped_model_does_not_burn_the_run_folder(world: World, tmp_path: Path) -> None:
+    truth = world(1)
+    wrong = detect_cli([truth.parent], tmp_path / "run", "--model", "sim:/nowhere.json")
+    assert wrong.returncode == 2
+    assert detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}").returncode == 0
+
+
+def test_a_refused_folder_is_left_as_it_was(world: World) -> None:
+    truth = world(1)
+    before = sorted(truth.parent.iterdir())
+    ran = detect_cli([truth.parent], truth.parent, "--model", f"sim:{truth}")
+    assert ran.returncode == 2
+    assert sorted(truth.parent.iterdir()) == before
+
+
+def test_simulated_answers_are_said_to_be_simulated(world: World, tmp_path: Path) -> None:
+    truth = world(1)
+    assert "SIMULATED" in detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}").stderr
+
+
+def test_the_source_judgement_is_shown(world: World, tmp_path: Path) -> None:
+    truth = world(2)
+    ran = detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}", "--judge-source")
+    assert "1 AI-generated, 1 photograph" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "says"),
+    [
+        (b"bytes", {}, "not bytes"),
+        (Image.new("RGB", (4, 4)), {}, "not Image"),
+        ([], {}, "no images were named"),
+        ("{p}", {"model": None}, "model must be"),
+        ("{p}", {"model": "sim:"}, "names no truth file"),
+        ("{p}", {"max_cost": "5"}, "max_cost must be a number"),
+        ("{p}", {"base_urls": "http://127.0.0.1:1/v1"}, "means nothing for 'sim:"),
+    ],
+)
+def test_wrong_arguments_in_python_say_what_would_be_right(
+    world: World, arguments: Any, options: dict[str, Any], says: str
+) -> None:
+    truth = world(1)
+    images = str(truth.parent / "p000.png") if arguments == "{p}" else arguments
+    with pytest.raises(UsageError, match=re.escape(says)):
+        detect(images, **({"model": f"sim:{truth}"} | options))

@@ -48,7 +48,10 @@ def test_a_rerun_tries_failures_again_but_not_unreadable_or_refused(tmp_path: Pa
 
 
 def test_other_settings_are_refused_with_the_difference_named(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "run", SETTINGS, {}).close()
+    with RunFolder(tmp_path / "run", {"model": "typo"}, {}):
+        pass  # nothing recorded: other settings are welcome
+    with RunFolder(tmp_path / "run", SETTINGS, {}) as run:
+        run.append(ok("a.jpg"))
     with pytest.raises(RunConflict, match=r"schedule: 'lean' there, 'paper' now"):
         RunFolder(tmp_path / "run", {**SETTINGS, "schedule": "paper"}, {})
     with pytest.raises(RunConflict, match=r"prompts.common: 'v1 aa' there, 'v2 bb' now"):
@@ -98,13 +101,13 @@ import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from pathlib import Path
 from anomreason.runs import Appender
-from anomreason.errors import UsageError
+from anomreason.errors import StorageError
 a = Appender(Path({str(file)!r}))
 a.append('{{"n": 1}}')
 resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
 try:
     a.append('{{"n": 2, "long": "xxxxxxxxxxxxxxxxxxxxx"}}')
-except UsageError as e:
+except StorageError as e:
     print(e)
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout

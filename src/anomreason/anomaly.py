@@ -8,6 +8,7 @@ Knows nothing of models, prompts or files; `anomreason.textform` reads and write
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -165,6 +166,7 @@ class Detection(Record):
     """Model and schedule, e.g. 'gpt-4o lean'."""
     status: Literal["ok", "failed"]
     anomalies: tuple[Anomaly, ...] = ()
+    """Empty for a clean image and for a failed one: ask `status` (or `failure`) before counting."""
     failure: Failure | None = None
     candidates: tuple[Candidate, ...] = ()
     objects: tuple[SceneObject, ...] = ()
@@ -186,6 +188,13 @@ class Detection(Record):
         if (self.status == "failed") != (self.failure is not None) or (self.failure and self.anomalies):
             raise ValueError("a failed detection has a failure and no anomalies, an ok one has no failure")
         return self
+
+    def json_line(self) -> str:
+        """One line of JSON. An `ok` image says its anomalies also when there are none; a failed one never does."""
+        line = self.model_dump(mode="json", exclude_defaults=True)
+        if self.status == "ok":
+            line["anomalies"] = line.get("anomalies", [])
+        return json.dumps(line, ensure_ascii=False)
 
     @property
     def worst(self) -> float | None:

@@ -61,13 +61,24 @@ class DetectOptions(AgentSettings):
         """Raises UsageError for a value that cannot be meant."""
         if self.schedule not in get_args(Schedule):
             raise UsageError(f"schedule must be one of {', '.join(get_args(Schedule))}, not {self.schedule!r}")
+        for name in (
+            "max_objects",
+            "max_side",
+            "in_flight",
+            "retries",
+            "max_reply_tokens",
+            "seed",
+            "timeout",
+            "temperature",
+        ):
+            _number(name, getattr(self, name))
         at_least = {"max_objects": 1, "max_side": 64, "in_flight": 1, "retries": 0, "max_reply_tokens": 16, "seed": 0}
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}")
         for name in ("timeout", "max_cost", "max_tokens"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and _number(name, value) <= 0:
                 raise UsageError(f"{name} must be more than 0, not {value}")
         if not 0 <= self.temperature <= 2:
             raise UsageError(f"temperature must be 0..2, not {self.temperature}")
@@ -86,6 +97,12 @@ class Detector(Protocol):
     name: str
 
     async def detect(self, picture: Picture, image: str) -> Detection: ...
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{name} must be a number, not {value!r}")
+    return value
 
 
 @dataclass
@@ -220,6 +237,17 @@ def redacted(url: str) -> str:
     return f"{head}{mark}{where}" if mark else url
 
 
+def _settings(options: dict[str, Any]) -> DetectOptions:
+    known = [f.name for f in fields(DetectOptions)]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise UsageError(f"there is no option {unknown[0]!r}; the options are {', '.join(known)}")
+    urls = options.get("base_urls", ())
+    settings = replace(DetectOptions(), **{**options, "base_urls": (urls,) if isinstance(urls, str) else tuple(urls)})
+    settings.check()
+    return settings
+
+
 @overload
 async def detect_async(
     images: str | Path, *, model: str | VLM, run: str | Path | None = None, **options: Any
@@ -233,16 +261,19 @@ async def detect_async(
 ) -> Detection | list[Detection]:
     """Find semantic anomalies: one image file gives a Detection, a sequence of inputs a list of them.
 
-    images: a file; or a sequence of files, folders, globs and manifests. model: as `--model`, or an open VLM. run: a
-    folder to record in and to continue from; None keeps nothing. options: the fields of DetectOptions.
-    Raises UsageError for inputs and options that cannot be used; what fails with one image is in its Detection.
+    images: a path; or a sequence of files, folders, globs and manifests. model: as `--model`, or an open VLM. run: a
+    folder to record in and to continue from; None keeps nothing. options: the fields of `DetectOptions`, which are
+    those of the command line: schedule, max_objects, base_urls, judge_source, max_cost, max_tokens, in_flight, ...
+    Nothing is asked before money is spent: set max_cost or max_tokens.
+    Raises UsageError for inputs and options that cannot be used. What fails with one image is in its Detection: its
+    `anomalies` are empty then, so ask `status` first.
     """
-    try:
-        settings = replace(DetectOptions(), **options)
-    except TypeError as e:
-        raise UsageError(f"unknown option: {e}; the options are {[f.name for f in fields(DetectOptions)]}") from e
-    settings.check()
+    settings = _settings(options)
     one = isinstance(images, str | Path)
+    if not one and (isinstance(images, bytes) or not isinstance(images, Sequence)):
+        raise UsageError(f"give paths of images, not {type(images).__name__}; images in memory must be saved first")
+    if not isinstance(model, str) and not hasattr(model, "ask"):
+        raise UsageError(f"model must be a name such as 'gpt-4o' or an open VLM, not {model!r}")
     if one and Path(str(images)).is_dir():
         raise UsageError(
             f"{str(images)!r} is a folder; give a list to detect in many images: detect([{str(images)!r}])"
@@ -276,7 +307,7 @@ async def detect_async(
 def detect(
     images: str | Path | Sequence[str | Path], *, model: str | VLM, run: str | Path | None = None, **options: Any
 ) -> Any:
-    """As `detect_async`, for code without an event loop: a Detection for one file, a list for a sequence."""
+    """As `detect_async` (which says what can be given), for code without an event loop of its own."""
     if asyncio._get_running_loop() is not None:
         raise UsageError("an event loop is running here (a notebook?): use `await detect_async(...)` instead")
     return asyncio.run(detect_async(images, model=model, run=run, **options))

@@ -4,6 +4,7 @@
     ├── UsageError          what was asked cannot be done as asked (CLI exit status 2)
     │   ├── RunConflict     the run folder holds other settings, or another process works in it
     │   └── MissingExtra    an optional dependency is not installed
+    ├── StorageError        a run's file cannot be written or read back: disk full, read-only (CLI exit status 1)
     ├── UnreadableImage     a file that cannot be opened as a picture
     ├── ParseError          a text that is not in the asked form
     ├── EndpointError       one attempt at a model failed; may be worth another
@@ -36,7 +37,14 @@ class MissingExtra(UsageError):
     """An optional dependency is missing; the message names the pip command."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs the optional part {extra!r}: pip install 'anomreason[{extra}]'")
+        super().__init__(
+            f"for {what} the optional part {extra!r} must be installed: pip install 'anomreason[{extra}]' "
+            f"(in a clone: pip install '.[{extra}]')"
+        )
+
+
+class StorageError(AnomreasonError):
+    """A file of the run cannot be written or read back; what was recorded before is safe."""
 
 
 class UnreadableImage(AnomreasonError):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from anomreason.errors import UsageError
 from anomreason.formats import read_manifest
+from anomreason.runs import is_run
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif")
@@ -36,6 +37,8 @@ def find_images(inputs: Sequence[str | Path]) -> tuple[Path, list[Image]]:
 
     Raises UsageError for an input that matches nothing, and when nothing at all is found.
     """
+    if not inputs:
+        raise UsageError("no images were named; give files, folders, globs or manifests")
     paths: dict[Path, None] = {}
     for entry in inputs:
         for path in _expand(str(entry)):
@@ -57,7 +60,7 @@ def _expand(entry: str) -> Iterable[Path]:
     if path.suffix.lower() in MANIFESTS and path.is_file():
         return read_manifest(path)
     if not path.exists() and glob.has_magic(entry):
-        found = [p for p in map(Path, sorted(glob.glob(entry, recursive=True))) if p.is_file()]
+        found = [p for p in map(Path, sorted(glob.glob(entry, recursive=True))) if p.is_file() and not _of_a_run(p)]
         if not found:
             raise UsageError(f"{entry!r} matches no file")
         return found
@@ -67,17 +70,22 @@ def _expand(entry: str) -> Iterable[Path]:
 
 
 def _folder(folder: Path) -> list[Path]:
-    """Images below a folder; a metadata file says which, as in a Hugging Face imagefolder."""
+    """Images below a folder, but for those in run folders; a metadata file says which, as in an imagefolder."""
     for name in METADATA:
         if (folder / name).is_file():
             return list(read_manifest(folder / name))
     found = []
     for base, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not is_run(Path(base, f)))
         found += [Path(base, f) for f in sorted(files) if Path(f).suffix.lower() in SUFFIXES and not f.startswith(".")]
     if not found:
         raise UsageError(f"the folder {str(folder)!r} holds no images ({', '.join(sorted(SUFFIXES))})")
     return found
+
+
+def _of_a_run(path: Path) -> bool:
+    """Whether a file lies in a run folder: previews and reports are not what a search is after."""
+    return any(is_run(parent) for parent in path.parents)
 
 
 def _name(path: Path, root: Path) -> str:

@@ -18,13 +18,14 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
 from anomreason.anomaly import Detection
-from anomreason.errors import RunConflict, UsageError
+from anomreason.errors import RunConflict, StorageError, UsageError
 
 FINAL_FAILURES = frozenset({"unreadable_image", "refused"})
 """Failures that a rerun does not try again."""
@@ -39,7 +40,7 @@ class Appender:
         self._size = _cut_torn_tail(self._fd)
 
     def append(self, line: str) -> None:
-        """Write one line. Raises UsageError when the disk is full, leaving no torn line behind."""
+        """Write one line. Raises StorageError when the disk is full, leaving no torn line behind."""
         data = line.encode("utf-8") + b"\n"
         try:
             written = os.write(self._fd, data)
@@ -47,7 +48,7 @@ class Appender:
                 raise OSError(f"only {written} of {len(data)} bytes were written")
         except OSError as e:
             os.ftruncate(self._fd, self._size)
-            raise UsageError(
+            raise StorageError(
                 f"cannot write {self.path}: {e}. Nothing recorded so far is lost: free some space and run the same "
                 "command again."
             ) from e
@@ -145,6 +146,14 @@ class Done:
     size: int | None
     mtime: int | None
 
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> Done:
+        """From a line of results.jsonl."""
+        failure = line.get("failure") or {}
+        return cls(
+            line["status"], failure.get("kind"), line.get("sha256"), line.get("file_size"), line.get("file_mtime")
+        )
+
     @property
     def final(self) -> bool:
         """True when a rerun need not look at the image again, as long as the file is the same."""
@@ -162,12 +171,11 @@ class RunFolder:
         """
         self.path = path
         try:
+            _refuse_strangers(path)
             path.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path)
         except OSError as e:
-            raise UsageError(
-                f"cannot make the run folder {str(path)!r}: {e.strerror}; choose another with --run"
-            ) from e
+            raise UsageError(f"cannot use {str(path)!r} as run folder: {e.strerror}; give another --run") from e
         try:
             self._check_or_write(dict(settings), dict(record))
             self._results = Appender(path / "results.jsonl")
@@ -184,32 +192,29 @@ class RunFolder:
         if file.exists():
             before = read_settings(self.path)
             differences = settings_difference(before.get("settings", {}), settings)
-            if differences:
+            if differences and self._begun():
                 raise RunConflict(
                     f"the run folder {str(self.path)!r} was made with other settings ({'; '.join(differences)}); "
                     "use those settings to continue it, or another --run"
                 )
-            return
-        strangers = [p.name for p in self.path.iterdir() if p.name != "run.lock"]
-        if strangers:
-            raise RunConflict(
-                f"{str(self.path)!r} holds other files ({sorted(strangers)[0]!r}) and no run.json; choose an empty or "
-                "new folder with --run"
-            )
+            if not differences:
+                return
         write_atomically(file, json.dumps({"settings": settings, **record}, indent=2, ensure_ascii=False) + "\n")
 
+    def _begun(self) -> bool:
+        """Whether anything was recorded; until then other settings are welcome (a mistyped model, say)."""
+        files = (self.path / "results.jsonl", self.path / "calls.jsonl")
+        return any(f.is_file() and f.stat().st_size > 0 for f in files)
+
     def _remember(self, line: Mapping[str, Any]) -> None:
-        failure = line.get("failure") or {}
-        self.done[line["image"]] = Done(
-            line["status"], failure.get("kind"), line.get("sha256"), line.get("file_size"), line.get("file_mtime")
-        )
+        self.done[line["image"]] = Done.of(line)
 
     def append(self, detection: Detection) -> None:
         """Record one image's result."""
-        line = detection.model_dump(mode="json", exclude_defaults=True)
-        line["status"] = detection.status
-        self._results.append(json.dumps(line, ensure_ascii=False))
-        self._remember(line)
+        self._results.append(detection.json_line())
+        self._remember(
+            detection.model_dump(include={"image", "status", "failure", "sha256", "file_size", "file_mtime"})
+        )
 
     def close(self) -> None:
         self._results.close()
@@ -220,6 +225,28 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _refuse_strangers(path: Path) -> None:
+    """A folder with somebody's files and no run is left alone."""
+    if not path.is_dir() or (path / "run.json").exists():
+        return
+    strangers = sorted(p.name for p in path.iterdir() if p.name != "run.lock" and not p.name.endswith(".part"))
+    if strangers:
+        raise RunConflict(
+            f"{str(path)!r} holds other files ({strangers[0]!r}) and no run.json; choose an empty or new folder with "
+            "--run"
+        )
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (path / "run.json").is_file() and (path / "run.lock").is_file()
+
+
+def done_in(path: Path) -> dict[str, Done]:
+    """What an existing run has done, without taking its lock; empty when there is none."""
+    return {line["image"]: Done.of(line) for line in read_lines(path / "results.jsonl")}
 
 
 def _lock(path: Path) -> int:
@@ -257,11 +284,12 @@ def write_atomically(path: Path, text: str) -> None:
     """The whole file or none of it."""
     part = path.with_name(path.name + f".{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
         os.replace(part, path)
     except OSError as e:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {str(path)!r}: {e.strerror}") from e
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {str(path)!r}: {e.strerror}") from e
 
 
 def default_run(inputs: list[str], settings: Mapping[str, Any]) -> Path:

@@ -30,14 +30,18 @@ from anomreason.vlm.ledger import read_calls
 
 Served = Callable[..., AbstractContextManager[str]]
 
-pytestmark = pytest.mark.real
-
 FOLDER = Path(os.environ.get("ANOMREASON_PICTURES") or Path(__file__).parents[3] / "shared" / "images").absolute()
+MANIFEST = FOLDER / "manifest.csv"
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not MANIFEST.is_file(), reason=f"needs pictures with {MANIFEST} (or set ANOMREASON_PICTURES)"),
+]
+
 MAX_SIDE = 1536
 OBJECTS = {
     "main subject": (0.25, 0.2, 0.75, 0.9),
-    "foreground": (0.0, 0.7, 1.0, 1.0),
     "background": (0.0, 0.0, 1.0, 0.4),
+    "foreground": (0.0, 0.7, 1.0, 1.0),
 }
 PLACE = (0.35, 0.3, 0.6, 0.55)
 PLAIN_INFO = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "gamma", "icc_profile"}
@@ -57,10 +61,7 @@ class Album:
 
 @pytest.fixture(scope="module")
 def album(tmp_path_factory: pytest.TempPathFactory) -> Album:
-    manifest = FOLDER / "manifest.csv"
-    if not manifest.is_file():
-        pytest.skip(f"needs a folder of pictures with manifest.csv; {FOLDER} (ANOMREASON_PICTURES) has none")
-    with manifest.open(encoding="utf-8", newline="") as file:
+    with MANIFEST.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     truth = tmp_path_factory.mktemp("truth") / "truth.json"
     noted = {row["file"]: noted_anomalies(row, n) for n, row in enumerate(rows)}
@@ -113,7 +114,7 @@ def detected(album: Album, served: Served, tmp_path_factory: pytest.TempPathFact
         @cache
         def run(schedule: str) -> Ran:
             options = ["--model", "m", "--base-url", f"{url}/v1", "--schedule", schedule, "--yes"]
-            options += ["--run", str(folder / schedule), "--max-side", str(MAX_SIDE)]
+            options += ["--max-objects", "2", "--run", str(folder / schedule), "--max-side", str(MAX_SIDE)]
             options += [] if schedule == "lean" else ["--no-report"]
             command = [sys.executable, "-m", "anomreason", "detect", str(FOLDER), *options]
             environment = {**os.environ, "OPENAI_API_KEY": "none", "COLUMNS": "200"}
@@ -202,7 +203,7 @@ def test_what_is_sent_shows_the_picture_exactly_unless_it_had_to_be_scaled(album
 
 @pytest.fixture
 def noisy(tiny_qwen: Path, tmp_path: Path) -> Callable[[int], dict[str, Any]]:
-    """Model and options for a local model of random weights whose context holds so many tokens, so that it ends soon."""
+    """Model and options for a local model of random weights that holds so many tokens in all, so that it ends soon."""
     prompts = tmp_path / "prompts"
     prompts.mkdir()
     (prompts / "common.md").write_text("---\nversion: 1\n---\nSay what cannot be so in this picture.\n")
@@ -219,7 +220,7 @@ def noisy(tiny_qwen: Path, tmp_path: Path) -> Callable[[int], dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("schedule", "count", "context"), [("single", None, 1100), ("lean", 3, 2800)])
+@pytest.mark.parametrize(("schedule", "count", "context"), [("single", None, 1000), ("lean", 3, 2800)])
 def test_from_a_model_that_talks_noise_every_picture_gets_a_list_or_a_recorded_failure(
     schedule: str, count: int | None, context: int, album: Album, noisy: Callable[[int], dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -229,10 +230,10 @@ def test_from_a_model_that_talks_noise_every_picture_gets_a_list_or_a_recorded_f
     recorded = read_results(run)
     assert len(given) == len(recorded) == len(images)
     assert {d.sha256 for d in recorded.values()} == {album.sha256[i] for i in images}
-    assert all(d.sent and d.sent.notes != ("scaled",) and d.usage.calls for d in recorded.values())
     assert {c.image for c in read_calls(run)} == set(recorded)
     for detection in recorded.values():
-        assert detection.failure is None or detection.failure.kind in ("truncated", "unparsable", "endpoint")
+        failure = detection.failure
+        assert failure is None or (failure.kind in ("truncated", "unparsable", "endpoint") and failure.message)
     ended = Counter(d.failure.kind if d.failure else f"list of {len(d.anomalies)}" for d in recorded.values())
     print(f"{schedule}, {len(images)} pictures: {dict(ended)}")
 
@@ -247,15 +248,13 @@ def test_the_report_names_every_picture(album: Album, detected: Callable[[str], 
     by_image = {row["image"]: row for row in json.loads(rows[1])}
     assert by_image.keys() == album.noted.keys()
     for image, row in by_image.items():
-        text = (ran.run / "report" / "pages" / row["page"]).read_text("utf-8")
-        assert Path(image).name in text
-        assert all(escape(known["phenomenon"]) in text for known in album.noted[image]), image
+        text = unescape((ran.run / "report" / "pages" / row["page"]).read_text("utf-8"))
+        assert f"<h1>{Path(image).name}</h1>" in text
+        assert all(known["phenomenon"] in text for known in album.noted[image]), image
 
 
 @pytest.mark.slow
-def test_chromium_shows_a_card_for_every_picture(
-    album: Album, detected: Callable[[str], Ran], tmp_path: Path
-) -> None:
+def test_chromium_shows_a_card_for_every_picture(album: Album, detected: Callable[[str], Ran], tmp_path: Path) -> None:
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("needs Chromium")
@@ -263,5 +262,5 @@ def test_chromium_shows_a_card_for_every_picture(
     options += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path}", "--dump-dom"]
     page = detected("lean").run / "report.html"
     shown = subprocess.run([program, *options, page.as_uri()], capture_output=True, text=True, timeout=60)
-    cards = re.findall(r'<span class="file">([^<]*)</span>', shown.stdout.partition("<template")[0])
+    cards = re.findall(r'<span class="file"[^>]*>([^<]*)</span>', shown.stdout.partition("<template")[0])
     assert sorted(cards) == sorted(album.noted)

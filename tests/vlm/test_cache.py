@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from anomreason.anomaly import Usage
-from anomreason.errors import UsageError
+from anomreason.errors import StorageError
 from anomreason.images import Encoded
 from anomreason.vlm.cache import Next, ReplyStore, request_key
 from anomreason.vlm.protocol import Reply, Request, Sampling, Tag
@@ -93,7 +93,7 @@ for n in range(100):
 
 def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "r.sqlite").write_text("hello " * 500)
-    with pytest.raises(UsageError, match=r"r\.sqlite"):
+    with pytest.raises(StorageError, match=r"r\.sqlite"):
         ReplyStore(tmp_path / "r.sqlite")
 
 
@@ -102,7 +102,7 @@ def test_a_full_disk_is_a_clear_error_and_the_store_stays_whole(tmp_path: Path) 
     store.put(ASKED, REPLY, model="m", request="x", then="good")
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(UsageError, match="free some space"):
+    with pytest.raises(StorageError, match="free some space"):
         store.put(ASKED, replace(REPLY, text="y" * 100_000), model="m", request="x", then="good")
     store.close()
     assert sqlite3.connect(tmp_path / "r.sqlite").execute("PRAGMA integrity_check").fetchone() == ("ok",)

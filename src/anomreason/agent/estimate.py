@@ -37,6 +37,12 @@ def steps_taken(schedule: Schedule, objects: int, judge_source: bool = False) ->
     return Counter(steps[schedule]) + Counter({"source": 1} if judge_source else {})
 
 
+def steps_in_line(schedule: Schedule, objects: int) -> int:
+    """Calls of one image that wait for each other: how many call times an image takes at least."""
+    inner = bool(objects)
+    return {"single": 1, "lean": 2 + inner, "paper": 2 + 6 * inner, "release": 4 + 5 * inner}[schedule]
+
+
 def expected(
     settings: AgentSettings, sizes: Sequence[tuple[int, int]], prompts: Prompts, price: Price | None, objects: int
 ) -> Usage:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from anomreason.cli import calls, demo, detect, report, simulate
-from anomreason.errors import AnomreasonError
+from anomreason.errors import AnomreasonError, UsageError
 
 app = typer.Typer(
     name="anomreason",
@@ -32,18 +32,22 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Say which."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
+    ),
 ) -> None:
     """Options of the program itself."""
 
 
 def main() -> None:
-    """Entry point. Exit status 2 for what cannot be done as asked."""
+    """Entry point. Exit status 2 for what cannot be done as asked, 1 when a disk or a file lets us down."""
     try:
         app()
-    except AnomreasonError as e:
-        print(f"anomreason: {e}", file=sys.stderr)
-        sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except (AnomreasonError, OSError) as e:
+        from anomreason.cli.show import printable
+
+        print(f"anomreason: {printable(str(e))}", file=sys.stderr)
+        sys.exit(2 if isinstance(e, UsageError) else 1)

@@ -35,13 +35,17 @@ def command(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
             seconds[row] += call.seconds
     table = Table(box=None, pad_edge=False)
     for head in ("role", "step"):
-        table.add_column(head)
-    for head in ("calls", "not ok", "prompt", "of it cached", "reply", "dollars", "s a call"):
-        table.add_column(head, justify="right")
+        table.add_column(head, no_wrap=True)
+    for head in ("calls", "prompt", "cached", "reply", "dollars", "s/call"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("not ok", overflow="fold")
     for row in sorted(sums, key=lambda r: r[0] == "all"):
         usage = sums[row]
         bad = ", ".join(f"{n} {kind}" for kind, n in outcomes[row].most_common() if kind != "ok")
         cost = "?" if usage.cost is None else f"{usage.cost:.4f}"
         numbers = [f"{n:,}" for n in (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)]
-        table.add_row(*row, f"{usage.calls:,}", bad or "-", *numbers, cost, f"{seconds[row] / usage.calls:.2f}")
-    Console().print(table)
+        table.add_row(*row, f"{usage.calls:,}", *numbers, cost, f"{seconds[row] / usage.calls:.2f}", bad or "-")
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table if sums else "no calls yet")

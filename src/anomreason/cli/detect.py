@@ -71,27 +71,31 @@ def command(
     interrupted.
     """
     given = dict(locals())
-    from anomreason.detection import DetectOptions, open_run
+    from anomreason.detection import DetectOptions, open_run, remaining
     from anomreason.inputs import find_images
-    from anomreason.runs import default_run
+    from anomreason.runs import default_run, done_in
 
     given |= {"base_urls": tuple(base_url or ())}
     options = DetectOptions(**{f.name: given[f.name] for f in fields(DetectOptions)})
     options.check()
     root, images = find_images(inputs)
     images = images[:limit]
-    plan = Plan(model, options, images)
-    if dry_run:
-        typer.echo(plan.text())
-        return
     from anomreason.agent.roles import Prompts
 
     folder = run or default_run(
         [str(Path(i).absolute()) for i in inputs], options.deciding(model, Prompts.load(prompts))
     )
+    plan = Plan(model, options, images)
+    if dry_run:
+        left = list(remaining(images, done_in(folder)))
+        if len(left) < len(images):
+            typer.echo(f"{len(images) - len(left):,} of {len(images):,} images are settled already in {folder}")
+        typer.echo(Plan(model, options, left).text() if left else "Nothing is left to do.")
+        return
     with open_run(folder, root, inputs, model, options) as opened:
         status = _work(opened, images, plan, yes, json_only)
-    _finish(folder, images, status, json_only, report and len(images) <= REPORT_UP_TO)
+    built = report and len(images) <= REPORT_UP_TO
+    _finish(folder, images, status, json_only, built, model.startswith("sim:"))
     raise typer.Exit(status)
 
 
@@ -117,7 +121,7 @@ class Plan:
         return sampled.model_copy(update={**update, "cost": cost})
 
     def text(self, count: int | None = None) -> str:
-        from anomreason.agent.estimate import USUAL_OBJECTS
+        from anomreason.agent.estimate import USUAL_OBJECTS, steps_in_line
 
         count = len(self.images) if count is None else count
         most = self.options.max_objects
@@ -126,13 +130,13 @@ class Plan:
             f"{count:,} image{'s' * (count != 1)}, schedule {self.options.schedule}, model {self.model}: "
             f"about {usual.calls:,} calls, {usual.tokens:,} tokens, {_money(usual.cost)}"
         ]
-        if self.options.schedule != "single":
-            upper = self.usage(count, most)
+        upper = self.usage(count, most)
+        if upper.tokens > usual.tokens:
             lines.append(
                 f"(taking {min(USUAL_OBJECTS, most)} objects an image; with the most allowed, {most}: {upper.calls:,} "
                 f"calls, {upper.tokens:,} tokens, {_money(upper.cost)})"
             )
-        waiting = usual.calls / self.options.in_flight
+        waiting = max(usual.calls / self.options.in_flight, steps_in_line(self.options.schedule, most))
         lines.append(f"At {self.options.in_flight} calls at once and 5 s a call: about {_minutes(waiting * 5)}.")
         return "\n".join(lines)
 
@@ -179,7 +183,7 @@ def _work(run: RunFolder, images: Sequence[Image], plan: Plan, yes: bool, json_o
 
     todo = list(remaining(images, run.done))
     if not json_only and len(todo) < len(images):
-        typer.echo(f"{len(images) - len(todo):,} of {len(images):,} images are done already in {run.path}", err=True)
+        typer.echo(f"{len(images) - len(todo):,} of {len(images):,} images are settled already in {run.path}", err=True)
     if not todo:
         return DONE
     plan.agree(len(todo), yes)
@@ -227,7 +231,7 @@ async def _watched(session: Session, todo: Sequence[Image], quiet: bool) -> int:
     return CAPPED if session.caller.budget_reached else DONE
 
 
-def _finish(folder: Path, images: Sequence[Image], status: int, json_only: bool, report: bool) -> None:
+def _finish(folder: Path, images: Sequence[Image], status: int, json_only: bool, report: bool, simulated: bool) -> None:
     """Print what was found; raises typer.Exit(3) when images failed and nothing else ended the run."""
     from anomreason.cli import show
     from anomreason.runs import iter_results
@@ -238,33 +242,38 @@ def _finish(folder: Path, images: Sequence[Image], status: int, json_only: bool,
         failed = 0
         for detection in wanted:
             failed += detection.status == "failed"
-            print(detection.model_dump_json(exclude_defaults=True))
+            print(detection.json_line())
     else:
         shown = show.Summary()
         shown.add(wanted)
         shown.print(len(images))
         failed = shown.failed.total()
-        _say_why(folder, len(images) - shown.images, status)
+    _say_why(folder, images, status, simulated and not json_only)
     if report:
         from anomreason.report.html import build_report, is_current
 
-        page = folder / "report.html" if is_current(folder) else build_report(folder)
+        if not is_current(folder):
+            build_report(folder)
         if not json_only:
-            typer.echo(f"Report: {page}", err=True)
+            typer.echo(f"Report: {folder / 'report.html'}", err=True)
     elif not json_only:
         typer.echo(f"Results: {folder}   (for the report: anomreason report {folder})", err=True)
     if status == DONE and failed:
         raise typer.Exit(FAILED)
 
 
-def _say_why(folder: Path, left: int, status: int) -> None:
-    if status == CAPPED:
-        typer.echo(
-            f"Stopped at the cap with {left:,} images not begun. The same command with a higher cap continues.",
-            err=True,
-        )
-    if status == INTERRUPTED:
-        typer.echo(f"Interrupted with {left:,} images not done. The same command continues ({folder}).", err=True)
+def _say_why(folder: Path, images: Sequence[Image], status: int, simulated: bool) -> None:
+    """On stderr: what the numbers above must not be taken for."""
+    from anomreason.runs import done_in
+
+    if status in (CAPPED, INTERRUPTED):
+        done = done_in(folder)
+        left = sum(i.name not in done or not done[i.name].final for i in images)
+        why = "Stopped at the cap" if status == CAPPED else "Interrupted"
+        how = "The same command with a higher cap continues" if status == CAPPED else "The same command continues"
+        typer.echo(f"{why} with {left:,} of {len(images):,} images unfinished. {how} ({folder}).", err=True)
+    if simulated:
+        typer.echo("These answers are SIMULATED: they come from a prepared file, not from a model.", err=True)
 
 
 def _money(cost: float | None) -> str:

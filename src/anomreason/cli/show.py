@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +20,12 @@ if TYPE_CHECKING:
 SCALE = "severity: 0 = completely implausible, 100 = fully realistic"
 
 
+def printable(text: str) -> str:
+    """Text from a file name or a model, safe on a terminal: control and direction marks made visible, one line."""
+    flat = " ".join(text.split("\n"))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in flat)
+
+
 def colour(severity: float) -> str:
     """Rich style of a severity: red is implausible, green realistic."""
     return "bold red" if severity < 20 else "dark_orange" if severity < 50 else "yellow" if severity < 80 else "green"
@@ -30,15 +35,18 @@ def one(detection: Detection) -> None:
     """All findings of one image, worst first."""
     console = Console()
     if detection.failure:
-        console.print(f"[bold red]failed[/] {escape(detection.image)}: {escape(detection.failure.message)}")
+        failure = detection.failure
+        console.print(
+            Text.assemble(("failed ", "bold red"), printable(f"{detection.image}: {failure.kind}: {failure.message}"))
+        )
         return
     count = len(detection.anomalies)
-    console.print(Text(detection.image, style="bold"), end="")
-    console.print(f": {count} {'anomaly' if count == 1 else 'anomalies'}   [dim]({SCALE})[/]")
+    console.print(Text(printable(detection.image), style="bold"), end="")
+    console.print(f": {counted(count, 'anomaly', 'anomalies')}   [dim]({SCALE})[/]")
     for number, anomaly in enumerate(detection.anomalies, start=1):
         _finding(console, number, anomaly)
     if detection.generated is not None:
-        likely = "" if detection.p_generated is None else f" (p = {detection.p_generated:.2f})"
+        likely = "" if detection.p_generated is None else f" (probability of AI {detection.p_generated:.2f})"
         console.print(f"Source: {'AI-generated' if detection.generated else 'photograph'}{likely}")
     dropped = sum(c.dropped is not None for c in detection.candidates)
     if dropped:
@@ -47,15 +55,22 @@ def one(detection: Detection) -> None:
 
 def _finding(console: Console, number: int, anomaly: Anomaly) -> None:
     head = Text.assemble(
-        (f"\n{number}. ", "dim"), (f"{anomaly.severity:g}", colour(anomaly.severity)), "  ", (anomaly.name, "bold")
+        (f"\n{number}. ", "dim"),
+        (f"{anomaly.severity:g}", colour(anomaly.severity)),
+        "  ",
+        (printable(anomaly.name), "bold"),
     )
     console.print(head)
     body = Table.grid(padding=(0, 2))
     body.add_column(style="dim", no_wrap=True)
     body.add_column(overflow="fold")
-    body.add_row("seen", Text(anomaly.phenomenon))
-    body.add_row("why", Text(anomaly.reasoning))
+    body.add_row("seen", Text(printable(anomaly.phenomenon)))
+    body.add_row("why", Text(printable(anomaly.reasoning)))
     console.print(Padding(body, (0, 0, 0, 3)))
+
+
+def counted(number: int, one_of: str, many_of: str) -> str:
+    return f"{number:,} {one_of if number == 1 else many_of}"
 
 
 WORST, NAMED = 20, 10
@@ -75,7 +90,10 @@ class Summary:
     """The detection, when there is just one."""
     worst: list[tuple[float, str, int, str]] = field(default_factory=list)
     """Severity, image, anomalies, name of the worst anomaly."""
-    failures: list[str] = field(default_factory=list)
+    failures: dict[str, list[str]] = field(default_factory=dict)
+    """Images by what happened to them."""
+    sources: Counter[str] = field(default_factory=Counter)
+    """Images by the judgement of their source, where it was asked for."""
 
     def add(self, detections: Iterable[Detection]) -> None:
         for d in detections:
@@ -84,13 +102,22 @@ class Summary:
             self.anomalies += len(d.anomalies)
             if d.failure:
                 self.failed[d.failure.kind] += 1
-                if len(self.failures) < NAMED:
-                    self.failures.append(f"{d.image}: {d.failure.kind}: {d.failure.message}")
+                self._fail(d.image, f"{d.failure.kind}: {d.failure.message}")
+            if d.generated is not None:
+                self.sources["AI-generated" if d.generated else "photograph"] += 1
             if d.anomalies:
                 self.found += 1
                 bad = min(d.anomalies, key=lambda a: a.severity)
                 self.worst.append((bad.severity, d.image, len(d.anomalies), bad.name))
                 self.worst = sorted(self.worst)[:WORST]
+
+    def _fail(self, image: str, what: str) -> None:
+        """Equal failures stand together; only so many are kept."""
+        same = self.failures.get(what)
+        if same is not None and len(same) < NAMED:
+            same.append(image)
+        elif same is None and len(self.failures) < NAMED:
+            self.failures[what] = [image]
 
     def print(self, asked: int) -> None:
         """All findings of a single image; of many the worst images, sums and failures by kind."""
@@ -107,14 +134,20 @@ class Summary:
         good = self.images - failed
         console.print(
             f"{asked:,} images: {good:,} looked at ({self.found:,} with anomalies, {good - self.found:,} without; "
-            f"{self.anomalies:,} anomalies), {failed:,} failed"
+            f"{counted(self.anomalies, 'anomaly', 'anomalies')}), {failed:,} failed",
+            soft_wrap=True,
         )
+        if self.sources:
+            judged = ", ".join(f"{n:,} {what}" for what, n in self.sources.most_common())
+            console.print(f"source, as the model judges it: {judged}")
         if failed:
             console.print("[bold red]failed:[/] " + ", ".join(f"{n} {kind}" for kind, n in self.failed.most_common()))
-        for line in self.failures:
-            console.print(Text(f"  {line}"), overflow="fold")
-        if failed > NAMED:
-            console.print(f"[dim]  and {failed - NAMED:,} more (see the report, or results.jsonl)[/]")
+        named = 0
+        for what, images in self.failures.items():
+            named += len(images)
+            console.print(Text(printable(f"  {what}  <- {', '.join(images)}")), soft_wrap=True)
+        if failed > named:
+            console.print(f"[dim]  and {failed - named:,} more (see the report, or results.jsonl)[/]")
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False)
@@ -123,36 +156,47 @@ class Summary:
         table.add_column("image", overflow="fold")
         table.add_column("worst of it", overflow="fold")
         for severity, image, count, name in self.worst:
-            table.add_row(Text(f"{severity:g}", style=colour(severity)), str(count), Text(image), Text(name))
+            table.add_row(
+                Text(f"{severity:g}", style=colour(severity)), str(count), Text(printable(image)), Text(printable(name))
+            )
         return table
 
 
 @contextmanager
 def progress(total: int, ledger: Ledger, quiet: bool) -> Iterator[Callable[[Detection], None]]:
     """A bar with images, failures, tokens, money and time left; gives what to call for each image done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     if quiet:
         yield lambda _: None
         return
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed"),
-        TextColumn("{task.fields[tokens]:,} tokens"),
-        TextColumn("{task.fields[money]}"),
-        TimeRemainingColumn(),
-    )
+
+    class Spent(ProgressColumn):
+        """Moves with every call, so that the first minute does not look hung."""
+
+        def render(self, task: Task) -> Text:
+            cost = ledger.total.cost
+            money = "" if cost is None else f", ${cost:.2f}"
+            return Text(f"{ledger.total.calls:,} calls, {ledger.total.tokens:,} tokens{money}")
+
+    failing = TextColumn("{task.fields[failed]} failed")
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), failing, Spent(), TimeRemainingColumn())
     failed = 0
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total, failed=0, tokens=ledger.total.tokens, money="")
+        task = bar.add_task("", total=total, failed=0)
 
         def done(detection: Detection) -> None:
             nonlocal failed
             failed += detection.status == "failed"
-            cost = ledger.total.cost
-            money = "" if cost is None else f"${cost:.2f}"
-            bar.update(task, advance=1, failed=failed, tokens=ledger.total.tokens, money=money)
+            bar.update(task, advance=1, failed=failed)
 
         yield done

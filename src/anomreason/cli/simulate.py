@@ -9,7 +9,7 @@ import typer
 
 def command(
     truth: Annotated[str, typer.Argument(metavar="TRUTH.json", help="What is in the pictures; paths relative to it.")],
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8008,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8008,
     seed: Annotated[int, typer.Option(help="Of the faults below, which depend on content, not on order.")] = 0,
     latency: Annotated[float, typer.Option(help="Seconds a call.")] = 0.0,
     misses: Annotated[float, typer.Option(help="Share of true findings not reported.")] = 0.0,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anomreason.anomaly import Usage
-from anomreason.errors import UsageError
+from anomreason.errors import StorageError
 from anomreason.images import Encoded
 from anomreason.vlm.protocol import Part, Reply, Request
 
@@ -62,7 +62,7 @@ class Next:
 
 
 class ReplyStore:
-    """The replies of one run. Raises UsageError when the file cannot be used."""
+    """The replies of one run. Raises StorageError when the file cannot be used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,7 +72,10 @@ class ReplyStore:
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_TABLES)
         except sqlite3.Error as e:
-            raise UsageError(f"cannot use {str(path)!r} to keep replies: {e}") from e
+            raise StorageError(
+                f"cannot use {str(path)!r} to keep replies: {e}. If it is damaged, move it away: the results stay, "
+                "only replies of unfinished images are asked for again."
+            ) from e
         self._known_texts: dict[str, None] = {}
 
     def good(self, request: str) -> Reply | None:
@@ -98,7 +101,7 @@ class ReplyStore:
     ) -> str:
         """Keep a reply to what was sent for `request`: it answers it, or loses it, or is asked again. Gives its key.
 
-        Raises UsageError when it cannot be written (disk full).
+        Raises StorageError when it cannot be written (disk full).
         """
         rest = {
             "finish": reply.finish,
@@ -126,7 +129,7 @@ class ReplyStore:
                 self._known_texts.clear()
                 raise
         except sqlite3.Error as e:
-            raise UsageError(
+            raise StorageError(
                 f"cannot write {str(self.path)!r}: {e}. Nothing recorded so far is lost: free some space and run the "
                 "same command again."
             ) from e

@@ -135,7 +135,8 @@ class Caller:
         """What follows a reply of no use: a larger cap, one re-ask, or the end."""
         cap, limit = sent.sampling.max_tokens, self.patience.max_reply_tokens
         if outcome == "refused":
-            return CallFailed("refused", f"the model refused: {_excerpt(reply.text)}")
+            said = _excerpt(reply.text) if reply.text.strip() else "with an empty reply"
+            return CallFailed("refused", f"the model refused: {said}")
         if outcome == "length" and cap >= limit:
             return CallFailed("truncated", f"the reply was still cut at {cap} tokens (--max-reply-tokens)")
         if outcome == "length":

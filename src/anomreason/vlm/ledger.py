@@ -68,9 +68,9 @@ def price_of(model: str, prices: Path | None = None) -> Price | None:
     A dated name (`gpt-4o-2024-08-06`) and a provider's prefix (`openai/gpt-4o`) find the plain name's price.
     Raises UsageError when the price file cannot be read.
     """
+    table = _table(prices)
     if model.startswith(("sim:", "local:")):
         return FREE
-    table = _table(prices)
     plain = re.sub(r"-20\d\d-?\d\d-?\d\d$", "", model)
     for name in (model, plain, plain.rpartition("/")[2]):
         if name in table:
@@ -198,7 +198,7 @@ class Budget:
             if self.reached or not self._reserved:
                 self.reached = True
                 self._changed.set()
-                raise CallFailed("budget", self._message())
+                raise CallFailed("budget", self._message(worst))
             self._changed = asyncio.Event() if self._changed.is_set() else self._changed
             await self._changed.wait()
         ticket = next(self._tickets)
@@ -220,8 +220,16 @@ class Budget:
         too_many = self._max_tokens is not None and held.tokens > self._max_tokens
         return not (too_dear or too_many)
 
-    def _message(self) -> str:
-        spent = self._spent
-        if self._max_cost is not None:
-            return f"the next call could pass --max-cost {self._max_cost:g} (spent so far: ${spent.cost or 0:.4f})"
-        return f"the next call could pass --max-tokens {self._max_tokens} (used so far: {spent.tokens})"
+    def _message(self, worst: Usage) -> str:
+        """Names what a cap would have to be for one more call."""
+        spent, cost = self._spent, worst.cost or 0.0
+        paid = spent.cost or 0.0
+        if self._max_cost is not None and paid + cost > self._max_cost:
+            return (
+                f"one more call could cost up to ${cost:.4f}, and ${paid:.4f} of --max-cost {self._max_cost:g} are "
+                f"spent; it takes at least {paid + cost:.4f} to go on"
+            )
+        return (
+            f"one more call could use up to {worst.tokens:,} tokens, and {spent.tokens:,} of --max-tokens "
+            f"{self._max_tokens} are used; it takes at least {spent.tokens + worst.tokens} to go on"
+        )

@@ -171,9 +171,9 @@ class OpenAIVLM:
             return e.response
         except (APIConnectionError, aiohttp.ClientError, OSError) as e:
             server.aside_until = time.monotonic() + ASIDE_SECONDS
-            reason = redacted(str(e.__cause__ or e), self._secret)
+            reason = redacted(str(e.__cause__ or e).replace(" ssl:default", ""), self._secret)
             error = EndpointError(
-                "connection", f"no connection to {server.shown}: {excerpt(reason) or type(e).__name__}"
+                "connection", f"no connection to {server.shown}, is it running? {excerpt(reason) or type(e).__name__}"
             )
         # Raised out here so that no traceback shows the SDK's own error, which may hold what a server echoed.
         raise error

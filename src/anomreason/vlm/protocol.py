@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from anomreason.anomaly import Usage
+from anomreason.errors import UsageError
 from anomreason.images import Encoded
 from anomreason.textform import find_json
 
@@ -112,7 +113,14 @@ def open_vlm(spec: str, options: VLMOptions = VLMOptions()) -> VLM:
 
     Raises UsageError for a spec that cannot be opened, MissingExtra when `local:` lacks its dependencies.
     """
-    kind, _, rest = spec.partition(":")
+    kind, mark, rest = spec.partition(":")
+    if mark and kind in ("sim", "local"):
+        if not rest:
+            raise UsageError(f"{spec!r} names no {'truth file' if kind == 'sim' else 'model'}; write {kind}:PATH")
+        if options.base_urls:
+            raise UsageError(
+                f"a base URL means nothing for {spec!r}, which runs in this process; leave one of them out"
+            )
     if kind == "sim" and rest:
         from anomreason.vlm.simulator import Simulator
 

@@ -23,7 +23,7 @@ from aiohttp import web
 from PIL import Image
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from anomreason.errors import EndpointError, EndpointErrorKind, ParseError
+from anomreason.errors import EndpointError, EndpointErrorKind, ParseError, UsageError
 from anomreason.images import Encoded
 from anomreason.vlm.protocol import Reply, Sampling, Tag
 from anomreason.vlm.simulator import Question, Recent, Sight, Simulator
@@ -110,7 +110,12 @@ async def _serve(simulator: Simulator, port: int, host: str, on_ready: Callable[
     runner = web.AppRunner(make_app(simulator), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=1024).start()
+        try:
+            await web.TCPSite(runner, host, port, backlog=1024).start()
+        except OSError as e:
+            raise UsageError(
+                f"cannot serve on port {port}: {e.strerror}; choose another with --port (0: a free one)"
+            ) from e
         on_ready(f"http://{host}:{runner.addresses[0][1]}/v1")
         await stop.wait()
     finally:
