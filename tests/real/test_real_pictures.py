@@ -220,7 +220,7 @@ def noisy(tiny_qwen: Path, tmp_path: Path) -> Callable[[int], dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("schedule", "count", "context"), [("single", None, 850), ("lean", 2, 2400)])
+@pytest.mark.parametrize(("schedule", "count", "context"), [("single", None, 850), ("lean", 2, 2800)])
 def test_from_a_model_that_talks_noise_every_picture_gets_a_list_or_a_recorded_failure(
     schedule: str, count: int | None, context: int, album: Album, noisy: Callable[[int], dict[str, Any]], tmp_path: Path
 ) -> None:
