@@ -104,3 +104,17 @@ def _read(answer: Answer) -> Reply | EndpointError:
 def test_any_text_is_a_fault(text: str, headers: dict[str, str]) -> None:
     wait = Answer(429, headers, text, URL).error("gpt-4o").retry_after
     assert wait is None or wait >= 0
+
+
+@pytest.mark.parametrize("key", ["x", "null", "EMPTY", "objects"])
+def test_a_word_in_the_keys_place_changes_nothing_that_the_model_said(key: str) -> None:
+    said = '{"objects": [{"name": "wax EMPTY box", "box": null}]}'
+    body = json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}], "model": "m"})
+    assert read_completion(Answer(200, {}, body, URL, key), "m").text == said
+
+
+def test_a_real_key_is_hidden_even_where_a_model_says_it() -> None:
+    key = "sk-0123456789abcdef"
+    body = json.dumps({"choices": [{"message": {"content": f"key {key}"}, "finish_reason": "stop"}], "model": key})
+    reply = read_completion(Answer(200, {}, body, URL, key), "m")
+    assert key not in reply.text + reply.model

@@ -44,7 +44,8 @@ class Scripted:
 
 
 def reply(text: str, finish: Finish = "stop") -> Reply:
-    return Reply(text, finish, Usage(calls=1, prompt_tokens=10, completion_tokens=2), "scripted-1")
+    said = 0 if finish == "length" else 2
+    return Reply(text, finish, Usage(calls=1, prompt_tokens=10, completion_tokens=said), "scripted-1")
 
 
 def number(answer: Reply) -> int:
@@ -110,6 +111,28 @@ def test_a_cut_reply_is_asked_for_again_with_twice_the_cap_up_to_the_limit(tmp_p
     assert isinstance(value, CallFailed)
     assert value.kind == "truncated"
     assert outcomes == ["length"] * 3
+
+
+def test_a_reply_cut_below_its_cap_is_not_asked_for_again() -> None:
+    class Full(Scripted):
+        async def ask(self, request: Request) -> Reply:
+            self.asked.append(request)
+            return Reply("cut", "length", Usage(calls=1, completion_tokens=60), "m")
+
+    vlm = Full([])
+    with pytest.raises(CallFailed, match="context is full") as failed:
+        asyncio.run(Caller(vlm, patience=QUICK).call(ASKED, number, Meter()))
+    assert failed.value.kind == "truncated"
+    assert len(vlm.asked) == 1
+
+
+def test_an_equal_request_in_flight_is_waited_for_and_not_paid_twice(tmp_path: Path) -> None:
+    async def run() -> tuple[list[int], int]:
+        vlm = Scripted(["7"])
+        caller = Caller(vlm, store=ReplyStore(tmp_path / "r.sqlite"))
+        return list(await asyncio.gather(*(caller.call(ASKED, number, Meter()) for _ in range(5)))), len(vlm.asked)
+
+    assert asyncio.run(run()) == ([7] * 5, 1)
 
 
 def test_an_unreadable_reply_is_asked_for_once_more_with_the_complaint(tmp_path: Path) -> None:

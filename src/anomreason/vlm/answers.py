@@ -46,6 +46,8 @@ _OPTIONS = {
     "logprobs": re.compile(r"logprobs", re.I),
 }
 _RESET = ("x-ratelimit-reset", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens")
+SHORTEST_SECRET = 12
+"""Characters of a key that is worth hiding; local servers are given words such as 'x' or 'EMPTY'."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -57,7 +59,7 @@ class Answer:
         self.status, self.headers, self.server, self.secret = status, headers, server, secret
         self.text = redacted(body, secret)
         try:
-            self.data: Any = json.loads(self.text)
+            self.data: Any = json.loads(body)  # as it came: hiding a key inside would change what the model said
         except (ValueError, RecursionError):
             self.data = None
         error = _error_object(self.data)
@@ -157,7 +159,7 @@ def read_completion(answer: Answer, asked: str) -> Reply:
         raise EndpointError("server", f"{answer.server} sent a completion without text: {excerpt(answer.text)!r}")
     named = data.get("model")
     return Reply(
-        text=text or "",
+        text=redacted(text or "", answer.secret),
         finish=finish,
         usage=_usage(data.get("usage")),
         model=excerpt(redacted(named, answer.secret)) if isinstance(named, str) and named.strip() else asked,
@@ -166,8 +168,8 @@ def read_completion(answer: Answer, asked: str) -> Reply:
 
 
 def redacted(text: str, secret: str) -> str:
-    """`text` without `secret`; an empty secret hides nothing."""
-    return text.replace(secret, "[key]") if secret else text
+    """`text` without `secret`. What is too short to be one ('none', 'EMPTY') hides nothing."""
+    return text.replace(secret, "[key]") if len(secret) >= SHORTEST_SECRET else text
 
 
 def excerpt(text: str, length: int = 200) -> str:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from anomreason.anomaly import Usage
 from anomreason.errors import CallFailed, EndpointError, ParseError, Stopped
@@ -81,6 +82,7 @@ class Caller:
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.in_flight)
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._budget = self.budget or Budget(self.ledger)
 
     @property
@@ -90,20 +92,21 @@ class Caller:
     async def call(self, request: Request, read: Callable[[Reply], T], meter: Meter) -> T:
         """Ask until `read` accepts the reply. Raises CallFailed when the call is lost, Stopped when asked to stop."""
         name = request_key(self.vlm.name, request)
-        kept = self.store.good(name) if self.store else None
-        if kept is not None:
+        async with self._asking.setdefault(name, asyncio.Lock()):  # an equal request in flight is waited for, not paid
+            kept = self.store.good(name) if self.store else None
+            if kept is not None:
+                try:
+                    value = read(kept)
+                except ParseError:
+                    pass  # kept by a version that read less strictly: ask again
+                else:
+                    meter.usage += kept.usage
+                    return value
             try:
-                value = read(kept)
-            except ParseError:
-                pass  # kept by a version that read less strictly: ask again
-            else:
-                meter.usage += kept.usage
-                return value
-        try:
-            return await self._pursue(request, read, meter, name)
-        except CallFailed as e:
-            meter.lost = meter.lost or e
-            raise
+                return await self._pursue(request, read, meter, name)
+            except CallFailed as e:
+                meter.lost = meter.lost or e
+                raise
 
     async def _pursue(self, request: Request, read: Callable[[Reply], T], meter: Meter, name: str) -> T:
         begun = self.store.begun(name) if self.store else None
@@ -118,7 +121,7 @@ class Caller:
                 adjusted += e.kind == "adjusted"
                 faults += e.kind != "adjusted"
                 if e.kind == "rejected" or faults > self.patience.retries or adjusted > 8:
-                    raise CallFailed("endpoint", f"{e} ({_tried(number)})") from e
+                    raise CallFailed("endpoint", f"{e} ({_tried(faults)})") from e
                 if e.kind != "adjusted":
                     await self._wait(e, faults, name)
                 continue
@@ -135,8 +138,15 @@ class Caller:
         """What follows a reply of no use: a larger cap, one re-ask, or the end."""
         cap, limit = sent.sampling.max_tokens, self.patience.max_reply_tokens
         if outcome == "refused":
-            said = _excerpt(reply.text) if reply.text.strip() else "with an empty reply"
+            said = _excerpt(reply.text) if reply.text.strip() else "a content filter left the reply empty"
             return CallFailed("refused", f"the model refused: {said}")
+        used = reply.usage.completion_tokens
+        if outcome == "length" and 0 < used < cap:
+            return CallFailed(
+                "truncated",
+                f"the reply was cut after {used} tokens although {cap} were allowed: the model's context is full. "
+                "Lower --max-objects or --max-side, or use a model with a larger context",
+            )
         if outcome == "length" and cap >= limit:
             return CallFailed("truncated", f"the reply was still cut at {cap} tokens (--max-reply-tokens)")
         if outcome == "length":

@@ -231,9 +231,8 @@ class Simulator:
         cached = size // 128 * 128 if size >= 1024 and prefix in self._answered else 0
         await asyncio.sleep(self.rates.latency)
         self._answered.remember(prefix, None)
-        used = Usage(
-            calls=1, prompt_tokens=question.prompt_tokens, cached_tokens=cached, completion_tokens=tokens(text)
-        )
+        said = question.sampling.max_tokens if finish == "length" else tokens(text)
+        used = Usage(calls=1, prompt_tokens=question.prompt_tokens, cached_tokens=cached, completion_tokens=said)
         judged = question.sampling.logprobs and step is STEPS["source"] and finish == "stop" and text
         return Reply(text, finish, used, self.name, _logprobs(text, draw) if judged else {})
 
