@@ -343,7 +343,7 @@ def test_a_run_inside_the_searched_folder_is_not_searched(world: World, tmp_path
             asked = [sys.executable, "-m", "anomreason", "detect", *map(str, inputs), "--model", f"sim:{truth}"]
             ran = subprocess.run(asked, capture_output=True, text=True, env=environment, cwd=where)
             assert ran.returncode == 0
-            assert "2 images: 2 looked at" in ran.stdout
+            assert "2 images: 2 done" in ran.stdout
 
 
 def test_a_name_that_is_not_utf8_is_detected_and_reported(world: World, tmp_path: Path) -> None:

@@ -129,11 +129,11 @@ class Summary:
             console.print(f"[dim]{SCALE}; worst first[/]")
             console.print(self._table())
         if self.found > WORST:
-            console.print(f"[dim]and {self.found - WORST:,} more images with anomalies[/]")
+            console.print(f"[dim]and {self.found - WORST:,} more images with anomalies (see the report)[/]")
         failed = self.failed.total()
         good = self.images - failed
         console.print(
-            f"{asked:,} images: {good:,} looked at ({self.found:,} with anomalies, {good - self.found:,} without; "
+            f"{asked:,} images: {good:,} done ({self.found:,} with anomalies, {good - self.found:,} without; "
             f"{counted(self.anomalies, 'anomaly', 'anomalies')}), {failed:,} failed",
             soft_wrap=True,
         )
@@ -151,10 +151,10 @@ class Summary:
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False)
-        table.add_column("worst", justify="right")
+        table.add_column("severity", justify="right")
         table.add_column("anomalies", justify="right")
         table.add_column("image", overflow="fold")
-        table.add_column("worst of it", overflow="fold")
+        table.add_column("worst anomaly", overflow="fold")
         for severity, image, count, name in self.worst:
             table.add_row(
                 Text(f"{severity:g}", style=colour(severity)), str(count), Text(printable(image)), Text(printable(name))

@@ -82,6 +82,8 @@ class Tally:
     """Failed images by kind of failure."""
     bands: Counter[int] = field(default_factory=Counter)
     """Images by the band of their worst severity."""
+    sources: Counter[str] = field(default_factory=Counter)
+    """Images by the detector's judgement of their source, where it was asked for."""
     usage: Usage = field(default_factory=Usage)
 
     def add(self, detection: Detection) -> None:
@@ -90,6 +92,8 @@ class Tally:
         self.usage += detection.usage
         if detection.failure is not None:
             self.failed[detection.failure.kind] += 1
+        if detection.generated is not None:
+            self.sources["AI image" if detection.generated else "photograph"] += 1
         if detection.worst is not None:
             self.found += 1
             self.bands[band(detection.worst)] += 1
