@@ -151,7 +151,7 @@ def test_every_schedule_finds_what_was_noted_in_each_picture_and_nothing_else(
     }
     assert {image: said(d) for image, d in results.items()} == without_place
     found = sum(map(len, without_place.values()))
-    assert f"{len(results)} images: {len(results)} looked at ({found} with anomalies" in ran.process.stdout
+    assert f"{len(results)} images: {len(results)} done ({found} with anomalies" in ran.process.stdout
     calls = list(read_calls(ran.run))
     assert {c.outcome for c in calls} == {"ok"}
     print(f"{schedule}: {len(results)} pictures, {found} anomalies, {len(calls)} calls")
