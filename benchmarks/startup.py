@@ -18,9 +18,8 @@ def main() -> None:
         begun = time.perf_counter()
         subprocess.run([sys.executable, "-m", "anomreason", "--help"], stdout=subprocess.DEVNULL, check=True)
         times.append(time.perf_counter() - begun)
-    print(
-        f"anomreason --help: {statistics.median(times):.2f} s median of {len(times)}, longest {max(times):.2f} s (bar: 0.6)"
-    )
+    median = statistics.median(times)
+    print(f"anomreason --help: {median:.2f} s median of {len(times)}, longest {max(times):.2f} s (bar: 0.6)")
     print(f"load average {os.getloadavg()[0]:.1f}")
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule, calls_needed
+from anomreason.agent.estimate import calls_needed
+from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.anomaly import Usage
 from anomreason.images import load_picture
 from anomreason.textform import find_json

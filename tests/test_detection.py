@@ -23,6 +23,7 @@ from anomreason.anomaly import Detection
 from anomreason.errors import UsageError
 from anomreason.runs import read_results, read_settings
 from anomreason.vlm.ledger import read_calls
+from anomreason.vlm.simulator import Simulator
 
 World = Callable[..., Path]
 Served = Callable[..., AbstractContextManager[str]]
@@ -455,3 +456,59 @@ def test_wrong_arguments_in_python_say_what_would_be_right(
     images = str(truth.parent / "p000.png") if arguments == "{p}" else arguments
     with pytest.raises(UsageError, match=re.escape(says)):
         detect(images, **({"model": f"sim:{truth}"} | options))
+
+
+def test_other_images_under_the_same_names_do_not_continue_a_run(world: World, tmp_path: Path) -> None:
+    truth, other = world(1), world(1)
+    assert detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}").returncode == 0
+    ran = detect_cli([other.parent], tmp_path / "run", "--model", f"sim:{truth}")
+    assert ran.returncode == 2
+    assert f"images below {str(truth.parent)!r} there" in ran.stderr
+
+
+def test_a_longer_manifest_keeps_the_names_of_what_is_done(world: World, tmp_path: Path) -> None:
+    truth = world(3)
+    manifest = truth.parent / "list.csv"
+    (truth.parent / "sub").mkdir()
+    for name in ("p000.png", "p001.png"):
+        (truth.parent / name).rename(truth.parent / "sub" / name)
+    manifest.write_text("file_name\nsub/p000.png\nsub/p001.png\n")
+    entries = json.loads(truth.read_text())
+    moved = {(f"sub/{k}" if k != "p002.png" else k): v for k, v in entries.items()}
+    truth.write_text(json.dumps(moved))
+    options = (tmp_path / "run", "--model", f"sim:{truth}")
+    assert detect_cli([manifest], *options).returncode == 0
+    manifest.write_text(manifest.read_text() + "p002.png\n")
+    assert detect_cli([manifest], *options).returncode == 0
+    assert sorted(read_results(tmp_path / "run")) == ["p002.png", "sub/p000.png", "sub/p001.png"]
+
+
+def test_a_dead_server_ends_the_run_instead_of_failing_every_image(world: World, tmp_path: Path) -> None:
+    truth = world(40)
+    dead = ("--model", "m", "--base-url", "http://127.0.0.1:9/v1", "--retries", "0", "--in-flight", "4")
+    ran = detect_cli([truth.parent], tmp_path / "run", *dead)
+    assert ran.returncode == 3
+    assert "20 images in a row were lost to the server" in ran.stderr
+    assert "is it running?" in ran.stderr
+    assert 20 <= len(read_results(tmp_path / "run")) < 30
+
+
+def test_a_single_name_for_many_images_is_refused_and_a_given_model_stays_usable(world: World) -> None:
+    truth = world(2)
+    with pytest.raises(UsageError, match="names 2 images"):
+        detect(f"{truth.parent}/*.png", model=f"sim:{truth}")
+
+    class Closing(Simulator):
+        async def close(self) -> None:
+            raise AssertionError("the model is its owner's to close")
+
+    vlm = Closing.from_file(truth)
+    for _ in range(2):
+        assert detect(truth.parent / "p000.png", model=vlm, schedule="single").status == "ok"
+
+
+@pytest.mark.parametrize("option", ["spread", "temperature", "timeout", "max_cost", "max_tokens"])
+def test_what_is_not_a_number_is_no_setting(world: World, option: str) -> None:
+    truth = world(1)
+    with pytest.raises(UsageError, match=option):
+        detect(truth.parent / "p000.png", model=f"sim:{truth}", **{option: float("nan")})

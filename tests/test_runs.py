@@ -33,7 +33,7 @@ def test_what_is_recorded_is_read_back_and_the_last_line_counts(tmp_path: Path) 
         run.append(ok("ü.jpg"))
         run.append(ok("a b.jpg", 20))
     results = read_results(tmp_path / "run")
-    assert list(results) == ["a b.jpg", "ü.jpg"]
+    assert list(results) == ["ü.jpg", "a b.jpg"]
     assert results["a b.jpg"] == ok("a b.jpg", 20)
     assert results["ü.jpg"] == ok("ü.jpg")
 

@@ -52,7 +52,8 @@ class Region(Record):
         width = min(self.x1, other.x1) - max(self.x0, other.x0)
         height = min(self.y1, other.y1) - max(self.y0, other.y0)
         shared = max(width, 0.0) * max(height, 0.0)
-        return shared / (self.area + other.area - shared)
+        together = self.area + other.area - shared
+        return shared / together if together > 0 else 0.0
 
     def union(self, other: Region) -> Region:
         """The smallest region that holds both."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -27,6 +28,9 @@ from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.ledger import Budget, Ledger, price_of
 from anomreason.vlm.protocol import VLM, VLMOptions, open_vlm
+
+HOPELESS = 20
+"""Images in a row lost to the server after which a run stops: a wrong key need not be tried 20,000 times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,9 @@ class DetectOptions(AgentSettings):
             value = getattr(self, name)
             if value is not None and _number(name, value) <= 0:
                 raise UsageError(f"{name} must be more than 0, not {value}")
-        if not 0 <= self.temperature <= 2:
-            raise UsageError(f"temperature must be 0..2, not {self.temperature}")
+        for name in ("temperature", "spread"):
+            if not 0 <= _number(name, getattr(self, name)) <= 2:
+                raise UsageError(f"{name} must be 0..2, not {getattr(self, name)}")
 
     def deciding(self, model: str, prompts: Prompts) -> dict[str, Any]:
         """The settings that decide the results: another value of one of them is another run."""
@@ -100,7 +105,7 @@ class Detector(Protocol):
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UsageError(f"{name} must be a number, not {value!r}")
     return value
 
@@ -115,6 +120,8 @@ class Session:
     run: RunFolder | None = None
     vlm: VLM | None = None
     caller: Caller = field(init=False)
+    dead: str | None = None
+    """What the server said last, once so many images in a row were lost to it that going on makes no sense."""
 
     def __post_init__(self) -> None:
         price = price_of(self.model, self.options.prices)
@@ -123,6 +130,7 @@ class Session:
         budget = Budget(ledger, self.options.max_cost, self.options.max_tokens)
         options = self.options
         vlm_options = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device, options.dtype)
+        self._own = self.vlm is None
         self.vlm = self.vlm or open_vlm(self.model, vlm_options)
         local = self.model.startswith("local:")
         patience = Patience(
@@ -137,7 +145,9 @@ class Session:
         return AnomAgent(self.caller, self.options.agent(), self.prompts)
 
     async def close(self) -> None:
-        await self.caller.vlm.close()
+        # A pool of connections belongs to this event loop and opens anew; a model in memory is its owner's to close.
+        if self._own or getattr(self.caller.vlm, "reopens", False):
+            await self.caller.vlm.close()
         self.caller.ledger.close()
         if self.caller.store:
             self.caller.store.close()
@@ -148,14 +158,16 @@ async def detect_images(
 ) -> None:
     """Detect in each image once; `done` gets each detection after it was recorded in the run folder.
 
-    Returns early, without error, when the budget is reached or the session's caller was told to stop.
+    Returns early, without error, when the budget is reached, the session's caller was told to stop, or the server was
+    found dead (`session.dead`).
     """
-    detector, queue = session.detector(), iter(images)
+    detector, queue, lost = session.detector(), iter(images), 0
     max_side = None if session.caller.vlm.bounds_pixels else session.options.max_side
 
     async def work() -> None:
+        nonlocal lost
         for image in queue:
-            if session.caller.stopping or session.caller.budget_reached:
+            if session.caller.stopping or session.caller.budget_reached or session.dead:
                 return
             try:
                 detection = await _one(detector, image, max_side)
@@ -164,6 +176,10 @@ async def detect_images(
             if session.run:
                 session.run.append(detection)
             done(detection)
+            failure = detection.failure
+            lost = lost + 1 if failure and failure.kind == "endpoint" else 0
+            if failure and lost >= HOPELESS:
+                session.dead = failure.message
 
     workers = [asyncio.create_task(work()) for _ in range(min(session.options.in_flight, len(images)))]
     try:
@@ -179,6 +195,8 @@ async def _one(detector: Detector, image: Image, max_side: int | None) -> Detect
     try:
         picture = await asyncio.to_thread(load_picture, image.path, max_side)
     except UnreadableImage as e:
+        if not e.final:
+            size = mtime = None  # what is not known to be the same is tried again
         failure = Failure(kind="unreadable_image", message=str(e))
         detection = Detection(image=image.name, detector=detector.name, status="failed", failure=failure)
     else:
@@ -261,9 +279,10 @@ async def detect_async(
 ) -> Detection | list[Detection]:
     """Find semantic anomalies: one image file gives a Detection, a sequence of inputs a list of them.
 
-    images: a path; or a sequence of files, folders, globs and manifests. model: as `--model`, or an open VLM. run: a
-    folder to record in and to continue from; None keeps nothing. options: the fields of `DetectOptions`, which are
-    those of the command line: schedule, max_objects, base_urls, judge_source, max_cost, max_tokens, in_flight, ...
+    images: a path; or a sequence of files, folders, globs and manifests. model: as `--model`, or an open VLM, which
+    stays open. run: a folder to record in and to continue from; None keeps nothing. options: the fields of
+    `DetectOptions`, which are those of the command line:
+    schedule, max_objects, base_urls, judge_source, max_cost, max_tokens, in_flight, ...
     Nothing is asked before money is spent: set max_cost or max_tokens.
     Raises UsageError for inputs and options that cannot be used. What fails with one image is in its Detection: its
     `anomalies` are empty then, so ask `status` first.
@@ -280,6 +299,10 @@ async def detect_async(
         )
     inputs = [str(images)] if isinstance(images, str | Path) else [str(i) for i in images]
     root, found = find_images(inputs)
+    if one and len(found) != 1:
+        raise UsageError(
+            f"{inputs[0]!r} names {len(found)} images; give a list to detect in many: detect([{inputs[0]!r}])"
+        )
     name = model if isinstance(model, str) else model.name
     folder = open_run(Path(run), root, inputs, name, settings) if run is not None else None
     results: dict[str, Detection] = {}

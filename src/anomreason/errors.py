@@ -48,7 +48,14 @@ class StorageError(AnomreasonError):
 
 
 class UnreadableImage(AnomreasonError):
-    """A file that is missing, not a picture, damaged, or too large to be decoded safely."""
+    """A file that is missing, not a picture, damaged, or too large to be decoded safely.
+
+    final: False when the file is not at fault (an optional part, a permission, memory), so that trying again may help.
+    """
+
+    def __init__(self, message: str, final: bool = True) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 class ParseError(AnomreasonError):

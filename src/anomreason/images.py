@@ -180,7 +180,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     except FileNotFoundError:
         raise UnreadableImage(f"{str(path)!r} does not exist; check the path") from None
     except PermissionError:
-        raise UnreadableImage(f"{str(path)!r} may not be read; change its permissions") from None
+        raise UnreadableImage(f"{str(path)!r} may not be read; change its permissions", final=False) from None
     except (OSError, ValueError) as error:
         raise UnreadableImage(f"{str(path)!r} cannot be opened ({error}); check the path") from error
     if problem is not None:
@@ -209,7 +209,9 @@ def _reading(path: Path) -> Iterator[None]:
     except UnreadableImage:
         raise
     except MemoryError as error:
-        raise UnreadableImage(f"{str(path)!r} needs more memory than there is; scale it down first") from error
+        raise UnreadableImage(
+            f"{str(path)!r} needs more memory than there is; scale it down first", final=False
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(f"{str(path)!r} is too large to decode safely ({error}); scale it down first") from error
     except Exception as error:
@@ -226,7 +228,8 @@ def _reader(kind: Kind, path: Path) -> Callable[[BinaryIO], ImageFile]:
             from pillow_heif import HeifImageFile
         except ImportError as error:
             raise UnreadableImage(
-                f"{str(path)!r} is HEIF, which needs the optional part 'heif': pip install 'anomreason[heif]'"
+                f"{str(path)!r} is HEIF, which needs the optional part 'heif': pip install 'anomreason[heif]'",
+                final=False,
             ) from error
         reader: Callable[[BinaryIO], ImageFile] = HeifImageFile
         return reader

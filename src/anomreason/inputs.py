@@ -6,6 +6,7 @@ Knows paths, never opens a picture. `find_images(["photos/"])` gives the root fo
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -45,11 +46,7 @@ def find_images(inputs: Sequence[str | Path]) -> tuple[Path, list[Image]]:
             paths.setdefault(Path(os.path.abspath(path)))
     if not paths:
         raise UsageError(f"no images found in {', '.join(map(repr, map(str, inputs)))}")
-    folders = [Path(os.path.abspath(e)) for e in inputs]
-    if len(folders) == 1 and folders[0].is_dir():
-        root = folders[0]
-    else:
-        root = Path(os.path.commonpath([p.parent for p in paths]))
+    root = Path(os.path.commonpath([_root(str(entry)) for entry in inputs]))
     return root, [Image(_name(path, root), path) for path in paths]
 
 
@@ -81,6 +78,17 @@ def _folder(folder: Path) -> list[Path]:
     if not found:
         raise UsageError(f"the folder {str(folder)!r} holds no images ({', '.join(sorted(SUFFIXES))})")
     return found
+
+
+def _root(entry: str) -> str:
+    """What an input's names are relative to. It must not depend on which files there are today."""
+    path = Path(entry)
+    if path.is_dir():
+        return os.path.abspath(path)
+    if not path.exists() and glob.has_magic(entry):
+        plain = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
+        return os.path.abspath(Path(*plain))
+    return os.path.abspath(path.parent)
 
 
 def _of_a_run(path: Path) -> bool:

@@ -97,22 +97,14 @@ def iter_results(run: Path) -> Iterator[Detection]:
     """
     _require_run(run)
     file = run / "results.jsonl"
-    last: dict[str, int] = {}
+    last = {line["image"]: number for number, line in enumerate(read_lines(file))}
     for number, line in enumerate(read_lines(file)):
-        last[line["image"]] = number
-    first_seen = {number: place for place, number in enumerate(last.values())}
-    waiting: dict[int, Detection] = {}
-    due = 0
-    for number, line in enumerate(read_lines(file)):
-        if number in first_seen:
-            waiting[first_seen[number]] = Detection.model_validate(line)
-        while due in waiting:
-            yield waiting.pop(due)
-            due += 1
+        if last.get(line["image"]) == number:
+            yield Detection.model_validate(line)
 
 
 def read_results(run: Path) -> dict[str, Detection]:
-    """Detections by image, in the order in which the images first appeared; the last line for an image counts.
+    """Detections by image, in the order in which they were settled; the last line for an image counts.
 
     Raises UsageError when the folder holds no run.
     """
@@ -192,6 +184,8 @@ class RunFolder:
         if file.exists():
             before = read_settings(self.path)
             differences = settings_difference(before.get("settings", {}), settings)
+            if record.get("root") != before.get("root"):
+                differences.append(f"images below {before.get('root')!r} there, below {record.get('root')!r} now")
             if differences and self._begun():
                 raise RunConflict(
                     f"the run folder {str(self.path)!r} was made with other settings ({'; '.join(differences)}); "

@@ -11,8 +11,10 @@ from typing import get_args
 
 import pytest
 
-from anomreason.agent.estimate import steps_taken
-from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule, calls_needed, judgement
+from anomreason.agent import replies
+from anomreason.agent.candidates import Entry, Proposal
+from anomreason.agent.estimate import calls_needed, steps_taken
+from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule, _verified, judgement
 from anomreason.agent.roles import STEPS
 from anomreason.anomaly import Anomaly, Detection, Region, Usage
 from anomreason.errors import EndpointError
@@ -191,6 +193,16 @@ def test_candidates_keep_where_they_came_from_their_score_and_why_they_were_drop
     assert dropped
     assert all(c.dropped for c in found.candidates if c.score is not None and c.score < 50)
     assert all(c.name in names for c in found.candidates if c.dropped is None)
+
+
+@pytest.mark.parametrize("order", [(95, 10), (10, 95)])
+def test_a_candidate_behind_two_proposals_keeps_the_better_score(order: tuple[int, int]) -> None:
+    finding = replies.Finding(name="n", phenomenon="p", reasoning="r")
+    entry = Entry(finding, "role", "step")
+    proposals = [Proposal(finding, frozenset({entry}))] * 2
+    checks = [replies.Check(id=n, score=score, reason=str(score)) for n, score in enumerate(order, start=1)]
+    assert len(_verified(proposals, [checks])) == 1
+    assert (entry.score, entry.dropped) == (95, None)
 
 
 def test_the_source_is_judged_by_one_more_call(world: World) -> None:

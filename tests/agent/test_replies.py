@@ -82,7 +82,17 @@ def test_a_box_that_makes_no_sense_is_left_out_and_a_sound_one_kept() -> None:
 
     kept = region([0, 0, 500, 1000])
     assert kept is not None
-    for odd in (None, [], [5, 5, 5, 9], [0, 0, 1400, 900], ["a", 0, 1, 2], [500, 0, 0, 9], {"x": 1}, [True, 0, 5, 5]):
+    for odd in (
+        None,
+        [],
+        [5, 5, 5, 9],
+        [0, 0, 1400, 900],
+        ["a", 0, 1, 2],
+        [500, 0, 0, 9],
+        {"x": 1},
+        [True, 0, 5, 5],
+        [0, 0, 5e-324, 9],
+    ):
         assert region(odd) is None
 
 

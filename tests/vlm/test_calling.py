@@ -11,7 +11,7 @@ from anomreason.anomaly import Usage
 from anomreason.errors import CallFailed, EndpointError, ParseError, Stopped
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Meter, Patience
-from anomreason.vlm.ledger import Ledger, read_calls
+from anomreason.vlm.ledger import Budget, Ledger, read_calls, worst_case
 from anomreason.vlm.protocol import Finish, Reply, Request, Sampling, Tag
 
 ASKED = Request(("question",), Tag("a.jpg", "Role", "step"), sampling=Sampling(max_tokens=100))
@@ -113,7 +113,7 @@ def test_a_cut_reply_is_asked_for_again_with_twice_the_cap_up_to_the_limit(tmp_p
     assert outcomes == ["length"] * 3
 
 
-def test_a_reply_cut_below_its_cap_is_not_asked_for_again() -> None:
+def test_a_larger_cap_that_brings_nothing_is_not_raised_again() -> None:
     class Full(Scripted):
         async def ask(self, request: Request) -> Reply:
             self.asked.append(request)
@@ -123,7 +123,57 @@ def test_a_reply_cut_below_its_cap_is_not_asked_for_again() -> None:
     with pytest.raises(CallFailed, match="context is full") as failed:
         asyncio.run(Caller(vlm, patience=QUICK).call(ASKED, number, Meter()))
     assert failed.value.kind == "truncated"
-    assert len(vlm.asked) == 1
+    assert [r.sampling.max_tokens for r in vlm.asked] == [100, 200]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I cannot identify any anomalies in this image.",
+        "I can't see the left hand well enough to identify each finger, but the right hand clearly has six fingers.",
+        "I'm sorry to say that the clock has thirteen hours. "
+        + "It is a plain error. " * 20
+        + "I can't help with that.",
+    ],
+)
+def test_an_answer_that_only_sounds_like_a_refusal_is_an_answer(text: str) -> None:
+    caller = Caller(Scripted([text]))
+    assert asyncio.run(caller.call(ASKED, lambda r: r.text, Meter())) == text
+
+
+def test_half_a_character_is_replaced_and_kept(tmp_path: Path) -> None:
+    caller = Caller(Scripted(["cut \ud83d"]), store=ReplyStore(tmp_path / "r.sqlite"))
+    assert asyncio.run(caller.call(ASKED, lambda r: r.text, Meter())) == "cut ?"
+
+
+def test_a_server_that_asks_for_an_hour_has_lost_the_call(tmp_path: Path) -> None:
+    _, value, outcomes = pursue(tmp_path, [EndpointError("rate_limit", "later", 3600.0)])
+    assert isinstance(value, CallFailed)
+    assert outcomes == ["rate_limit"]
+
+
+def test_stopping_holds_for_calls_that_wait_for_the_budget() -> None:
+    async def run() -> tuple[list[object], int]:
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def wait() -> None:
+            begun.set()
+            await go.wait()
+
+        vlm, ledger = Scripted([wait, "no", "no"]), Ledger()
+        room = worst_case(ASKED).tokens
+        caller = Caller(vlm, ledger, budget=Budget(ledger, max_tokens=room * 3 // 2), in_flight=3)
+        asked = [replace(ASKED, parts=(f"question {n}",)) for n in range(3)]
+        jobs = [asyncio.create_task(caller.call(a, lambda r: r.text, Meter())) for a in asked]
+        await begun.wait()
+        caller.stopping = True
+        go.set()
+        return list(await asyncio.gather(*jobs, return_exceptions=True)), len(vlm.asked)
+
+    results, asked = asyncio.run(run())
+    assert results[0] == "late"
+    assert all(isinstance(r, Stopped) for r in results[1:])
+    assert asked == 1
 
 
 def test_an_equal_request_in_flight_is_waited_for_and_not_paid_twice(tmp_path: Path) -> None:

@@ -52,6 +52,16 @@ def test_image_tokens_follow_the_published_examples(width: int, height: int, tok
     assert image_tokens(width, height) == tokens
 
 
+def test_pictures_count_by_their_models_own_rule() -> None:
+    dear, plain, patched = price_of("gpt-4o-mini"), price_of("gpt-4o"), price_of("gpt-4.1-mini")
+    assert dear is not None
+    assert plain is not None
+    assert patched is not None
+    assert (dear.picture(1024, 1024), plain.picture(1024, 1024), patched.picture(1024, 1024)) == (25501, 765, 1659)
+    seen = Request((Encoded(b"", "image/png", 1024, 1024),), TAG)
+    assert worst_case(seen, dear).prompt_tokens > 25501
+
+
 def test_the_ledger_goes_on_adding_after_a_restart(tmp_path: Path) -> None:
     for _ in range(2):
         ledger = Ledger(tmp_path / "calls.jsonl", Price(1, 1, 1))

@@ -16,7 +16,7 @@ from anomreason.agent.pipeline import DRAFTS, GROUP, SAMPLES, AgentSettings, Sch
 from anomreason.agent.replies import schema_of
 from anomreason.agent.roles import STEPS, Prompts
 from anomreason.anomaly import Usage
-from anomreason.vlm.ledger import Price, image_tokens
+from anomreason.vlm.ledger import FREE, Price
 
 USUAL_OBJECTS = 8
 """Objects an image that an estimate assumes, unless fewer are allowed."""
@@ -37,6 +37,11 @@ def steps_taken(schedule: Schedule, objects: int, judge_source: bool = False) ->
     return Counter(steps[schedule]) + Counter({"source": 1} if judge_source else {})
 
 
+def calls_needed(schedule: Schedule, objects: int, judge_source: bool = False) -> int:
+    """Model calls of an image with this many objects when nothing goes wrong and no two are equal."""
+    return steps_taken(schedule, objects, judge_source).total()
+
+
 def steps_in_line(schedule: Schedule, objects: int) -> int:
     """Calls of one image that wait for each other: how many call times an image takes at least."""
     inner = bool(objects)
@@ -47,7 +52,7 @@ def expected(
     settings: AgentSettings, sizes: Sequence[tuple[int, int]], prompts: Prompts, price: Price | None, objects: int
 ) -> Usage:
     """Usage over pictures of these sizes (pixels as sent) with so many objects each; mean of `sizes` where sampled."""
-    pictures = sum(image_tokens(w, h) for w, h in sizes)
+    pictures = sum((price or FREE).picture(w, h) for w, h in sizes)
     prompt = completion = calls = 0
     for name, count in steps_taken(settings.schedule, objects, settings.judge_source).items():
         step = STEPS[name]

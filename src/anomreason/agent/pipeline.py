@@ -66,17 +66,6 @@ class AgentSettings:
     """First cap of a reply; doubled when a reply is cut."""
 
 
-def calls_needed(schedule: Schedule, objects: int, judge_source: bool = False) -> int:
-    """How many model calls an image with this many objects takes when nothing goes wrong."""
-    calls = {
-        "lean": 2 + math.ceil(objects / GROUP),
-        "paper": DRAFTS + 6 * objects + 1,
-        "release": DRAFTS + 1 + 5 * objects + 2 * SAMPLES + 1,
-        "single": 1,
-    }
-    return calls[schedule] + judge_source
-
-
 @dataclass
 class Look:
     """One picture being looked at: asks single steps and keeps what was used."""
@@ -244,11 +233,14 @@ def _reviewed(section: Sequence[Entry], reply: replies.Reviewed) -> list[Proposa
 def _verified(proposals: Sequence[Proposal], samples: Sequence[Sequence[replies.Check]]) -> list[Proposal]:
     """Proposals whose mean score over the samples is high enough; the others are dropped with the lowest's reason."""
     good = []
+    judged: dict[Entry, float] = {}  # a candidate may stand behind several proposals: the best score counts
     for number, proposal in enumerate(proposals, start=1):
         checks = [c for sample in samples for c in sample if c.id == number]
         score = sum(c.score for c in checks) / len(checks)
         for entry in proposal.sources:
-            entry.judge(score, min(checks, key=lambda c: c.score).reason)
+            if score >= judged.get(entry, 0.0):
+                judged[entry] = score
+                entry.judge(score, min(checks, key=lambda c: c.score).reason)
         if score >= KEEP:
             good.append(proposal)
     return good

@@ -26,7 +26,8 @@ def _region_or_none(value: object) -> object:
         return None
     if not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1000 for v in value):
         return None
-    return list(value) if value[0] < value[2] and value[1] < value[3] else None
+    value = [round(v) for v in value]
+    return value if value[0] < value[2] and value[1] < value[3] else None
 
 
 def _score(value: object) -> float:
@@ -109,7 +110,7 @@ class Check(_Form):
 
 
 class Checks(_Form):
-    checks: Annotated[list[Check], Field(max_length=100)]
+    checks: Annotated[list[Check], Field(max_length=1000)]
 
 
 class MergedFinding(Finding):
@@ -117,7 +118,7 @@ class MergedFinding(Finding):
 
 
 class Reviewed(_Form):
-    checks: Annotated[list[Check], Field(max_length=100)]
+    checks: Annotated[list[Check], Field(max_length=1000)]
     findings: Annotated[list[MergedFinding], Field(max_length=12)]
     nothing_found: bool
 
@@ -158,7 +159,7 @@ class Report(_Form):
 
 
 class CheckedReport(_Form):
-    checks: Annotated[list[Check], Field(max_length=100)]
+    checks: Annotated[list[Check], Field(max_length=1000)]
     anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25)]
     no_anomalies: bool
 

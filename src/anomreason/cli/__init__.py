@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -41,6 +42,8 @@ def _root(
 
 def main() -> None:
     """Entry point. Exit status 2 for what cannot be done as asked, 1 when a disk or a file lets us down."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except BrokenPipeError:

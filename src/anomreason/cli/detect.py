@@ -204,7 +204,7 @@ def _work(run: RunFolder, images: Sequence[Image], plan: Plan, yes: bool, json_o
 async def _watched(session: Session, todo: Sequence[Image], quiet: bool) -> int:
     """Work with a progress bar; the first Ctrl-C lets calls in flight end, the second drops them."""
     from anomreason.cli.show import progress
-    from anomreason.detection import detect_images
+    from anomreason.detection import HOPELESS, detect_images
 
     loop = asyncio.get_running_loop()
     work = asyncio.current_task()
@@ -226,6 +226,8 @@ async def _watched(session: Session, todo: Sequence[Image], quiet: bool) -> int:
     finally:
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(name)
+    if session.dead and not quiet:
+        typer.echo(f"Stopped: {HOPELESS} images in a row were lost to the server. {session.dead}", err=True)
     if session.caller.stopping:
         return INTERRUPTED
     return CAPPED if session.caller.budget_reached else DONE

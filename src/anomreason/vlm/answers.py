@@ -218,12 +218,13 @@ def _usage(usage: Any) -> Usage:
     details = usage.get("prompt_tokens_details")
     prompt = _count(usage.get("prompt_tokens"))
     cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
-    completion = _count(usage.get("completion_tokens"))
+    thought = _count(usage.get("total_tokens")) - prompt  # some servers leave a model's thinking out of the completion
+    completion = max(_count(usage.get("completion_tokens")), thought)
     return Usage(calls=1, prompt_tokens=prompt, cached_tokens=min(cached, prompt), completion_tokens=completion)
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9 else 0
 
 
 def _first_token(logprobs: Any) -> dict[str, float]:
@@ -233,7 +234,7 @@ def _first_token(logprobs: Any) -> dict[str, float]:
     found: dict[str, float] = {}
     for entry in [first, *(more if isinstance(more, list) else [])]:
         token, value = (entry.get("token"), entry.get("logprob")) if isinstance(entry, dict) else (None, None)
-        if isinstance(token, str) and isinstance(value, int | float) and value <= 0:
+        if isinstance(token, str) and isinstance(value, int | float) and -1e4 < value <= 0:
             found.setdefault(token, float(value))
     return found
 

@@ -72,17 +72,25 @@ class ReplyStore:
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_TABLES)
         except sqlite3.Error as e:
-            raise StorageError(
-                f"cannot use {str(path)!r} to keep replies: {e}. If it is damaged, move it away: the results stay, "
-                "only replies of unfinished images are asked for again."
-            ) from e
+            raise self._damaged(e) from e
         self._known_texts: dict[str, None] = {}
+
+    def _damaged(self, error: sqlite3.Error) -> StorageError:
+        return StorageError(
+            f"cannot use {str(self.path)!r} to keep replies: {error}. If it is damaged, move it away: the results "
+            "stay, only replies of unfinished images are asked for again."
+        )
+
+    def _row(self, query: str, key: str) -> tuple[str, ...] | None:
+        try:
+            row: tuple[str, ...] | None = self._db.execute(query, (key,)).fetchone()
+        except sqlite3.Error as e:
+            raise self._damaged(e) from e
+        return row
 
     def good(self, request: str) -> Reply | None:
         """The good reply to a request (by `request_key`), or None."""
-        row = self._db.execute(
-            "SELECT text, rest FROM good JOIN replies USING (key) WHERE good.request = ?", (request,)
-        ).fetchone()
+        row = self._row("SELECT text, rest FROM good JOIN replies USING (key) WHERE good.request = ?", request)
         if row is None:
             return None
         rest = json.loads(row[1])
@@ -90,7 +98,7 @@ class ReplyStore:
 
     def begun(self, request: str) -> Next | None:
         """How to go on with a request whose last reply was of no use, if the process died before it was asked again."""
-        row = self._db.execute("SELECT next FROM begun WHERE request = ?", (request,)).fetchone()
+        row = self._row("SELECT next FROM begun WHERE request = ?", request)
         if row is None:
             return None
         cap, turns = json.loads(row[0])
@@ -157,14 +165,14 @@ class ReplyStore:
 
     def read(self, key: str) -> Stored | None:
         """A kept reply by the key that the ledger names, good or not."""
-        row = self._db.execute("SELECT prompt, text, rest FROM replies WHERE key = ?", (key,)).fetchone()
+        row = self._row("SELECT prompt, text, rest FROM replies WHERE key = ?", key)
         if row is None:
             return None
         parts = [self._text(p) if p.startswith("#") else p for p in json.loads(row[0])]
         return Stored("\n\n".join(parts), row[1], json.loads(row[2])["finish"])
 
     def _text(self, name: str) -> str:
-        row = self._db.execute("SELECT text FROM texts WHERE hash = ?", (name,)).fetchone()
+        row = self._row("SELECT text FROM texts WHERE hash = ?", name)
         return str(row[0]) if row else "(text lost)"
 
     def close(self) -> None:

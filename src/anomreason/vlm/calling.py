@@ -13,6 +13,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -26,10 +27,12 @@ from anomreason.vlm.protocol import VLM, Reply, Request
 T = TypeVar("T")
 
 REASK = "Your answer could not be used: {complaint}\nGive the whole answer again, in the asked form and nothing else."
+LONGEST_ASKED = 600.0
+"""Seconds of Retry-After that are waited; a server that asks for more has lost the call."""
 _REFUSAL = re.compile(
-    r"\s*(i['’]?m sorry|sorry|i apologi[sz]e|i can(no|['’])t|i (am|['’]m) (not able|unable)|i won['’]t)\b.{0,120}"
-    r"\b(assist|help|provide|comply|analy[sz]e|identify|do that|with (that|this)|request)\b",
-    re.IGNORECASE | re.DOTALL,
+    r"\s*(i['’]?m sorry|sorry|i apologi[sz]e|i can(not|['’]t)|i (am|['’]m) (not able|unable)|i won['’]t)\b[^.]{0,60}"
+    r"\b(assist|help|comply|fulfil|continue)\b[^.]{0,40}\b(that|this|request|you)\b",
+    re.IGNORECASE,
 )
 
 
@@ -92,7 +95,8 @@ class Caller:
     async def call(self, request: Request, read: Callable[[Reply], T], meter: Meter) -> T:
         """Ask until `read` accepts the reply. Raises CallFailed when the call is lost, Stopped when asked to stop."""
         name = request_key(self.vlm.name, request)
-        async with self._asking.setdefault(name, asyncio.Lock()):  # an equal request in flight is waited for, not paid
+        # An equal request in flight is waited for, not paid; without a store there is no reply to take over.
+        async with self._asking.setdefault(name, asyncio.Lock()) if self.store else nullcontext():
             kept = self.store.good(name) if self.store else None
             if kept is not None:
                 try:
@@ -111,7 +115,7 @@ class Caller:
     async def _pursue(self, request: Request, read: Callable[[Reply], T], meter: Meter, name: str) -> T:
         begun = self.store.begun(name) if self.store else None
         go_on = begun or Next(request.sampling.max_tokens, request.turns)
-        number = faults = adjusted = 0
+        number = faults = adjusted = cut_at = 0
         while True:
             number += 1
             sent = replace(request, sampling=replace(request.sampling, max_tokens=go_on.cap), turns=go_on.turns)
@@ -120,13 +124,17 @@ class Caller:
             except EndpointError as e:
                 adjusted += e.kind == "adjusted"
                 faults += e.kind != "adjusted"
-                if e.kind == "rejected" or faults > self.patience.retries or adjusted > 8:
+                too_long = e.retry_after is not None and e.retry_after > LONGEST_ASKED
+                if e.kind == "rejected" or too_long or faults > self.patience.retries or adjusted > 8:
                     raise CallFailed("endpoint", f"{e} ({_tried(faults)})") from e
                 if e.kind != "adjusted":
                     await self._wait(e, faults, name)
                 continue
-            outcome, value, complaint = _verdict(reply, read)
+            outcome, value, complaint = _verdict(reply, read, free=request.schema is None)
             then = None if outcome == "ok" else self._after(outcome, complaint, request, sent, reply)
+            if outcome == "length":
+                then = _full(reply, cut_at) or then
+                cut_at = reply.usage.completion_tokens
             self._record(attempt, outcome, reply, name, then)
             if then is None:
                 return cast(T, value)
@@ -140,13 +148,6 @@ class Caller:
         if outcome == "refused":
             said = _excerpt(reply.text) if reply.text.strip() else "a content filter left the reply empty"
             return CallFailed("refused", f"the model refused: {said}")
-        used = reply.usage.completion_tokens
-        if outcome == "length" and 0 < used < cap:
-            return CallFailed(
-                "truncated",
-                f"the reply was cut after {used} tokens although {cap} were allowed: the model's context is full. "
-                "Lower --max-objects or --max-side, or use a model with a larger context",
-            )
         if outcome == "length" and cap >= limit:
             return CallFailed("truncated", f"the reply was still cut at {cap} tokens (--max-reply-tokens)")
         if outcome == "length":
@@ -158,13 +159,13 @@ class Caller:
     async def _attempt(self, sent: Request, number: int, meter: Meter) -> tuple[Reply, _Attempt]:
         """One attempt, within the bounds on calls at once, time and money; a failed one is written down here."""
         async with self._slots:
-            if self.stopping:
-                raise Stopped("asked to stop")
-            if meter.lost is not None:
-                raise CallFailed(meter.lost.kind, "not asked, as another step of this image was lost")
+            self._still_wanted(meter)
             ticket = await self._budget.reserve(sent)
-            attempt, used = _Attempt(sent, number, time.time(), meter), None
+            attempt = _Attempt(sent, number, time.time(), meter)
+            used: Usage | None = Usage()
             try:
+                self._still_wanted(meter)  # reserving may have waited
+                used = None
                 async with asyncio.timeout(self.patience.timeout):
                     reply = await self.vlm.ask(sent)
                 used = reply.usage
@@ -178,6 +179,12 @@ class Caller:
                 self._budget.settle(ticket, used)
             self._record(attempt, error.kind)
             raise error
+
+    def _still_wanted(self, meter: Meter) -> None:
+        if self.stopping:
+            raise Stopped("asked to stop")
+        if meter.lost is not None:
+            raise CallFailed(meter.lost.kind, "not asked, as another step of this image was lost")
 
     def _record(
         self,
@@ -220,21 +227,39 @@ class Caller:
         """As long as the server said, else twice as long each time, spread by a jitter that the request decides."""
         jitter = random.Random(f"{name}{faults}").uniform(0.5, 1.0)
         wait = self.patience.first_wait * 2 ** (faults - 1) * jitter
-        if error.retry_after is not None:
-            wait = error.retry_after + 0.1 * wait
-        await asyncio.sleep(min(wait, self.patience.longest_wait))
+        wait = min(wait, self.patience.longest_wait)
+        await asyncio.sleep(wait if error.retry_after is None else error.retry_after + 0.1 * wait)
 
 
-def _verdict(reply: Reply, read: Callable[[Reply], T]) -> tuple[str, T | None, str]:
-    """Outcome for the ledger, the value when it is `ok`, the reader's complaint when it is `unparsable`."""
-    if reply.finish == "refused" or _REFUSAL.match(reply.text[:400]):
+def _verdict(reply: Reply, read: Callable[[Reply], T], free: bool) -> tuple[str, T | None, str]:
+    """Outcome for the ledger, the value when it is `ok`, the reader's complaint when it is `unparsable`.
+
+    Words of refusal count only where the reader cannot tell: in what it did not accept, and in short free text.
+    """
+    if reply.finish == "refused":
         return "refused", None, ""
     if reply.finish == "length":
         return "length", None, ""
+    refusing = bool(_REFUSAL.match(reply.text[:300]))
     try:
-        return "ok", read(reply), ""
+        value = read(reply)
     except ParseError as complaint:
-        return "unparsable", None, str(complaint)
+        return ("refused" if refusing else "unparsable"), None, str(complaint)
+    if free and refusing and len(reply.text) < 300:
+        return "refused", None, ""
+    return "ok", value, ""
+
+
+def _full(reply: Reply, cut_at: int) -> CallFailed | None:
+    """A larger cap that brought no more tokens: the model's context is full, and a still larger one is of no use."""
+    used = reply.usage.completion_tokens
+    if not 0 < used <= cut_at:
+        return None
+    return CallFailed(
+        "truncated",
+        f"the reply was cut after {used} tokens although more were allowed: the model's context is full. "
+        "Lower --max-objects or --max-side, or use a model with a larger context",
+    )
 
 
 def _tried(attempts: int) -> str:

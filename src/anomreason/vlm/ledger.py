@@ -35,6 +35,23 @@ class Price:
     input: float
     cached: float
     output: float
+    base: int = 85
+    tile: int = 170
+    """Tokens of a picture: `base` and `tile` for each of its tiles of 512x512 (gpt-4o's rule) ..."""
+    patch: float = 0.0
+    """... or, when not 0, so many tokens for each patch of 32x32, of which at most 1,536 count."""
+
+    def picture(self, width: int, height: int) -> int:
+        """Tokens of a picture of this size, by the provider's published rule.
+
+        https://platform.openai.com/docs/guides/images-vision: fit into 2048x2048, shortest side to 768, then by tile.
+        """
+        if self.patch:
+            return math.ceil(min(math.ceil(width / 32) * math.ceil(height / 32), 1536) * self.patch)
+        scale = min(1.0, 2048 / max(width, height))
+        scale *= min(1.0, 768 / (min(width, height) * scale))
+        tiles = math.ceil(round(width * scale, 3) / 512) * math.ceil(round(height * scale, 3) / 512)
+        return self.base + self.tile * tiles
 
     def cost(self, usage: Usage) -> float:
         """US dollars."""
@@ -43,6 +60,11 @@ class Price:
 
 
 FREE = Price(0.0, 0.0, 0.0)
+
+
+def _price(p: Mapping[str, Any]) -> Price:
+    usual = (int(p.get("base", FREE.base)), int(p.get("tile", FREE.tile)), float(p.get("patch", 0.0)))
+    return Price(float(p["input"]), float(p["cached"]), float(p["output"]), *usual)
 
 
 @cache
@@ -54,7 +76,7 @@ def _table(path: Path | None) -> Mapping[str, Price]:
             else (files("anomreason.vlm") / "prices.toml").read_text(encoding="utf-8")
         )
         models = tomllib.loads(text)["models"]
-        return {name: Price(float(p["input"]), float(p["cached"]), float(p["output"])) for name, p in models.items()}
+        return {name: _price(p) for name, p in models.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise UsageError(
             f"cannot read prices from {str(path)!r} ({e!r}); it must look like\n"
@@ -146,23 +168,17 @@ def read_calls(run: Path) -> Iterator[Call]:
 
 
 def image_tokens(width: int, height: int) -> int:
-    """Tokens of a picture by OpenAI's published rule for gpt-4o in high detail.
-
-    https://platform.openai.com/docs/guides/images-vision: fit into 2048x2048, shortest side to 768, then 85 tokens and
-    170 for each tile of 512x512.
-    """
-    scale = min(1.0, 2048 / max(width, height))
-    scale *= min(1.0, 768 / (min(width, height) * scale))
-    tiles = math.ceil(round(width * scale, 3) / 512) * math.ceil(round(height * scale, 3) / 512)
-    return 85 + 170 * tiles
+    """Tokens of a picture by the rule for gpt-4o in high detail, for models whose own rule is not known."""
+    return FREE.picture(width, height)
 
 
-def worst_case(request: Request) -> Usage:
+def worst_case(request: Request, price: Price | None = None) -> Usage:
     """The most tokens a request can use: one for each byte of text, the larger of two pixel rules, the whole cap."""
     texts = [p for p in request.parts if isinstance(p, str)] + [t for turn in request.turns for t in turn]
     text = sum(len(t.encode()) for t in texts) + len(json.dumps(request.schema))
     pictures = [p for p in request.parts if isinstance(p, Encoded)]
-    seen = sum(max(image_tokens(p.width, p.height), math.ceil(p.width * p.height / 700)) for p in pictures)
+    rule = (price or FREE).picture
+    seen = sum(max(rule(p.width, p.height), math.ceil(p.width * p.height / 700)) for p in pictures)
     return Usage(prompt_tokens=text + seen + 64, completion_tokens=request.sampling.max_tokens)
 
 
@@ -193,7 +209,7 @@ class Budget:
         """
         if self._max_cost is None and self._max_tokens is None:
             return None
-        worst = self._ledger.priced(worst_case(request))
+        worst = self._ledger.priced(worst_case(request, self._ledger.price))
         while not self._fits(worst):
             if self.reached or not self._reserved:
                 self.reached = True

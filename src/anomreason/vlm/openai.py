@@ -74,6 +74,8 @@ class OpenAIVLM:
     """
 
     bounds_pixels = False
+    reopens = True
+    """Closed and asked again, it opens a new pool, on whatever event loop runs then."""
 
     def __init__(self, model: str, options: VLMOptions) -> None:
         """Raises UsageError for an address that cannot be used, and for OpenAI's own without a key."""

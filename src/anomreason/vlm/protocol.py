@@ -71,6 +71,10 @@ class Reply:
     logprobs: Mapping[str, float] = field(default_factory=dict)
     """First token's alternatives and their natural log-probabilities; empty when not given."""
 
+    def __post_init__(self) -> None:
+        # Half a surrogate pair (a cut emoji) can be in JSON, but in no file.
+        object.__setattr__(self, "text", self.text.encode("utf-8", "replace").decode())
+
     @cached_property
     def parsed(self) -> Any:
         """The JSON value the text holds (bare or fenced), or None when there is none."""
