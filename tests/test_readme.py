@@ -13,7 +13,7 @@ from anomreason.demo import write_demo
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-COMMANDS = ("detect", "report", "calls", "simulate", "demo")
+COMMANDS = ("detect", "report", "calls", "eval", "leaderboard", "plausibility", "deepfake", "simulate", "demo")
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

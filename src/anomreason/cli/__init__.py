@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from anomreason.cli import calls, demo, detect, report, simulate
+from anomreason.cli import calls, deepfake, demo, detect, eval, leaderboard, plausibility, report, simulate
 from anomreason.errors import AnomreasonError, UsageError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (detect, report, calls, simulate, demo):
+for module in (detect, report, calls, eval, leaderboard, plausibility, deepfake, simulate, demo):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
 
 

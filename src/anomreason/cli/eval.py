@@ -1,0 +1,94 @@
+"""`anomreason eval`: how well detectors find and explain anomalies, against annotated images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from anomreason.evaluation.semantic import Evaluated
+
+
+def command(
+    predictions: Annotated[
+        list[str],
+        typer.Argument(metavar="PREDICTIONS...", help="Run folders, .jsonl files or published .json; or NAME=PATH."),
+    ],
+    truth: Annotated[str, typer.Argument(help="The annotated images, in any of these forms.")],
+    out: Annotated[Path, typer.Option(help="Folder for metrics.json, matches.jsonl and the report.")],
+    backbone: Annotated[
+        str, typer.Option(help="Model that compares texts: a Hugging Face id or a local folder.")
+    ] = "distilbert-base-uncased",
+    layer: Annotated[int | None, typer.Option(help="Its layer. [default: the usual one, where known]")] = None,
+    profile: Annotated[str, typer.Option(help="How pairs are matched and averaged: paper, release or both.")] = "paper",
+    alpha: Annotated[
+        list[float] | None, typer.Option(help="Further share of the phenomenon in `full`; repeat for several.")
+    ] = None,
+    rank_by: Annotated[
+        str, typer.Option(help="What stands for confidence: severity (100 - it), order or confidence.")
+    ] = "severity",
+    failures: Annotated[str, typer.Option(help="Failed and missing images: zero (they score 0) or drop.")] = "zero",
+    subset: Annotated[
+        str | None, typer.Option(help="Only these images: a split (FILE or FILE:PART), a list, a manifest.")
+    ] = None,
+    against: Annotated[str | None, typer.Option(help="Other predictions to compare with, image by image.")] = None,
+    ceiling: Annotated[str | None, typer.Option(help="A second annotation: what people get against the truth.")] = None,
+    shuffles: Annotated[int, typer.Option(help="Shuffles of the images for the chance level; 0 for none.")] = 20,
+    precision: Annotated[str, typer.Option(help="fp32; or bf16, faster, whose numbers are marked.")] = "fp32",
+    threads: Annotated[int | None, typer.Option(help="CPU threads. [default: torch decides]")] = None,
+    seed: Annotated[int, typer.Option(help="Of intervals, p-values and shuffles.")] = 0,
+    report: Annotated[bool, typer.Option(help="Build the HTML report at the end.")] = True,
+) -> None:
+    """Score predictions against a truth: SemAP and SemF1, with interval, chance level and failures.
+
+    Texts are compared by BERTScore F1 from 0 to 1; a prediction and a true anomaly can match from 0.7, 0.8 or 0.9 on,
+    each once. Scores run from 0 to 1, higher is better. With several predictions each gets a folder of its own in OUT,
+    and the truth is encoded once. Needs: pip install 'anomreason[score]'.
+    """
+    from anomreason.cli import show_scores
+    from anomreason.evaluation.backbone import BackboneSpec
+    from anomreason.evaluation.running import Settings
+    from anomreason.evaluation.semantic import evaluate
+
+    settings = Settings(profile, tuple(alpha or ()), rank_by, failures, shuffles, seed)  # type: ignore[arg-type]
+    with progress() as step:
+        found = evaluate(
+            predictions,
+            truth,
+            out,
+            BackboneSpec(backbone, layer, precision, threads),
+            settings,
+            subset=subset,
+            against=against,
+            ceiling=ceiling,
+            progress=step,
+        )
+    for one in found:
+        show_scores.evaluation(one.metrics, one.folder)
+        if report:
+            _report(one)
+    if len(found) > 1:
+        typer.echo(f"Side by side: anomreason leaderboard {out}", err=True)
+
+
+def _report(one: Evaluated) -> None:
+    from anomreason.report.scores import build_score_report
+
+    typer.echo(f"Report: {build_score_report(one.folder)}", err=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal: images done of all, time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("comparing texts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

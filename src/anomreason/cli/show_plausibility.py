@@ -1,0 +1,105 @@
+"""What people read on a terminal of a `plausibility`: generators, their differences, what the numbers mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from anomreason.cli.show_scores import console, interval, kinds, named, p_value, printable
+from anomreason.evaluation.signature import line
+from anomreason.metrics.plausibility import METRICS
+
+NAMES = dict(zip(METRICS, ("MAI", "AF", "CAP", "MAI x AF"), strict=True))
+MOST = 30
+"""Pairs of generators that are shown."""
+
+
+def generators(found: dict[str, Any]) -> None:
+    """Everything that one `plausibility.json` says."""
+    to = console()
+    _generators(found, to)
+    _differences(found, to)
+    _notes(found, to)
+
+
+def _generators(found: dict[str, Any], to: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("generator", overflow="fold")
+    for name in ("rank", *NAMES.values(), "images"):
+        table.add_column(name, justify="right")
+    table.add_column("failed")
+    for one in sorted(found["generators"], key=_cap):
+        cells = []
+        for metric in METRICS:
+            score = one["scores"][metric]
+            value = "-" if score["value"] is None else f"{score['value']:.3f}"
+            cells.append(Text(value).append(f"\n{interval(score['interval'])}", style="dim"))
+        rank = one["ranks"].get("cap")
+        place = f"{rank['rank']}\n({rank['low']}-{rank['high']})" if rank else "-"
+        table.add_row(
+            Text(printable(one["generator"])), place, *cells, f"{one['n']:,}", kinds(one["failures"]) or "none"
+        )
+    to.print(table)
+
+
+def _cap(generator: dict[str, Any]) -> float:
+    """Sorts those without a score last."""
+    value = generator["scores"]["cap"]["value"]
+    return float("inf") if value is None else float(value)
+
+
+def _differences(found: dict[str, Any], to: Console) -> None:
+    rows = [d for d in found["differences"] if d["metric"] == "cap" and d["difference"]["value"] is not None]
+    if not rows:
+        return
+    title = "Differences in CAP over the same prompts (below 0: the first is more plausible)"
+    table = Table(box=None, pad_edge=False, title=Text(title), title_justify="left", title_style="bold")
+    table.add_column("first", overflow="fold")
+    table.add_column("second", overflow="fold")
+    for name in ("difference", "95 % interval", "p", "p (Holm)", "prompts"):
+        table.add_column(name, justify="right")
+    for row in rows[:MOST]:
+        score = row["difference"]
+        ps = (p_value(row["p"]), p_value(row["p_holm"]))
+        ends = interval(score["interval"])
+        table.add_row(
+            Text(printable(row["one"])),
+            Text(printable(row["other"])),
+            f"{score['value']:+.3f}",
+            ends,
+            *ps,
+            f"{score['n']:,}",
+        )
+    to.print()
+    to.print(table)
+    if len(rows) > MOST:
+        to.print(Text(f"and {len(rows) - MOST:,} more pairs, and those of MAI and AF (see --out)", style="dim"))
+
+
+def _notes(found: dict[str, Any], to: Console) -> None:
+    if found["simulated"]:
+        to.print(Text("SIMULATED: no model looked at these pictures.", style="bold red"))
+    for metric, said in METRICS.items():
+        to.print(Text.assemble((f"{NAMES[metric]}: ", "bold"), said))
+    to.print(
+        Text.assemble(("Rank: ", "bold"), "by CAP; shared by generators that cannot be told apart, range in brackets")
+    )
+    if not found["paired"]:
+        to.print(Text("No prompts are known, so nothing is paired (see --manifest, --pair-by-name).", style="yellow"))
+    if strangers := found["not_in_manifest"]:
+        told = f"Not in the manifest, left out: {len(strangers):,} images: {named(strangers)}"
+        to.print(Text(told, style="yellow"))
+    for metric, scores in found.get("agreement", {}).items():
+        told = ", ".join(f"{kind} {_correlation(scores[kind])}" for kind in ("spearman", "kendall"))
+        to.print(Text.assemble((f"Assessors agree on {NAMES[metric]}: ", "bold"), told))
+    to.print(Text.assemble(("Signature: ", "bold"), line(found["signature"])), soft_wrap=True)
+
+
+def _correlation(found: dict[str, Any]) -> str:
+    if found["value"] is None:
+        return f"undefined (n = {found['n']})"
+    ends = "" if found["interval"] is None else f" ({found['interval'][0]:.2f} to {found['interval'][1]:.2f})"
+    return f"{found['value']:.2f}{ends} over {found['n']} generators"

@@ -1,0 +1,226 @@
+"""Scoring prediction files against one truth, a chunk of images at a time, so that memory does not grow with them.
+
+Knows files only as what was read of them. The truth's texts are encoded once however many files there are. Images are
+taken in the order of their names, so that the order of a file makes no difference. Try it:
+
+    contest = Contest(entrant(predictions, truth), Settings(), order=truth.images)
+    run([contest], truth, Backbone.open("distilbert-base-uncased"))
+    contest.result().as_json()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+import numpy as np
+
+from anomreason.errors import UsageError
+from anomreason.evaluation.calibration import Calibration
+from anomreason.evaluation.joining import Entrant, Truth
+from anomreason.evaluation.pairs import pairs_of
+from anomreason.evaluation.reading import Finding, Said
+from anomreason.metrics.chance import CHUNK, REPEATS, ChanceScorer, chunks, derangement
+from anomreason.metrics.image_scores import FULL_ALPHA, PROFILES, ImageScores, Profile, SemanticSettings, score_image
+from anomreason.metrics.matching import RankBy
+from anomreason.metrics.semantic import MISSING, Failures, SemanticResult, SemanticScorer
+
+if TYPE_CHECKING:
+    from anomreason.metrics.bertscore import Backbone, Chunk, Similarities
+
+Progress = Callable[[int, int], None]
+"""Gets the images done and all images, over all files."""
+_CHANCE, _INTERVALS, COMPARISON = 0, 1, 2
+"""Each kind of draw has a stream of its own: what is drawn for one does not move the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How files are scored. The command line has the same names and defaults."""
+
+    profile: Literal["paper", "release", "both"] = "paper"
+    alpha: tuple[float, ...] = ()
+    """Further shares of the phenomenon; `full` (0.5) is always there."""
+    rank_by: RankBy = "severity"
+    failures: Failures = "zero"
+    """What tables show and comparisons count: failed images at zero, or left out. Both are always written."""
+    shuffles: int = REPEATS
+    """How often images are shuffled for the chance level; 0 leaves it out."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.profile not in (*PROFILES, "both"):
+            raise UsageError(f"the profile is {self.profile!r}; choose {', '.join(PROFILES)} or both")
+        if self.failures not in get_args(Failures):
+            raise UsageError(f"failures are counted as {self.failures!r}; choose {' or '.join(get_args(Failures))}")
+        if self.shuffles < 0 or self.seed < 0:
+            raise UsageError(f"shuffles ({self.shuffles}) and seed ({self.seed}) cannot be below 0")
+        self.semantic  # noqa: B018 - refuses its part at once, not after the texts were read
+
+    @property
+    def semantic(self) -> SemanticSettings:
+        alphas = tuple(dict.fromkeys((FULL_ALPHA, *self.alpha)))
+        profiles: tuple[Profile, ...] = ("paper", "release") if self.profile == "both" else (self.profile,)
+        return SemanticSettings(alphas=alphas, profiles=profiles, rank_by=self.rank_by)
+
+    def rng(self, purpose: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, purpose])
+
+
+class Keeper(Protocol):
+    """Where the record of each image goes, as `matches.jsonl` has it."""
+
+    def add(self, image: str, record: Mapping[str, Any]) -> None: ...
+
+
+class Contest:
+    """One prediction file while it is scored."""
+
+    def __init__(self, entrant: Entrant, settings: Settings, keeper: Keeper | None = None) -> None:
+        """keeper: None for a file of which only figures are wanted; then no chance level is taken either."""
+        self.entrant, self.settings = entrant, settings
+        self.scorer = SemanticScorer(settings.semantic)
+        self.calibration = Calibration(settings.semantic)
+        self._keeper = keeper
+        self._chance = ChanceScorer(settings.semantic, settings.shuffles) if keeper and settings.shuffles else None
+        self._chance_rng = settings.rng(_CHANCE)
+
+    def answered(self, image: str) -> bool:
+        said = self.entrant.said.get(image)
+        return said is not None and said.failure is None
+
+    def result(self) -> SemanticResult:
+        """All figures, once every image was added."""
+        return self.scorer.result(self.settings.rng(_INTERVALS), self._chance)
+
+    def add(self, names: Sequence[str], truths: Sequence[Said], chunk: Chunk) -> None:
+        """Score one chunk of images."""
+        said = [self.entrant.said.get(name) for name in names]
+        answers = [one if one and one.failure is None else None for one in said]
+        places = [place for place, one in enumerate(answers) if one]
+        partners = self._partners(places)
+        texts = [_texts(one.findings) if one else {} for one in answers]
+        shuffled: dict[tuple[int, int], Any] = {}
+        for place, found in enumerate(chunk.score(texts, [partners.get(p, ()) for p in range(len(names))])):
+            answer = answers[place]
+            if answer:
+                self._score(names[place], answer, truths[place], found)
+                for partner, alike in zip(partners.get(place, ()), found.partners, strict=True):
+                    shuffled[place, partner] = alike["phe"], alike["rea"]
+            else:
+                failed = said[place]
+                self._fail(names[place], MISSING if failed is None else str(failed.failure), truths[place])
+        if self._chance and len(places) > 1:
+            orders = [self._order(names[p], answers[p]) for p in places]
+            self._chance.add(orders, lambda i, j: shuffled[places[i], places[j]], self._chance_rng)
+
+    def _partners(self, places: Sequence[int]) -> dict[int, list[int]]:
+        """Whose truths each answered image meets when chance is taken: the very shuffles that `ChanceScorer` draws."""
+        if not self._chance or len(places) < 2:
+            return {}
+        ahead = deepcopy(self._chance_rng)
+        drawn = [derangement(len(places), ahead) for _ in range(self.settings.shuffles)]
+        return {place: list(dict.fromkeys(places[deal[own]] for deal in drawn)) for own, place in enumerate(places)}
+
+    def _order(self, name: str, answer: Said | None) -> list[int]:
+        findings = answer.findings if answer else ()
+        return self.scorer.order(*_ranking(findings), name)
+
+    def _score(self, name: str, answer: Said, truth: Said, found: Similarities) -> None:
+        phe, rea = found.own["phe"], found.own["rea"]
+        self.scorer.add(name, phe, rea, *_ranking(answer.findings))
+        if self._keeper:
+            order = self._order(name, answer)
+            pairs = pairs_of(phe, rea, order, self.scorer.settings)
+            self.calibration.add(answer.findings, truth.findings, pairs)
+            scores = score_image(phe, rea, order, self.scorer.settings, name)
+            self._keeper.add(name, _record(truth, None, answer.findings, pairs, scores))
+
+    def _fail(self, name: str, kind: str, truth: Said) -> None:
+        self.scorer.add_failure(name, kind, len(truth.findings))
+        if self._keeper:
+            cells = int(np.prod(self.scorer.settings.shape))
+            nothing = ImageScores(self.scorer.settings, 0, len(truth.findings), (0,) * cells, (0.0,) * cells)
+            self._keeper.add(name, _record(truth, kind, (), [], nothing, failed=True))
+
+
+def run(contests: Sequence[Contest], truth: Truth, backbone: Backbone, progress: Progress = lambda *_: None) -> None:
+    """Score every file on every image of the truth."""
+    names = sorted(truth.images)
+    done, total = 0, len(names) * len(contests)
+    progress(done, total)
+    for block in blocks(len(names), [[c.answered(name) for name in names] for c in contests]):
+        mine = [names[place] for place in block]
+        truths = [truth.images[name] for name in mine]
+        chunk = backbone.hold([_texts(one.findings) for one in truths])
+        for contest in contests:
+            contest.add(mine, truths, chunk)
+            done += len(mine)
+            progress(done, total)
+
+
+def blocks(n: int, answered: Iterable[Sequence[bool]]) -> list[range]:
+    """Places 0..n-1 in chunks of at least CHUNK, in none of which a file answered a single image: it has no partner."""
+    counted = [np.cumsum([False, *flags]) for flags in answered]
+    counted = [sums for sums in counted if sums[-1] > 1]
+
+    def lonely(block: range) -> bool:
+        return any(sums[block.stop] - sums[block.start] == 1 for sums in counted)
+
+    found: list[range] = []
+    for block in chunks(n, CHUNK) or [range(n)]:
+        found.append(block)
+        while len(found) > 1 and any(map(lonely, found[-2:])):
+            last = found.pop()
+            found[-1] = range(found[-1].start, last.stop)
+    return found
+
+
+def _texts(findings: Sequence[Finding]) -> dict[str, list[str]]:
+    return {"phe": [f.phenomenon for f in findings], "rea": [f.reasoning for f in findings]}
+
+
+def _ranking(findings: Sequence[Finding]) -> tuple[list[float], list[float] | None]:
+    """Severities, and confidences where every finding has one."""
+    sure = [f.confidence for f in findings if f.confidence is not None]
+    return [f.severity for f in findings], sure if len(sure) == len(findings) else None
+
+
+def _record(
+    truth: Said,
+    failure: str | None,
+    findings: Sequence[Finding],
+    pairs: list[dict[str, Any]],
+    scores: ImageScores,
+    failed: bool = False,
+) -> dict[str, Any]:
+    """One line of `matches.jsonl`."""
+    settings = scores.settings
+    return {
+        "image": truth.image,
+        "failure": failure,
+        "predictions": [_plain(f) for f in findings],
+        "truths": [_plain(f) for f in truth.findings],
+        "pairs": pairs,
+        "scores": {
+            profile: {
+                view: {
+                    "semap": scores.semap(profile, view),
+                    "semf1": 0.0 if failed else scores.semf1(profile, view),
+                }
+                for view in settings.views
+            }
+            for profile in settings.profiles
+        },
+    }
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    return {
+        "name": finding.name,
+        "phenomenon": finding.phenomenon,
+        "reasoning": finding.reasoning,
+        "severity": finding.severity,
+    }

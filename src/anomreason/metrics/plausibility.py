@@ -1,0 +1,276 @@
+"""How plausible the images of generators are: MAI, AF and CAP (section 4.3 of the paper), all of them lower is better.
+
+Knows nothing of prompts' texts or of who assessed: plain records in, numbers out. A failed image is no flawless image:
+it is left out of the means and counted beside them. Try it:
+
+    >>> image_plausibility([20, 60])
+    ImagePlausibility(mai=1.2, af=2, cap=2.4)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice
+from math import isfinite
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from anomreason.errors import UsageError
+from anomreason.metrics.estimate import Estimate, divided
+from anomreason.stats import (
+    RESAMPLES,
+    Correlation,
+    Floats,
+    Rank,
+    correlation,
+    interval_of,
+    resampled_sums,
+    share_ranks,
+    sign_flip_ps,
+)
+
+Metric = Literal["mai", "af", "cap", "cap_of_means"]
+METRICS: dict[Metric, str] = {
+    "mai": "implausibility summed over an image's anomalies, mean over images",
+    "af": "anomalies an image",
+    "cap": "MAI x AF of each image, mean over images (the definition in the paper's text)",
+    "cap_of_means": "mean MAI x mean AF (what the paper's Table 3 prints)",
+}
+"""What each number is, in a line."""
+_PAIRS_AT_ONCE = 200
+"""Pairs of generators compared in one go; bounds memory at many generators."""
+
+
+class ImagePlausibility(NamedTuple):
+    """One image; 0 is flawless in all three."""
+
+    mai: float
+    af: int
+    cap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """What an assessor found in one generated image, or why it could not say."""
+
+    image: str
+    generator: str
+    prompt: str | None = None
+    """What the image was made from; images of one prompt are compared with each other. None when it is not known."""
+    severities: tuple[float, ...] | None = None
+    """Of its anomalies, 0 = completely implausible, 100 = fully realistic; empty when there are none, None: failed."""
+    failure: str | None = None
+    """Kind of failure."""
+
+    def __post_init__(self) -> None:
+        if (self.severities is None) == (self.failure is None):
+            raise UsageError(f"{self.image!r} needs either the severities of its anomalies or a kind of failure")
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorPlausibility:
+    """One generator. Intervals by bootstrap over prompts (over images, where the prompt is not known)."""
+
+    generator: str
+    n: int
+    """Images assessed; the failed ones are not among them."""
+    failures: dict[str, int]
+    """By kind."""
+    scores: dict[Metric, Estimate]
+    """No value when no image was assessed."""
+    ranks: dict[Metric, Rank]
+    """1 = most plausible; shared by those that cannot be told apart. Empty where nothing can be ranked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One generator less the other over the prompts that both have; above 0 when the other is more plausible."""
+
+    one: str
+    other: str
+    metric: Metric
+    difference: Estimate
+    """n counts prompts."""
+    p: float | None
+    """Two-sided, signs of the prompts' differences flipped; None without a common prompt."""
+    p_holm: float | None
+    """The same, corrected for all the pairs that were compared by this metric (Holm 1979)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankAgreement:
+    """Whether two assessors order the generators alike. The items drawn for the intervals are generators."""
+
+    spearman: Correlation
+    kendall: Correlation
+    only_one: tuple[str, ...]
+    """Generators that have a score of one assessor alone, and were left out."""
+
+
+def image_plausibility(severities: Sequence[float]) -> ImagePlausibility:
+    """MAI = sum of (100 - severity) / 100, AF = number of anomalies, CAP = MAI x AF; UsageError outside 0..100."""
+    if wrong := [s for s in severities if not (isfinite(s) and 0 <= s <= 100)]:
+        raise UsageError(f"severities {wrong[:5]!r}: a severity is a number from 0 (implausible) to 100 (realistic)")
+    mai, af = sum(100 - s for s in severities) / 100, len(severities)
+    return ImagePlausibility(mai, af, mai * af)
+
+
+def plausibility(
+    records: Sequence[Assessed], rng: np.random.Generator, resamples: int = RESAMPLES
+) -> list[GeneratorPlausibility]:
+    """Every generator's scores and ranks, in alphabetical order.
+
+    All generators see the same draws of prompts, so that what a prompt does to all of them does not blur their order.
+    UsageError when an image of a generator stands twice, or a severity is not within 0..100.
+    """
+    generators = _generators(records)
+    sums = _by_prompt(records, generators)
+    totals = sums.sum(axis=0)
+    points = _scores(totals)
+    # Without a single assessed image there is nothing to draw.
+    drawn = _scores(_resampled(sums, rng, resamples)) if len(sums) else np.full((1, len(generators), 4), np.nan)
+    ranks = {metric: _ranks(points[:, k], drawn[:, :, k]) for k, metric in enumerate(METRICS)}
+    failures = {name: Counter(r.failure for r in records if r.failure and r.generator == name) for name in generators}
+    clusters = (sums[:, :, 0] > 0).sum(axis=0)
+    return [
+        GeneratorPlausibility(
+            generator=name,
+            n=int(totals[g, 0]),
+            failures={kind: times for kind, times in failures[name].items() if kind},
+            scores={
+                metric: _estimate(points[g, k], drawn[:, g, k], int(totals[g, 0]), int(clusters[g]))
+                for k, metric in enumerate(METRICS)
+            },
+            ranks={metric: ranks[metric][g] for metric in METRICS if g in ranks[metric]},
+        )
+        for g, name in enumerate(generators)
+    ]
+
+
+def differences(records: Sequence[Assessed], rng: np.random.Generator, resamples: int = RESAMPLES) -> list[Difference]:
+    """Every pair of generators, paired by prompt: differences of MAI, AF and CAP, and their p-values.
+
+    Several images of one generator for a prompt are averaged first. p is drawn, so never below 1 / 10,001, and its
+    correction cannot reach 0.05 for more than 500 pairs. Raises as `plausibility` does.
+    """
+    generators = _generators(records)
+    sums = _by_prompt([r for r in records if r.prompt is not None], generators)
+    means = divided(sums[..., 1:], sums[..., :1])
+    pairs, found = combinations(range(len(generators)), 2), list[Difference]()
+    while block := list(islice(pairs, _PAIRS_AT_ONCE)):
+        found += _differences(generators, means, block, rng, resamples)
+    return _holm(found)
+
+
+def rank_agreement(
+    one: Mapping[str, float], other: Mapping[str, float], rng: np.random.Generator, resamples: int = RESAMPLES
+) -> RankAgreement:
+    """Rank correlation of two assessors' scores of the same generators, given as generator -> score."""
+    both = sorted(one.keys() & other.keys())
+    scores = [one[g] for g in both], [other[g] for g in both]
+    return RankAgreement(
+        spearman=correlation(*scores, rng, "spearman", resamples),
+        kendall=correlation(*scores, rng, "kendall", resamples),
+        only_one=tuple(sorted(one.keys() ^ other.keys())),
+    )
+
+
+def _generators(records: Sequence[Assessed]) -> list[str]:
+    times = Counter((r.generator, r.image) for r in records)
+    if doubles := [key for key, count in times.items() if count > 1]:
+        raise UsageError(f"images that stand twice: {doubles[:5]!r} (generator, image); pass each once")
+    return sorted({r.generator for r in records})
+
+
+def _by_prompt(records: Sequence[Assessed], generators: Sequence[str]) -> Floats:
+    """(prompts, generators, 4): number of assessed images, and sums of their MAI, AF, CAP.
+
+    An image without a prompt has a row of its own. Rows are sorted, so that the order of the records does not matter.
+    """
+    row_of = {key: n for n, key in enumerate(sorted({_row(r) for r in records if r.severities is not None}))}
+    column_of = {name: n for n, name in enumerate(generators)}
+    sums = np.zeros((len(row_of), len(generators), 4))
+    for record in records:
+        if record.severities is not None:
+            scores = image_plausibility(record.severities)
+            sums[row_of[_row(record)], column_of[record.generator]] += (1, *scores)
+    return sums
+
+
+def _row(record: Assessed) -> tuple[str, ...]:
+    return (record.prompt,) if record.prompt is not None else (record.generator, record.image)
+
+
+def _resampled(sums: Floats, rng: np.random.Generator, resamples: int) -> Floats:
+    """(rows, generators, k) -> (resamples, generators, k)."""
+    return resampled_sums(sums.reshape(len(sums), -1), rng, resamples).reshape(resamples, *sums.shape[1:])
+
+
+def _scores(sums: Floats) -> Floats:
+    """(..., 4) sums -> (..., 4) values, as METRICS lists them; NaN without images."""
+    means = divided(sums[..., 1:], sums[..., :1])
+    return np.concatenate([means, means[..., :1] * means[..., 1:2]], axis=-1)
+
+
+def _estimate(value: float, drawn: Floats, n: int, clusters: int) -> Estimate:
+    if np.isnan(value):
+        return Estimate(None, None, n)
+    return Estimate(float(value), interval_of(drawn) if clusters > 1 else None, n)
+
+
+def _ranks(points: Floats, drawn: Floats) -> dict[int, Rank]:
+    """Rank of each generator by its number, from its score (generators,) and samples (resamples, generators).
+
+    Those without a score have none. A resample without an image of one of them is left out.
+    """
+    scored = np.flatnonzero(~np.isnan(points))
+    whole = drawn[:, scored][~np.isnan(drawn[:, scored]).any(axis=1)]
+    if not len(scored) or 2 * len(whole) < len(drawn):
+        return {}
+    ranks = share_ranks(points[scored], whole, higher_is_better=False)
+    return dict(zip(scored.tolist(), ranks, strict=True))
+
+
+def _differences(
+    generators: Sequence[str],
+    means: Floats,
+    pairs: Sequence[tuple[int, int]],
+    rng: np.random.Generator,
+    resamples: int,
+) -> Iterator[Difference]:
+    """means: (prompts, generators, 3), NaN where a generator has no assessed image of a prompt."""
+    one, other = np.array(pairs).T
+    apart = means[:, one] - means[:, other]  # (prompts, pairs, 3)
+    common = ~np.isnan(apart[:, :, 0])
+    # A zero is neutral both in a sum and under flips of sign.
+    columns = np.dstack([common, np.where(common[:, :, None], apart, 0.0)])
+    n = common.sum(axis=0)
+    value = divided(columns.sum(axis=0)[:, 1:], n[:, None].astype(np.float64))
+    if len(columns):
+        drawn = _resampled(columns, rng, resamples)
+        spread = divided(drawn[:, :, 1:], drawn[:, :, :1])
+        p = sign_flip_ps(columns[:, :, 1:].reshape(len(columns), -1), rng).reshape(-1, 3)
+    else:
+        spread, p = np.full((1, len(pairs), 3), np.nan), np.ones((len(pairs), 3))
+    for pair, (first, second) in enumerate(pairs):
+        for k, metric in enumerate(islice(METRICS, 3)):
+            estimate = _estimate(value[pair, k], spread[:, pair, k], int(n[pair]), int(n[pair]))
+            chance = float(p[pair, k]) if n[pair] else None
+            yield Difference(generators[first], generators[second], metric, estimate, chance, None)
+
+
+def _holm(found: Sequence[Difference]) -> list[Difference]:
+    corrected: dict[tuple[str, str, str], float] = {}
+    for metric in METRICS:
+        tested = sorted((d.p, d.one, d.other) for d in found if d.metric == metric and d.p is not None)
+        highest = 0.0
+        for place, (p, one, other) in enumerate(tested):
+            highest = max(highest, min(1.0, p * (len(tested) - place)))
+            corrected[one, other, metric] = highest
+    return [
+        Difference(d.one, d.other, d.metric, d.difference, d.p, corrected.get((d.one, d.other, d.metric)))
+        for d in found
+    ]

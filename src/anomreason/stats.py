@@ -1,0 +1,266 @@
+"""How sure a number is: bootstrap intervals, sign-flip tests, rank correlation, ranks that are shared.
+
+Knows nothing of images or metrics: arrays in, numbers out, and the random generator is always passed in; the same
+seed gives the same numbers on the same machine. Everything random is drawn in blocks, so that memory does not grow
+with the number of resamples. Try it:
+
+    >>> mean_interval([0.0, 1.0, 1.0, 1.0], np.random.default_rng(0))
+    Interval(low=0.25, high=1.0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Kind = Literal["spearman", "kendall"]
+
+RESAMPLES = 2000
+PERMUTATIONS = 10_000
+LEVEL = 0.95
+EXACT = 12
+"""Up to so many differences that are not zero, every flip of signs is counted: at most 4,096 of them."""
+_CELLS = 1 << 20
+"""Numbers in one block of draws: 8 MB as floats."""
+
+
+class Interval(NamedTuple):
+    """Ends of an interval, both belonging to it."""
+
+    low: float
+    high: float
+
+
+class Correlation(NamedTuple):
+    """How well two orders of the same items agree."""
+
+    value: float | None
+    """-1..1; None when one side is constant, or there are fewer than two items."""
+    interval: Interval | None
+    """Bootstrap over items; None when there is no value, or hardly a resample has one."""
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """Where one of several systems stands, 1 = best."""
+
+    mean: float
+    rank: int
+    """Shared by systems that cannot be told apart; see `share_ranks`."""
+    low: int
+    """Best rank that the bootstrap interval holds."""
+    high: int
+    """Worst rank that the bootstrap interval holds."""
+
+
+def resampled_sums(columns: npt.ArrayLike, rng: np.random.Generator, resamples: int = RESAMPLES) -> Floats:
+    """Sums of columns over items drawn with replacement; all columns see the same draws, so ratios of them are paired.
+
+    columns: (items, k), finite. Returns (resamples, k). ValueError for another shape, no items, or NaN.
+    """
+    table = _table(columns)
+    return np.concatenate([weights @ table for weights in _weights(len(table), rng, resamples)])
+
+
+def interval_of(samples: npt.ArrayLike, level: float = LEVEL) -> Interval | None:
+    """Percentile interval of bootstrap samples (resamples,); NaN ones are left out, None when half or more are NaN."""
+    values = np.asarray(samples, dtype=np.float64)
+    known = values[~np.isnan(values)]
+    if 2 * len(known) <= len(values):
+        return None
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def mean_interval(
+    values: npt.ArrayLike, rng: np.random.Generator, resamples: int = RESAMPLES, level: float = LEVEL
+) -> Interval | None:
+    """Percentile bootstrap interval of the mean of `values` (n,); None for fewer than two: one item shows no spread.
+
+    A little too narrow for few items (by about the factor sqrt((n - 1) / n), and more when they are skewed).
+    """
+    column = np.asarray(values, dtype=np.float64).reshape(-1, 1)
+    if len(column) < 2:
+        return None
+    return interval_of(resampled_sums(column, rng, resamples)[:, 0] / len(column), level)
+
+
+def sign_flip_p(differences: npt.ArrayLike, rng: np.random.Generator, permutations: int = PERMUTATIONS) -> float:
+    """Two-sided p-value that paired differences (n,) are as likely to be negative as positive, by their sum.
+
+    Exact (all sign patterns counted) when at most 12 of them are not zero, else (b + 1) / (m + 1) for b of m random
+    patterns with a sum at least as far from zero. No differences, or only zeros: 1.
+    """
+    return float(sign_flip_ps(np.asarray(differences, dtype=np.float64).reshape(-1, 1), rng, permutations)[0])
+
+
+def sign_flip_ps(
+    differences: npt.ArrayLike, rng: np.random.Generator, permutations: int = PERMUTATIONS
+) -> npt.NDArray[np.float64]:
+    """`sign_flip_p` for each column of (n, k); one draw of signs serves all columns. No correction for their number."""
+    table = _table(differences, least=0)
+    table = table[np.any(table != 0, axis=1)]
+    total = table.sum(axis=0)
+    # A sum that equals the observed one but for rounding counts as equal to it.
+    reached = np.abs(total) - 1e-12 * np.abs(table).sum(axis=0)
+    exact = len(table) <= EXACT
+    as_far = np.zeros(table.shape[1], dtype=np.int64)
+    for flipped in _all_flips(len(table)) if exact else _random_flips(len(table), rng, permutations):
+        as_far += (np.abs(total - 2 * (flipped @ table)) >= reached).sum(axis=0)
+    return as_far / 2 ** len(table) if exact else (as_far + 1) / (permutations + 1)
+
+
+def correlation(
+    x: npt.ArrayLike, y: npt.ArrayLike, rng: np.random.Generator, kind: Kind = "spearman", resamples: int = RESAMPLES
+) -> Correlation:
+    """Spearman's rho (mean ranks for ties) or Kendall's tau-b of two sequences (n,), with a bootstrap interval.
+
+    The bootstrap draws items; an item drawn twice ties with itself, which both coefficients allow for. Resamples with
+    a constant side have no value and are left out. Kendall takes time n x n. ValueError for unequal lengths or NaN.
+    """
+    both = _table(np.stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)], axis=1), least=0)
+    n = len(both)
+    if n < 2:
+        return Correlation(None, None, n)
+    of = {"spearman": _spearman, "kendall": _kendall}[kind]
+    value = float(of(both[:, 0], both[:, 1], np.ones((1, n)))[0])
+    if np.isnan(value):
+        return Correlation(None, None, n)
+    drawn = np.concatenate([of(both[:, 0], both[:, 1], weights) for weights in _weights(n, rng, resamples)])
+    return Correlation(value, interval_of(drawn), n)
+
+
+def rank_systems(
+    values: npt.ArrayLike, rng: np.random.Generator, *, higher_is_better: bool = True, resamples: int = RESAMPLES
+) -> list[Rank]:
+    """Ranks of k systems by their means over the same items: `values` is (items, k), paired by row, without NaN."""
+    table = _table(values)
+    return share_ranks(
+        table.mean(axis=0), resampled_sums(table, rng, resamples) / len(table), higher_is_better=higher_is_better
+    )
+
+
+def share_ranks(
+    scores: npt.ArrayLike, samples: npt.ArrayLike, *, higher_is_better: bool = True, level: float = LEVEL
+) -> list[Rank]:
+    """Ranks of k systems from their scores (k,) and paired bootstrap samples of these (resamples, k), any statistic.
+
+    Two systems are told apart when the interval of their paired difference leaves out 0. Systems ordered by score are
+    cut wherever every one above the cut is told apart from every one below; those between two cuts share the rank of
+    the first. So systems that cannot be told apart always share a rank, and a pair that can may share one too, when
+    another stands between them. The intervals are not widened for the number of pairs.
+    """
+    points, drawn = np.asarray(scores, dtype=np.float64), _table(samples)
+    sign = 1.0 if higher_is_better else -1.0
+    order = np.argsort(-sign * points, kind="stable")
+    apart = _told_apart(drawn, level)[np.ix_(order, order)]
+    ranks = np.zeros(len(points), dtype=np.int64)
+    for place in range(len(points)):
+        cut = bool(apart[:place, place:].all())
+        ranks[order[place]] = place + 1 if cut else ranks[order[place - 1]]
+    best, worst = _rank_range(sign * drawn, level)
+    return [Rank(float(points[k]), int(ranks[k]), int(best[k]), int(worst[k])) for k in range(len(points))]
+
+
+def _table(columns: npt.ArrayLike, least: int = 1) -> Floats:
+    table = np.asarray(columns, dtype=np.float64)
+    if table.ndim != 2 or len(table) < least:
+        raise ValueError(f"expected a table of shape (items, columns), at least {least} items, not {table.shape}")
+    if not np.isfinite(table).all():
+        raise ValueError("a NaN or infinite value among the items; leave such items out and count them")
+    return table
+
+
+def _weights(n: int, rng: np.random.Generator, resamples: int) -> Iterator[Floats]:
+    """How often each of n items is drawn in each resample, in blocks of (some resamples, n)."""
+    step = max(1, _CELLS // n)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = rng.integers(0, n, size=(rows, n)) + np.arange(rows)[:, None] * n
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+
+
+def _all_flips(n: int) -> Iterator[Floats]:
+    yield (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(np.float64)
+
+
+def _random_flips(n: int, rng: np.random.Generator, permutations: int) -> Iterator[Floats]:
+    step = max(1, _CELLS // n)
+    for start in range(0, permutations, step):
+        rows = min(step, permutations - start)
+        octets = rng.integers(0, 256, size=(rows, -(-n // 8)), dtype=np.uint8)
+        yield np.unpackbits(octets, axis=1, count=n).astype(np.float64)
+
+
+def _told_apart(samples: Floats, level: float) -> npt.NDArray[np.bool_]:
+    """(k, k): does the interval of the difference of two systems leave out 0?"""
+    k = samples.shape[1]
+    apart = np.zeros((k, k), dtype=np.bool_)
+    for one in range(k):
+        low, high = np.quantile(samples - samples[:, [one]], [(1 - level) / 2, (1 + level) / 2], axis=0)
+        apart[one] = (low > 0) | (high < 0)
+    return apart
+
+
+def _rank_range(samples: Floats, level: float) -> tuple[Floats, Floats]:
+    """Best and worst rank (k,) of each system within the interval; higher samples are better, ties count both ways."""
+    above = np.stack([(samples > samples[:, [k]]).sum(axis=1) for k in range(samples.shape[1])], axis=1)
+    below = np.stack([(samples < samples[:, [k]]).sum(axis=1) for k in range(samples.shape[1])], axis=1)
+    best = np.quantile(1 + above, (1 - level) / 2, axis=0, method="lower")
+    worst = np.quantile(samples.shape[1] - below, (1 + level) / 2, axis=0, method="higher")
+    return best, worst
+
+
+def _spearman(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Pearson's r of mean ranks, for each row of weights (resamples, n): items count as often as they were drawn."""
+    a, b = _mean_ranks(x, weights), _mean_ranks(y, weights)
+    middle = (weights.sum(axis=1, keepdims=True) + 1) / 2
+    a, b = a - middle, b - middle
+    spread = (weights * a * a).sum(axis=1) * (weights * b * b).sum(axis=1)
+    return _divided((weights * a * b).sum(axis=1), spread)
+
+
+def _mean_ranks(x: Floats, weights: Floats) -> Floats:
+    """(resamples, n): the rank of each item among the drawn ones; equal values share the mean of their places."""
+    _, group = np.unique(x, return_inverse=True)
+    grouped = _grouped(group, weights)
+    ranks: Floats = (np.cumsum(grouped, axis=1) - grouped + (grouped + 1) / 2)[:, group]
+    return ranks
+
+
+def _kendall(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """(concordant - discordant) / sqrt(pairs untied in x * pairs untied in y), for each row of weights."""
+    agreeing = np.zeros(len(weights))
+    step = max(1, _CELLS // len(x))
+    for start in range(0, len(x), step):
+        block = slice(start, start + step)
+        signs = np.sign(x[block, None] - x[None, :]) * np.sign(y[block, None] - y[None, :])
+        agreeing += ((weights[:, block] @ signs) * weights).sum(axis=1)
+    return _divided(agreeing, _untied(x, weights) * _untied(y, weights))
+
+
+def _untied(x: Floats, weights: Floats) -> Floats:
+    """Ordered pairs of drawn items whose values differ, for each row of weights."""
+    _, group = np.unique(x, return_inverse=True)
+    pairs: Floats = weights.sum(axis=1) ** 2 - (_grouped(group, weights) ** 2).sum(axis=1)
+    return pairs
+
+
+def _grouped(group: npt.NDArray[np.intp], weights: Floats) -> Floats:
+    """Weights summed over the items of each group: (resamples, groups)."""
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(group.max() + 1))
+    sums: Floats = np.add.reduceat(weights[:, order], starts, axis=1)
+    return sums
+
+
+def _divided(product: Floats, square: Floats) -> Floats:
+    """product / sqrt(square), within -1..1; NaN where a side is constant."""
+    root = np.sqrt(np.where(square > 0, square, np.nan))
+    return np.clip(product / root, -1.0, 1.0)

