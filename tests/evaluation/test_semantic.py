@@ -189,6 +189,7 @@ def test_matches_hold_each_image_once_and_the_pairs_that_the_figures_count(tmp_p
 def test_failed_and_missing_images_are_scored_both_ways(tmp_path: Path, spec: BackboneSpec) -> None:
     truth, said = world(12)
     images = list(truth)
+    truth[images[0]] = []  # answered with nothing it would score 1
     rows = [{"image": image, "anomalies": said[image]} for image in images[3:]]
     rows += [{"image": images[0], "failure": "refused"}, {"image": images[1], "failure": "endpoint"}]
     lines = tmp_path / "p.jsonl"
@@ -295,6 +296,16 @@ def test_nothing_is_left_behind_when_something_is_wrong(tmp_path: Path, spec: Ba
         evaluate([fine], true, tmp_path / "run", spec)
     with pytest.raises(UsageError, match="is a file"):
         evaluate([fine], true, fine, spec)
+
+
+def test_figures_never_stand_beside_the_matches_of_another_scoring(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth, said = world(3)
+    out = tmp_path / "out"
+    (out / "matches.jsonl" / "in the way").mkdir(parents=True)
+    written(out / "metrics.json", {"of": "an earlier scoring"})
+    with pytest.raises(UsageError, match=r"matches\.jsonl"):
+        evaluated(tmp_path, spec, truth, said)
+    assert [path.name for path in out.iterdir()] == ["matches.jsonl"]
 
 
 def test_a_lower_precision_is_marked_with_its_drift(tmp_path: Path, spec: BackboneSpec) -> None:

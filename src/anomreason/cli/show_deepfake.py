@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from anomreason.cli.show_scores import console, interval, kinds, named, printable
+from anomreason.cli.show import printable
+from anomreason.cli.show_scores import console, interval, kinds, named
 from anomreason.evaluation.signature import line
 from anomreason.metrics.image_scores import PROFILES
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from anomreason.cli.show_scores import console, printable
+from anomreason.cli.show import printable
+from anomreason.cli.show_scores import console
 from anomreason.evaluation.boards import Board, counts, name_of
 
 PART = 6

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from anomreason.cli.show_scores import console, interval, kinds, named, p_value, printable
+from anomreason.cli.show import printable
+from anomreason.cli.show_scores import console, interval, kinds, named, p_value
 from anomreason.evaluation.signature import line
 from anomreason.metrics.plausibility import METRICS
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from anomreason.cli.show import printable
 from anomreason.evaluation.signature import comparable, line
 from anomreason.metrics.image_scores import PROFILES
 
@@ -46,12 +47,6 @@ def _head(out: Console, metrics: dict[str, Any]) -> None:
     head = Text.assemble(("\n" + printable(metrics["name"]), "bold"), f" against {metrics['truth']['path']}: ")
     head.append(f"{metrics['n']:,} images, {metrics['images']['answered']:,} answered, {failed:,} failed{by_kind}")
     out.print(head, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """Text from a file, safe on a terminal: control and direction marks made visible, one line."""
-    flat = " ".join(text.split("\n"))
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in flat)
 
 
 def kinds(failures: dict[str, int]) -> str:

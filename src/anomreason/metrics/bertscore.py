@@ -63,8 +63,8 @@ class Drift:
 class Backbone:
     """An opened encoder. `open` makes it; it holds no texts, only counts of them."""
 
-    def __init__(self, spec: str, layer: int, opened: Encoder) -> None:
-        self.spec, self.layer = spec, layer
+    def __init__(self, spec: str, revision: str | None, layer: int, opened: Encoder) -> None:
+        self.spec, self.revision, self.layer = spec, revision, layer
         self._encoder = opened
 
     @classmethod
@@ -82,7 +82,7 @@ class Backbone:
         where there is one. revision: of a hub model. Raises MissingExtra, and UsageError for what cannot be used.
         """
         opened, found = load(spec, layer, precision, device, revision)
-        return cls(spec, found, opened)
+        return cls(spec, revision, found, opened)
 
     @property
     def signature(self) -> dict[str, str | int]:
@@ -124,7 +124,7 @@ class Backbone:
         """
         if not predictions or not truths:
             raise UsageError("the drift of a precision is measured on texts; give at least one of each side")
-        exact = Backbone.open(self.spec, self.layer, device=self.device)
+        exact = Backbone.open(self.spec, self.layer, device=self.device, revision=self.revision)
         difference = np.abs(
             self.similarity_matrices(predictions, truths) - exact.similarity_matrices(predictions, truths)
         )

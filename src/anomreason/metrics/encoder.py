@@ -71,7 +71,8 @@ class Encoder:
         self._tail = len(whole) - max((place + 1 for place, special in enumerate(whole) if not special), default=0)
         self._unweighted = {tokenizer.sep_token_id, tokenizer.cls_token_id}
         self._padding: int = tokenizer.pad_token_id or 0
-        self._lead = " " if type(tokenizer).__name__ in _SPACED and model.config.model_type in _SPACED.values() else ""
+        byte_level = "Ġ" in tokenizer.get_vocab()  # a space, as byte-level tokenizers spell it
+        self._lead = " " if model.config.model_type in ("gpt2", "roberta") and byte_level else ""
         self.limit = _limit(model, tokenizer)
         """Most tokens of a text, special ones included."""
         self.weights_hash = _digest(model, tokenizer)
@@ -86,17 +87,16 @@ class Encoder:
         pack(self._model)
         self.device = device
         self.batch_tokens = _CPU_TOKENS if device == "cpu" else _GPU_TOKENS
+        kind = self._model.config.model_type
         try:
             probe = self._ids(["A cup."])
             found = self._run(probe)
         except Exception as error:
             # Whatever a model that does not take texts raises, the answer is the same.
-            kind, reason = self._model.config.model_type, str(error).partition("\n")[0]
-            raise UsageError(
-                f"a model of type {kind!r} cannot be run as a text encoder ({reason}); name another"
-            ) from (error)
+            reason = str(error).partition("\n")[0]
+            raise UsageError(f"a {kind!r} model is no text encoder ({reason}); name another") from error
         if found.ndim != 3 or found.shape[1] < len(probe[0]):
-            raise UsageError(f"a model of type {self._model.config.model_type!r} gives no vector for each token")
+            raise UsageError(f"a {kind!r} model gives no vector for each token; name another")
         self._width = int(found.shape[2])
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
@@ -181,8 +181,6 @@ class Encoder:
 
 
 _NOTHING = Tokens(None, ())
-_SPACED = {"RobertaTokenizer": "roberta", "GPT2Tokenizer": "gpt2"}
-"""Tokenizers (and model types) that bert_score asks for a space before the text."""
 
 
 def _limit(model: Any, tokenizer: Any) -> int:
