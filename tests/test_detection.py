@@ -84,7 +84,7 @@ def test_kill_minus_nine_loses_nothing_and_pays_for_nothing_twice(world: World, 
     again_after_failing = {i for i, d in read_results(tmp_path / "killed").items() if d.failure}
     assert {i for i, n in Counter(recorded).items() if n > 1} <= again_after_failing
     print(f"calls: undisturbed {undisturbed}, with 5 kills {asked}")
-    # A call that a kill found waiting after a 429, a 500 or an unreadable reply starts anew: those tries come on top, no answer does.
+    # Not all requests: a call that a kill found waiting after a 429 or a 500 starts anew, and fails anew.
     assert asked["outcomes"]["ok"] <= undisturbed["outcomes"]["ok"] + 5 * in_flight
 
 

@@ -34,6 +34,8 @@ class Published(Record):
     anomalies: tuple[Anomaly, ...] = ()
     description: Text | None = None
     """What a photograph shows; None for an image that was searched for anomalies."""
+    confidences: tuple[float | None, ...] = ()
+    """One an anomaly, higher = surer: the form knows none, but some files have a `confidence`. Not written."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Published:
@@ -47,7 +49,14 @@ def read_published(path: Path) -> dict[str, Published]:
 
     Raises UsageError for a file that is not in this form, with the image and the finding.
     """
-    return {image: _published(value, f"{path}, image {image!r}") for image, value in _read_object(path).items()}
+    return dict(iter_published(path))
+
+
+def iter_published(path: Path) -> Iterator[tuple[str, Published]]:
+    """As `read_published`, an image at a time; what was given is let go, so that memory holds little but the file."""
+    entries = _read_object(path)
+    for image in list(entries):
+        yield image, _published(entries.pop(image), f"{path}, image {image!r}")
 
 
 def _published(value: Any, where: str) -> Published:
@@ -58,7 +67,9 @@ def _published(value: Any, where: str) -> Published:
             raise UsageError(f"{where}: the description holds characters that are not text; remove them") from None
     if not isinstance(value, list):
         raise UsageError(f"{where}: write a list of anomalies, or a description as one text, not {shown(value)}")
-    return Published(anomalies=tuple(_anomaly(entry, f"{where}, anomaly {n}") for n, entry in enumerate(value, 1)))
+    anomalies = tuple(_anomaly(entry, f"{where}, anomaly {n}") for n, entry in enumerate(value, 1))
+    sure = tuple(confidence(entry, f"{where}, anomaly {n}") for n, entry in enumerate(value, 1))
+    return Published(anomalies=anomalies, confidences=sure if any(c is not None for c in sure) else ())
 
 
 def _anomaly(entry: Any, where: str) -> Anomaly:
@@ -66,6 +77,14 @@ def _anomaly(entry: Any, where: str) -> Anomaly:
         return anomaly_from_mapping(entry)
     except ParseError as error:
         raise UsageError(f"{where}: {error}") from None
+
+
+def confidence(entry: Mapping[str, Any], where: str) -> float | None:
+    """The number under `confidence`, in any case; None where there is none. UsageError for anything else."""
+    given = [value for key, value in entry.items() if key.strip().lower() == "confidence" and value is not None]
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in given):
+        raise UsageError(f"{where}: 'confidence' is {shown(given[0])}; write a number, or leave it out")
+    return float(given[0]) if given else None
 
 
 def write_published(path: Path, published: Mapping[str, Published], *, lower_case: bool = False) -> None:

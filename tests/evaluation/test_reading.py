@@ -60,7 +60,7 @@ def test_both_published_forms_ours_and_a_run_say_the_same(tmp_path: Path) -> Non
     ]
     found = [read_source(path) for path in sources]
     assert [source.name for source in found] == ["a", "b", "c", "run"]
-    assert len({tuple((k, s.findings, s.annotated) for k, s in source.images.items()) for source in found}) == 1
+    assert len({tuple((k, tuple(s.findings), s.annotated) for k, s in source.images.items()) for source in found}) == 1
     assert found[3].detectors == ("m lean",)
     assert found[3].pictures == tmp_path / "../pictures"
 

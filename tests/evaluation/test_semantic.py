@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from anomreason.errors import UsageError
 from anomreason.evaluation.backbone import BackboneSpec
 from anomreason.evaluation.calibration import Calibration
+from anomreason.evaluation.findings import Finding
 from anomreason.evaluation.joining import entrant, scored_images
 from anomreason.evaluation.pairs import pairs_of
-from anomreason.evaluation.reading import Finding, read_source
+from anomreason.evaluation.reading import read_source
 from anomreason.evaluation.running import Contest, Settings, blocks, run
 from anomreason.evaluation.semantic import evaluate, folders_of
 from anomreason.evaluation.signature import comparable, differences, line, published_table

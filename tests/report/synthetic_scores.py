@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from anomreason.evaluation.calibration import Calibration
+from anomreason.evaluation.findings import Finding
 from anomreason.evaluation.groups import by_truths
 from anomreason.evaluation.pairs import pairs_of
-from anomreason.evaluation.reading import Finding
 from anomreason.metrics.chance import ChanceScorer, chunks
 from anomreason.metrics.image_scores import SemanticSettings, score_image
 from anomreason.metrics.matching import rank

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from anomreason.evaluation.reading import Finding
+from anomreason.evaluation.findings import Finding
 from anomreason.metrics.image_scores import SemanticSettings
 
 BINS = 10

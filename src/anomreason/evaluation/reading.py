@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -21,7 +21,8 @@ from pydantic import ValidationError
 
 from anomreason.anomaly import Anomaly, Detection, FailureKind
 from anomreason.errors import ParseError, UsageError
-from anomreason.formats import read_manifest, read_published, read_split
+from anomreason.evaluation.findings import Finding, Packed
+from anomreason.formats import confidence, iter_published, read_manifest, read_split
 from anomreason.runs import read_settings
 from anomreason.textform import anomaly_from_mapping, parse_json
 from anomreason.textform.fields import shown
@@ -36,24 +37,12 @@ _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*+"|(-?Infinity|NaN)', re.DOTALL)
 Form = Literal["run", "lines", "published", "pictures"]
 
 
-class Finding(NamedTuple):
-    """One anomaly, as far as scores need it."""
-
-    name: str
-    phenomenon: str
-    reasoning: str
-    severity: float
-    """0 = completely implausible, 100 = fully realistic."""
-    confidence: float | None = None
-    """Any scale, higher = surer; None when nobody said."""
-
-
 class Said(NamedTuple):
     """What one file says of one image."""
 
     image: str
     """As the file names it."""
-    findings: tuple[Finding, ...] = ()
+    findings: Sequence[Finding] = ()
     annotated: bool = True
     """Whether it was looked at for anomalies; False for a photograph, a failure, and where only its kind is told."""
     failure: str | None = None
@@ -200,7 +189,7 @@ def _detection(data: dict[str, Any], where: str) -> Said:
     _few(detection.anomalies, where)
     return Said(
         image=detection.image,
-        findings=tuple(
+        findings=Packed(
             _finding(a, sure.get((a.name, a.phenomenon, a.reasoning)), f"{where}, anomaly {n}")
             for n, a in enumerate(detection.anomalies, 1)
         ),
@@ -261,7 +250,7 @@ def _described(value: Any, where: str) -> str:
     return _short(value, f"{where}, description")
 
 
-def _findings(value: Any, where: str) -> tuple[Finding, ...]:
+def _findings(value: Any, where: str) -> Packed:
     if not isinstance(value, list):
         raise UsageError(f"{where}: write a list of anomalies, not {shown(value)}")
     _few(value, where)
@@ -271,15 +260,8 @@ def _findings(value: Any, where: str) -> tuple[Finding, ...]:
             anomaly = anomaly_from_mapping(entry)
         except ParseError as error:
             raise UsageError(f"{where}, anomaly {n}: {error}") from None
-        found.append(_finding(anomaly, _confidence(entry, f"{where}, anomaly {n}"), f"{where}, anomaly {n}"))
-    return tuple(found)
-
-
-def _confidence(entry: Mapping[str, Any], where: str) -> float | None:
-    given = [value for key, value in entry.items() if key.strip().lower() == "confidence" and value is not None]
-    if any(not _is_number(value) for value in given):
-        raise UsageError(f"{where}: 'confidence' is {shown(given[0])}; write a number, or leave it out")
-    return float(given[0]) if given else None
+        found.append(_finding(anomaly, confidence(entry, f"{where}, anomaly {n}"), f"{where}, anomaly {n}"))
+    return Packed(found)
 
 
 def _finding(anomaly: Anomaly, confidence: float | None, where: str) -> Finding:
@@ -313,30 +295,18 @@ def _few(found: Sized, where: str) -> None:
 
 def _published(path: Path) -> Iterator[tuple[str, Said]]:
     try:
-        published = read_published(path)
+        for image, one in iter_published(path):
+            where = f"{path}, image {shown(image)}"
+            _few(one.anomalies, where)
+            sure = one.confidences or (None,) * len(one.anomalies)
+            findings = [
+                _finding(a, c, f"{where}, anomaly {n}")
+                for n, (a, c) in enumerate(zip(one.anomalies, sure, strict=True), 1)
+            ]
+            description = None if one.description is None else _described(one.description, where)
+            yield where, Said(image, Packed(findings), description is None, description=description)
     except UsageError as error:
         raise UsageError(f"{error}{_where_is_no_number(path)}") from None
-    sure = _confidences(path)
-    for image, one in published.items():
-        where = f"{path}, image {shown(image)}"
-        _few(one.anomalies, where)
-        findings = [_finding(a, sure.get((image, n)), f"{where}, anomaly {n}") for n, a in enumerate(one.anomalies, 1)]
-        description = None if one.description is None else _described(one.description, where)
-        yield where, Said(image, tuple(findings), description is None, description=description)
-
-
-def _confidences(path: Path) -> dict[tuple[str, int], float]:
-    """The published form knows no confidence; where a file has one all the same, it can be ranked by."""
-    text = _text(path)
-    if '"confidence"' not in text.lower():
-        return {}
-    found = {}
-    for image, entries in parse_json(text).items():
-        for n, entry in enumerate(entries if isinstance(entries, list) else [], 1):
-            value = _confidence(entry, f"{path}, image {shown(image)}, anomaly {n}")
-            if value is not None:
-                found[image, n] = value
-    return found
 
 
 def _where_is_no_number(path: Path) -> str:
