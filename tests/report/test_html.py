@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import unquote
 
 import pytest
@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region, SceneObject, Usage
+from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, FailureKind, Region, SceneObject, Usage
 from anomreason.errors import UsageError
 from anomreason.images import Encoded, load_picture
 from anomreason.report.calls import LONGEST_TEXT, timeline
@@ -300,7 +300,7 @@ def test_previews_are_kept_and_pages_renewed_by_a_later_build(run: Run) -> None:
     assert not list(run.path.rglob("*.part"))
 
 
-@pytest.mark.parametrize("kind", FAILURES)
+@pytest.mark.parametrize("kind", get_args(FailureKind))
 def test_a_failure_is_named_with_what_to_do_and_never_shown_as_no_anomalies(run: Run, kind: str) -> None:
     maybe = Candidate(name="Odd cup", phenomenon="p", reasoning="r", role="Analyzer", step="inspect")
     failure = Failure.model_validate({"kind": kind, "message": "the exact words"})

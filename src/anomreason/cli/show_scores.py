@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from anomreason.cli.show import printable
-from anomreason.evaluation.signature import comparable, line
+from anomreason.evaluation.signature import line
 from anomreason.metrics.image_scores import PROFILES
 
 VIEWS = {"phe": "phenomenon", "rea": "reasoning", "full": "both"}
@@ -194,7 +194,7 @@ def _notes(metrics: dict[str, Any]) -> Iterable[Text]:
         yield _note("Failed", f"{kinds(metrics['failures'])}; here they {how}, and both numbers are in metrics.json")
     yield from _warnings(metrics)
     for profile in metrics["profiles"]:
-        yield _note(f"May be compared ({profile})", comparable(signature, profile))
+        yield _note(f"May be compared ({profile})", metrics["comparable"][profile])
         yield _note("Signature", line(signature, profile))
 
 

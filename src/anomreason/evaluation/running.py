@@ -131,12 +131,12 @@ class Contest:
 
     def _score(self, name: str, answer: Said, truth: Said, found: Similarities) -> None:
         phe, rea = found.own["phe"], found.own["rea"]
-        self.scorer.add(name, phe, rea, *_ranking(answer.findings))
+        order = self._order(name, answer)
+        scores = score_image(phe, rea, order, self.scorer.settings, name)
+        self.scorer.add_scores(name, scores)
         if self._keeper:
-            order = self._order(name, answer)
             pairs = pairs_of(phe, rea, order, self.scorer.settings)
             self.calibration.add(answer.findings, truth.findings, pairs)
-            scores = score_image(phe, rea, order, self.scorer.settings, name)
             self._keeper.add(name, _record(truth, None, answer.findings, pairs, scores))
 
     def _fail(self, name: str, kind: str, truth: Said) -> None:

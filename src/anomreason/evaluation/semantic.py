@@ -21,7 +21,7 @@ from anomreason.evaluation.groups import by_truths
 from anomreason.evaluation.joining import Entrant, Truth, entrant, scored_images
 from anomreason.evaluation.reading import Source, read_source
 from anomreason.evaluation.running import COMPARISON, Contest, Progress, Settings, run
-from anomreason.evaluation.signature import semantic_signature
+from anomreason.evaluation.signature import comparable, semantic_signature
 from anomreason.evaluation.writing import Lines, check_folder, write_results
 from anomreason.metrics.semantic import SemanticResult, compare
 
@@ -164,6 +164,7 @@ def _metrics(contest: Contest, truth: Truth, common: dict[str, Any], against: Co
     return {
         "name": source.name,
         "signature": common["signature"],
+        "comparable": {p: comparable(common["signature"], p) for p in settings.semantic.profiles},
         "simulated": source.simulated,
         **figures,
         "images": {"answered": result.n - sum(result.failures.values()), "both_empty": both, "one_empty": one},

@@ -127,7 +127,11 @@ class SemanticScorer:
         UsageError when the image was there before, has too many anomalies to match, or cannot be ranked.
         """
         order = self.order(severities, confidences, image)
-        self._append(image, None, score_image(phe, rea, order, self.settings, image))
+        self.add_scores(image, score_image(phe, rea, order, self.settings, image))
+
+    def add_scores(self, image: str, scores: ImageScores) -> None:
+        """An image that `score_image` scored by these settings. UsageError when it was there before."""
+        self._append(image, None, scores)
 
     def extend(self, images: Iterable[Compared]) -> None:
         """Score a chunk of images; as `add`."""

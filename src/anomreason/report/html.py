@@ -54,6 +54,7 @@ FAILURES = {
         "the cap on cost or tokens was reached before this picture was done",
         "Run the same command with a higher --max-cost or --max-tokens: it continues.",
     ),
+    "missing": ("the predictions do not have this image", ""),
 }
 """What each kind of failure means, and what to do about it."""
 
@@ -97,7 +98,7 @@ def build_report(run: Path) -> Path:
             for detection, shown in zip(batch, pool.map(shown_at, batch), strict=True):
                 page = source.pages[tally.images]
                 write_atomically(report / "pages" / page, _page(source, detection, tally.images, shown))
-                rows.append(_json(_row(detection, page, shown)))
+                rows.append(json_script(_row(detection, page, shown)))
                 tally.add(detection)
         write_atomically(run / "report.html", _gallery(source, tally, rows))
     return run / "report.html"
@@ -117,7 +118,7 @@ def _page_name(image: str) -> str:
 
 def _gallery(source: Source, tally: Tally, rows: list[Markup]) -> str:
     return (
-        _templates()
+        templates()
         .get_template("gallery.html")
         .render(
             title=source.run.name,
@@ -164,7 +165,7 @@ def _row(d: Detection, page: str, shown: Shown) -> dict[str, Any]:
     }
 
 
-def _json(value: Any) -> Markup:
+def json_script(value: Any) -> Markup:
     """JSON that can stand inside a <script> element: nothing in it can end the element or open a comment."""
     text = json.dumps(value, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
@@ -175,7 +176,7 @@ def _page(source: Source, d: Detection, place: int, shown: Shown) -> str:
     folder, _, name = d.image.rpartition("/")
     pages = source.pages
     return (
-        _templates()
+        templates()
         .get_template("page.html")
         .render(
             d=d,
@@ -232,7 +233,7 @@ def readable(value: Any) -> str:
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
     env = Environment(
         loader=PackageLoader("anomreason.report"),
         autoescape=True,

@@ -191,6 +191,8 @@ class Metrics(Written):
     """Of the predictions."""
     signature: str | dict[str, Any]
     simulated: bool = False
+    comparable: dict[str, str] = {}
+    """By profile, in words: which published numbers the results may stand beside."""
     n: int
     failures: dict[str, int]
     profiles: Annotated[dict[str, Annotated[dict[str, View], Field(min_length=1)]], Field(min_length=1)]

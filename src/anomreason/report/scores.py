@@ -22,7 +22,7 @@ from markupsafe import Markup
 from anomreason.errors import UsageError
 from anomreason.metrics.image_scores import PROFILES
 from anomreason.report.figures import Group, Level, Mark, against_threshold, bars, diagonal, strip
-from anomreason.report.html import FAILURES, _json, _templates
+from anomreason.report.html import FAILURES, json_script, templates
 from anomreason.report.score_files import (
     METRICS,
     Axes,
@@ -44,7 +44,6 @@ MOST_SHOWN = 100
 """Anomalies of one side of an image that are shown; the rest stays in matches.jsonl."""
 
 _ASSETS = ("report.css", "scores.css", "scores.js")
-_MISSING = {"missing": ("the predictions do not have this image", "")}
 
 
 class Index:
@@ -151,7 +150,7 @@ def _cut(text: str) -> str:
 
 def _page(title: str, metrics: Metrics, index: Index) -> str:
     axes = metrics.axes
-    kinds = {kind: (FAILURES | _MISSING).get(kind, (kind.replace("_", " "), ""))[0] for kind in metrics.failures}
+    kinds = {kind: FAILURES.get(kind, (kind.replace("_", " "), ""))[0] for kind in metrics.failures}
     setup = {
         "profiles": axes.profiles,
         "views": [[view, phenomenon_share(view)] for view in axes.views],
@@ -162,7 +161,7 @@ def _page(title: str, metrics: Metrics, index: Index) -> str:
         "failures": list(kinds.items()),
     }
     return (
-        _templates()
+        templates()
         .get_template("scores.html")
         .render(
             title=title,
@@ -177,7 +176,7 @@ def _page(title: str, metrics: Metrics, index: Index) -> str:
             severity={p: {t: _severity(c, p) for t, c in found.items()} for p, found in metrics.severity.items()},
             strip=strip,
             rest=metrics.model_extra or {},
-            setup=_json(setup),
+            setup=json_script(setup),
         )
     )
 
