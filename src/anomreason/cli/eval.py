@@ -42,6 +42,9 @@ def command(
     threads: Annotated[int | None, typer.Option(help="CPU threads. [default: torch decides]")] = None,
     seed: Annotated[int, typer.Option(help="Of intervals, p-values and shuffles.")] = 0,
     report: Annotated[bool, typer.Option(help="Build the HTML report at the end.")] = True,
+    exact: Annotated[
+        bool, typer.Option(help="TRUTH is a folder of scenes: which planted anomalies were found. Needs no model.")
+    ] = False,
 ) -> None:
     """Score predictions against a truth: SemAP and SemF1, with interval, chance level and failures.
 
@@ -49,6 +52,9 @@ def command(
     each once. Scores run from 0 to 1, higher is better. With several predictions each gets a folder of its own in OUT,
     and the truth is encoded once. Needs: pip install 'anomreason[score]'.
     """
+    if exact:
+        _exact(predictions, truth, out, failures, seed, {"subset": subset, "against": against, "ceiling": ceiling})
+        return
     from anomreason.cli import show_scores
     from anomreason.evaluation.backbone import BackboneSpec
     from anomreason.evaluation.running import Settings
@@ -73,6 +79,20 @@ def command(
             _report(one)
     if len(found) > 1:
         typer.echo(f"Side by side: anomreason leaderboard {out}", err=True)
+
+
+def _exact(
+    predictions: list[str], scenes: str, out: Path, failures: str, seed: int, unused: dict[str, str | None]
+) -> None:
+    from anomreason.cli import show_exact
+    from anomreason.errors import UsageError
+    from anomreason.evaluation.exact import write_exact
+
+    if given := [name for name, value in unused.items() if value is not None]:
+        raise UsageError(f"--{given[0]} has no meaning with --exact; leave one of the two out")
+    for found, folder in write_exact(predictions, scenes, out, failures, seed):
+        show_exact.exact(found)
+        typer.echo(f"Files: {folder / 'exact.json'}")
 
 
 def _report(one: Evaluated) -> None:

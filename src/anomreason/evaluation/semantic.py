@@ -7,8 +7,6 @@ Everything is read, joined and checked before a model is loaded, and nothing is 
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,10 +17,10 @@ from anomreason.errors import UsageError
 from anomreason.evaluation.backbone import BackboneSpec
 from anomreason.evaluation.groups import by_truths
 from anomreason.evaluation.joining import Entrant, Truth, entrant, scored_images
-from anomreason.evaluation.reading import Source, read_source
+from anomreason.evaluation.reading import read_source
 from anomreason.evaluation.running import COMPARISON, Contest, Progress, Settings, run
 from anomreason.evaluation.signature import comparable, semantic_signature
-from anomreason.evaluation.writing import Lines, check_folder, write_results
+from anomreason.evaluation.writing import Lines, check_folder, folders_of, write_results
 from anomreason.metrics.semantic import SemanticResult, compare
 
 if TYPE_CHECKING:
@@ -113,19 +111,6 @@ def ask(
     other = entrant(read_source(against), true) if against is not None else None
     second = entrant(read_source(ceiling), true) if ceiling is not None else None
     return Question(true, entrants, folders, other, second)
-
-
-def folders_of(sources: Sequence[Source], out: Path) -> tuple[Path, ...]:
-    """`out` for a single file; for several, a folder a name, with the parent's name where names repeat."""
-    if len(sources) == 1:
-        return (out,)
-    names = [source.name for source in sources]
-    times = Counter(names)
-    told = [f"{s.path.resolve().parent.name}-{n}" if times[n] > 1 else n for s, n in zip(sources, names, strict=True)]
-    safe = [re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "predictions" for name in told]
-    if doubles := [name for name, count in Counter(safe).items() if count > 1]:
-        raise UsageError(f"several predictions are called {doubles[0]!r}; give them names as NAME=PATH")
-    return tuple(out / name for name in safe)
 
 
 def _common(question: Question, settings: Settings, backbone: Backbone, ceiling: Contest | None) -> dict[str, Any]:

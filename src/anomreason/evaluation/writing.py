@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from anomreason.errors import UsageError
+from anomreason.evaluation.reading import Source
 from anomreason.runs import write_atomically
 from anomreason.stats import Interval
 
@@ -55,6 +58,19 @@ class Lines:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._file.close()
+
+
+def folders_of(sources: Sequence[Source], out: Path) -> tuple[Path, ...]:
+    """`out` for a single file; for several, a folder a name, with the parent's name where names repeat."""
+    if len(sources) == 1:
+        return (out,)
+    names = [source.name for source in sources]
+    times = Counter(names)
+    told = [f"{s.path.resolve().parent.name}-{n}" if times[n] > 1 else n for s, n in zip(sources, names, strict=True)]
+    safe = [re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "predictions" for name in told]
+    if doubles := [name for name, count in Counter(safe).items() if count > 1]:
+        raise UsageError(f"several predictions are called {doubles[0]!r}; give them names as NAME=PATH")
+    return tuple(out / name for name in safe)
 
 
 def check_folder(folder: Path) -> None:

@@ -1,0 +1,255 @@
+"""Did the detector find this very planted error, and does it keep silent on the same picture without it?
+
+Knows no files and no worlds: known pictures and what was said of them in (see `planted`), numbers out. Try it:
+
+    cup = KnownImage("a.png", (KnownAnomaly("floating", ("cup",), 5),), (KnownObject("cup", ("mug",)),))
+    said = {"a.png": Answer((Claim("Floating mug", "The mug hangs in mid-air.", "Gravity.", 10),))}
+    score_exact([cup], said, np.random.default_rng(0)).recall.value  # 1.0
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar, get_args
+
+import numpy as np
+
+from anomreason.errors import UsageError
+from anomreason.metrics.estimate import Estimate, estimate, ratio
+from anomreason.metrics.kinds import KINDS
+from anomreason.metrics.planted import Answer, Claim, KnownAnomaly, KnownImage, KnownObject, Matcher, Pair, check
+from anomreason.stats import RESAMPLES, Floats
+
+__all__ = [
+    "Answer",
+    "Claim",
+    "ExactScores",
+    "KnownAnomaly",
+    "KnownImage",
+    "KnownObject",
+    "Matcher",
+    "Pair",
+    "score_exact",
+]
+
+MISSING = "missing"
+"""Kind of failure of an image of which nothing was said."""
+UNTOLD = "none"
+"""Where claims are counted that speak for no kind, or for several."""
+Failures = Literal["missed", "dropped"]
+
+
+@dataclass(frozen=True, slots=True)
+class KindScores:
+    """One kind. Claims count under the kind of what they found, false ones under the kind that they tell."""
+
+    recall: Estimate
+    precision: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class TwinTest:
+    """Pairs of a scene and its twin without one of its anomalies; both were answered."""
+
+    passed: Estimate
+    """Share of pairs where that anomaly is reported on the scene and not on the twin."""
+    on_scene: Estimate
+    """Share where it is reported on the scene."""
+    on_twin: Estimate
+    """Share where it is reported on the twin, which does not have it."""
+    failed: int
+    """Pairs left out, since one of the two images has no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExactScores:
+    """Everything is counted over scenes; twins count in the twin test alone. Intervals: bootstrap over scenes."""
+
+    n: int
+    """Scenes, failed ones included."""
+    clean: int
+    """Of them without an anomaly."""
+    twins: int
+    failures: dict[str, int]
+    """Scenes without an answer, by kind; their anomalies are missed, or left out."""
+    twin_failures: dict[str, int]
+    recall: Estimate
+    """n: planted anomalies."""
+    precision: Estimate
+    """n: claims; no value without any."""
+    kinds: dict[str, KindScores]
+    """By kind, where it was planted or claimed; `none`: claims that tell no kind or several, and found nothing."""
+    false_anomalies: Estimate
+    """An answered scene."""
+    false_on_clean: Estimate
+    false_on_anomalous: Estimate
+    clean_with_false: Estimate
+    """Share of the answered clean scenes of which anything is claimed."""
+    twin_test: TwinTest
+    localisation: Estimate
+    """Mean IoU over anomalies that were found by a claim with a region."""
+    severity_error: Estimate
+    """Mean distance of the claimed severity from the rubric's, over what was found; 0..100."""
+    severity_bias: Estimate
+    """The same with its sign: above 0, the detector finds anomalies more plausible than the rubric."""
+    found_by_region_alone: int
+    """Found anomalies whose kind the claim does not tell."""
+
+
+def score_exact(
+    known: Sequence[KnownImage],
+    answers: Mapping[str, Answer],
+    rng: np.random.Generator,
+    *,
+    failures: Failures = "missed",
+    resamples: int = RESAMPLES,
+) -> ExactScores:
+    """All numbers. answers: by image; one that is not there is a failure of the kind `missing`.
+
+    failures: whether anomalies of failed scenes count as missed or are left out. Neither the order of images nor that
+    of claims makes a difference. UsageError for no scene, an image that stands twice, a twin of nothing.
+    """
+    if failures not in get_args(Failures):
+        raise UsageError(f"failures are counted as {failures!r}; choose {' or '.join(get_args(Failures))}")
+    check(known)
+    matcher = Matcher(known)
+    given = {one.image: answers.get(one.image, Answer(failure=MISSING)) for one in known}
+    scenes = sorted((one for one in known if not one.twin_of), key=lambda one: one.image)
+    rows = [_row(scene, given[scene.image], matcher, failures) for scene in scenes]
+    twins = [one for one in known if one.twin_of]
+    tests = _twin_rows(scenes, twins, given, matcher)
+    draw = _Draw(rows, rng, resamples)
+    return ExactScores(
+        n=len(scenes),
+        clean=sum(not scene.anomalies for scene in scenes),
+        twins=len(twins),
+        failures=_failures(scenes, given),
+        twin_failures=_failures(twins, given),
+        recall=draw.share(lambda r: (r.found.total(), r.planted.total())),
+        precision=draw.share(lambda r: (r.hits.total(), r.claims.total())),
+        kinds=_by_kind(rows, draw),
+        false_anomalies=draw.share(lambda r: (r.false, r.answered)),
+        false_on_clean=draw.share(lambda r: (r.false * r.clean, r.answered * r.clean)),
+        false_on_anomalous=draw.share(lambda r: (r.false * (not r.clean), r.answered * (not r.clean))),
+        clean_with_false=draw.share(lambda r: ((r.false > 0) * r.clean, r.answered * r.clean)),
+        twin_test=_twin_test(tests, rng, resamples),
+        localisation=draw.share(lambda r: (sum(r.ious), len(r.ious))),
+        severity_error=draw.share(lambda r: (sum(map(abs, r.off)), len(r.off))),
+        severity_bias=draw.share(lambda r: (sum(r.off), len(r.off))),
+        found_by_region_alone=sum(r.by_region for r in rows),
+    )
+
+
+@dataclass(slots=True)
+class _Row:
+    """What one scene adds to the sums."""
+
+    clean: bool
+    answered: bool
+    planted: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)
+    claims: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
+    ious: list[float] = field(default_factory=list)
+    off: list[float] = field(default_factory=list)
+    by_region: int = 0
+
+    @property
+    def false(self) -> int:
+        return self.claims.total() - self.hits.total()
+
+
+def _row(scene: KnownImage, answer: Answer, matcher: Matcher, failures: Failures) -> _Row:
+    row = _Row(clean=not scene.anomalies, answered=answer.failure is None)
+    if row.answered or failures == "missed":
+        row.planted.update(anomaly.kind for anomaly in scene.anomalies)
+    if not row.answered:
+        return row
+    pairs = matcher.pairs(scene, answer.claims)
+    found = {pair.claim: scene.anomalies[pair.anomaly] for pair in pairs}
+    for n, claim in enumerate(answer.claims):
+        kind = found[n].kind if n in found else matcher.kind(claim) or UNTOLD
+        row.claims[kind] += 1
+        row.hits[kind] += n in found
+    row.found.update(anomaly.kind for anomaly in found.values())
+    # Sums of floats in one order, whatever the order of the claims.
+    row.ious = sorted(pair.iou for pair in pairs if pair.iou is not None)
+    row.off = sorted(answer.claims[n].severity - anomaly.severity for n, anomaly in found.items())
+    row.by_region = sum(not pair.kind_agrees for pair in pairs)
+    return row
+
+
+_R = TypeVar("_R")
+
+
+class _Draw(Generic[_R]):
+    """Shares of sums over scenes, with intervals by drawing scenes."""
+
+    def __init__(self, rows: Sequence[_R], rng: np.random.Generator, resamples: int) -> None:
+        self._rows, self._rng, self._resamples = rows, rng, resamples
+
+    def share(self, of: Callable[[_R], tuple[float, float]]) -> Estimate:
+        """of: one row -> (what is counted, out of how many)."""
+        table: Floats = np.array([of(row) for row in self._rows], dtype=np.float64).reshape(-1, 2)
+        found = estimate(table, ratio, self._rng, int(table[:, 1].sum()), self._resamples)
+        # One scene shows no spread, however many anomalies it has.
+        return found if np.count_nonzero(table[:, 1]) > 1 else Estimate(found.value, None, found.n)
+
+
+def _by_kind(rows: Sequence[_Row], draw: _Draw[_Row]) -> dict[str, KindScores]:
+    seen = {kind for row in rows for kind in (*row.planted, *row.claims)}
+    return {kind: _kind_scores(kind, draw) for kind in (*KINDS, UNTOLD) if kind in seen}
+
+
+def _kind_scores(kind: str, draw: _Draw[_Row]) -> KindScores:
+    return KindScores(
+        recall=draw.share(lambda r: (r.found[kind], r.planted[kind])),
+        precision=draw.share(lambda r: (r.hits[kind], r.claims[kind])),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tests:
+    """The pairs of one scene."""
+
+    pairs: int
+    failed: int
+    passed: int
+    on_scene: int
+    on_twin: int
+
+
+def _twin_rows(
+    scenes: Sequence[KnownImage], twins: Sequence[KnownImage], given: Mapping[str, Answer], matcher: Matcher
+) -> list[_Tests]:
+    by_scene: dict[str, list[KnownImage]] = {}
+    for twin in twins:
+        by_scene.setdefault(twin.twin_of, []).append(twin)
+    return [_tests(scene, by_scene[scene.image], given, matcher) for scene in scenes if scene.image in by_scene]
+
+
+def _tests(scene: KnownImage, twins: Sequence[KnownImage], given: Mapping[str, Answer], matcher: Matcher) -> _Tests:
+    answer = given[scene.image]
+    asked = [twin for twin in twins if answer.failure is None and given[twin.image].failure is None]
+    found = {pair.anomaly for pair in matcher.pairs(scene, answer.claims)}
+    here = [twin.mended in found for twin in asked]
+    there = [matcher.reports(t, given[t.image].claims, scene.anomalies[t.mended]) for t in asked]
+    passed = sum(one and not other for one, other in zip(here, there, strict=True))
+    return _Tests(len(asked), len(twins) - len(asked), passed, sum(here), sum(there))
+
+
+def _twin_test(tests: Sequence[_Tests], rng: np.random.Generator, resamples: int) -> TwinTest:
+    draw = _Draw(tests, rng, resamples)
+    return TwinTest(
+        passed=draw.share(lambda t: (t.passed, t.pairs)),
+        on_scene=draw.share(lambda t: (t.on_scene, t.pairs)),
+        on_twin=draw.share(lambda t: (t.on_twin, t.pairs)),
+        failed=sum(t.failed for t in tests),
+    )
+
+
+def _failures(images: Sequence[KnownImage], given: Mapping[str, Answer]) -> dict[str, int]:
+    kinds = [given[one.image].failure for one in images]
+    return dict(sorted(Counter(kind for kind in kinds if kind).items()))
