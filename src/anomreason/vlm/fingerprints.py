@@ -1,8 +1,8 @@
 """Knowing a picture by its pixels: also after resizing, JPEG, or another file format.
 
-A fingerprint is the oriented picture, alpha over white, scaled to 32x32 RGB. Two pictures count as different when at
-least one of those cells differs clearly, so that twins differing in one small object are told apart; a new picture is
-the nearest known one (least squares), if that is near enough. Knows nothing of models or truth files.
+A fingerprint is the oriented picture, alpha over white, scaled to 32x32 RGB. A picture with the very cells of a known one
+is that one, so that twins differing in one small object are told apart; another is the nearest known one (least squares),
+if that is near enough and no other known one is nearly the same. Knows nothing of models or truth files.
 
     Fingerprints.of_files([Path("a.jpg"), Path("b.png")]).find(Path("a.jpg").read_bytes())  # 0
 """
@@ -25,7 +25,7 @@ from anomreason.images import load_picture
 
 SIDE = 32
 TELL_APART = 4
-"""Two pictures are distinct when some cell's channel differs by at least this much (of 255)."""
+"""Changed copies of two pictures are told apart when some cell's channel differs by this much (of 255)."""
 TOLERANCE = 16.0
 """A picture is a known one when the root mean square difference of the cells is at most this (of 255)."""
 MAX_PIXELS = 200_000_000
@@ -34,7 +34,7 @@ _PLAIN_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _COARSE = 8  # cells a side of the prefilter
 _NEAREST = 64  # pictures that pass the prefilter
-_TILE = 1024  # pictures compared with as many others at once: 4 MB of distances
+_TILE = 1024  # pictures whose means are taken at once
 
 Print = NDArray[np.uint8]  # (SIDE, SIDE, 3)
 
@@ -94,12 +94,17 @@ class Fingerprints:
     def __init__(self, prints: Print, names: Sequence[str]) -> None:
         """`prints`: (n, SIDE, SIDE, 3). Raises UsageError naming two pictures that cannot be told apart."""
         self._prints = prints
-        self._exact = {_key(cells): row for row, cells in enumerate(prints)}
+        self._exact: dict[bytes, int] = {}
+        for row, cells in enumerate(prints):
+            if (earlier := self._exact.setdefault(_key(cells), row)) != row:
+                raise UsageError(
+                    f"the pictures {names[earlier]!r} and {names[row]!r} cannot be told apart by their pixels; "
+                    "keep one of them"
+                )
         self._coarse = np.empty((len(prints), _COARSE * _COARSE * 3), dtype=np.float32)
         for start in range(0, len(prints), _TILE):
             self._coarse[start : start + _TILE] = _coarse(prints[start : start + _TILE])
         self._lengths = np.einsum("ij,ij->i", self._coarse, self._coarse)
-        self._check_distinct(names)
 
     @classmethod
     def of_files(cls, paths: Sequence[Path], names: Sequence[str] | None = None) -> Fingerprints:
@@ -120,7 +125,9 @@ class Fingerprints:
         return cls(prints, names)
 
     def find(self, picture: bytes | Image.Image) -> int | None:
-        """The row of the known picture that this is; None when it is none of them. Raises UnreadableImage."""
+        """The row of the known picture that this is; None when it is none of them, or a changed copy of one that has a
+        near twin. Raises UnreadableImage.
+        """
         cells = fingerprint(picture)
         if (row := self._exact.get(_key(cells))) is not None:
             return row
@@ -131,29 +138,5 @@ class Fingerprints:
         differences = self._prints[rows].astype(np.int32) - cells
         squares = np.mean(differences * differences, axis=(1, 2, 3))
         best = int(np.argmin(squares))
-        return int(rows[best]) if squares[best] <= TOLERANCE**2 else None
-
-    def _check_distinct(self, names: Sequence[str]) -> None:
-        # Block means differ by no more than their cells do, so the prefilter passes every pair that matters.
-        limit = self._coarse.shape[1] * (TELL_APART - 1) ** 2 + 1
-        starts = range(0, len(self._prints), _TILE)
-        for top in starts:
-            for left in (start for start in starts if start <= top):
-                rows, columns = slice(top, top + _TILE), slice(left, left + _TILE)
-                distances = -2 * (self._coarse[rows] @ self._coarse[columns].T)
-                distances += self._lengths[rows, None]
-                distances += self._lengths[None, columns]
-                near = np.argwhere(distances <= limit) + np.array([top, left])
-                self._check_pairs(near[near[:, 0] > near[:, 1]], names)
-
-    def _check_pairs(self, pairs: NDArray[np.intp], names: Sequence[str]) -> None:
-        for start in range(0, len(pairs), _TILE):
-            chunk = pairs[start : start + _TILE]
-            one, other = self._prints[chunk[:, 0]], self._prints[chunk[:, 1]]
-            largest = (np.maximum(one, other) - np.minimum(one, other)).max(axis=(1, 2, 3))
-            if (largest < TELL_APART).any():
-                row, earlier = chunk[int(np.argmax(largest < TELL_APART))]
-                raise UsageError(
-                    f"the pictures {names[earlier]!r} and {names[row]!r} cannot be told apart by their pixels; "
-                    "keep one of them"
-                )
+        alike = np.abs(self._prints[rows].astype(np.int16) - self._prints[rows[best]]).max(axis=(1, 2, 3)) < TELL_APART
+        return int(rows[best]) if squares[best] <= TOLERANCE**2 and alike.sum() == 1 else None
