@@ -12,6 +12,7 @@ import anomreason
 PACKAGE = Path(anomreason.__file__).parent
 FLOORS = {
     "errors": 1,
+    "english": 1,
     "stats": 1,
     "anomaly": 2,
     "containers": 2,
@@ -21,12 +22,12 @@ FLOORS = {
     "runs": 3,
     "vlm": 4,
     "metrics": 4,
+    "scenes": 4,
     "inputs": 4,
     "agent": 5,
     "report": 5,
     "detection": 6,
     "evaluation": 6,
-    "demo": 6,
     "cli": 9,
 }
 NEIGHBOURS = {("textform", "anomaly"), ("images", "anomaly"), ("images", "containers")}

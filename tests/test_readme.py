@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from anomreason.demo import write_demo
+from anomreason.scenes.make import DEMO, make_scenes
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-COMMANDS = ("detect", "report", "calls", "eval", "leaderboard", "plausibility", "deepfake", "simulate", "demo")
+COMMANDS = ("detect", "report", "calls", "eval", "leaderboard", "plausibility", "deepfake", "scenes", "simulate", "demo")
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -24,7 +23,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_python_of_the_readme_does_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_demo(tmp_path / "demo" / "pictures")
+    make_scenes(tmp_path / "demo" / "scenes", DEMO, jobs=1)
     monkeypatch.chdir(tmp_path)
     result = doctest.testfile(str(README), module_relative=False)
     assert result.attempted >= 3
@@ -32,10 +31,10 @@ def test_the_python_of_the_readme_does_what_it_shows(tmp_path: Path, monkeypatch
 
 
 def test_the_output_that_the_readme_shows_is_what_is_printed(tmp_path: Path) -> None:
-    truth = write_demo(tmp_path)
-    ran = run("detect", "six-fingers.png", "--model", f"sim:{truth}", "--no-report", cwd=tmp_path)
-    shown = re.search(r"```\n(six-fingers\.png: .*?)\nReport:", README.read_text(encoding="utf-8"), re.DOTALL)
+    make_scenes(tmp_path, DEMO, jobs=1)
+    shown = re.search(r"```\n((\S+\.png): .*?)\nReport:", README.read_text(encoding="utf-8"), re.DOTALL)
     assert shown is not None
+    ran = run("detect", f"images/{shown[2]}", "--model", "sim:simulator.json", "--no-report", cwd=tmp_path)
     assert [line.rstrip() for line in ran.stdout.strip().splitlines()] == shown[1].splitlines()
 
 
@@ -45,7 +44,8 @@ def test_the_demo_says_that_it_is_simulated_and_ends_by_naming_its_report(tmp_pa
     assert ran.stdout.startswith("SIMULATED")
     report = Path(ran.stdout.strip().splitlines()[-1].rpartition(" ")[2])
     assert report.is_file()
-    assert "Cup hanging in the air" in report.read_text(encoding="utf-8")
+    assert "images/000005.png" in report.read_text(encoding="utf-8")
+    assert re.search(r"^recall +1\.0000", ran.stdout, re.MULTILINE)
     assert run("demo", str(tmp_path / "demo"), cwd=tmp_path).returncode == 0
 
 
@@ -58,8 +58,8 @@ def test_every_command_explains_itself(command: str, tmp_path: Path) -> None:
 
 
 def test_options_that_the_docs_name_exist() -> None:
-    helps = {c: run(c, "--help", cwd=ROOT).stdout for c in COMMANDS}
-    known = set(re.findall(r"--[a-z][a-z-]+", " ".join(helps.values())))
+    helps = [run(*c.split(), "--help", cwd=ROOT).stdout for c in (*COMMANDS, "scenes make")]
+    known = set(re.findall(r"--[a-z][a-z-]+", " ".join(helps)))
     for page in (README, *sorted((ROOT / "docs").glob("*.md"))):
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
         assert named - known - {"--version", "--images", "--rounds"} == set(), page.name

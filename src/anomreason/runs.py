@@ -165,7 +165,7 @@ class RunFolder:
         try:
             _refuse_strangers(path)
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(path)
+            self._lock = lock_folder(path)
         except OSError as e:
             raise UsageError(f"cannot use {str(path)!r} as run folder: {e.strerror}; give another --run") from e
         try:
@@ -243,17 +243,20 @@ def done_in(path: Path) -> dict[str, Done]:
     return {line["image"]: Done.of(line) for line in read_lines(path / "results.jsonl")}
 
 
-def _lock(path: Path) -> int:
-    """Take the folder's lock; the operating system gives it back however the process ends."""
-    fd = os.open(path / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+def lock_folder(path: Path, file: str = "run.lock", what: str = "run folder", instead: str = "--run") -> int:
+    """Take a folder for this process alone; the operating system gives it back however the process ends.
+
+    Gives a file descriptor to close. Raises RunConflict when another process has it, naming that and what it is for.
+    """
+    fd = os.open(path / file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
         os.close(fd)
         raise RunConflict(
-            f"another process ({owner or 'unknown'}) works in the run folder {str(path)!r}; wait until it ends, "
-            "or choose another --run"
+            f"another process ({owner or 'unknown'}) works in the {what} {str(path)!r}; wait until it ends, "
+            f"or choose another {instead}"
         ) from None
     os.ftruncate(fd, 0)
     os.pwrite(fd, str(os.getpid()).encode(), 0)

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from anomreason.cli import calls, deepfake, demo, detect, eval, leaderboard, plausibility, report, simulate
+from anomreason.cli import calls, deepfake, demo, detect, eval, leaderboard, plausibility, report, scenes, simulate
 from anomreason.errors import AnomreasonError, UsageError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 for module in (detect, report, calls, eval, leaderboard, plausibility, deepfake, simulate, demo):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
+app.add_typer(scenes.app, name="scenes")
 
 
 def _version(asked: bool) -> None:

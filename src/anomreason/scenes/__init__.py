@@ -1,0 +1,1 @@
+"""Images whose every anomaly is known, because we planted it."""

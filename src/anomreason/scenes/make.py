@@ -1,0 +1,268 @@
+"""A dataset folder of scenes: pictures, twins, the whole truth in four forms, a contact sheet and a card.
+
+Knows worlds only by what they draw. A scene is drawn, written and recorded as one step, so that a killed command
+continues where it was; what is written at the end follows from the records alone. Try it:
+
+    make_scenes(Path("scenes"), Make(world="sprites", n=12, seed=7))
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from anomreason.errors import RunConflict, StorageError, UsageError
+from anomreason.runs import Appender, lock_folder, read_lines, settings_difference, write_atomically
+from anomreason.scenes import folder
+from anomreason.scenes.scene import KINDS, Drawn, Kind, Shown, World
+
+WORLDS = {"sprites": "anomreason.scenes.sprites:SpriteWorld", "rooms": "anomreason.scenes.rooms:RoomWorld"}
+"""Where each world is; its module is loaded when it is asked for."""
+LEAST_SIDE, MOST_SIDE = 64, 2048
+_SHARES = (0.6, 0.3, 0.1)
+"""Of the scenes with violations: those with one, two and three."""
+SETTINGS, RECORDS, LOCK = "scenes.json", "scenes.jsonl", "scenes.lock"
+_PACK = 8
+"""Scenes that a process is given at a time."""
+
+Progress = Callable[[int, int], None]
+"""Gets the scenes done and all scenes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Make:
+    """What to make. The command line has the same names and defaults."""
+
+    world: str = "sprites"
+    n: int = 100
+    """Scenes; twins come on top."""
+    seed: int = 0
+    size: int = 512
+    """Edge of a picture in pixels."""
+    violation_rate: float = 2 / 3
+    """Share of scenes with at least one violation."""
+    max_violations: int = 3
+    """In one scene."""
+    kinds: tuple[Kind, ...] = ()
+    """Bounds the choice; empty: all kinds of the world."""
+    twins: bool = True
+    """Whether the mended twins are written too; not wanted where the scenes stand for a generator's output."""
+
+    def __post_init__(self) -> None:
+        if self.world not in WORLDS:
+            raise UsageError(f"there is no world {self.world!r}; choose {' or '.join(WORLDS)}")
+        if self.n < 1 or self.seed < 0:
+            raise UsageError(f"n is {self.n} and seed {self.seed}; at least one scene, and a seed from 0 on")
+        if not LEAST_SIDE <= self.size <= MOST_SIDE:
+            raise UsageError(f"the size is {self.size}; choose {LEAST_SIDE} to {MOST_SIDE} pixels")
+        if not 0 <= self.violation_rate <= 1:
+            raise UsageError(f"the violation rate is {self.violation_rate}; it is a share of scenes, 0 to 1")
+        if not 1 <= self.max_violations <= len(_SHARES):
+            raise UsageError(f"max-violations is {self.max_violations}; choose 1 to {len(_SHARES)}")
+        if wrong := [kind for kind in self.kinds if kind not in KINDS]:
+            raise UsageError(f"there is no kind {wrong[0]!r}; the kinds are {', '.join(KINDS)}")
+
+
+DEMO = Make(n=6, seed=11)
+"""What `anomreason demo` and the examples of the README look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What there is now."""
+
+    folder: Path
+    scenes: int
+    clean: int
+    pictures: int
+    """Scenes and twins."""
+    planted: dict[str, int]
+    """Violations by kind, commonest first."""
+
+
+def open_world(name: str) -> World:
+    """The world of this name. UsageError for another name, MissingExtra for one whose libraries are missing."""
+    if name not in WORLDS:
+        raise UsageError(f"there is no world {name!r}; choose {' or '.join(WORLDS)}")
+    module, _, attribute = WORLDS[name].partition(":")
+    world: World = getattr(import_module(module), attribute)()
+    return world
+
+
+def make_scenes(
+    out: Path, make: Make = Make(), jobs: int | None = None, progress: Progress = lambda *_: None
+) -> Made:
+    """Make the dataset, or go on with one that was begun by the same settings (a larger `n` adds scenes).
+
+    jobs: processes; None: one a core for sprites, one for rooms, whose renderer uses all cores. Raises UsageError and
+    RunConflict for what cannot be asked for, StorageError when the disk lets us down: what was made stays.
+    """
+    world = open_world(make.world)
+    if wrong := [kind for kind in make.kinds if kind not in world.kinds]:
+        raise UsageError(f"the world {make.world} has no {wrong[0]!r}; its kinds are {', '.join(world.kinds)}")
+    with _open(out, make, world.version) as records:
+        done = {record["scene"] for record in read_lines(out / RECORDS) if _whole(out, record)}
+        left = [scene for scene in range(make.n) if scene not in done]
+        progress(make.n - len(left), make.n)
+        for count, record in enumerate(_draw_all(out, make, left, jobs), make.n - len(left) + 1):
+            records.append(json.dumps(record))
+            progress(count, make.n)
+        last = {record["scene"]: record for record in read_lines(out / RECORDS)}
+        return _finish(out, make, world, [last[scene] for scene in sorted(last)])
+
+
+@contextmanager
+def _open(out: Path, make: Make, version: str) -> Iterator[Appender]:
+    """The folder, for this process alone."""
+    settings = json.loads(json.dumps({**asdict(make), "world_version": version}))
+    try:
+        if out.is_dir() and not (out / SETTINGS).exists() and any(p.name != LOCK for p in out.iterdir()):
+            raise RunConflict(f"{str(out)!r} holds other files and no scenes; choose an empty or new folder with --out")
+        (out / "images").mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(out, LOCK, "scenes folder", "--out")
+    except OSError as e:
+        raise UsageError(f"cannot use {str(out)!r} as folder for scenes: {e.strerror}; give another --out") from e
+    try:
+        _agree(out, settings)
+        write_atomically(out / SETTINGS, json.dumps(settings, indent=1) + "\n")
+        records = Appender(out / RECORDS)
+        try:
+            yield records
+        finally:
+            records.close()
+    finally:
+        os.close(lock)
+
+
+def _agree(out: Path, settings: Mapping[str, Any]) -> None:
+    file = out / SETTINGS
+    if not file.exists():
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        differences = settings_difference({**before, "n": 0}, {**settings, "n": 0})
+        fewer = settings["n"] < before["n"]
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
+        raise UsageError(f"{file} is damaged ({e}); choose another --out") from None
+    if fewer:
+        differences.append(f"n: {before['n']} there, {settings['n']} now; scenes can be added, not taken away")
+    if differences:
+        raise RunConflict(f"{str(out)!r} was made with other settings ({'; '.join(differences)}); choose another --out")
+
+
+def _whole(out: Path, record: Mapping[str, Any]) -> bool:
+    return all((out / row["file_name"]).is_file() for row in record["rows"])
+
+
+def scene_seed(make: Make, scene: int) -> tuple[int, int]:
+    """Seed of the scene's drawing, and how many violations are planted."""
+    rng = np.random.default_rng([make.seed, scene])
+    seed, anomalous, number = int(rng.integers(2**32)), rng.random(), rng.random()
+    if anomalous >= make.violation_rate:
+        return seed, 0
+    shares = np.cumsum(_SHARES[: make.max_violations])
+    return seed, 1 + int(np.searchsorted(shares / shares[-1], number, side="right"))
+
+
+def _draw_all(out: Path, make: Make, left: Sequence[int], jobs: int | None) -> Iterator[dict[str, Any]]:
+    """Records as scenes are done, in no fixed order."""
+    jobs = jobs or ((os.cpu_count() or 1) if make.world == "sprites" else 1)
+    packs = [left[start : start + _PACK] for start in range(0, len(left), _PACK)]
+    if jobs == 1 or len(packs) <= 1:
+        world = open_world(make.world)
+        yield from (_draw_one(world, out, make, scene) for scene in left)
+        return
+    # Not forked: a renderer's threads do not survive that.
+    pool = ProcessPoolExecutor(min(jobs, len(packs)), multiprocessing.get_context("spawn"))
+    try:
+        waiting = {pool.submit(_draw_pack, out, make, pack) for pack in packs}
+        while waiting:
+            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield from future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _draw_pack(out: Path, make: Make, scenes: Sequence[int]) -> list[dict[str, Any]]:
+    world = open_world(make.world)
+    return [_draw_one(world, out, make, scene) for scene in scenes]
+
+
+def _draw_one(world: World, out: Path, make: Make, scene: int) -> dict[str, Any]:
+    seed, count = scene_seed(make, scene)
+    drawn = world.draw(seed, size=make.size, count=count, kinds=make.kinds if count else ())
+    name = f"images/{scene:06}.png"
+    twins = [f"images/{scene:06}-t{k}.png" for k in range(1, len(drawn.twins) + 1)] if make.twins else []
+    for file, image in zip([name, *twins], [drawn.image, *drawn.twins], strict=False):
+        _save(image, out / file)
+    common = {"scene": scene, "world": make.world, "world_version": world.version, "seed": seed, "size": make.size}
+    common["place"] = drawn.place
+    return {"scene": scene, "rows": _rows(drawn, common, name, twins)}
+
+
+def _rows(drawn: Drawn, common: Mapping[str, Any], name: str, twins: Sequence[str]) -> list[dict[str, Any]]:
+    """Lines of metadata.jsonl: of the scene, then of its twins."""
+    anomalies = [
+        {"kind": p.kind, "level": p.level, **p.anomaly.model_dump(exclude={"objects", "region"})}
+        | {"objects": list(p.anomaly.objects), "region": folder.box(p.anomaly.region)}
+        for p in drawn.planted
+    ]
+    head = {"file_name": name, **common}
+    rows = [
+        {**head, "anomalies": anomalies, "objects": _objects(drawn.objects), "twins": [*twins], "twin_of": ""}
+        | {"mended": -1}
+    ]
+    for k, (twin, objects) in enumerate(zip(twins, drawn.twin_objects, strict=False)):
+        others = anomalies[:k] + anomalies[k + 1 :]
+        rows.append(
+            {**head, "file_name": twin, "anomalies": others, "objects": _objects(objects), "twins": []}
+            | {"twin_of": name, "mended": k}
+        )
+    return rows
+
+
+def _objects(objects: Sequence[Shown]) -> list[dict[str, Any]]:
+    return [{"name": o.name, "synonyms": list(o.synonyms), "box": folder.box(o.region)} for o in objects]
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    """The whole file or none of it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=4)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(buffer.getvalue())
+        os.replace(part, path)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise StorageError(
+            f"cannot write {path}: {e.strerror}. What was made stays: free some space and run the same command again."
+        ) from e
+
+
+def _finish(out: Path, make: Make, world: World, records: Sequence[Mapping[str, Any]]) -> Made:
+    rows = [row for record in records for row in record["rows"]]
+    scenes = [record["rows"][0] for record in records]
+    planted: dict[str, int] = {}
+    for row in scenes:
+        for anomaly in row["anomalies"]:
+            planted[anomaly["kind"]] = planted.get(anomaly["kind"], 0) + 1
+    planted = dict(sorted(planted.items(), key=lambda kind: (-kind[1], kind[0])))
+    made = Made(out, len(scenes), sum(not row["anomalies"] for row in scenes), len(rows), planted)
+    folder.write_truth(out, rows)
+    folder.write_sheet(out, scenes)
+    folder.write_card(out, asdict(make) | {"world_version": world.version}, asdict(made))
+    return made

@@ -1,0 +1,115 @@
+"""What passes between a world and whoever makes a dataset of it: a drawn scene with all that is known of it.
+
+Knows no world, no file format and no command. A world is anything with this one method; two stand beside this file:
+
+    drawn = SpriteWorld().draw(seed=7, size=256, count=1, kinds=("floating",))
+    drawn.image, drawn.planted[0].anomaly, drawn.twins[0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomreason.anomaly import Anomaly, Region
+
+Kind = Literal[
+    "floating",
+    "intersection",
+    "scale",
+    "orientation",
+    "out_of_place",
+    "missing_part",
+    "duplicated_part",
+    "colour",
+    "shadow",
+    "reflection",
+    "function",
+    "physical_state",
+    "text",
+    "count",
+    "lighting",
+    "split",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Every kind of violation that some world can plant; `kinds.toml` says what each means and how severe it is."""
+
+LIGHT_EVERYWHERE: tuple[Kind, ...] = ("lighting", "function")
+"""Kinds that may change the light of the whole picture: outside the region a twin may differ."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One object that can be seen in the picture."""
+
+    name: str
+    """As the world's table calls it, e.g. `fire engine`; the same name may stand twice in a picture."""
+    synonyms: tuple[str, ...]
+    region: Region
+    """The box of its visible pixels."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One violation that was put into the scene."""
+
+    kind: Kind
+    level: str
+    """The row of the severity rubric that applies."""
+    anomaly: Anomaly
+    """Its `objects` are names among `Drawn.objects`, the main one first; its `region` is the box of the changed pixels
+    of the objects concerned (the shadows they throw not counted)."""
+    objects: tuple[int, ...]
+    """Indices into `Drawn.objects`, the main one first."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture and the whole truth about it."""
+
+    image: Image.Image
+    """RGB, size x size."""
+    place: str
+    """Where it plays: `street`, `living room`."""
+    objects: tuple[Shown, ...]
+    planted: tuple[Planted, ...]
+    """Nothing else is wrong in the picture."""
+    twins: tuple[Image.Image, ...]
+    """One for each planted violation, with just that one mended; the other pixels stay."""
+    twin_objects: tuple[tuple[Shown, ...], ...]
+    """The objects of each twin."""
+    owners: NDArray[np.uint8]
+    """(size, size): 0 where background is seen, else 1 + the index of the object seen there."""
+
+
+Allow = Callable[[Kind, str], bool]
+"""May this kind of violation be planted on the object of this name?"""
+
+
+def anything(kind: Kind, thing: str) -> bool:
+    return True
+
+
+class World(Protocol):
+    """Draws scenes. The same arguments give the same pixels."""
+
+    name: str
+    version: str
+    """Changes whenever the same seed would give another picture."""
+    kinds: tuple[Kind, ...]
+    """The kinds it can plant."""
+
+    def draw(
+        self, seed: int, *, size: int, count: int = 0, kinds: Sequence[Kind] = (), allow: Allow = anything
+    ) -> Drawn:
+        """Draws a scene with `count` violations (fewer when no more fit without hiding one another).
+
+        `size` is the edge in pixels; `kinds` bounds the choice (empty: all that the world can plant). The clean scene
+        of a seed does not depend on count, kinds or allow.
+        """
+        ...

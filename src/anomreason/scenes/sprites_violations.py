@@ -1,0 +1,290 @@
+"""The violations of the sprites world that change one thing: its height, size, side, parts, colour, shadow, light.
+
+Knows no pixels. Each takes the bench, the index of an item of the clean scene and a generator, and answers with the
+change, or None when that item is not fit for it. Try it:
+
+    floating(Bench(lay_out(7)), 0, numpy.random.default_rng(0))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from anomreason.scenes.phrases import Slots
+from anomreason.scenes.sprites_places import LOOKS, Place
+from anomreason.scenes.sprites_scene import Box, Change, Item, Stage, inside, overlap
+from anomreason.scenes.sprites_table import Sort
+
+LEAST = 0.135
+"""Of the picture's edge: what a violation shows on is at least that large in one direction."""
+_MAY_COVER = 0.02
+_LYING: tuple[Sort, ...] = ("animal", "building", "furniture", "street")
+_NO_MINIATURES: tuple[Sort, ...] = ("animal", "building", "furniture", "street", "vehicle")
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_NO_ROOM_BELOW = ("seabed", "underwater", "air", "wall")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A clean scene to work on."""
+
+    stage: Stage
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        return self.stage.items
+
+    @property
+    def look(self) -> Place:
+        return LOOKS[self.stage.look]
+
+    def guests(self, i: int) -> bool:
+        """Whether something stands on it."""
+        return any(item.host == i for item in self.items)
+
+    def fits(self, item: Item, but: Sequence[int], cover: float = _MAY_COVER) -> bool:
+        """Whether it is in the picture and covers no other thing by more than that share, but for these indices."""
+        box = item.box
+        if not inside(box, -0.005):
+            return False
+        skip = {*but, item.host}
+        return all(overlap(box, other.box) <= cover for j, other in enumerate(self.items) if j not in skip)
+
+    def slots(self, i: int, rng: np.random.Generator, coloured: bool = True) -> Slots:
+        """Thing and place for the texts."""
+        item = self.items[i]
+        row = item.row
+        return Slots(row.phrase if coloured else row.name, self.where(item, i, rng), plural=row.plural)
+
+    def where(self, item: Item, i: int, rng: np.random.Generator) -> str:
+        """Where the item is: by the ground it is on, or beside another thing on the same."""
+        beside = [
+            (other, other.x - item.x)
+            for j, other in enumerate(self.items)
+            if j != i and other.support == item.support and other.thing != "sun" and 0.15 < abs(other.x - item.x) < 0.6
+        ]
+        if not beside or rng.random() < 0.55:
+            return item.where
+        other, shift = beside[int(rng.integers(len(beside)))]
+        return f"to the {'left' if shift > 0 else 'right'} of the {other.row.phrase}"
+
+
+def large(box: Box) -> bool:
+    return max(box[2] - box[0], box[3] - box[1]) >= LEAST
+
+
+def number(n: int) -> str:
+    return _NUMBERS[n]
+
+
+def floating(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
+    """Lifted off what carries it; its shadow stays below."""
+    item = bench.items[i]
+    if item.support in _NO_ROOM_BELOW or bench.guests(i) or (item.row.sort == "animal" and item.support == "water"):
+        return None
+    low = rng.random() < 0.2
+    for _ in range(8):
+        lift = float(rng.uniform(0.065, 0.085)) if low else float(rng.uniform(0.11, 0.45))
+        raised = replace(item, lift=lift)
+        if bench.fits(raised, (i,)):
+            return Change("floating", "low" if low else "high", bench.slots(i, rng), ((i, raised),))
+    return None
+
+
+def scale(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
+    """Far larger than something larger, or far smaller than something smaller."""
+    item = bench.items[i]
+    if item.support in ("air", "underwater", "wall") or bench.guests(i) or item.row.any_size:
+        return None
+    tries = [_giant, _tiny] if rng.random() < 0.6 else [_tiny, _giant]
+    return next((change for change in (shape(bench, i, rng) for shape in tries) if change is not None), None)
+
+
+def _giant(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
+    item = bench.items[i]
+    for factor in (3.4, 3.0, 2.6, 2.3, 2.0):
+        new = replace(item, h=item.h * factor)
+        for dx in (0.0, -0.06, 0.06, -0.12, 0.12, -0.2, 0.2, -0.3, 0.3) if item.host < 0 else (0.0,):
+            moved = replace(new, x=min(max(item.x + dx, new.w / 2 + 0.005), 1 - new.w / 2 - 0.005))
+            for j, other in _others(bench, i):
+                bigger = other.row.size_cm >= item.row.size_cm * 0.7 and other.y >= item.y - 0.3
+                if bigger and new.h > other.h * 1.25 and new.h <= 0.7 and bench.fits(moved, (i,), 0.35):
+                    slots = replace(bench.slots(i, rng), other=other.row.phrase, detail=_taller(other))
+                    return Change("scale", "giant", slots, ((i, moved),), about=(j,))
+    return None
+
+
+def _taller(other: Item) -> str:
+    return f"even taller than the {other.row.phrase}"
+
+
+def _tiny(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
+    item = bench.items[i]
+    if max(item.h, item.w) < 0.2 or item.y < bench.stage.horizon + 0.1 or item.row.sort not in _NO_MINIATURES:
+        return None
+    new = replace(item, h=item.h * max(0.3, 0.1 / max(item.h, item.w)))
+    for j, other in _others(bench, i):
+        much = other.row.size_cm <= item.row.size_cm * 0.55 and new.h < other.h * 0.65
+        alike = other.row.size_cm <= item.row.size_cm * 1.15 and new.h < other.h * 0.4
+        alike = alike and item.row.sort not in ("animal", "plant")
+        if (much or alike) and other.y <= item.y + 0.16 and new.w < other.w:
+            slots = replace(bench.slots(i, rng), other=other.row.phrase, detail=f"smaller than the {other.row.phrase}")
+            return Change("scale", "tiny", slots, ((i, new),), about=(j,))
+    return None
+
+
+def _others(bench: Bench, i: int) -> list[tuple[int, Item]]:
+    """What a size can be compared with: what stands on something, too."""
+    kept = ("air", "wall", "underwater")
+    return [(j, other) for j, other in enumerate(bench.items) if j != i and other.support not in kept]
+
+
+def orientation(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
+    """Upside down, or on its side."""
+    item = bench.items[i]
+    if not item.row.up or bench.guests(i) or item.support == "underwater" or item.thing == "ramp":
+        return None
+    sideways = item.row.sort in _LYING and item.support == "floor" and rng.random() < 0.35
+    turn = (90.0 if rng.random() < 0.5 else -90.0) if sideways else 180.0
+    turned = replace(item, turn=turn)
+    if item.support == "wall":
+        turned = replace(turned, y=item.y)
+    if not large(item.box) or not bench.fits(turned, (i,)):
+        return None
+    level = "sideways" if sideways else "upside_down"
+    return Change("orientation", level, bench.slots(i, rng), ((i, turned),))
+
+
+def missing_part(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
+    """A part that must be there is gone."""
+    item = bench.items[i]
+    parts = [p for p in item.row.parts if max((p.box[2] - p.box[0]) * item.w, (p.box[3] - p.box[1]) * item.h) >= 0.055]
+    if not parts or not large(item.box):
+        return None
+    part = parts[int(rng.integers(len(parts)))]
+    slots = replace(bench.slots(i, rng), detail=f"its {part.name}")
+    changed = replace(item, edit=("erase", part.name))
+    return Change("missing_part", "vital" if part.vital else "other", slots, ((i, changed),))
+
+
+def duplicated_part(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
+    """A part stands there twice, or two of the thing are grown into one."""
+    item = bench.items[i]
+    copies = [part for part in item.row.parts if part.copy_at is not None]
+    if not large(item.box):
+        return None
+    if copies and (not item.row.fuse or rng.random() < 0.6):
+        part = copies[int(rng.integers(len(copies)))]
+        slots = replace(bench.slots(i, rng), detail=f"a surplus {part.name.split()[-1]}")
+        return Change("duplicated_part", "duplicated", slots, ((i, replace(item, edit=("copy", part.name))),))
+    fused = replace(item, edit=("fuse", item.row.fuse))
+    for dx in (0.0, -0.05, 0.05, 0.1, -0.1):
+        moved = replace(fused, x=item.x + dx)
+        if item.row.fuse and bench.fits(moved, (i,)):
+            return Change("duplicated_part", "fused", bench.slots(i, rng), ((i, moved),))
+    return None
+
+
+def colour(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
+    """A colour that such a thing never has."""
+    item = bench.items[i]
+    never = item.row.never
+    if not never or not large(item.box):
+        return None
+    new = never[int(rng.integers(len(never)))]
+    slots = replace(bench.slots(i, rng, coloured=False), detail=f"bright {new}")
+    return Change("colour", "impossible", slots, ((i, replace(item, edit=("hue", new))),))
+
+
+def shadow(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
+    """It throws none, or one towards the light, while at least one other thing throws its own."""
+    item = bench.items[i]
+    throwing = [other for other in bench.items if other.support in ("floor", "table") and other.host < 0]
+    if item not in throwing or len(throwing) < 2 or not bench.stage.sun.strength or item.h < 0.2 or bench.guests(i):
+        return None
+    if item.y > 0.97 - 0.6 * item.h * bench.stage.sun.down:
+        return None
+    wrong = rng.random() < 0.5
+    tip = item.x - bench.stage.sun.across * item.h
+    if wrong and not 0.02 < tip < 0.98:
+        wrong = False
+    changed = replace(item, shadow="wrong" if wrong else "none")
+    level = "wrong_way" if wrong else "missing"
+    return Change("shadow", level, bench.slots(i, rng), ((i, changed),), everywhere=True)
+
+
+def split(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
+    """Two halves with a gap between them."""
+    item = bench.items[i]
+    if bench.guests(i) or item.row.sort == "sky" or item.thing in ("ramp", "sun") or max(item.h, item.w) < 0.15:
+        return None
+    down_first = rng.random() < 0.5
+    ways = ["down", "across"] if down_first else ["across", "down"]
+    if item.support == "water":
+        ways = ["across"]
+    for way in ways:
+        cut = replace(item, edit=("split", way))
+        if bench.fits(cut, (i,)):
+            return Change("split", "gap", bench.slots(i, rng), ((i, cut),))
+    return None
+
+
+def text(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
+    """A dial or a sign that cannot be."""
+    item = bench.items[i]
+    slots = bench.slots(i, rng)
+    if item.row.drawn == "clock":
+        wrongs = {
+            "thirteen": "the number 13 at the top of its dial",
+            "backwards": "its numbers running backwards round the dial",
+            "shuffled": "the numbers of its dial in a mixed-up order",
+            "twice": "the number 6 four times on its dial",
+        }
+        wrong = list(wrongs)[int(rng.integers(len(wrongs)))]
+        changed = replace(item, state=("text", wrong, item.state[-1] if item.state else 0))
+        return Change("text", "clock", replace(slots, detail=wrongs[wrong]), ((i, changed),))
+    if item.row.drawn == "sign":
+        word = str(item.state[1])
+        turns = _turned_letters(word, rng)
+        changed = replace(item, state=("word", word, turns))
+        detail = f"the word {word} with {number(len(word) - turns.count('.'))} of its letters turned round"
+        return Change("text", "sign", replace(slots, detail=detail), ((i, changed),))
+    return None
+
+
+def _turned_letters(word: str, rng: np.random.Generator) -> str:
+    """For each letter . (right), m (mirrored) or u (upside down); two or more that look otherwise then."""
+    for _ in range(20):
+        turns = "".join(("m", "u", ".")[int(rng.integers(3))] for _ in word)
+        seen = [t for letter, t in zip(word, turns, strict=True) if _looks_turned(letter, t)]
+        if len(seen) >= 2 and len(seen) == len(word) - turns.count("."):
+            return turns
+    return "".join(next((t for t in "mu" if _looks_turned(letter, t)), ".") for letter in word)
+
+
+def _looks_turned(letter: str, turn: str) -> bool:
+    return (turn == "m" and letter in "BCDEFGJKLNPQRSZ") or (turn == "u" and letter in "AEFGJLMPQRTUVWYKB")
+
+
+def count(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
+    """More of something than the thing has."""
+    item = bench.items[i]
+    slots = bench.slots(i, rng)
+    if item.row.drawn == "traffic light":
+        n = int(rng.integers(5, 7))
+        state: tuple[str | int | float, ...] = ("lamps", n)
+        detail = f"{number(n)} lamps instead of three"
+    elif item.row.drawn == "die":
+        n = int(rng.integers(7, 10))
+        state = ("pips", n)
+        detail = f"{number(n)} pips on one face instead of six at most"
+    elif item.row.drawn == "clock":
+        n = int(rng.integers(4, 7))
+        state = ("hands", n, item.state[-1] if item.state else 0)
+        detail = f"{number(n)} hands instead of two"
+    else:
+        return None
+    return Change("count", "many", replace(slots, detail=detail), ((i, replace(item, state=state)),))

@@ -1,0 +1,63 @@
+"""Pictures of docs/scenes.md: for each world an example of every kind, framed, beside its twin.
+
+    python tools/scene_pages.py docs/
+"""
+
+import argparse
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from anomreason.scenes.make import open_world
+from anomreason.scenes.scene import Drawn, Kind, World
+
+CELL, LABEL, PAIRS, GAP = 250, 20, 2, 14
+
+
+def example(world: World, kind: Kind, first: int, size: int) -> Drawn:
+    """The first seed from there on whose scene can hold this kind."""
+    for seed in range(first, first + 400):
+        drawn = world.draw(seed, size=size, count=1, kinds=(kind,))
+        if drawn.planted:
+            return drawn
+    raise SystemExit(f"{world.name}: no scene of 400 holds {kind}")
+
+
+def pair(drawn: Drawn) -> Image.Image:
+    cell = Image.new("RGB", (2 * CELL + 4, CELL + LABEL), "white")
+    planted = drawn.planted[0]
+    region = planted.anomaly.region
+    for place, picture in enumerate((drawn.image, drawn.twins[0])):
+        cell.paste(picture.resize((CELL, CELL), Image.Resampling.LANCZOS), (place * (CELL + 4), LABEL))
+    draw = ImageDraw.Draw(cell)
+    if region:
+        box = tuple(v * CELL for v in (region.x0, region.y0, region.x1, region.y1))
+        draw.rectangle((box[0], box[1] + LABEL, box[2], box[3] + LABEL), outline="#d00000", width=2)
+    said = f"{planted.kind}: {planted.anomaly.name} (severity {planted.anomaly.severity:g})"
+    draw.text((2, 2), said, "black", ImageFont.load_default(13))
+    return cell
+
+
+def page(name: str, size: int) -> Image.Image:
+    world = open_world(name)
+    cells = [pair(example(world, kind, 1 + 40 * place, size)) for place, kind in enumerate(world.kinds)]
+    rows = -(-len(cells) // PAIRS)
+    width, height = 2 * CELL + 4 + GAP, CELL + LABEL + GAP
+    sheet = Image.new("RGB", (PAIRS * width - GAP, rows * height - GAP), "white")
+    for place, cell in enumerate(cells):
+        sheet.paste(cell, (place % PAIRS * width, place // PAIRS * height))
+    return sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--world", action="append")
+    parser.add_argument("--size", type=int, default=384)
+    given = parser.parse_args()
+    for name in given.world or ("sprites", "rooms"):
+        page(name, given.size).save(given.folder / f"scenes-{name}.webp", quality=80, method=6)
+
+
+if __name__ == "__main__":
+    main()
