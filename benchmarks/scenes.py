@@ -1,7 +1,7 @@
-"""Claim: a core draws at least 100 scenes of sprites a second at 256 px. Rooms are timed too where Mitsuba is installed.
+"""Claim: a core draws at least 100 scenes of sprites a second at 256 px. Rooms are timed too where Mitsuba is there.
 
 Each world draws clean scenes, and scenes with one violation together with their twins, in this process alone, with
-pictures in memory; writing PNG files is timed apart. Times are medians over scenes, so that a busy moment does not count.
+pictures in memory; writing PNG files is timed apart. Times are medians over scenes: a busy moment does not count.
 
     python benchmarks/scenes.py --sprites 200 --rooms 4
 """

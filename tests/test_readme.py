@@ -8,11 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from anomreason.scenes.make import DEMO, make_scenes
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-COMMANDS = ("detect", "report", "calls", "eval", "leaderboard", "plausibility", "deepfake", "scenes", "simulate", "demo")
+COMMANDS = (
+    *("detect", "report", "calls", "eval", "leaderboard", "plausibility", "deepfake"),
+    *("scenes", "simulate", "demo"),
+)
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,6 @@
 """Pictures of docs/scenes.md: for each world an example of every kind, framed, beside its twin.
 
-    python tools/scene_pages.py docs/
+python tools/scene_pages.py docs/
 """
 
 import argparse

@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -115,33 +116,6 @@ def write_card(out: Path, make: Mapping[str, Any], made: Mapping[str, Any]) -> N
     kinds = "\n".join(f"| {kind} | {count} |" for kind, count in made["planted"].items())
     figures = {key: value for key, value in made.items() if key not in ("planted", "folder")}
     licence, told = LICENCES[make["world"]]
-    said = _CARD.format(**make | figures, table=kinds, licence=licence, told=told)
+    card = files("anomreason.scenes").joinpath("card.md").read_text(encoding="utf-8")
+    said = card.format(**{**make, **figures}, table=kinds, licence=licence, told=told)
     write_atomically(out / "README.md", said)
-
-
-_CARD = """---
-license: {licence}
-task_categories: [image-classification]
-tags: [semantic-anomalies, synthetic]
-configs:
-- config_name: default
-  data_files: [metadata.jsonl, "images/*.png"]
----
-# Scenes with known anomalies ({world}, {scenes} scenes, {pictures} pictures)
-
-Made by `anomreason scenes make --world {world} --n {n} --seed {seed} --size {size}` (world version {world_version}, violation
-rate {violation_rate:.4g}). Every anomaly was planted by the program, so that all of them are known: {clean} scenes are clean.
-
-| kind | planted |
-|---|---|
-{table}
-
-- `images/`: `000007.png` is a scene, `000007-t1.png` its twin: the same scene with its first anomaly mended and everything else as it was.
-- `metadata.jsonl`: a line a picture: anomalies with kind, quadruple, objects and region; objects with synonyms and boxes (fractions of the picture).
-  `load_dataset("imagefolder", data_dir=...)` opens the folder.
-- `published.json`: the quadruples in the form that published evaluators read; `simulator.json`: the truth for a simulated model.
-- `contact-sheet.png`: the first scenes at a glance, planted regions framed.
-
-**Severity: 0 = completely implausible, 100 = fully realistic**, by a fixed rubric for each kind.
-{told}
-"""

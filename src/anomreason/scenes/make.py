@@ -101,9 +101,7 @@ def open_world(name: str) -> World:
     return world
 
 
-def make_scenes(
-    out: Path, make: Make = Make(), jobs: int | None = None, progress: Progress = lambda *_: None
-) -> Made:
+def make_scenes(out: Path, make: Make = Make(), jobs: int | None = None, progress: Progress = lambda *_: None) -> Made:
     """Make the dataset, or go on with one that was begun by the same settings (a larger `n` adds scenes).
 
     jobs: processes; None: one a core for sprites, one for rooms, whose renderer uses all cores. Raises UsageError and

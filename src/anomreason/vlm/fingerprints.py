@@ -1,8 +1,8 @@
 """Knowing a picture by its pixels: also after resizing, JPEG, or another file format.
 
-A fingerprint is the oriented picture, alpha over white, scaled to 32x32 RGB. A picture with the very cells of a known one
-is that one, so that twins differing in one small object are told apart; another is the nearest known one (least squares),
-if that is near enough and no other known one is nearly the same. Knows nothing of models or truth files.
+A fingerprint is the oriented picture, alpha over white, scaled to 32x32 RGB. A picture with the very cells of a known
+one is that one, so that twins differing in one small object are told apart; another is the nearest known one (least
+squares), if that is near enough and no other known one is nearly the same. Knows nothing of models or truth files.
 
     Fingerprints.of_files([Path("a.jpg"), Path("b.png")]).find(Path("a.jpg").read_bytes())  # 0
 """
