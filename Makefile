@@ -23,7 +23,7 @@ lint: .venv/.dev
 .venv/.dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,heif,score,scenes,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,heif,score,scenes,dev]'
 	touch $@ .venv/.core
 
 clean:

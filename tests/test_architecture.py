@@ -28,6 +28,7 @@ FLOORS = {
     "report": 5,
     "detection": 6,
     "evaluation": 6,
+    "training": 8,
     "cli": 9,
 }
 NEIGHBOURS = {("textform", "anomaly"), ("images", "anomaly"), ("images", "containers")}

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 COMMANDS = (
     *("detect", "report", "calls", "eval", "leaderboard", "plausibility", "deepfake"),
-    *("scenes", "simulate", "demo"),
+    *("scenes", "train", "merge", "simulate", "demo"),
 )
 
 

@@ -7,7 +7,20 @@ import sys
 
 import typer
 
-from anomreason.cli import calls, deepfake, demo, detect, eval, leaderboard, plausibility, report, scenes, simulate
+from anomreason.cli import (
+    calls,
+    deepfake,
+    demo,
+    detect,
+    eval,
+    leaderboard,
+    merge,
+    plausibility,
+    report,
+    scenes,
+    simulate,
+    train,
+)
 from anomreason.errors import AnomreasonError, UsageError
 
 app = typer.Typer(
@@ -19,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (detect, report, calls, eval, leaderboard, plausibility, deepfake, simulate, demo):
+for module in (detect, report, calls, eval, leaderboard, plausibility, deepfake, train, merge, simulate, demo):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
 app.add_typer(scenes.app, name="scenes")
 

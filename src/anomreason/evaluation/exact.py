@@ -66,7 +66,7 @@ def evaluate_exact(
 def write_exact(
     predictions: Sequence[str | Path], scenes: str | Path, out: Path, failures: str = "zero", seed: int = 0
 ) -> list[tuple[dict[str, Any], Path]]:
-    """Evaluate files and write `exact.json`: into `out`, or `out/NAME` when there are several. Gives each with its folder.
+    """Evaluate files and write `exact.json`: into `out`, or `out/NAME` when there are several; each with its folder.
 
     failures: `zero` (their anomalies are missed) or `drop`. Raises UsageError before anything is written.
     """

@@ -98,7 +98,7 @@ class _Engine:
         self._model, self._reader, self._name = model, reader, name
         self._words = len(tokenizer)
         self.context: int = model.config.text_config.max_position_embeddings
-        self._ends = _end_ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
+        self._ends = end_ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
         self._padding: int = self._ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         # Checkpoints bring their own temperature and repetition penalty, which would change what was asked for.
         model.generation_config = GenerationConfig(eos_token_id=self._ends, pad_token_id=self._padding)
@@ -181,7 +181,7 @@ class _Engine:
         return str(self._reader.tokenizer.decode([token], clean_up_tokenization_spaces=False))
 
 
-def _end_ids(configured: int | list[int] | None, tokenizers: int | None) -> list[int]:
+def end_ids(configured: int | list[int] | None, tokenizers: int | None) -> list[int]:
     """Ids that end a reply: the checkpoint's and the tokenizer's, which do not agree in every fine-tuned checkpoint."""
     known = configured if isinstance(configured, list) else [configured]
     return [token for token in dict.fromkeys([*known, tokenizers]) if token is not None]

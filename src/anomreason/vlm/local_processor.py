@@ -123,13 +123,15 @@ def check_grid(grid: Sequence[int], patch: int, merge: int, budget: tuple[int, i
     """Raise RuntimeError when a picture's grid (time, height, width in patches) breaks the budget (min, max pixels).
 
     Sides are whole multiples of `patch * merge` pixels, so that the area may miss the minimum by one such step of
-    each side; a side of a single step cannot shrink, so that a very long picture may exceed the maximum.
+    each side, or, enlarged to it, exceed it by as much; a side of a single step cannot shrink, so that a very long
+    picture may exceed the maximum.
     """
     height, width = grid[1] * patch, grid[2] * patch
     step = patch * merge
     area = grid[0] * height * width
-    too_large = area > budget[1] and min(height, width) > step
-    if too_large or area + step * (height + width) < budget[0]:
+    slack = step * (height + width)
+    too_large = area > max(budget[1], budget[0] + slack) and min(height, width) > step
+    if too_large or area + slack < budget[0]:
         raise RuntimeError(
             f"the image processor made {width}x{height} pixels where {budget[0]} to {budget[1]} were asked for: "
             "this version of transformers does not keep the pixel budget; install another, >=5.19,<6"

@@ -13,6 +13,7 @@ import importlib.util
 import json
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,8 @@ def require_libraries() -> None:
 def find_source(spec: str) -> Source:
     """Folders for `PATH_OR_ID` or `BASE+ADAPTER`; what is on the hub is fetched. Raises UsageError."""
     base_name, adapter_name = _split(spec)
-    base = _folder(base_name)
-    adapter = _folder(adapter_name) if adapter_name is not None else None
+    base = folder_of(base_name)
+    adapter = folder_of(adapter_name) if adapter_name is not None else None
     _check_base(base)
     if adapter is not None:
         _check_adapter(adapter)
@@ -107,7 +108,8 @@ def _split(spec: str) -> tuple[str, str | None]:
     return halves[0]
 
 
-def _folder(name: str) -> Path:
+def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
+    """A checkpoint's folder by its path or hub id; of the hub, files like `wanted` are fetched. Raises UsageError."""
     path = Path(name).expanduser()
     if name and path.is_dir():
         return path
@@ -118,7 +120,7 @@ def _folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED))
+        return Path(snapshot_download(name, allow_patterns=list(wanted)))
     except Exception as error:
         # The hub client raises a dozen unrelated kinds, and what the user can do about them is the same.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,236 @@
+"""A training recipe: every setting of a training run, read from TOML, with the place named when something is wrong.
+
+Knows no torch and no data. The package carries recipes of its own, which a name without a path means. Try it:
+
+    >>> read_recipe("anomreasonor-7b").effective_batch
+    128
+"""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from anomreason.anomaly import Record, Text
+from anomreason.errors import UsageError
+
+_LARGEST = 1 << 20
+
+
+class ModelPart(Record):
+    """What is trained, and on which pixels."""
+
+    base: Text
+    """Folder or hub id of a Qwen2.5-VL checkpoint."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`bf16`: 16-bit arithmetic, and 16-bit weights where they are frozen; `auto`: that on a GPU which has it."""
+    four_bit: bool = False
+    """Frozen weights in 4 bits (QLoRA); the vision tower stays in 16."""
+    min_pixels: int = Field(default=50_176, ge=1)
+    max_pixels: int = Field(default=614_656, ge=28 * 28)
+    """Area that a picture is scaled into, in pixels. Inference gets the same through the card."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ModelPart:
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} is larger than max_pixels {self.max_pixels}")
+        return self
+
+
+class DataPart(Record):
+    """Where conversations come from. Read by the command; `train` is given the conversations themselves."""
+
+    task: Literal["anomalies", "authenticity"] = "anomalies"
+    """`anomalies`: one turn, the list. `authenticity`: generated or photograph, then the list or a description."""
+    train: tuple[Text, ...] = ()
+    """Sources: scenes' folders, run folders, the authors' JSON files."""
+    held_out: tuple[Text, ...] = ()
+    """Sources that are never trained on and score the training as it goes."""
+    max_tokens: int = Field(default=4096, ge=64)
+    """Longest conversation, picture and answers included. Longer ones are an error here: the maker splits them."""
+    prompt: Text | None = None
+    """What the detector is to be asked with; None: the question most conversations end on."""
+    answer: Literal["text", "json"] = "text"
+    """Form of the answers."""
+
+
+class LoraPart(Record):
+    """Low-rank adapters on some linear layers of the language model; everything else is frozen."""
+
+    modules: tuple[Text, ...] = Field(default=("q_proj", "k_proj", "v_proj"), min_length=1)
+    every: int = Field(default=4, ge=1)
+    """Of the language model's layers, every how many-th gets adapters."""
+    first: int = Field(default=0, ge=0)
+    """The first that does: 0 gives 0, 4, ..; 3 gives 3, 7, .."""
+    rank: int = Field(default=8, ge=1)
+    alpha: float = Field(default=16, gt=0)
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+
+
+class FullPart(Record):
+    """Training of the weights themselves."""
+
+    vision: bool = False
+    """Whether the vision tower learns too."""
+    projector: bool = True
+    """Whether the merger between vision and language learns too."""
+
+
+class BatchPart(Record):
+    """How many conversations a step sees: per_device * accumulation * devices, however many devices there are."""
+
+    per_device: int = Field(default=4, ge=1)
+    accumulation: int = Field(default=8, ge=1)
+    devices: int = Field(default=1, ge=1)
+    """Devices that the two numbers above are meant for. With fewer, each accumulates more."""
+    checkpointing: bool = True
+    """Compute activations again in the backward pass instead of keeping them: less memory, about 30 % slower."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that open pictures ahead of the model, for each device; 0: none."""
+
+
+class StepsPart(Record):
+    """How long and how fast."""
+
+    epochs: float = Field(default=1.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    """Ends earlier or later than `epochs` where given."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises from 0."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    log_every: int = Field(default=10, ge=1)
+    save_every: int = Field(default=100, ge=1)
+    """Steps between two checkpoints: what a kill can cost."""
+    keep: int = Field(default=2, ge=1)
+    """Checkpoints kept."""
+
+
+class EvaluationPart(Record):
+    """What is measured on held-out conversations while training."""
+
+    every: int = Field(default=100, ge=1)
+    """Steps; the last step is measured always."""
+    sample: int = Field(default=64, ge=1)
+    """Held-out conversations that are answered, drawn once by the seed."""
+    max_reply_tokens: int = Field(default=1024, ge=1)
+    batch: int = Field(default=8, ge=1)
+    """Conversations answered at once."""
+    best: Text | None = None
+    """Which score picks the checkpoint that is kept, larger being better. None: the first score there is; without
+    scores the held-out loss, smaller being better."""
+
+
+class DevicePart(Record):
+    """The machine that the recipe was written for; nothing but the estimate of `--dry-run` reads it."""
+
+    name: Text = "this machine"
+    memory_gb: float | None = Field(default=None, gt=0)
+    teraflops: float = Field(default=0.05, gt=0)
+    """Dense peak in the recipe's precision, of one device."""
+    used: float = Field(default=0.35, gt=0, le=1)
+    """Share of the peak that training reaches."""
+
+
+class Recipe(Record):
+    """All settings of a training run."""
+
+    about: str = ""
+    model: ModelPart
+    data: DataPart = DataPart()
+    lora: LoraPart | None = None
+    """Adapters; None trains the weights themselves."""
+    full: FullPart | None = None
+    batch: BatchPart = BatchPart()
+    steps: StepsPart = StepsPart()
+    evaluation: EvaluationPart = EvaluationPart()
+    device: DevicePart = DevicePart()
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Recipe:
+        if (self.lora is None) == (self.full is None):
+            raise ValueError("give one of the sections [lora] and [full]: adapters, or the weights themselves")
+        if self.model.four_bit and self.lora is None:
+            raise ValueError("model.four_bit freezes the weights, so it needs the section [lora]")
+        return self
+
+    @property
+    def effective_batch(self) -> int:
+        """Conversations that one optimizer step sees."""
+        return self.batch.per_device * self.batch.accumulation * self.batch.devices
+
+    def accumulation_for(self, devices: int) -> int:
+        """Batches that each of so many devices accumulates to reach the effective batch. Raises UsageError."""
+        together = self.batch.per_device * devices
+        if self.effective_batch % together:
+            raise UsageError(
+                f"{devices} devices with {self.batch.per_device} conversations each cannot make up batches of "
+                f"{self.effective_batch}; change batch.per_device or batch.accumulation, or use another number of "
+                "devices"
+            )
+        return self.effective_batch // together
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Names of the package's own recipes, each with what it is about."""
+    return {name: read_recipe(name).about for name in _own()}
+
+
+def read_recipe(source: str | Path) -> Recipe:
+    """A recipe by the path of its TOML file, or by the name of one of the package's own.
+
+    Raises UsageError, naming file and key.
+    """
+    name, data = _bytes_of(source)
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{name} is not TOML ({error}); mend that line") from error
+    return recipe_of(table, name)
+
+
+def recipe_of(table: dict[str, Any], name: str) -> Recipe:
+    """A recipe from what TOML holds; `name` is where it comes from, for messages. Raises UsageError."""
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        raise UsageError(f"{name}: {'; '.join(_told(one) for one in error.errors()[:5])}") from error
+
+
+def _own() -> list[str]:
+    entries = (files("anomreason.training") / "recipes").iterdir()
+    return sorted(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
+
+
+def _bytes_of(source: str | Path) -> tuple[str, bytes]:
+    if source in _own():
+        return f"recipe {source!r}", (files("anomreason.training") / "recipes" / f"{source}.toml").read_bytes()
+    path = Path(source).expanduser()
+    if path.suffix != ".toml" and not path.is_file():
+        raise UsageError(f"there is no recipe {str(source)!r}; give a .toml file or one of {', '.join(_own())}")
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise UsageError(f"{path} is larger than {_LARGEST} bytes, so it is no recipe; give a recipe's .toml file")
+        return str(path), path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the recipe {str(path)!r} cannot be read ({error.strerror}); check the path") from error
+
+
+def _told(error: Any) -> str:
+    """One fault with its key as it stands in the file."""
+    key = ".".join(str(part) for part in error["loc"]) or "the file"
+    if error["type"] == "extra_forbidden":
+        return f"there is no setting {key!r}; see docs/training.md for those there are"
+    if error["type"] == "missing":
+        return f"{key!r} is missing; add it"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = "" if isinstance(error["input"], dict) else f" (it is {error['input']!r})"
+    return f"{key}: {message[:1].lower()}{message[1:]}{given}"
