@@ -17,9 +17,10 @@ CELL, LABEL, PAIRS, GAP = 250, 20, 2, 14
 def example(world: World, kind: Kind, first: int, size: int) -> Drawn:
     """The first seed from there on whose scene can hold this kind."""
     for seed in range(first, first + 400):
-        drawn = world.draw(seed, size=size, count=1, kinds=(kind,))
-        if drawn.planted:
-            return drawn
+        if world.draw(seed, size=64, count=1, kinds=(kind,)).planted:  # small ones are soon looked through
+            drawn = world.draw(seed, size=size, count=1, kinds=(kind,))
+            if drawn.planted:
+                return drawn
     raise SystemExit(f"{world.name}: no scene of 400 holds {kind}")
 
 

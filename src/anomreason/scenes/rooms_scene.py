@@ -1,0 +1,228 @@
+"""The records of a room: what stands where, the light and the camera, and what of it goes to the renderer.
+
+Knows no violations and no Mitsuba. x is to the right, y away from the camera, z up, in metres; the back wall is at
+y = depth and the camera near y = 0.
+
+    >>> turn(np.pi / 2)[:2, :2].round().tolist()
+    [[0.0, -1.0], [1.0, 0.0]]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import ConfigDict, model_validator
+
+from anomreason.anomaly import Text
+from anomreason.scenes import rooms_made
+from anomreason.scenes.furniture import Colour, Finish, Floats, Mesh, bounds, model, transformed
+from anomreason.scenes.rooms_render import Stage, Sun
+from anomreason.scenes.world import Part as TablePart
+from anomreason.scenes.world import Table, Thing, load_table
+
+REAR = 2.4
+"""How far the room goes on behind the camera's side, y = 0."""
+PAINTS: dict[str, tuple[Colour, float]] = {
+    "oak": ((0.40, 0.24, 0.11), 0.45), "walnut": ((0.14, 0.065, 0.03), 0.4), "pine": ((0.55, 0.38, 0.19), 0.5),
+    "white": ((0.75, 0.74, 0.71), 0.35), "black": ((0.025, 0.025, 0.027), 0.35), "grey": ((0.22, 0.23, 0.24), 0.5),
+    "blue": ((0.05, 0.12, 0.32), 0.35), "red": ((0.38, 0.04, 0.03), 0.35), "green": ((0.06, 0.2, 0.1), 0.35),
+    "yellow": ((0.65, 0.42, 0.04), 0.4), "brass": ((0.6, 0.42, 0.14), 0.35),
+}  # fmt: skip
+"""Colour (linear) and roughness by the word that the texts use."""
+
+
+class RoomPart(TablePart):
+    """A part found by the names of the model's own parts, or by a box in which its pieces lie."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    of: tuple[Text, ...] = ()
+    """Beginnings of the names of the model's parts; empty for all."""
+    within: tuple[float, float, float, float, float, float] = (0, 0, 0, 1, 1, 1)
+    """x0, y0, z0, x1, y1, z1 in fractions of the model: only pieces wholly inside."""
+    gone: str = ""
+    """How the text says it: `its seat`; empty when it is never taken away."""
+    again: str = ""
+    """How the text says a second one: `a second back`; empty when it is never doubled."""
+    cut: bool = False
+    """Whether the box cuts through pieces instead of taking only whole ones."""
+    shift: tuple[float, float, float] = (0, 0, 0)
+    """Where the second one goes, in fractions of the model's size."""
+    turned: float = 0.0
+    """By how many degrees the second one is turned about the upright axis."""
+
+
+class RoomThing(Thing):
+    """One object of the rooms world."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = ""
+    """A file in rooms/ without its ending."""
+    make: str = ""
+    """Or what `rooms_made` calls it."""
+    size: tuple[float, float, float] | None = None
+    """Width, depth, height in cm of what is made; None for a model, which has its own."""
+    colours: tuple[Text, ...] = ()
+    """The colours in which it is made; the text then names the one drawn."""
+    group: Text
+    """What the layout knows it as: `sofa`, `bed`, `top`."""
+    parts: tuple[RoomPart, ...] = ()
+    top: bool = False
+    """Whether things may stand on its highest face."""
+    soft: bool = False
+    """Upholstered or of cloth: never of metal."""
+    never: tuple[Text, ...] = ()
+    """Colours it never has."""
+    paint: tuple[Text, ...] = ()
+    """Names of its parts that such a colour goes to; empty for all."""
+    impossible: tuple[Text, ...] = ()
+    """Rooms it cannot have got into or cannot work in."""
+    strange: tuple[Text, ...] = ()
+    """Rooms where nobody would put it."""
+    home: str = ""
+    """Where it belongs, as the text says it: `a bathroom`."""
+    can: tuple[Literal["float", "giant", "tiny", "flip", "lie", "fuse", "split", "pierce", "legs"], ...] = ()
+    """What may be done to it."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.model) == bool(self.make) or bool(self.make) != bool(self.size):
+            raise ValueError("needs either model, or make together with size")
+        return self
+
+
+@lru_cache(maxsize=1)
+def table() -> Table[RoomThing]:
+    """The rows of rooms.toml."""
+    return load_table("rooms.toml", RoomThing)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One thing in the room."""
+
+    thing: RoomThing
+    mesh: Mesh
+    """In its own coordinates: standing on z = 0, front towards -y."""
+    pose: Floats
+    """(4, 4): to the room."""
+    colour: str
+    on: int | None = None
+    """Index of what carries it; None for the room itself."""
+    where: str = ""
+    """Where it is, as the texts say it: `against the back wall`."""
+
+    @cached_property
+    def body(self) -> Mesh:
+        return transformed(self.mesh, self.pose)
+
+    @cached_property
+    def box(self) -> Floats:
+        """(2, 3)"""
+        return bounds(self.body)
+
+    @property
+    def phrase(self) -> str:
+        return f"{self.colour} {self.thing.name}" if self.colour else self.thing.name
+
+    def moved(self, matrix: Floats) -> Item:
+        """The same thing elsewhere: the matrix acts in room coordinates."""
+        return replace(self, pose=matrix @ self.pose)
+
+
+@dataclass(frozen=True, eq=False)
+class Room:
+    """A whole scene."""
+
+    place: str
+    width: float
+    depth: float
+    height: float
+    items: tuple[Item, ...]
+    shell: Mesh
+    """Floor, walls, ceiling and what lights the room from outside of the picture."""
+    suns: tuple[Sun, ...]
+    sky: Colour
+    evening: bool
+    """Whether the lamps are lit."""
+    eye: tuple[float, float, float]
+    target: tuple[float, float, float]
+    view: float
+    seed: int
+    """Of the sampler: the same for a scene and its twins."""
+
+    def stage(
+        self, without: Collection[int] = (), dark: Collection[int] = (), suns: tuple[Sun, ...] | None = None
+    ) -> Stage:
+        """For the renderer. without: items left out; dark: lamps that give no light although it is evening."""
+        bodies: list[tuple[int, Mesh]] = [(0, self.shell)]
+        for i, item in enumerate(self.items):
+            if i not in without:
+                off = not self.evening or i in dark
+                bodies.append((i + 1, unlit(item.body) if off and "lit" in item.thing.does else item.body))
+        return Stage(tuple(bodies), self.suns if suns is None else suns, self.sky, self.eye, self.target, self.view)
+
+    def with_item(self, i: int, item: Item) -> Room:
+        return replace(self, items=(*self.items[:i], item, *self.items[i + 1 :]))
+
+    def carried(self, i: int) -> tuple[int, ...]:
+        """Indices of what stands on item i."""
+        return tuple(j for j, item in enumerate(self.items) if item.on == i)
+
+
+def unlit(mesh: Mesh) -> Mesh:
+    return tuple(replace(p, finish=replace(p.finish, emission=None)) if p.finish.emission else p for p in mesh)
+
+
+def turn(angle: float, axis: int = 2) -> Floats:
+    """(4, 4): by an angle in radians about the x, y or z axis."""
+    c, s = np.cos(angle), np.sin(angle)
+    out = np.eye(4)
+    a, b = ((1, 2), (2, 0), (0, 1))[axis]
+    out[a, a], out[a, b], out[b, a], out[b, b] = c, -s, s, c
+    return out
+
+
+def shift(x: float, y: float, z: float) -> Floats:
+    """(4, 4)"""
+    out = np.eye(4)
+    out[:3, 3] = x, y, z
+    return out
+
+
+def scaled(factor: float) -> Floats:
+    """(4, 4)"""
+    return np.diag([factor, factor, factor, 1.0])
+
+
+def build(thing: RoomThing, rng: np.random.Generator) -> tuple[Mesh, str]:
+    """(mesh, the word for its colour)."""
+    colour = str(rng.choice(thing.colours)) if thing.colours else thing.colour
+    if thing.model:
+        return model(thing.model), colour
+    paint, rough = PAINTS.get(colour, PAINTS["oak"])
+    width, depth, height = (length / 100 for length in thing.size or (100, 100, 100))
+    return rooms_made.make(thing.make, (width, depth, height), Finish(paint, rough), rng), colour
+
+
+def project(room: Room, points: Floats) -> Floats:
+    """(n, 3): x and y in fractions of the picture from its upper left, and the distance along the view."""
+    eye, target = np.array(room.eye), np.array(room.target)
+    ahead = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(ahead, [0, 0, 1.0])
+    right /= np.linalg.norm(right)
+    up = np.cross(right, ahead)
+    local = (points - eye) @ np.stack([right, up, ahead], axis=1)
+    away = np.maximum(local[:, 2], 1e-3)
+    half = np.tan(np.radians(room.view) / 2)
+    return np.stack([0.5 + local[:, 0] / away / half / 2, 0.5 - local[:, 1] / away / half / 2, local[:, 2]], axis=1)
+
+
+def overlap(a: Floats, b: Floats, gap: float = 0.0) -> bool:
+    """Whether two boxes share space, or come nearer than the gap."""
+    return bool((a[0] < b[1] + gap).all() and (b[0] < a[1] + gap).all())
