@@ -11,6 +11,8 @@ import pytest
 
 from anomreason.scenes.make import DEMO, make_scenes
 
+FOREIGN = {"--version", "--images", "--rounds", "--enable-lora", "--lora-modules"}
+"""Options of benchmarks, of the program itself and of other programs."""
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 COMMANDS = (
@@ -66,7 +68,7 @@ def test_options_that_the_docs_name_exist() -> None:
     known = set(re.findall(r"--[a-z][a-z-]+", " ".join(helps)))
     for page in (README, *sorted((ROOT / "docs").glob("*.md"))):
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
-        assert named - known - {"--version", "--images", "--rounds", "--enable-lora", "--lora-modules"} == set(), page.name
+        assert named - known - FOREIGN == set(), page.name
 
 
 @pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))])
