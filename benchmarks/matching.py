@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,16 @@ from anomreason.errors import UsageError
 from anomreason.metrics.chance import CHUNK, ChanceScorer
 from anomreason.metrics.image_scores import SemanticSettings, score_image
 from anomreason.metrics.matching import rank
-from anomreason.metrics.semantic import Compared, SemanticScorer, compare
+from anomreason.metrics.semantic import SemanticScorer, compare
 
 Floats = npt.NDArray[np.float64]
+
+
+class Image(NamedTuple):
+    name: str
+    phe: Floats
+    rea: Floats
+    severities: list[int]
 
 
 def similarities(rng: np.random.Generator, predictions: int, truths: int) -> tuple[Floats, Floats]:
@@ -30,8 +38,8 @@ def similarities(rng: np.random.Generator, predictions: int, truths: int) -> tup
     return rng.uniform(0.6, 1.0, (predictions, truths)), rng.uniform(0.6, 1.0, (predictions, truths))
 
 
-def image(name: str, rng: np.random.Generator) -> Compared:
-    return Compared(name, *similarities(rng, 8, 6), rng.integers(0, 101, 8).tolist())
+def image(name: str, rng: np.random.Generator) -> Image:
+    return Image(name, *similarities(rng, 8, 6), rng.integers(0, 101, 8).tolist())
 
 
 def timed(what: str, work: Callable[[], object], images: int = 0) -> None:
@@ -68,11 +76,13 @@ def main() -> None:
     for start in range(0, len(images), CHUNK):
         block = images[start : start + CHUNK]
         began = time.perf_counter()
-        scorer.extend(block)
+        for one in block:
+            scorer.add(*one)
         blocks.append(1000 * (time.perf_counter() - began) / len(block))
     print(f"{given.images} images, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(f"ms an image: {median(blocks):.3f} (median), {min(blocks):.3f} to {max(blocks):.3f} over blocks of {CHUNK}")
-    other.extend(image(each.image, rng) for each in images)
+    for each in images:
+        other.add(*image(each.name, rng))
     timed("figures with intervals", lambda: scorer.result(rng))
     timed("compared with another", lambda: compare(scorer, other, rng))
     shuffled = images[:CHUNK]

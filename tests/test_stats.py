@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from anomreason.stats import (
     Interval,
     Kind,
+    Rank,
     correlation,
     interval_of,
-    mean_interval,
-    rank_systems,
     resampled_sums,
     share_ranks,
-    sign_flip_p,
     sign_flip_ps,
+    wilson,
 )
 
 
@@ -29,37 +28,50 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def of_mean(values: Any, source: np.random.Generator, resamples: int = 2000) -> Interval:
+    """Of the mean of (n,) values."""
+    found = interval_of(resampled_sums(np.reshape(values, (-1, 1)), source, resamples) / len(values))
+    assert found is not None
+    return found
+
+
+def p_of(differences: Any, source: np.random.Generator, permutations: int = 10_000) -> float:
+    """Of one column."""
+    return float(sign_flip_ps(np.reshape(differences, (-1, 1)), source, permutations)[0])
+
+
+def ranks_of(values: Any, source: np.random.Generator, resamples: int = 2000, **more: Any) -> list[Rank]:
+    """By means over the same items: values (items, systems)."""
+    return share_ranks(np.mean(values, axis=0), resampled_sums(values, source, resamples) / len(values), **more)
+
+
 # --- bootstrap
 
 
-def test_an_interval_of_two_values_spans_both_and_of_one_is_none() -> None:
-    assert mean_interval([0.0, 1.0], rng()) == Interval(0.0, 1.0)
-    assert mean_interval([0.3], rng()) is None
-    assert mean_interval([], rng()) is None
+def test_an_interval_of_two_values_spans_both() -> None:
+    assert of_mean([0.0, 1.0], rng()) == Interval(0.0, 1.0)
 
 
 def test_an_interval_of_equal_values_is_that_value() -> None:
-    assert mean_interval([0.25] * 9, rng()) == Interval(0.25, 0.25)
+    assert of_mean([0.25] * 9, rng()) == Interval(0.25, 0.25)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
     values = rng(5).random(40)
-    assert mean_interval(values, rng(1)) == mean_interval(values, rng(1)) != mean_interval(values, rng(2))
+    assert of_mean(values, rng(1)) == of_mean(values, rng(1)) != of_mean(values, rng(2))
 
 
 def test_the_interval_of_a_mean_holds_the_true_mean_about_as_often_as_it_says() -> None:
     source, held = rng(7), 0
     for _ in range(300):
-        interval = mean_interval(source.normal(3.0, 2.0, 60), source, resamples=400)
-        assert interval is not None
+        interval = of_mean(source.normal(3.0, 2.0, 60), source, resamples=400)
         held += interval.low <= 3.0 <= interval.high
     assert 0.90 <= held / 300 <= 0.98
 
 
 def test_the_interval_is_as_wide_as_theory_says() -> None:
     values = rng(8).normal(0.0, 1.0, 2000)
-    interval = mean_interval(values, rng())
-    assert interval is not None
+    interval = of_mean(values, rng())
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * values.std() / 2000**0.5, rel=0.1)
 
 
@@ -89,9 +101,9 @@ def test_samples_without_a_value_are_left_out_unless_they_are_most() -> None:
 @pytest.mark.parametrize("values", [[0.0, float("nan")], [float("inf"), 1.0]])
 def test_values_that_are_not_numbers_are_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="NaN"):
-        mean_interval(values, rng())
+        resampled_sums([values], rng())
     with pytest.raises(ValueError, match="NaN"):
-        sign_flip_p(values, rng())
+        sign_flip_ps([values], rng())
 
 
 def test_other_shapes_are_refused() -> None:
@@ -99,6 +111,13 @@ def test_other_shapes_are_refused() -> None:
         resampled_sums([1.0, 2.0], rng())
     with pytest.raises(ValueError, match="shape"):
         resampled_sums(np.zeros((0, 2)), rng())
+
+
+def test_wilson_is_the_textbooks() -> None:
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert wilson(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert wilson(0.1, 50) == pytest.approx((0.0435, 0.2136), abs=1e-4)
 
 
 # --- sign flips
@@ -116,7 +135,7 @@ def test_other_shapes_are_refused() -> None:
     ],
 )
 def test_p_values_by_hand(differences: list[float], p: float) -> None:
-    assert sign_flip_p(differences, rng()) == p
+    assert p_of(differences, rng()) == p
 
 
 def by_enumeration(differences: list[int]) -> float:
@@ -130,23 +149,23 @@ def signs_of(n: int) -> list[tuple[int, ...]]:
 
 @given(st.lists(st.integers(-5, 5), max_size=8))
 def test_p_values_of_few_items_are_exact(differences: list[int]) -> None:
-    assert sign_flip_p(differences, rng()) == pytest.approx(by_enumeration(differences))
+    assert p_of(differences, rng()) == pytest.approx(by_enumeration(differences))
 
 
 def test_twelve_differences_are_enumerated_whatever_the_seed_and_zeros_do_not_count() -> None:
     few = [3, 1, 4, 1, 5, -9, 2, 6, 5, 3, 5, -8]
-    assert {sign_flip_p([*few, *[0] * 50], rng(seed)) for seed in range(3)} == {by_enumeration(few)}
+    assert {p_of([*few, *[0] * 50], rng(seed)) for seed in range(3)} == {by_enumeration(few)}
 
 
 def test_many_differences_are_sampled_and_never_give_p_zero() -> None:
     many = [3, 1, 4, 1, 5, -9, 2, 6, 5, 3, 5, -8, 9, 7]
-    assert sign_flip_p(many, rng()) == pytest.approx(by_enumeration(many), abs=0.015)
-    assert sign_flip_p([1.0] * 60, rng(), permutations=99) == 1 / 100
+    assert p_of(many, rng()) == pytest.approx(by_enumeration(many), abs=0.015)
+    assert p_of([1.0] * 60, rng(), permutations=99) == 1 / 100
 
 
 def test_columns_are_tested_together_as_they_are_alone() -> None:
     table = rng(4).normal(0.3, 1.0, (10, 3))
-    assert sign_flip_ps(table, rng()) == pytest.approx([sign_flip_p(column, rng()) for column in table.T])
+    assert sign_flip_ps(table, rng()) == pytest.approx([p_of(column, rng()) for column in table.T])
 
 
 def test_without_a_difference_small_p_values_are_as_rare_as_they_say() -> None:
@@ -194,26 +213,31 @@ def test_correlations_by_hand() -> None:
     assert correlation([7], [8], rng()) == (None, None, 1)
 
 
+def test_few_items_have_a_correlation_but_no_interval() -> None:
+    assert correlation([1, 2, 3, 4], [1, 3, 2, 4], rng()).interval is None
+    assert correlation([1, 2, 3, 4, 5], [1, 3, 2, 4, 5], rng()).interval is not None
+
+
 # --- ranks
 
 
 def test_systems_far_apart_have_ranks_of_their_own() -> None:
     values = rng(1).random((50, 3)) * 0.1 + np.array([0.2, 0.9, 0.5])
-    ranks = rank_systems(values, rng())
+    ranks = ranks_of(values, rng())
     assert [(r.rank, r.low, r.high) for r in ranks] == [(3, 3, 3), (1, 1, 1), (2, 2, 2)]
-    assert [r.rank for r in rank_systems(values, rng(), higher_is_better=False)] == [1, 3, 2]
+    assert [r.rank for r in ranks_of(values, rng(), higher_is_better=False)] == [1, 3, 2]
     assert ranks[0].mean == pytest.approx(values[:, 0].mean())
 
 
 def test_equal_systems_share_a_rank_and_the_next_one_comes_after_both() -> None:
     column = rng(1).random(50)
-    ranks = rank_systems(np.stack([column, column - 1, column], axis=1), rng())
+    ranks = ranks_of(np.stack([column, column - 1, column], axis=1), rng())
     assert [(r.rank, r.low, r.high) for r in ranks] == [(1, 1, 2), (3, 3, 3), (1, 1, 2)]
 
 
 def test_pairing_tells_apart_what_spread_alone_would_not() -> None:
     hard = rng(1).normal(0, 10, 40)
-    assert [r.rank for r in rank_systems(np.stack([hard + 0.1, hard], axis=1), rng())] == [1, 2]
+    assert [r.rank for r in ranks_of(np.stack([hard + 0.1, hard], axis=1), rng())] == [1, 2]
 
 
 def test_a_system_between_two_others_joins_them() -> None:
@@ -242,7 +266,7 @@ def test_a_range_of_ranks_holds_every_rank_within_the_interval() -> None:
 @settings(max_examples=50, deadline=None)
 def test_systems_that_cannot_be_told_apart_always_share_a_rank(systems: int, items: int, seed: int) -> None:
     values = rng(seed).integers(0, 3, (items, systems)).astype(float)
-    ranks = rank_systems(values, rng(seed), resamples=200)
+    ranks = ranks_of(values, rng(seed), resamples=200)
     drawn = resampled_sums(values, rng(seed), 200)
     for one, other in itertools.combinations(range(systems), 2):
         low, high = np.quantile(drawn[:, one] - drawn[:, other], [0.025, 0.975])

@@ -4,14 +4,16 @@ Knows nothing of images or metrics: arrays in, numbers out, and the random gener
 seed gives the same numbers on the same machine. Everything random is drawn in blocks, so that memory does not grow
 with the number of resamples. Try it:
 
-    >>> mean_interval([0.0, 1.0, 1.0, 1.0], np.random.default_rng(0))
-    Interval(low=0.25, high=1.0)
+    >>> round(wilson(1.0, 10).low, 4)
+    0.7225
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -23,6 +25,8 @@ Kind = Literal["spearman", "kendall"]
 RESAMPLES = 2000
 PERMUTATIONS = 10_000
 LEVEL = 0.95
+FEWEST = 5
+"""Items below which a correlation gets no interval: so few can be drawn in too few ways."""
 EXACT = 12
 """Up to so many differences that are not zero, every flip of signs is counted: at most 4,096 of them."""
 _CELLS = 1 << 20
@@ -42,7 +46,7 @@ class Correlation(NamedTuple):
     value: float | None
     """-1..1; None when one side is constant, or there are fewer than two items."""
     interval: Interval | None
-    """Bootstrap over items; None when there is no value, or hardly a resample has one."""
+    """Bootstrap over items; None without a value, for fewer than FEWEST items, or when hardly a resample has one."""
     n: int
 
 
@@ -78,32 +82,15 @@ def interval_of(samples: npt.ArrayLike, level: float = LEVEL) -> Interval | None
     return Interval(float(low), float(high))
 
 
-def mean_interval(
-    values: npt.ArrayLike, rng: np.random.Generator, resamples: int = RESAMPLES, level: float = LEVEL
-) -> Interval | None:
-    """Percentile bootstrap interval of the mean of `values` (n,); None for fewer than two: one item shows no spread.
-
-    A little too narrow for few items (by about the factor sqrt((n - 1) / n), and more when they are skewed).
-    """
-    column = np.asarray(values, dtype=np.float64).reshape(-1, 1)
-    if len(column) < 2:
-        return None
-    return interval_of(resampled_sums(column, rng, resamples)[:, 0] / len(column), level)
-
-
-def sign_flip_p(differences: npt.ArrayLike, rng: np.random.Generator, permutations: int = PERMUTATIONS) -> float:
-    """Two-sided p-value that paired differences (n,) are as likely to be negative as positive, by their sum.
-
-    Exact (all sign patterns counted) when at most 12 of them are not zero, else (b + 1) / (m + 1) for b of m random
-    patterns with a sum at least as far from zero. No differences, or only zeros: 1.
-    """
-    return float(sign_flip_ps(np.asarray(differences, dtype=np.float64).reshape(-1, 1), rng, permutations)[0])
-
-
 def sign_flip_ps(
     differences: npt.ArrayLike, rng: np.random.Generator, permutations: int = PERMUTATIONS
 ) -> npt.NDArray[np.float64]:
-    """`sign_flip_p` for each column of (n, k); one draw of signs serves all columns. No correction for their number."""
+    """Two-sided p-values that paired differences (n, k) are as likely negative as positive, by the sum of each column.
+
+    Exact (all sign patterns counted) when at most 12 rows are not zero, else (b + 1) / (m + 1) for b of m random
+    patterns with a sum at least as far from zero; one draw serves all columns. No rows, or only zeros: 1. Not corrected
+    for the number of columns.
+    """
     table = _table(differences, least=0)
     table = table[np.any(table != 0, axis=1)]
     total = table.sum(axis=0)
@@ -114,6 +101,14 @@ def sign_flip_ps(
     for flipped in _all_flips(len(table)) if exact else _random_flips(len(table), rng, permutations):
         as_far += (np.abs(total - 2 * (flipped @ table)) >= reached).sum(axis=0)
     return as_far / 2 ** len(table) if exact else (as_far + 1) / (permutations + 1)
+
+
+def wilson(share: float, n: int, level: float = LEVEL) -> Interval:
+    """Wilson's interval of a share (0..1) of n >= 1 trials; unlike a bootstrap it has a width where all or none hit."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle, reach = share + z * z / (2 * n), z * sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    scale = 1 + z * z / n
+    return Interval(max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale))
 
 
 def correlation(
@@ -132,18 +127,10 @@ def correlation(
     value = float(of(both[:, 0], both[:, 1], np.ones((1, n)))[0])
     if np.isnan(value):
         return Correlation(None, None, n)
+    if n < FEWEST:
+        return Correlation(value, None, n)
     drawn = np.concatenate([of(both[:, 0], both[:, 1], weights) for weights in _weights(n, rng, resamples)])
     return Correlation(value, interval_of(drawn), n)
-
-
-def rank_systems(
-    values: npt.ArrayLike, rng: np.random.Generator, *, higher_is_better: bool = True, resamples: int = RESAMPLES
-) -> list[Rank]:
-    """Ranks of k systems by their means over the same items: `values` is (items, k), paired by row, without NaN."""
-    table = _table(values)
-    return share_ranks(
-        table.mean(axis=0), resampled_sums(table, rng, resamples) / len(table), higher_is_better=higher_is_better
-    )
 
 
 def share_ranks(

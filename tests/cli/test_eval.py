@@ -1,17 +1,22 @@
 """Facts about the scoring commands as a user types them: tables that explain themselves, errors that leave nothing."""
 
 import json
+import os
 import random
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer import Exit
 from typer.testing import CliRunner
 
 from anomreason.cli import app
+from anomreason.cli.eval import interruptible
+from anomreason.cli.show_scores import VIEWS
 from anomreason.errors import AnomreasonError
 
 TEXTS = (
@@ -75,7 +80,16 @@ def small() -> tuple[str, ...]:
 def two(files: Path, small: tuple[str, ...]) -> tuple[Path, str]:
     """Two detectors scored by both profiles: folder and what was printed."""
     out = files / "two"
-    options = ("--profile", "both", "--against", files / "one.json", "--ceiling", files / "one.json", "--out", out)
+    options: tuple[str | Path, ...] = (
+        "--profile",
+        "both",
+        "--against",
+        files / "one.json",
+        "--ceiling",
+        files / "one.json",
+        "--out",
+        out,
+    )
     return out, ask("eval", files / "one.json", files / "other.json", files / "truth.json", *small, *options)
 
 
@@ -85,9 +99,11 @@ def test_the_tables_show_what_the_files_hold(two: tuple[Path, str]) -> None:
         metrics = json.loads((out / name / "metrics.json").read_text())
         for profile, views in metrics["profiles"].items():
             for view, figures in views.items():
-                ends = figures["interval"]["semap"]
-                row = rf"{profile} +SemAP +{view} .*{figures['semap']:.4f} +{ends[0]:.3f} to {ends[1]:.3f}"
-                assert re.search(row + rf" +{figures['chance']['semap']:.4f}.* 12\n", printed)
+                row = rf"\n{profile} +{VIEWS[view]}"
+                for metric in ("semap", "semf1"):
+                    ends, guess = figures["interval"][metric], figures["chance"][metric]
+                    row += rf" +{figures[metric]:.4f} +{ends[0]:.3f}–{ends[1]:.3f} +{guess:.4f} +[\d.]+"
+                assert re.search(row + "\n", printed)
         assert (out / name / "report.html").is_file()
         assert len((out / name / "matches.jsonl").read_text().splitlines()) == 12
 
@@ -97,21 +113,133 @@ def test_the_tables_show_what_the_files_hold(two: tuple[Path, str]) -> None:
     [
         "other against",
         "12 images, 11 answered, 1 failed (1 missing)",
-        "Profile paper: predictions by falling confidence",
-        "Profile release: most similar pairs first",
-        "Confidence: is 100 - severity: our reading",
         "Chance: what the same predictions get on other images, mean of 20 shuffles",
         "Ceiling: what a second annotation, one, gets on its 12 images",
         "they score 0, and both numbers are in metrics.json",
-        "not in the truth: 'new.jpg'",
-        "missing from the predictions: '05.jpg'",
-        "May be compared (paper): with no published number",
-        "|profile:release\n",
+        "1 image of the predictions, not in the truth: 'new.jpg'",
+        "1 image of the truth, missing from the predictions: '05.jpg'",
+        "May be compared: paper: with no published number",
+        "profiles:paper,release|",
         "other minus one, on the same 12 images",
     ],
 )
 def test_a_stranger_is_told_what_the_numbers_mean(told: str, two: tuple[Path, str]) -> None:
     assert told in " ".join(two[1].split(" ")).replace("  ", " ")
+
+
+def test_what_all_files_share_is_said_once_and_the_rest_when_asked(
+    two: tuple[Path, str], files: Path, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    for once in ("Signature:", "May be compared:", "Chance:", "--verbose"):
+        assert two[1].count(once) == 1
+    inputs: list[str | Path] = ["eval", files / "other.json", files / "truth.json", *small]
+    inputs += ["--shuffles", "1", "--no-report"]
+    brief, full = ask(*inputs, "--out", tmp_path), ask(*inputs, "--out", tmp_path, "--verbose")
+    for told in (
+        "Profile paper: predictions by falling confidence",
+        "Confidence: 100 - severity, our reading",
+        "Counted otherwise",
+    ):
+        assert told in full
+        assert told not in brief
+    assert len(re.findall(r"\npaper +0\.[789]", brief)) == 3
+    assert len(re.findall(r"\npaper +(?:phenomenon|reasoning|full) +0\.[789] ", full)) == 9
+    assert "other images, one shuffle" in brief
+    figures = json.loads((tmp_path / "metrics.json").read_text())["profiles"]["paper"]["full"]
+    assert re.search(
+        rf"paper +full +- +[\d.]+ +{figures['micro']['f1']:.4f} +{figures['dropped']['semf1']:.4f}\n", full
+    )
+
+
+def test_no_chance_is_explained_where_none_is_known(small: tuple[str, ...], tmp_path: Path) -> None:
+    one = written(tmp_path / "one.json", {"a.jpg": anomalies(random.Random(1), 3)})
+    inputs: list[str | Path] = ["eval", one, one, *small, "--no-report", "--out", tmp_path / "out"]
+    printed = ask(*inputs)
+    assert ": 1 image, 1 answered" in printed
+    assert "Over 1 image\n" in printed
+    assert "mean of 20 shuffles" not in printed
+    without = ask(*inputs, "--shuffles", "0")
+    assert "Chance:" not in without
+    assert " chance" not in without
+
+
+def narrow(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> str:
+    """What is printed on a terminal of 80 columns; the colours are taken off."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    return re.sub(r"\x1b\[[\d;]*m", "", ask(*arguments))
+
+
+def test_eighty_columns_hold_every_number(
+    two: tuple[Path, str], files: Path, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--profile", "both", "--alpha", "0.3", "--verbose", "--no-report", "--ceiling", files / "one.json")
+    inputs = (f"flux={files / 'one.json'}", f"{'a-generator-with-a-long-name' * 2}={files / 'other.json'}")
+    same = written(tmp_path / "judged.json", {"a.jpg": anomalies(random.Random(2), 3), "b.jpg": "A cat."})
+    printed = {
+        "eval": narrow(
+            monkeypatch, "eval", files / "other.json", files / "truth.json", *small, *options, "--out", tmp_path / "e"
+        ),
+        "leaderboard": narrow(monkeypatch, "leaderboard", two[0]),
+        "plausibility": narrow(monkeypatch, "plausibility", *inputs, "--pair-by-name"),
+        "deepfake": narrow(monkeypatch, "deepfake", same, same, *small, "--profile", "both"),
+    }
+    for text in printed.values():
+        assert "…" not in text
+        tables = [line for line in text.splitlines() if not line.startswith(("Signature", "May", "Profile", "†"))]
+        assert max(len(line.rstrip()) for line in tables if re.search(r"\d\.\d{2}", line)) <= 80
+    full = json.loads((tmp_path / "e" / "metrics.json").read_text())["profiles"]["paper"]["full"]
+    for number in (full["semap"], full["semf1"], full["chance"]["semf1"], full["dropped"]["semf1"]):
+        assert f"{number:.4f}" in printed["eval"]
+    assert "other" in printed["leaderboard"]
+    assert "GPT-4o †" in printed["leaderboard"]
+
+
+CLOSED = {
+    "plausibility": (["flux=one.json", "sdxl=other.json"], ["plausibility.json"]),
+    "deepfake": (["judged.json", "judged.json"], ["deepfake.json"]),
+    "eval": (
+        ["one.json", "other.json", "truth.json", "--shuffles", "0"],
+        [f"{name}/{file}" for name in ("one", "other") for file in ("metrics.json", "report.html")],
+    ),
+    "leaderboard": (["two"], ["leaderboard.md", "leaderboard.html"]),
+}
+
+
+@pytest.mark.parametrize("command", CLOSED)
+def test_a_closed_pipe_loses_no_file(
+    command: str,
+    two: tuple[Path, str],
+    files: Path,
+    small: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written(files / "judged.json", {"a.jpg": anomalies(random.Random(3), 3) or [], "b.jpg": "A cat."})
+    given, left = CLOSED[command]
+    arguments = [command, *given, *(small if command == "eval" else ()), "--out", str(tmp_path / "out")]
+    monkeypatch.chdir(two[0].parent)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as closed, redirect_stdout(closed), pytest.raises((SystemExit, BrokenPipeError)):
+        app(arguments)
+    assert [name for name in left if not (tmp_path / "out" / name).is_file()] == []
+
+
+def test_an_interrupted_scoring_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Exit) as ended, interruptible(tmp_path):
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err == "anomreason: interrupted; nothing was written\n"
+
+    def half() -> None:
+        with interruptible(tmp_path):
+            (tmp_path / "matches.jsonl").write_text("")
+            raise KeyboardInterrupt
+
+    with pytest.raises(Exit):
+        half()
+    assert "not all was written" in capsys.readouterr().err
 
 
 def test_detectors_stand_side_by_side(two: tuple[Path, str], tmp_path: Path) -> None:
@@ -143,7 +271,8 @@ def test_failed_images_can_be_left_out_of_the_tables(files: Path, small: tuple[s
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     left = metrics["profiles"]["paper"]["full@0.3"]["dropped"]
     assert left["n"] == 7
-    assert re.search(rf"SemF1 +full \(0.3 phenomenon\) +{left['semf1']:.4f} .* 7\n", printed)
+    assert re.search(rf"full@0.3 +{left['semap']:.4f} .* {left['semf1']:.4f} ", printed)
+    assert "Over 7 images\n" in printed
     assert "here they are left out" in printed
 
 
@@ -226,7 +355,7 @@ def test_generators_are_printed_with_ranks_and_differences(files: Path, tmp_path
         assert re.search(rf"{one['generator']} .*{one['scores']['cap']['value']:.3f}", printed)
     for told in (
         "Differences in CAP",
-        "MAI x AF: mean MAI x mean AF",
+        "CAP of means: mean MAI x mean AF",
         "Signature: assessor:unknown",
         "Assessors agree",
     ):

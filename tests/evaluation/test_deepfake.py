@@ -103,7 +103,12 @@ def test_judgements_by_hand(tmp_path: Path) -> None:
     assert found["balanced_accuracy"]["value"] == 0.375
     assert (found["auroc"]["value"], found["auroc"]["n"]) == (1, 3)
     assert found["false_anomalies"]["value"] == 0.5
-    assert found["joined"] == {"by_file_name": 0, "not_in_truth": ["new.jpg"], "missing": ["f/3.jpg"]}
+    assert found["joined"] == {
+        "by_file_name": 0,
+        "not_in_truth": ["new.jpg"],
+        "ambiguous": [],
+        "missing": ["f/3.jpg"],
+    }
     assert [(s["source"], s["generated"], s["n"]) for s in found["sources"]] == [("f", True, 4), ("r", False, 2)]
     assert found["explained"] == {}
     assert "--backbone" in found["unexplained"]
@@ -137,20 +142,45 @@ def test_explanations_count_where_the_judgement_is_right(tmp_path: Path, spec: B
         {"image": "a.jpg", "generated": True, "anomalies": [HAND]},  # recall a half
         {"image": "b.jpg", "generated": False, "anomalies": [HAND]},  # judged wrong: 0
         {"image": "c.jpg", "generated": False, "description": "A cat sits on a mat."},  # described: 1
-        {"image": "d.jpg", "generated": False, "anomalies": []},  # right, nothing claimed: 1
-        {"image": "e.jpg", "generated": False, "anomalies": [CUP]},  # right, but claimed: 0
+        {"image": "d.jpg", "generated": False, "anomalies": []},  # right, but not described: 0
+        {"image": "e.jpg", "generated": False, "anomalies": [CUP]},  # right, but not described: 0
+        {"image": "g.jpg", "generated": False, "anomalies": []},  # right, nothing to describe, nothing claimed: 1
+        {"image": "h.jpg", "generated": False, "description": "A cow."},  # the same
+        {"image": "i.jpg", "generated": False, "anomalies": [CUP]},  # right, but claimed: 0
     ]
-    files = written(tmp_path / "p.jsonl", said), written(tmp_path / "t.json", truth)
+    annotated = [{"image": k, "description" if isinstance(v, str) else "anomalies": v} for k, v in truth.items()]
+    bare = [{"image": f"{name}.jpg", "generated": False} for name in "ghij"]
+    files = written(tmp_path / "p.jsonl", said), written(tmp_path / "t.jsonl", annotated + bare)
     found = judge(*files, spec, Settings(profile="both"))
     paper, release = (found["explained"][profile]["full"] for profile in ("paper", "release"))
     assert paper["semap"]["release"]["value"] == pytest.approx((0.5 + 0) / 2)
-    assert paper["semap"]["over_all"]["value"] == pytest.approx((0.5 + 0 + 1 + 1 + 0) / 5)
+    assert paper["semap"]["over_all"]["value"] == pytest.approx((0.5 + 0 + 1 + 0 + 0 + 1 + 1 + 0 + 0) / 9)
     assert paper["semf1"]["release"]["value"] == pytest.approx((2 / 3) / 2)
     assert release["semap"]["release"]["value"] == pytest.approx(1 / 2)
-    assert paper["semap"]["described"] == 1
+    assert (paper["semap"]["described"], paper["semap"]["by_claims"], found["undescribed"]) == (3, 4, 2)
     assert found["unexplained"] is None
     assert found["signature"]["layer"] == 6
     assert found["sources"][0]["explained"]["paper"]["full"]["semap"]["value"] == pytest.approx(0.25)
+
+
+def test_to_withhold_descriptions_does_not_pay(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth = written(tmp_path / "t.json", {"a.jpg": [HAND], "b.jpg": "A cat sits on a mat.", "c.jpg": "A dog runs."})
+    telling = written(tmp_path / "p.json", {"a.jpg": [HAND], "b.jpg": "Some cat on a mat.", "c.jpg": "A green car."})
+    rows = [{"image": "a.jpg", "generated": True, "anomalies": [HAND]}]
+    rows += [{"image": f"{name}.jpg", "generated": False, "anomalies": []} for name in "bc"]
+    silent = written(tmp_path / "s.jsonl", rows)
+    one, other = (judge(said, truth, spec)["explained"]["paper"]["full"]["semf1"] for said in (telling, silent))
+    assert one["release"]["value"] == other["release"]["value"] == 1
+    assert other["over_all"]["value"] == pytest.approx(1 / 3)
+    assert 0.5 < one["over_all"]["value"] < 1
+
+
+def test_ranking_by_confidence_names_the_file_that_has_none(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth = written(tmp_path / "t.json", {"a.jpg": [HAND], "b.jpg": "A cat."})
+    said = written(tmp_path / "p.json", {"a.jpg": [HAND], "b.jpg": "A cat."})
+    with pytest.raises(UsageError, match=r"p\.json, image 'a\.jpg'.*confidence"):
+        judge(said, truth, spec, Settings(rank_by="confidence"))
+    assert judge(said, truth, spec, Settings("release", rank_by="confidence"))["explained"]["release"]
 
 
 def test_explanations_need_annotated_fakes(tmp_path: Path, spec: BackboneSpec) -> None:

@@ -9,7 +9,7 @@ import pytest
 from anomreason.anomaly import Anomaly, Detection, Failure, Region
 from anomreason.cli.show_exact import exact
 from anomreason.errors import UsageError
-from anomreason.evaluation.exact import evaluate_exact
+from anomreason.evaluation.exact import evaluate_exact, write_exact
 from anomreason.evaluation.known import read_scenes
 
 FLOATING = {
@@ -94,7 +94,7 @@ def test_a_run_that_tells_the_truth(tmp_path: Path) -> None:
     assert got["twin_test"]["passed"] == {"value": 1.0, "interval": None, "n": 2}
     assert (got["false_on_clean"]["value"], got["severity_error"]["value"]) == (0.0, 0.0)
     assert set(got["kinds"]) == {"floating", "split"}
-    assert got["joined"] == {"by_file_name": 0, "not_in_truth": [], "missing": []}
+    assert got["joined"] == {"by_file_name": 0, "not_in_truth": [], "ambiguous": [], "missing": []}
     json.dumps(got, allow_nan=False)
 
 
@@ -113,7 +113,7 @@ def test_our_lines_take_a_region_as_four_numbers(tmp_path: Path) -> None:
     assert (got["recall"]["value"], got["found_by_region_alone"]) == (0.5, 1)
     row["anomalies"] = [{**other_kind, "region": [0.5, 0.5, 0.1, 0.1]}]
     path.write_text(json.dumps(row) + "\n")
-    with pytest.raises(UsageError, match=r"mine\.jsonl, line 1, anomaly 1: the region"):
+    with pytest.raises(UsageError, match=r"mine\.jsonl, line 1, image 'images/0\.png', anomaly 1: the region"):
         evaluate_exact(path, tmp_path / "s")
 
 
@@ -126,6 +126,20 @@ def test_failed_missing_and_unknown_images_are_told(tmp_path: Path) -> None:
     assert (got["failures"], got["twin_failures"], got["twin_test"]["failed"]) == ({"refused": 1}, {"missing": 1}, 1)
     assert got["joined"]["not_in_truth"] == ["images/elsewhere.png"]
     assert got["joined"]["missing"] == ["images/0-t1.png"]
+
+
+def test_an_image_that_was_not_looked_at_is_no_image_without_claims(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"image": "images/0.png", "generated": true}\n{"image": "images/1.png", "description": "A cup."}')
+    got = evaluate_exact(path, scenes(tmp_path / "s"))
+    assert (got["failures"], got["false_on_clean"]["n"]) == ({"not_assessed": 2}, 0)
+
+
+def test_where_results_cannot_go_is_found_before_anything_is_scored(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "out", tmp_path / ("x" * 300)):
+        with pytest.raises(UsageError, match=out.name):
+            write_exact([run(tmp_path / f"run{len(out.name)}", PERFECT)], tmp_path / "nowhere", out)
 
 
 def test_the_last_answer_of_a_run_counts(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import runpy
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from anomreason.evaluation.boards import Board, Cell, Row, as_csv, html, markdow
 from anomreason.evaluation.leaderboard import DEEPFAKE, PLAUSIBILITY, SEMANTIC, boards, find, write_boards
 from anomreason.metrics.published import published
 
+browser = runpy.run_path(str(Path(__file__).parents[1] / "report" / "test_html.py"))["browser"]
 SIGNATURE = {
     "backbone": "distilbert-base-uncased",
     "layer": 5,
+    "hub": "distilbert-base-uncased",
     "weights": "w",
     "precision": "fp32",
     "thresholds": [0.7, 0.8, 0.9],
@@ -60,7 +63,7 @@ def test_the_papers_rows_stand_marked_beside_what_they_may_be_compared_with(tmp_
     assert row.published
     assert row.cells["SemAP_Full"].value == 0.4727
     assert any("Table 1" in note and "comparable if" in note for note in board.notes)
-    other = scored(tmp_path / "b", 0.3, backbone="roberta-large-mnli", layer=19)
+    other = scored(tmp_path / "b", 0.3, backbone="roberta-large-mnli", hub="roberta-large-mnli", layer=19)
     (roberta,) = boards(find([other]))
     assert next(row for row in roberta.rows if row.name == "GPT-4o").cells["SemAP_Full"].value == 0.3083
     (small,) = boards(find([scored(tmp_path / "c", 0.3, backbone="mini", layer=6)]))
@@ -164,6 +167,84 @@ def test_names_do_no_harm_in_any_form(tmp_path: Path) -> None:
     first = next(csv.DictReader(io.StringIO(as_csv(board))))
     assert first["model"] == f"'{EVIL}"
     assert (first["X"], first["X_low"], first["published"]) == ("0.5", "", "no")
+
+
+def test_plain_files_and_reports_beside_results_are_passed_over(tmp_path: Path) -> None:
+    out = scored(tmp_path / "scores", 0.3)
+    scored(out / "more", 0.4, "more")
+    (out / "matches.jsonl").write_text("")
+    (out / "report.html").write_text("")
+    (out / "report" / "scores").mkdir(parents=True)
+    assert [one.data["name"] for one in find(sorted(out.iterdir()))] == ["m", "more"]
+    for wrong in ([out / "matches.jsonl"], [out, tmp_path / "nowhere"]):
+        with pytest.raises(UsageError, match="holds no results"):
+            find(wrong)
+
+
+def judged(path: Path, name: str, **more: Any) -> Path:
+    shares = {k: estimate(0.5) for k in ("accuracy", "balanced_accuracy", "fake_recall", "real_specificity")}
+    data = {"name": name, "signature": {"truth": "t"}, "n": 9, "failures": {}, "explained": {}, **shares, **more}
+    return folder(path, "deepfake.json", data)
+
+
+def generated(path: Path, cap: float, generators: tuple[str, ...] = ("flux",), **more: Any) -> Path:
+    scores = {"mai": estimate(1.0), "af": estimate(2.0), "cap": estimate(cap), "cap_of_means": estimate(2.0)}
+    made = [{"generator": name, "n": 4, "failures": {}, "scores": scores} for name in generators]
+    return folder(path, "plausibility.json", {"signature": {"assessor": ["a"]}, "generators": made, **more})
+
+
+def test_simulated_rows_are_marked_in_every_table(tmp_path: Path) -> None:
+    folders = [
+        judged(tmp_path / "d", "j", simulated=True),
+        generated(tmp_path / "p", 1.0, simulated=True),
+        generated(tmp_path / "q", 2.0, ("sdxl",), simulated=False),
+    ]
+    found = {board.key: [r.name for r in board.rows if not r.published] for board in boards(find(folders))}
+    assert found == {"deepfake-paper": ["j (simulated)"], "plausibility": ["flux (simulated)", "sdxl"]}
+
+
+def test_generators_of_several_folders_are_told_apart(tmp_path: Path) -> None:
+    folders = [generated(tmp_path / "one", 1.0), generated(tmp_path / "two", 2.0, ("flux", "sdxl"))]
+    (board,) = boards(find(folders))
+    ours = [row.name for row in board.rows if not row.published]
+    assert ours == [f"flux ({folders[0]})", f"flux ({folders[1]})", "sdxl"]
+
+
+def test_judgements_without_explanations_have_no_columns_of_them(tmp_path: Path) -> None:
+    folders = [judged(tmp_path / "a", "a")]
+    (board,) = boards(find(folders))
+    assert board.columns == DEEPFAKE[:4]
+    assert not any("CSem" in note for note in board.notes)
+    assert "CSem" not in markdown([board]) + html([board]) + as_csv(board)
+    folders.append(judged(tmp_path / "b", "b", signature={"truth": "t", "backbone": "mini"}))
+    with pytest.raises(UsageError, match=r"\(one was scored without --backbone\)"):
+        boards(find(folders))
+
+
+def test_the_best_is_told_among_those_that_can_be_compared(tmp_path: Path) -> None:
+    given = [("a", 0.3, 5), ("b", 0.9, 6), ("c", 0.4, 5)]
+    folders = [scored(tmp_path / name, score, name, layer=layer) for name, score, layer in given]
+    (board,) = boards(find(folders), mixed=True)
+    assert [row.name for row in board.rows if board.is_best(row, "SemAP_Full")] == ["c"]
+
+
+def test_intervals_have_the_decimals_of_their_numbers_up_to_three(tmp_path: Path) -> None:
+    (board,) = boards(find([generated(tmp_path / "p", 1.0)]))
+    assert board.text(board.rows[0], "CAP") == ("1.00", "0.90–1.10")
+    assert Board("k", "t", ("X",), []).text(Row("a", {"X": Cell(0.5, (0.4, 0.6))}), "X") == ("0.5000", "0.400–0.600")
+
+
+def test_local_weights_with_a_name_of_the_paper_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    (board,) = boards(find([scored(tmp_path / "a", 0.3, hub=None)]))
+    assert any("comparable if the weights are those of the hub and the truth" in note for note in board.notes)
+
+
+def test_the_page_does_not_scroll_sideways_and_breaks_no_number(tmp_path: Path, browser: Any) -> None:
+    write_boards(boards(find([scored(tmp_path / "a", 0.3, "long-name-" * 9, weights="w" * 300)])), tmp_path)
+    browser.open((tmp_path / "leaderboard.html").as_uri())
+    assert browser.see("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    lines = "[...document.querySelectorAll('small')].map(e => e.getClientRects().length && e.offsetHeight < 30)"
+    assert browser.see(lines) == [True] * 3
 
 
 def test_the_best_needs_somebody_to_beat() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomreason.anomaly import Anomaly, Candidate, Detection, Failure
+from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region
 from anomreason.errors import UsageError
 from anomreason.evaluation.joining import Joined, entrant, join, scored_images
 from anomreason.evaluation.reading import MAX_ANOMALIES, MAX_TEXT, key_of, read_names, read_source
@@ -86,6 +86,25 @@ def test_confidences_are_read_where_there_are_any(tmp_path: Path) -> None:
     assert [s.findings[0].confidence for s in read_source(run).images.values()] == [81, None]
     published = written(tmp_path / "p.json", {"x.jpg": [{**ODD, "Confidence": 0.25}, ODD]})
     assert [f.confidence for f in read_source(published).images["x.jpg"].findings] == [0.25, None]
+
+
+def test_objects_and_regions_are_kept_and_a_wrong_region_is_named(tmp_path: Path) -> None:
+    region = Region(x0=0.1, y0=0.2, x1=0.5, y1=1)
+    known = anomaly(objects=("hand", "cup"), region=region)
+    rows = [{"image": "x.jpg", "anomalies": [{**ODD, "objects": ["hand", "cup"], "region": [0.1, 0.2, 0.5, 1]}, ODD]}]
+    for path in (run_of(tmp_path / "run", detection("x.jpg", known, anomaly())), written(tmp_path / "l.jsonl", rows)):
+        first, second = read_source(path).images["x.jpg"].findings
+        assert (first.objects, first.region) == (("hand", "cup"), region)
+        assert (second.objects, second.region) == ((), None)
+    for wrong in ([0.5, 0, 0.1, 1], [10, 20, 300, 400], "left"):
+        rows[0]["anomalies"][0]["region"] = wrong  # type: ignore[index]
+        with pytest.raises(UsageError, match=r"l\.jsonl, line 1, image 'x\.jpg', anomaly 1: the region"):
+            read_source(written(tmp_path / "l.jsonl", rows))
+
+
+def test_a_name_that_no_disk_takes_is_an_error_that_shows_it() -> None:
+    with pytest.raises(UsageError, match=r"xxx.* cannot be read: File name too long"):
+        read_source("x" * 300)
 
 
 def test_a_name_can_be_given(tmp_path: Path) -> None:
@@ -177,8 +196,18 @@ def test_images_are_joined_by_path_else_by_a_file_name_that_occurs_once() -> Non
         {"a/1.png": "a/1.png", "3.png": "3.png", "b/2.png": "x/2.png"}, 1, ()
     )
     assert join(here, ["x/1.png", "x/2.png", "y/2.png", "3.png", "4.png"]) == Joined(
-        {"3.png": "3.png"}, 0, ("x/1.png", "x/2.png", "y/2.png", "4.png")
+        {"3.png": "3.png"}, 0, ("4.png",), ("x/1.png", "x/2.png", "y/2.png")
     )
+
+
+def test_a_name_that_may_be_one_of_several_is_told_apart_from_a_stranger(tmp_path: Path) -> None:
+    true = scored_images(read_source(written(tmp_path / "t.json", {"x/a.jpg": [], "y/a.jpg": [], "b.jpg": []})), None)
+    said = entrant(read_source(written(tmp_path / "p.json", {"./a.jpg": [], "b.jpg": [], "new.jpg": []})), true)
+    assert (said.named(said.ambiguous), said.named(said.strangers)) == (["./a.jpg"], ["new.jpg"])
+    assert join(["x/a.jpg"], ["x/a.jpg", "a.jpg"]).strangers == ("a.jpg",), "the only one it might be has its partner"
+    names = tmp_path / "names.txt"
+    names.write_text("b.jpg\na.jpg\n")
+    assert scored_images(true.source, names).unknown == ("a.jpg",)
 
 
 names = st.lists(st.sampled_from([f"{d}{n}" for d in ("", "a/", "b/c/") for n in "1234"]), unique=True)
@@ -189,8 +218,8 @@ def test_a_join_is_one_to_one_and_loses_nothing(here: list[str], there: list[str
     joined = join(here, there)
     assert len(set(joined.of.values())) == len(joined.of)
     assert set(joined.of) <= set(here)
-    assert set(joined.of.values()) | set(joined.strangers) == set(there)
-    assert not set(joined.of.values()) & set(joined.strangers)
+    parts = [*joined.of.values(), *joined.strangers, *joined.ambiguous]
+    assert sorted(parts) == sorted(there)
     assert set(here) & set(there) <= set(joined.of)
 
 

@@ -2,8 +2,10 @@
 
 import json
 import random
+import resource
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomreason.errors import UsageError
+from anomreason.errors import StorageError, UsageError
 from anomreason.evaluation.backbone import BackboneSpec
 from anomreason.evaluation.calibration import Calibration
 from anomreason.evaluation.findings import Finding
@@ -22,13 +24,14 @@ from anomreason.evaluation.pairs import pairs_of
 from anomreason.evaluation.reading import read_source
 from anomreason.evaluation.running import Contest, Settings, blocks, run
 from anomreason.evaluation.semantic import evaluate, folders_of
-from anomreason.evaluation.signature import comparable, differences, line, published_table
-from anomreason.evaluation.writing import Lines
+from anomreason.evaluation.signature import HUB, comparable, differences, line, published_table
+from anomreason.evaluation.writing import Lines, check_folder, write_json
 from anomreason.metrics.bertscore import Backbone
 from anomreason.metrics.chance import CHUNK
 from anomreason.metrics.image_scores import SemanticSettings, score_image
 from anomreason.metrics.matching import rank
 from anomreason.metrics.semantic import SemanticScorer
+from anomreason.report.scores import build_score_report
 
 TEXTS = (
     "The raised hand has six fingers.",
@@ -290,6 +293,8 @@ def test_nothing_is_left_behind_when_something_is_wrong(tmp_path: Path, spec: Ba
         evaluate([fine], true, out, nowhere)
     with pytest.raises(UsageError, match=r"set/0000\.jpg.*confidence"):
         evaluate([fine], true, out, spec, unranked)
+    with pytest.raises(UsageError, match=r"p\.json, image 'set/0000\.jpg'.*confidence"):
+        evaluate([fine], true, out, nowhere, unranked)
     assert not out.exists()
     (tmp_path / "run").mkdir()
     written(tmp_path / "run" / "run.json", {})
@@ -304,9 +309,104 @@ def test_figures_never_stand_beside_the_matches_of_another_scoring(tmp_path: Pat
     out = tmp_path / "out"
     (out / "matches.jsonl" / "in the way").mkdir(parents=True)
     written(out / "metrics.json", {"of": "an earlier scoring"})
-    with pytest.raises(UsageError, match=r"matches\.jsonl"):
+    with pytest.raises(StorageError, match=r"matches\.jsonl"):
         evaluated(tmp_path, spec, truth, said)
     assert [path.name for path in out.iterdir()] == ["matches.jsonl"]
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_model_is_opened(tmp_path: Path) -> None:
+    truth, said = world(2)
+    files, nowhere = written(tmp_path / "p.json", said), BackboneSpec(str(tmp_path / "nowhere"))
+    (tmp_path / "sealed").symlink_to("/proc")
+    for out in (tmp_path / "sealed" / "x", tmp_path / "p.json" / "x", tmp_path / "new" / ("x" * 300)):
+        with pytest.raises(UsageError, match=out.name):
+            evaluate([files], written(tmp_path / "t.json", truth), out, nowhere)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "sealed", "t.json"]
+
+
+def test_a_place_is_tried_out_without_a_trace(tmp_path: Path) -> None:
+    check_folder(tmp_path / "a" / "b")
+    (tmp_path / "kept").mkdir()
+    check_folder(tmp_path / "kept")
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept"]
+
+
+def test_an_earlier_report_never_stands_beside_new_figures(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth, said = world(3)
+    evaluated(tmp_path, spec, truth, said)
+    out = tmp_path / "out"
+    build_score_report(out)
+    (out / "report" / "notes.txt").write_text("mine")
+    (out / "notes.txt").write_text("mine")
+    evaluated(tmp_path, spec, truth, said)
+    left = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert left == ["matches.jsonl", "metrics.json", "notes.txt", "report/notes.txt"]
+    (out / "report.html").write_text("of another program")
+    evaluated(tmp_path, spec, truth, said)
+    assert (out / "report.html").read_text() == "of another program"
+    (out / "report" / "notes.txt").unlink()
+    build_score_report(out)
+    evaluated(tmp_path, spec, truth, said)
+    assert not (out / "report").exists()
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Bytes from which on this process cannot write a file, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_an_error_with_the_path_and_leaves_no_part(tmp_path: Path) -> None:
+    with Lines() as lines, largest_file(1000), pytest.raises(StorageError, match="cannot keep the matches in /"):
+        lines.add("a", {"text": "x" * 100_000})
+    with Lines() as lines, largest_file(1000):
+        lines.add("a", {"text": "x" * 5000})
+        with pytest.raises(StorageError, match="cannot keep the matches in /"):
+            lines.write(tmp_path / "matches.jsonl", "a")
+    with Lines() as lines:
+        lines.add("a", {"text": "x" * 5000})
+        with pytest.raises(StorageError, match=r"y{300}"):
+            lines.write(tmp_path / ("y" * 300), "a")
+        (tmp_path / "full").mkdir()
+        with pytest.raises(StorageError, match=r"metrics\.json"), largest_file(1000):
+            write_json(tmp_path / "full" / "metrics.json", {"text": "x" * 5000})
+    assert [path.name for path in tmp_path.rglob("*")] == ["full"]
+
+
+def test_what_was_not_looked_at_is_not_answered_with_nothing(tmp_path: Path, spec: BackboneSpec) -> None:
+    lines = tmp_path / "p.jsonl"
+    rows = [
+        {"image": "a.jpg", "generated": True},
+        {"image": "b.jpg", "description": "A cat."},
+        {"image": "c.jpg", "anomalies": []},
+    ]
+    lines.write_text("\n".join(map(json.dumps, rows)))
+    metrics = evaluated(tmp_path, spec, {f"{name}.jpg": [] for name in "abcd"}, lines, ceiling=lines)
+    assert metrics["failures"] == {"missing": 1, "not_assessed": 2}
+    assert metrics["images"] == {"answered": 1, "both_empty": 1, "one_empty": 0}
+    assert metrics["profiles"]["paper"]["full"]["semf1"] == 0.25
+    assert [row["failure"] for row in matches(tmp_path / "out")] == ["not_assessed", "not_assessed", None, "missing"]
+    assert metrics["ceiling"]["n"] == 1
+
+
+def test_an_ambiguous_name_is_listed_apart(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth: Said = {"x/a.jpg": [], "y/a.jpg": [], "b.jpg": []}
+    joined = evaluated(tmp_path, spec, truth, {"a.jpg": [], "b.jpg": []})["joined"]
+    assert (joined["ambiguous"], joined["not_in_truth"], joined["missing"]) == (["a.jpg"], [], ["x/a.jpg", "y/a.jpg"])
+
+
+def test_the_profile_release_needs_no_confidence(tmp_path: Path, spec: BackboneSpec) -> None:
+    truth, said = world(3)
+    release, both = (
+        evaluated(tmp_path, spec, truth, said, Settings(profile, rank_by=rank_by))["profiles"]["release"]  # type: ignore[arg-type]
+        for profile, rank_by in (("release", "confidence"), ("both", "severity"))
+    )
+    assert {view: row["semap"] for view, row in release.items()} == {view: row["semap"] for view, row in both.items()}
 
 
 def test_a_lower_precision_is_marked_with_its_drift(tmp_path: Path, spec: BackboneSpec) -> None:
@@ -334,8 +434,11 @@ def test_folders_are_told_apart(tmp_path: Path) -> None:
     assert [f.name for f in folders_of(same, tmp_path)] == ["a-p", "b-p"]
     odd = [read_source(f"../../{n}={tmp_path / n / 'p.json'}") for n in ("a", "b")]
     assert [f.relative_to(tmp_path / "o").as_posix() for f in folders_of(odd, tmp_path / "o")] == ["a", "b"]
-    with pytest.raises(UsageError, match="NAME=PATH"):
+    with pytest.raises(UsageError, match=r"called 'p';.*NAME=PATH"):
         folders_of([same[0], same[0]], tmp_path)
+    given = [read_source(f"mine={tmp_path / 'a' / 'p.json'}")] * 2
+    with pytest.raises(UsageError, match="called 'mine';"):
+        folders_of(given, tmp_path)
 
 
 @given(st.integers(1, 900), st.lists(st.sets(st.integers(0, 899), max_size=6), max_size=3))
@@ -365,9 +468,8 @@ def test_an_image_that_alone_was_answered_in_its_chunk_still_gets_a_chance_level
 
 
 def whys(phe: Any, order: list[int], **more: Any) -> dict[tuple[int, int], str]:
-    return {
-        (p["p"], p["t"]): p["why"] for p in pairs_of(phe, phe, order, SemanticSettings(profiles=("paper",), **more))
-    }
+    scores = score_image(phe, phe, order, SemanticSettings(profiles=("paper",), **more))
+    return {(p["p"], p["t"]): p["why"] for p in pairs_of(phe, phe, scores)}
 
 
 def test_every_pair_says_why_it_did_not_match() -> None:
@@ -386,7 +488,8 @@ def test_every_pair_says_why_it_did_not_match() -> None:
         (0, 0): "truth 0 was taken by prediction 1 (0.750)",
         (1, 0): "0.750 is below 0.8",
     }
-    assert pairs_of(np.zeros((0, 2)), np.zeros((0, 2)), [], SemanticSettings()) == []
+    nothing = np.zeros((0, 2))
+    assert pairs_of(nothing, nothing, score_image(nothing, nothing, [], SemanticSettings())) == []
 
 
 sides = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6))
@@ -398,7 +501,8 @@ def test_pairs_are_those_that_are_scored(side: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(seed)
     phe, rea = rng.choice([0.5, 0.75, 0.8, 0.85, 0.95], (2, p, t))
     settings, order = SemanticSettings(alphas=(0.5, 0.2)), rank(rng.integers(0, 3, p).tolist())
-    scores, pairs = score_image(phe, rea, order, settings), pairs_of(phe, rea, order, settings)
+    scores = score_image(phe, rea, order, settings)
+    pairs = pairs_of(phe, rea, scores)
     for profile in settings.profiles:
         for view in settings.views:
             for threshold, tp in zip(settings.thresholds, scores.tp[settings.place(profile, view)], strict=True):
@@ -416,7 +520,7 @@ def test_calibration_by_hand() -> None:
     said = [Finding("a", "a", "a", 5), Finding("b", "b", "b", 100), Finding("c", "c", "c", 9)]
     true = [Finding("a", "a", "a", 20), Finding("b", "b", "b", 90)]
     alike = [[0.95, 0.1], [0.1, 0.8], [0.1, 0.1]]
-    calibration.add(said, true, pairs_of(alike, alike, [0, 1, 2], settings))
+    calibration.add(said, true, pairs_of(alike, alike, score_image(alike, alike, [0, 1, 2], settings)))
     at = calibration.as_json()["paper"]
     assert (at["0.7"]["pairs"], at["0.7"]["mean_absolute_difference"]) == (2, 12.5)
     assert (at["0.9"]["pairs"], at["0.9"]["mean_absolute_difference"]) == (1, 15)
@@ -435,11 +539,25 @@ def test_signatures_tell_what_may_be_compared() -> None:
     assert differences(one, signature(profiles=["paper"], backbone="my-copy")) == []
     assert differences(one, signature(weights="v", layer=6)) == ["layer 5 and 6", "weights w and v"]
     assert line(one, "paper").endswith("profile:paper")
-    assert published_table(one, "release") == 1
-    assert published_table(signature(backbone="roberta-large-mnli", layer=19), "release") == 4
-    assert published_table(signature(backbone="mt5-large", layer=19), "release") == 5
-    for wrong in (signature(layer=6), signature(precision="bf16"), signature(thresholds=[0.5])):
-        assert published_table(wrong, "release") is None
+    for backbone, layer, table in (("distilbert-base-uncased", 5, 1), ("roberta-large-mnli", 19, 4)):
+        for hub in (backbone, HUB[backbone][-1]):
+            assert published_table(signature(backbone=backbone, layer=layer, hub=hub), "release") == table
+    one = signature(hub="distilbert-base-uncased")
+    mt5 = signature(backbone="mt5-large", layer=19, hub="google/mt5-large")
+    assert published_table(mt5, "release") == 5
+    for wrong in ({"layer": 6}, {"precision": "bf16"}, {"thresholds": [0.5]}):
+        assert published_table(one | wrong, "release") is None
     assert published_table(one, "paper") is None
     assert "Table 1" in comparable(one, "release")
+    assert "weights" not in comparable(one, "release")
     assert "no published number" in comparable(one, "paper")
+
+
+@pytest.mark.parametrize("hub", [None, "somebody/distilbert-base-uncased", "distilbert-base-uncased@abc"])
+def test_weights_that_only_have_the_name_are_not_taken_for_the_papers(hub: str | None) -> None:
+    named = signature(hub=hub) if hub else signature()
+    assert published_table(named, "release") is None
+    told = comparable(named, "release")
+    assert "Table 1" in told
+    assert "if the weights are those of the hub's distilbert/distilbert-base-uncased and the truth" in told
+    assert differences(named, signature(hub="distilbert-base-uncased")) == [], "the hash of the weights decides"

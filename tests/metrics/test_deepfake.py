@@ -59,15 +59,16 @@ def test_explanations_by_hand() -> None:
     found = deepfake(CASES, rng(), {"semap_full": SCORES}).explained["semap_full"]
     assert value(found.release) == pytest.approx(1.3 / 5)
     assert value(found.over_all) == pytest.approx(1.7 / 8)
-    assert (found.release.n, found.over_all.n, found.described) == (5, 8, 1)
+    assert (found.release.n, found.over_all.n) == (5, 8)
+    assert (found.described, found.by_claims) == (1, 2)
 
 
-def test_a_photograph_without_a_description_scores_one_when_nothing_was_claimed_in_it() -> None:
+def test_a_photograph_without_a_true_description_scores_one_when_nothing_was_claimed_in_it() -> None:
     images = [Judged("f", True, True, claimed=1), Judged("p", False, False), Judged("q", False, False, claimed=1)]
     found = deepfake(images, rng(), {"semf1_phe": [0.5, None, None]}).explained["semf1_phe"]
     assert value(found.over_all) == 0.5
     assert value(found.release) == 0.5
-    assert found.described == 0
+    assert (found.described, found.by_claims) == (0, 2)
 
 
 def test_a_detector_that_calls_everything_an_ai_image_is_found_out() -> None:

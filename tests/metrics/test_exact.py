@@ -130,6 +130,26 @@ def test_numbers_reckoned_by_hand() -> None:
     assert got.recall.interval is not None
 
 
+def test_shares_that_all_or_none_hit_have_a_width_that_shrinks_with_the_scenes() -> None:
+    widths = {}
+    for count in (1, 3, 30):
+        known = [scene(str(n), planted("floating", "car"), planted("scale", "cup")) for n in range(count)]
+        answer = Answer((claim("floating", "car"), claim("shadow", "table")))
+        got = score(known, {one.image: answer for one in known})
+        hit, missed = got.kinds["floating"].recall, got.kinds["scale"].recall
+        assert (hit.value, missed.value, got.false_anomalies.value) == (1, 0, 1)
+        if count == 1:
+            assert (hit.interval, missed.interval, got.recall.interval) == (None, None, None)
+            continue
+        assert hit.interval is not None
+        assert missed.interval is not None
+        assert (hit.interval.high, missed.interval.low) == (1, pytest.approx(0))
+        assert 1 - hit.interval.low == pytest.approx(missed.interval.high)
+        widths[count] = 1 - hit.interval.low
+        assert got.recall.interval == (0.5, 0.5), "a share between none and all is drawn"
+    assert widths == pytest.approx({3: 0.5615, 30: 0.1135}, abs=1e-4)  # z² / (n + z²), z = 1.96
+
+
 def test_one_claim_finds_one_anomaly() -> None:
     known = [scene("a", planted("floating", "car"), planted("floating", "car"))]
     assert score(known, {"a": Answer((claim("floating", "car"),))}).recall.value == 0.5

@@ -1,10 +1,17 @@
-"""Kinds told from words: on our own templates, and on paraphrases by a person who had not seen the cues.
+"""Kinds told from words: on our own templates, and on lines by people who had not seen the cues.
 
-The paraphrases (`tests/data/kind_paraphrases.jsonl`, 208 lines, 13 a kind) were written before the cues were first run
-on them. First look, nothing mended: 183 of 208 right (0.880), on the even lines 91 of 104 (0.875). Then the odd lines
-(1, 3, 5, ...) were read and used for mending. The even lines were never read, but their accuracy was taken again after
-each round of mending on other texts: 96, then always 98 of 104 (0.942, where 0.95 was the aim). Over all lines, the
-mended half among them, it is 202 of 208 (0.971).
+The first three files were used for mending the cues and for fitting the weights of words: what is asserted on them says
+only that nothing got lost. What each was worth when it was first looked at, nothing mended or fitted on it yet:
+
+- `kind_paraphrases.jsonl`, 208 lines by one person: cues alone 183 right (0.880).
+- `kind_paraphrases2.jsonl`, 160 lines by another: cues alone 145 right (0.906); these cues with words fitted
+  on the first file 0.981, the penalty chosen on this file among others.
+- `kind_lines.jsonl`, 240 lines by whoever mended the cues, in four batches (96, 64, 48, 32), terse and odd on purpose.
+  Each batch was written before it was scored, and mended on only afterwards. By the cues of the first batch's time 84
+  of 96, 46 of 64, 40 of 48 and 27 of 32; by cues and words as they then stood 58 of 64, 43 of 48 and 30 of 32.
+
+`kind_paraphrases3.jsonl`, 160 lines by a third person, was written and scored after all that, once, and nothing was
+mended on it: 157 right (0.981).
 """
 
 import json
@@ -18,14 +25,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anomreason.metrics.kinds import KINDS, evidence, kind_of
+from anomreason.metrics.kinds import KINDS, LEAST, evidence, kind_of
 from anomreason.scenes.phrases import Slots, describe, levels
 from anomreason.scenes.scene import KINDS as PLANTED
 
-PARAPHRASES = [
-    json.loads(line)
-    for line in (Path(__file__).parents[1] / "data" / "kind_paraphrases.jsonl").read_text("utf-8").splitlines()
-]
+DATA = Path(__file__).parents[1] / "data"
+LINES = {
+    file: [json.loads(line) for line in (DATA / file).read_text(encoding="utf-8").splitlines()]
+    for file in ("kind_paraphrases.jsonl", "kind_paraphrases2.jsonl", "kind_lines.jsonl")
+}
 DETAILS = {
     "out_of_place": ["the bathroom", "the sea"],
     "missing_part": ["its seat", "three of its four legs", "its handle"],
@@ -69,25 +77,31 @@ def test_confusion_on_our_own_templates() -> None:
     rows = told()
     wrong = Counter((k, kind_of(n, p, r)) for k, n, p, r in rows if kind_of(n, p, r) != k)
     print("confused (planted, told):", dict(wrong))
-    assert wrong.total() <= 0.01 * len(rows), wrong
+    assert not wrong
     without = Counter((k, kind_of(n, p)) for k, n, p, _ in rows if kind_of(n, p) != k)
     assert without.total() <= 0.02 * len(rows), without
 
 
-def test_paraphrases_cover_every_kind_alike() -> None:
-    assert Counter(row["kind"] for row in PARAPHRASES) == dict.fromkeys(KINDS, 13)
+@pytest.mark.parametrize("file", LINES)
+def test_lines_cover_every_kind_alike(file: str) -> None:
+    assert Counter(row["kind"] for row in LINES[file]) == dict.fromkeys(KINDS, len(LINES[file]) // len(KINDS))
 
 
-def test_paraphrases_all_together() -> None:
-    assert right(PARAPHRASES) >= 0.95
+@pytest.mark.parametrize("file", LINES)
+def test_lines_used_for_mending(file: str) -> None:
+    assert right(LINES[file]) >= 0.97
 
 
-def test_paraphrases_used_for_mending() -> None:
-    assert right(PARAPHRASES[::2]) >= 0.95
+def test_lines_that_nothing_was_mended_on_are_told_right() -> None:
+    lines = [json.loads(line) for line in (DATA / "kind_paraphrases3.jsonl").read_text(encoding="utf-8").splitlines()]
+    right = sum(kind_of(line["name"], line["phenomenon"], line["reasoning"]) == line["kind"] for line in lines)
+    assert len(lines) == 160
+    assert right / len(lines) >= 0.95
 
 
-def test_paraphrases_never_read() -> None:
-    assert right(PARAPHRASES[1::2]) >= 0.94
+@pytest.mark.parametrize("file", LINES)
+def test_most_lines_are_told_without_their_reasoning(file: str) -> None:
+    assert right([{**row, "reasoning": ""} for row in LINES[file]]) >= 0.9
 
 
 @pytest.mark.parametrize(
@@ -97,10 +111,37 @@ def test_paraphrases_never_read() -> None:
         ("Giant floating cat", "A huge cat levitates above the house."),
         ("Several errors", "Chairs float, a clock has a wrong dial and the sun appears twice."),
         ("Floating chair without a shadow", "The chair hovers, and no shadow falls on the floor."),
+        ("Five-legged floating chair", "The chair has five legs and hovers above the floor."),
+        ("Floating chair", "The chair has five legs instead of four."),
+        ("Giant, floating, upside-down cat", "The cat is strange."),
     ],
 )
 def test_a_finding_that_names_several_kinds_has_none(name: str, phenomenon: str) -> None:
     assert kind_of(name, phenomenon) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "phenomenon", "kind"),
+    [
+        ("Dog's shadow at ninety degrees", "Its shadow lies at right angles to all others.", "shadow"),
+        ("Shadows split in two directions", "Half of the shadows go west, the other half go east.", "lighting"),
+        ("Water leaning sideways", "The water in the tank forms a diagonal.", "physical_state"),
+    ],
+)
+def test_of_two_kinds_in_a_name_the_phenomenon_may_settle_one(name: str, phenomenon: str, kind: str) -> None:
+    assert kind_of(name, phenomenon) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "phenomenon", "kind"),
+    [
+        ("Gramophone in the cave", "A gramophone in a cave.", "out_of_place"),
+        ("Ferret among the pews", "A ferret among the pews of a church.", "out_of_place"),
+    ],
+)
+def test_words_tell_where_cues_are_too_weak(name: str, phenomenon: str, kind: str) -> None:
+    assert max(evidence(name, phenomenon).values()) < LEAST
+    assert kind_of(name, phenomenon) == kind
 
 
 @pytest.mark.parametrize("text", ["", "Nice picture.", "A dog and a cat", "???", "不思議な絵", "x" * 10_000])

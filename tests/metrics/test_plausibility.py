@@ -83,6 +83,14 @@ def test_a_generator_that_one_assessor_did_not_see_is_named_and_left_out() -> No
     assert found.only_one == ("c", "d")
 
 
+def test_an_order_of_fewer_than_five_generators_has_no_interval() -> None:
+    for count, known in ((4, False), (5, True)):
+        scores = {str(n): float(n * n % 7) for n in range(count)}
+        found = rank_agreement(scores, {name: value + 1 for name, value in scores.items()}, rng())
+        assert found.spearman.value == pytest.approx(1)
+        assert [one.interval is not None for one in (found.spearman, found.kendall)] == [known, known]
+
+
 def test_a_failed_image_is_counted_and_is_not_a_flawless_one() -> None:
     records = [
         Assessed("1", "g", "p", (50,)),

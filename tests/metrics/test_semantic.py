@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,6 @@ import pytest
 
 from anomreason.errors import UsageError
 from anomreason.metrics.semantic import (
-    Compared,
     Figures,
     SemanticResult,
     SemanticScorer,
@@ -20,6 +19,16 @@ from anomreason.metrics.semantic import (
     compare,
 )
 from anomreason.stats import Interval
+
+
+class Compared(NamedTuple):
+    """What `SemanticScorer.add` takes of one image."""
+
+    image: str
+    phe: npt.ArrayLike
+    rea: npt.ArrayLike
+    severities: Sequence[float]
+
 
 NAMES = ("semap", "semf1", "micro_precision", "micro_recall", "micro_f1")
 
@@ -34,7 +43,8 @@ def compared(image: str, phe: Any, rea: Any = None, severities: Sequence[float] 
 
 def scorer(*images: Compared, settings: SemanticSettings | None = None) -> SemanticScorer:
     made = SemanticScorer(settings)
-    made.extend(images)
+    for image in images:
+        made.add(*image)
     return made
 
 
@@ -149,13 +159,32 @@ def test_when_every_image_failed_there_is_nothing_without_them() -> None:
 
 
 def test_saturated_thresholds_are_named() -> None:
-    """Of three possible pairs all reach 0.7, two 0.8 and none 0.9; truths that cannot be matched do not count."""
-    made = scorer(compared("a", [[0.85, 0.1, 0.1], [0.1, 0.82, 0.1]]), compared("b", [[0.75]]))
+    """Of 21 possible pairs all reach 0.7, 14 reach 0.8 and none 0.9; truths that cannot be matched do not count."""
+    made = scorer(
+        *(compared(f"a{n}", [[0.85, 0.1, 0.1], [0.1, 0.82, 0.1]]) for n in range(7)),
+        *(compared(f"b{n}", [[0.75]]) for n in range(7)),
+    )
     rows = paper(made).thresholds
     assert [row.saturated for row in rows.values()] == ["everything", None, "nothing"]
     assert [row.matched for row in rows.values()] == pytest.approx([1, 2 / 3, 0])
+    assert [row.possible for row in rows.values()] == [21, 21, 21]
     empty = paper(scorer(compared("a", nothing(0, 2)))).thresholds[0.7]
     assert (empty.matched, empty.saturated) == (None, None)
+
+
+def test_of_under_twenty_possible_pairs_nothing_is_called_saturated() -> None:
+    for pairs, told in ((19, None), (20, "everything")):
+        rows = paper(scorer(*(compared(str(n), [[1.0]]) for n in range(pairs)))).thresholds
+        assert {row.saturated for row in rows.values()} == {told}
+
+
+def test_confidences_are_asked_for_only_where_a_profile_ranks_by_them() -> None:
+    ranked = SemanticScorer(SemanticSettings(rank_by="confidence"))
+    with pytest.raises(UsageError, match="confidence"):
+        ranked.add("a", [[0.9]], [[0.9]], [50.0])
+    unranked = SemanticScorer(SemanticSettings(rank_by="confidence", profiles=("release",)))
+    unranked.add("a", [[0.9]], [[0.9]], [50.0])
+    assert unranked.result(rng()).profiles["release"]["phe"].zero.semap == 1
 
 
 # --- intervals

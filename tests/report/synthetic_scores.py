@@ -122,7 +122,7 @@ def unlike(images: Sequence[Made], i: int, j: int) -> tuple[Floats, Floats]:
 def record(each: Made, settings: SemanticSettings) -> dict[str, Any]:
     """One line of matches.jsonl."""
     order = rank([a["severity"] for a in each.predictions])
-    pairs = [] if each.failure else pairs_of(each.phe, each.rea, order, settings)
+    pairs = [] if each.failure else pairs_of(each.phe, each.rea, score_image(each.phe, each.rea, order, settings))
     scores = scores_of(each, order, settings)
     own = {"image": each.image, "failure": each.failure, "predictions": each.predictions, "truths": each.truths}
     return {**own, "pairs": pairs, "scores": scores}

@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_the_page_shows_every_figure_of_every_profile_and_view_with_the_signatur
 def test_what_makes_a_number_doubtful_is_said_beside_it(tmp_path: Path) -> None:
     page = build(
         tmp_path,
-        [one("a.png", 0.1, 0.1), one("b.png", 0.2, 0.2), failed("c.png", "missing")],
+        [*(one(f"{n}.png", 0.1, 0.1) for n in range(20)), failed("c.png", "missing")],
         signature={"precision": "bf16"},
         drift={"pairs": 9, "mean": 0.0012, "largest": 0.0345},
         texts={"truncated": 3, "blank": 2},
@@ -120,7 +121,7 @@ def test_every_image_is_there_once_worst_first_and_failed_ones_after_answered_on
 
 def test_the_texts_of_images_come_in_scripts_of_a_bounded_number_and_none_stands_in_the_page(tmp_path: Path) -> None:
     page = build(tmp_path, [one(f"{n}.png", n / 250, n / 250) for n in range(250)])
-    small = build(tmp_path / "small", [one()])
+    small = build(tmp_path / "small", [one(f"{n}.png", n / 25, n / 25) for n in range(25)])
     assert len(page.path.read_text()) < len(small.path.read_text()) + 5_000
     chunks = [called(tmp_path / "report" / "scores" / f"{n}.js") for n in range(3)]
     assert [(number, len(rows)) for number, rows in chunks] == [(0, CHUNK), (1, CHUNK), (2, 50)]
@@ -307,6 +308,15 @@ def test_plots_stay_within_their_frame(values: list[tuple[float, ...]], saturate
         places = numbers(svg, "points")
         assert all(0 <= x <= WIDTH for x in places[::2])
         assert all(0 <= y <= HEIGHT for y in places[1::2])
+
+
+def test_labels_of_saturated_thresholds_do_not_run_into_each_other() -> None:
+    svg = against_threshold([Level(k / 10, 1.0, saturated="everything") for k in range(5, 10)], "F1", "title")
+    places = [float(x) for x in re.findall(r'<text class="tick warn" x="([^"]+)" y="[^"]+">nearly all<', svg)]
+    assert len(places) == 5
+    # Letters of ten pixels are six wide on average.
+    assert min(b - a for a, b in pairwise(places)) > 6 * len("nearly all")
+    assert "nearly everything matches here" in svg
 
 
 def test_higher_scores_are_drawn_higher_and_the_band_of_chance_lies_between_its_ends() -> None:

@@ -30,7 +30,7 @@ def command(
 
     What failed, is missing or was not judged counts as wrong, and is counted beside that.
     """
-    from anomreason.cli.eval import progress
+    from anomreason.cli.eval import interruptible, progress
     from anomreason.cli.show_deepfake import judgements
     from anomreason.evaluation.backbone import BackboneSpec
     from anomreason.evaluation.deepfake import judge
@@ -41,10 +41,12 @@ def command(
         check_folder(out)
     settings = Settings(profile, rank_by=rank_by, seed=seed)  # type: ignore[arg-type]
     spec = None if backbone is None else BackboneSpec(backbone, layer, precision, threads)
-    with progress() as step:
+    with interruptible(out), progress() as step:
         found = judge(predictions, truth, spec, settings, subset=subset, pictures=pictures, progress=step)
-    judgements(found)
     if out is not None:
+        # Before it is printed: a closed pipe ends the program there.
         make_folder(out)
         write_json(out / "deepfake.json", found)
+    judgements(found)
+    if out is not None:
         typer.echo(f"Wrote {out / 'deepfake.json'}", err=True)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from anomreason.evaluation.semantic import Evaluated
 
 
 def command(
@@ -42,6 +39,9 @@ def command(
     threads: Annotated[int | None, typer.Option(help="CPU threads. [default: torch decides]")] = None,
     seed: Annotated[int, typer.Option(help="Of intervals, p-values and shuffles.")] = 0,
     report: Annotated[bool, typer.Option(help="Build the HTML report at the end.")] = True,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print every view by threshold, pooled scores, and what they mean.")
+    ] = False,
     exact: Annotated[
         bool, typer.Option(help="TRUTH is a folder of scenes: which planted anomalies were found. Needs no model.")
     ] = False,
@@ -59,9 +59,10 @@ def command(
     from anomreason.evaluation.backbone import BackboneSpec
     from anomreason.evaluation.running import Settings
     from anomreason.evaluation.semantic import evaluate
+    from anomreason.report.scores import build_score_report
 
     settings = Settings(profile, tuple(alpha or ()), rank_by, failures, shuffles, seed)  # type: ignore[arg-type]
-    with progress() as step:
+    with interruptible(out), progress() as step:
         found = evaluate(
             predictions,
             truth,
@@ -73,10 +74,11 @@ def command(
             ceiling=ceiling,
             progress=step,
         )
-    for one in found:
-        show_scores.evaluation(one.metrics, one.folder)
-        if report:
-            _report(one)
+    # All files first: a closed pipe ends the program where it prints.
+    reports = [build_score_report(one.folder) for one in found] if report else []
+    show_scores.evaluations([(one.metrics, one.folder) for one in found], verbose)
+    for path in reports:
+        typer.echo(f"Report: {path}", err=True)
     if len(found) > 1:
         typer.echo(f"Side by side: anomreason leaderboard {out}", err=True)
 
@@ -95,10 +97,23 @@ def _exact(
         typer.echo(f"Files: {folder / 'exact.json'}")
 
 
-def _report(one: Evaluated) -> None:
-    from anomreason.report.scores import build_score_report
+@contextmanager
+def interruptible(out: Path | None) -> Iterator[None]:
+    """Says on Ctrl-C what has become of `out`, and ends with status 130."""
+    before = _stamps(out)
+    try:
+        yield
+    except KeyboardInterrupt:
+        left = "nothing was written" if _stamps(out) == before else "not all was written: run the same command again"
+        typer.echo(f"anomreason: interrupted; {left}", err=True)
+        raise typer.Exit(130) from None
 
-    typer.echo(f"Report: {build_score_report(one.folder)}", err=True)
+
+def _stamps(out: Path | None) -> dict[Path, int]:
+    """Times of the result files in a folder and one below."""
+    names = ("metrics.json", "matches.jsonl", "deepfake.json")
+    found = [path for name in names for place in (name, f"*/{name}") for path in out.glob(place)] if out else []
+    return {path: path.stat().st_mtime_ns for path in found}
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import typer
 
 def command(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Folders that eval, deepfake or plausibility wrote.")
+        list[Path],
+        typer.Argument(metavar="FOLDER...", help="Folders that eval, deepfake or plausibility wrote, or holding such."),
     ],
     out: Annotated[Path | None, typer.Option(help="Also write Markdown, HTML and CSV files here.")] = None,
     mixed: Annotated[
@@ -22,12 +23,12 @@ def command(
     Results with different signatures (backbone, layer, weights, precision, thresholds, ranking, truth, version) are
     refused, since their numbers cannot be compared. Rows marked † are the paper's own figures.
     """
-    from anomreason.cli.show_leaderboard import leaderboard
+    from anomreason.cli.show_leaderboard import leaderboards
     from anomreason.evaluation.leaderboard import boards, find, write_boards
 
     made = boards(find(folders), mixed=mixed)
-    for board in made:
-        leaderboard(board)
-    if out is not None:
-        for path in write_boards(made, out):
-            typer.echo(f"Wrote {path}", err=True)
+    # Files first: a closed pipe ends the program where it prints.
+    written = write_boards(made, out) if out is not None else []
+    leaderboards(made)
+    for path in written:
+        typer.echo(f"Wrote {path}", err=True)

@@ -37,8 +37,10 @@ def command(
     if out is not None:
         check_folder(out)
     found = assess(inputs, manifest=manifest, pair_by_name=pair_by_name, against=against or (), seed=seed)
-    generators(found)
     if out is not None:
+        # Before it is printed: a closed pipe ends the program there.
         make_folder(out)
         write_json(out / "plausibility.json", found)
+    generators(found)
+    if out is not None:
         typer.echo(f"Wrote {out / 'plausibility.json'}", err=True)

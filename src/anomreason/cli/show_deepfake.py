@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from anomreason.cli.show import printable
-from anomreason.cli.show_scores import console, interval, kinds, named
+from anomreason.cli.show import counted, printable
+from anomreason.cli.show_scores import AMBIGUOUS, VIEWS, console, interval, kinds, not_joined, warning
+from anomreason.cli.show_tables import ENDS, Blocks, number, words
 from anomreason.evaluation.signature import line
 from anomreason.metrics.image_scores import PROFILES
 
@@ -28,6 +28,8 @@ SHARES = {
 def judgements(found: dict[str, Any]) -> None:
     """Everything that one `deepfake.json` says."""
     to = console()
+    if found["simulated"]:
+        to.print(Text("SIMULATED: no model looked at these pictures.", style="bold red"))
     _shares(found, to)
     _explained(found, to)
     _sources(found, to)
@@ -41,20 +43,18 @@ def _estimate(found: dict[str, Any]) -> list[str]:
 
 
 def _shares(found: dict[str, Any], to: Console) -> None:
-    head = Text.assemble((printable(found["name"]), "bold"), f" against {found['truth']}: {found['n']:,} images, ")
-    head.append(f"{found['fakes']:,} AI images, {found['photographs']:,} photographs; ")
+    head = Text.assemble((printable(found["name"]), "bold"), f" against {printable(found['truth'])}: ")
+    head.append(f"{counted(found['n'], 'image', 'images')}, {counted(found['fakes'], 'AI image', 'AI images')}, ")
+    head.append(f"{counted(found['photographs'], 'photograph', 'photographs')}; ")
     head.append(f"{sum(found['failures'].values()):,} failed")
     head.append(f" ({kinds(found['failures'])})" if found["failures"] else "")
     head.append(f", {found['unparsable']:,} of them unparsable; {found['abstained']:,} not judged")
     to.print(head, soft_wrap=True)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("number", no_wrap=True)
-    for name in ("value", "95 % interval", "n"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("share of, or mean of", overflow="fold")
+    groups = [[number("value"), number(ENDS), number("n"), words("share of, or mean of", 20)]]
+    table = Blocks("", [words("number", 18)], groups)
     for key, said in SHARES.items():
-        table.add_row(key.replace("_", " "), *_estimate(found[key]), said)
-    to.print(table)
+        table.add(key.replace("_", " "), *_estimate(found[key]), said)
+    table.print(to)
     to.print(Text(f"Always giving the more frequent answer: accuracy {found['constant_accuracy']:.4f}"))
 
 
@@ -62,39 +62,36 @@ def _explained(found: dict[str, Any], to: Console) -> None:
     if found["unexplained"]:
         to.print(Text(f"Explanations were not scored: {found['unexplained']}", style="yellow"))
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("profile", "score", "compares"):
-        table.add_column(name, no_wrap=True)
-    for name in ("AI images only", "95 % interval", "n", "all images", "95 % interval", "n"):
-        table.add_column(name, justify="right", no_wrap=True)
+    groups = [[number(over), number(ENDS), number("n")] for over in ("AI images\nonly", "all\nimages")]
+    table = Blocks("Explanations", [words(name, 8) for name in ("profile", "score", "compares")], groups)
     described = 0
     for profile, views in found["explained"].items():
         for view, scores in views.items():
             for metric, name in (("semap", "CSemAP"), ("semf1", "CSemF1")):
                 one = scores[metric]
                 described = one["described"]
-                table.add_row(profile, name, view, *_estimate(one["release"]), *_estimate(one["over_all"]))
-    to.print()
-    to.print(table)
-    to.print(Text(f"{found['rule']} Scored by description: {described:,} photographs."))
+                told = (profile, name, VIEWS.get(view, view))
+                table.add(*told, *_estimate(one["release"]), *_estimate(one["over_all"]))
+    table.print(to)
+    by_description = counted(described, "photograph", "photographs")
+    to.print(Text(f"{found['rule']} Scored by description: {by_description}."))
+    if undescribed := found.get("undescribed"):
+        right = counted(undescribed, "photograph", "photographs")
+        to.print(warning("Scored 0", f"{right} judged right, which the truth describes and the detector did not"))
 
 
 def _sources(found: dict[str, Any], to: Console) -> None:
     if len(found["sources"]) < 3:
         return
-    table = Table(box=None, pad_edge=False, title="By source", title_justify="left", title_style="bold")
-    table.add_column("source", overflow="fold")
-    table.add_column("kind")
-    for name in ("judged right", "95 % interval", "images", "anomalies an image", "not judged"):
-        table.add_column(name, justify="right")
-    table.add_column("failed")
+    right = [number("judged\nright"), number(ENDS), number("images")]
+    rest = [number("anomalies\nan image"), number("not\njudged"), words("failed", 9)]
+    table = Blocks("By source", [words("source"), number("kind")], [right, rest])
     for one in found["sources"]:
         kind = "AI images" if one["generated"] else "photographs"
         claimed = one["claimed"]["value"]
         cells = [*_estimate(one["right"]), "-" if claimed is None else f"{claimed:.2f}", f"{one['abstained']:,}"]
-        table.add_row(Text(printable(one["source"]) or "(top folder)"), kind, *cells, kinds(one["failures"]) or "none")
-    to.print()
-    to.print(table)
+        table.add(Text(printable(one["source"]) or "(top folder)"), kind, *cells, kinds(one["failures"]) or "none")
+    table.print(to)
 
 
 def _leaks(found: dict[str, Any], to: Console) -> None:
@@ -102,26 +99,23 @@ def _leaks(found: dict[str, Any], to: Console) -> None:
         to.print(Text("No leak check: it needs AI images and photographs.", style="yellow"))
         return
     title = "Could the file alone give it away? Balanced accuracy of one fact, 0.5 by guessing"
-    table = Table(box=None, pad_edge=False, title=Text(title), title_justify="left", title_style="bold")
-    table.add_column("fact")
-    for name in ("balanced accuracy", "95 % interval", "n", "not known"):
-        table.add_column(name, justify="right")
-    table.add_column("best rule", overflow="fold")
+    heads = ("balanced\naccuracy", ENDS, "n", "not\nknown")
+    table = Blocks(title, [number("fact")], [[*map(number, heads), words("best rule", 20)]])
     for leak in found["leaks"]:
-        table.add_row(leak["fact"], *_estimate(leak["balanced_accuracy"]), f"{leak['unknown']:,}", Text(leak["rule"]))
-    to.print()
-    to.print(table)
+        rule = Text(printable(leak["rule"]))
+        table.add(leak["fact"], *_estimate(leak["balanced_accuracy"]), f"{leak['unknown']:,}", rule)
+    table.print(to)
 
 
 def _notes(found: dict[str, Any], to: Console) -> None:
-    if found["simulated"]:
-        to.print(Text("SIMULATED: no model looked at these pictures.", style="bold red"))
+    to.print()
     for what, names in (
-        ("of the predictions are not in the truth", found["joined"]["not_in_truth"]),
-        ("of the truth are missing from the predictions", found["joined"]["missing"]),
+        ("of the predictions, not in the truth", found["joined"]["not_in_truth"]),
+        (AMBIGUOUS, found["joined"].get("ambiguous", [])),
+        ("of the truth, missing from the predictions", found["joined"]["missing"]),
     ):
         if names:
-            to.print(Text(f"Not joined: {len(names):,} images {what}: {named(names)}", style="yellow"))
+            to.print(not_joined(names, what))
     for profile in found["explained"]:
         to.print(Text.assemble((f"Profile {profile}: ", "bold"), PROFILES[profile]))
     to.print(Text.assemble(("Signature: ", "bold"), line(found["signature"])), soft_wrap=True)

@@ -3,43 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
-from rich.table import Table
 from rich.text import Text
 
 from anomreason.cli.show import printable
 from anomreason.cli.show_scores import console
+from anomreason.cli.show_tables import Blocks, number, words
 from anomreason.evaluation.boards import Board, counts, name_of
 
-PART = 6
-"""Most columns of numbers side by side; a wider board is printed in parts."""
 
-
-def leaderboard(board: Board) -> None:
-    """One table with its notes."""
+def leaderboards(boards: Sequence[Board]) -> None:
+    """All tables, then their notes, each once."""
     to = console()
-    first = len(board.columns) % PART or PART
-    parts = [board.columns[:first], *(board.columns[k : k + PART] for k in range(first, len(board.columns), PART))]
-    for columns in parts:
-        to.print()
-        to.print(_table(board, columns))
-    for note in board.notes:
+    for board in boards:
+        _table(board).print(to)
+    to.print()
+    for note in dict.fromkeys(note for board in boards for note in board.notes):
         to.print(Text(printable(note), style="dim"), soft_wrap=True)
 
 
-def _table(board: Board, columns: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, title=Text(board.title), title_justify="left", title_style="bold")
-    table.add_column("model", overflow="fold")
-    for column in (*columns, "images", "failed"):
-        table.add_column(column, justify="right", no_wrap=True)
+def _table(board: Board) -> Blocks:
+    # Columns of one score, such as SemAP_Phe, SemAP_Rea and SemAP_Full, stay side by side.
+    groups = [[number(c) for c in same] for _, same in groupby(board.columns, lambda column: column.partition("_")[0])]
+    sizes = [number("images"), number("failed")]
+    table = Blocks(printable(board.title), [words("model")], [*groups, sizes], hide_empty=True)
     for row in board.rows:
         cells = []
-        for column in columns:
-            number, ends = board.text(row, column)
-            cell = Text(number, style="bold" if board.is_best(row, column) else "")
+        for column in board.columns:
+            value, ends = board.text(row, column)
+            cell = Text(value, style="bold" if board.is_best(row, column) else "")
             cells.append(cell.append(f"\n{ends}", style="dim not bold") if ends else cell)
-        if any(cell.plain != "-" for cell in cells):
-            table.add_row(
-                Text(printable(name_of(row))), *cells, *counts(row), style="italic dim" if row.published else ""
-            )
+        style = "italic dim" if row.published else ""
+        table.add(Text(printable(name_of(row))), *cells, *counts(row), style=style)
     return table

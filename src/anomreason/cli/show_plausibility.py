@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from anomreason.cli.show import printable
-from anomreason.cli.show_scores import console, interval, kinds, named, p_value
+from anomreason.cli.show import counted, printable
+from anomreason.cli.show_scores import console, interval, kinds, named, p_value, warning
+from anomreason.cli.show_tables import ENDS, Blocks, number, words
 from anomreason.evaluation.signature import line
 from anomreason.metrics.plausibility import METRICS
 
-NAMES = dict(zip(METRICS, ("MAI", "AF", "CAP", "MAI x AF"), strict=True))
+NAMES = dict(zip(METRICS, ("MAI", "AF", "CAP", "CAP of means"), strict=True))
 MOST = 30
 """Pairs of generators that are shown."""
 
@@ -21,17 +21,18 @@ MOST = 30
 def generators(found: dict[str, Any]) -> None:
     """Everything that one `plausibility.json` says."""
     to = console()
-    _generators(found, to)
+    if found["simulated"]:
+        to.print(Text("SIMULATED: no model looked at these pictures.", style="bold red"))
+    _generators(found).print(to)
     _differences(found, to)
+    to.print()
     _notes(found, to)
 
 
-def _generators(found: dict[str, Any], to: Console) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("generator", overflow="fold")
-    for name in ("rank", *NAMES.values(), "images"):
-        table.add_column(name, justify="right")
-    table.add_column("failed")
+def _generators(found: dict[str, Any]) -> Blocks:
+    sizes = [number("images"), words("failed", 9)]
+    scores = [[number(name)] for name in NAMES.values()]
+    table = Blocks("", [words("generator")], [[number("rank")], *scores, sizes])
     for one in sorted(found["generators"], key=_cap):
         cells = []
         for metric in METRICS:
@@ -40,10 +41,8 @@ def _generators(found: dict[str, Any], to: Console) -> None:
             cells.append(Text(value).append(f"\n{interval(score['interval'])}", style="dim"))
         rank = one["ranks"].get("cap")
         place = f"{rank['rank']}\n({rank['low']}-{rank['high']})" if rank else "-"
-        table.add_row(
-            Text(printable(one["generator"])), place, *cells, f"{one['n']:,}", kinds(one["failures"]) or "none"
-        )
-    to.print(table)
+        table.add(Text(printable(one["generator"])), place, *cells, f"{one['n']:,}", kinds(one["failures"]) or "none")
+    return table
 
 
 def _cap(generator: dict[str, Any]) -> float:
@@ -57,32 +56,18 @@ def _differences(found: dict[str, Any], to: Console) -> None:
     if not rows:
         return
     title = "Differences in CAP over the same prompts (below 0: the first is more plausible)"
-    table = Table(box=None, pad_edge=False, title=Text(title), title_justify="left", title_style="bold")
-    table.add_column("first", overflow="fold")
-    table.add_column("second", overflow="fold")
-    for name in ("difference", "95 % interval", "p", "p (Holm)", "prompts"):
-        table.add_column(name, justify="right")
+    heads = ("difference", ENDS, "p", "p (Holm)", "prompts")
+    table = Blocks(title, [words("first", 8), words("second", 8)], [[number(head) for head in heads]])
     for row in rows[:MOST]:
-        score = row["difference"]
+        score, names = row["difference"], (Text(printable(row[side])) for side in ("one", "other"))
         ps = (p_value(row["p"]), p_value(row["p_holm"]))
-        ends = interval(score["interval"])
-        table.add_row(
-            Text(printable(row["one"])),
-            Text(printable(row["other"])),
-            f"{score['value']:+.3f}",
-            ends,
-            *ps,
-            f"{score['n']:,}",
-        )
-    to.print()
-    to.print(table)
+        table.add(*names, f"{score['value']:+.3f}", interval(score["interval"]), *ps, f"{score['n']:,}")
+    table.print(to)
     if len(rows) > MOST:
         to.print(Text(f"and {len(rows) - MOST:,} more pairs, and those of MAI and AF (see --out)", style="dim"))
 
 
 def _notes(found: dict[str, Any], to: Console) -> None:
-    if found["simulated"]:
-        to.print(Text("SIMULATED: no model looked at these pictures.", style="bold red"))
     for metric, said in METRICS.items():
         to.print(Text.assemble((f"{NAMES[metric]}: ", "bold"), said))
     to.print(
@@ -90,9 +75,11 @@ def _notes(found: dict[str, Any], to: Console) -> None:
     )
     if not found["paired"]:
         to.print(Text("No prompts are known, so nothing is paired (see --manifest, --pair-by-name).", style="yellow"))
+    for told in found.get("warnings", ()):
+        to.print(warning("Warning", told))
     if strangers := found["not_in_manifest"]:
-        told = f"Not in the manifest, left out: {len(strangers):,} images: {named(strangers)}"
-        to.print(Text(told, style="yellow"))
+        told = f"Not in the manifest, left out: {counted(len(strangers), 'image', 'images')}: {named(strangers)}"
+        to.print(Text(printable(told), style="yellow"))
     for metric, scores in found.get("agreement", {}).items():
         told = ", ".join(f"{kind} {_correlation(scores[kind])}" for kind in ("spearman", "kendall"))
         to.print(Text.assemble((f"Assessors agree on {NAMES[metric]}: ", "bold"), told))
@@ -103,4 +90,4 @@ def _correlation(found: dict[str, Any]) -> str:
     if found["value"] is None:
         return f"undefined (n = {found['n']})"
     ends = "" if found["interval"] is None else f" ({found['interval'][0]:.2f} to {found['interval'][1]:.2f})"
-    return f"{found['value']:.2f}{ends} over {found['n']} generators"
+    return f"{found['value']:.2f}{ends} over {counted(found['n'], 'generator', 'generators')}"

@@ -1,4 +1,4 @@
-"""What people read on a terminal of an `eval`: one table of scores, one of thresholds, and what to make of them."""
+"""What people read on a terminal of an `eval`: a table of scores, one of thresholds, and what to make of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from anomreason.cli.show import printable
+from anomreason.cli.show import counted, printable
+from anomreason.cli.show_tables import ENDS, Blocks, number
 from anomreason.evaluation.signature import line
 from anomreason.metrics.image_scores import PROFILES
 
-VIEWS = {"phe": "phenomenon", "rea": "reasoning", "full": "both"}
+VIEWS = {"phe": "phenomenon", "rea": "reasoning", "full": "full"}
+METRICS = (("semap", "SemAP"), ("semf1", "SemF1"))
+AMBIGUOUS = "of the predictions, whose file name alone fits several"
 NAMED = 5
 """How many images of a list are named; files hold them all."""
 WIDE = 120
@@ -26,27 +28,40 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=max(WIDE, found.width))
 
 
-def evaluation(metrics: dict[str, Any], folder: Path) -> None:
-    """Everything that one `metrics.json` says, in the order in which a reader asks."""
+def evaluations(found: Sequence[tuple[dict[str, Any], Path]], verbose: bool = False) -> None:
+    """What the `metrics.json` of one command say, with the folder of each; what they share is said once, at the end."""
     out = console()
+    for metrics, folder in found:
+        _one(out, metrics, verbose)
+        out.print(Text(f"Files: {printable(str(folder / 'metrics.json'))}, matches.jsonl", style="dim"), soft_wrap=True)
+    if found:
+        out.print()
+        for text in _shared([metrics for metrics, _ in found], verbose):
+            out.print(text, soft_wrap=text.plain.startswith("Signature"))
+
+
+def _one(out: Console, metrics: dict[str, Any], verbose: bool) -> None:
     _head(out, metrics)
-    out.print(_scores(metrics))
-    out.print(_thresholds(metrics))
+    _scores(metrics).print(out)
+    if verbose:
+        _otherwise(metrics).print(out)
+    _thresholds(metrics, verbose).print(out)
     if "against" in metrics:
-        out.print(_against(metrics))
-    for text in _notes(metrics):
-        out.print(text, soft_wrap=text.plain.startswith("Signature"))
-    out.print(Text(f"Files: {folder / 'metrics.json'}, matches.jsonl", style="dim"))
+        _against(metrics).print(out)
+    out.print()
+    for text in (*_notes(metrics), *_warnings(metrics)):
+        out.print(text)
 
 
 def _head(out: Console, metrics: dict[str, Any]) -> None:
+    out.print()
     if metrics["simulated"]:
         out.print(Text("SIMULATED: no model looked at these pictures.", style="bold red"))
     failed = sum(metrics["failures"].values())
     by_kind = f" ({kinds(metrics['failures'])})" if failed else ""
-    head = Text.assemble(("\n" + printable(metrics["name"]), "bold"), f" against {metrics['truth']['path']}: ")
-    head.append(f"{metrics['n']:,} images, {metrics['images']['answered']:,} answered, {failed:,} failed{by_kind}")
-    out.print(head, soft_wrap=True)
+    head = Text.assemble((printable(metrics["name"]), "bold"), f" against {printable(metrics['truth']['path'])}: ")
+    head.append(f"{counted(metrics['n'], 'image', 'images')}, {metrics['images']['answered']:,} answered, ")
+    out.print(head.append(f"{failed:,} failed{by_kind}"), soft_wrap=True)
 
 
 def kinds(failures: dict[str, int]) -> str:
@@ -54,49 +69,67 @@ def kinds(failures: dict[str, int]) -> str:
     return ", ".join(f"{n:,} {kind}" for kind, n in failures.items())
 
 
-def _scores(metrics: dict[str, Any]) -> Table:
-    failed, ceiling = bool(metrics["failures"]), metrics.get("ceiling")
+def _shown(metrics: dict[str, Any], zero: dict[str, Any]) -> dict[str, Any] | None:
+    """Figures with failures counted as asked; None when all failed and are left out."""
+    found: dict[str, Any] | None = zero["dropped"] if metrics["settings"]["failures"] == "drop" else zero
+    return found
+
+
+def _over(metrics: dict[str, Any]) -> str:
     dropped = metrics["settings"]["failures"] == "drop"
-    table = Table(box=None, pad_edge=False)
-    heads = ["value", "95 % interval", "chance", *(["ceiling"] if ceiling else []), "pooled"]
-    heads += [("failed at 0" if dropped else "failed left out")] if failed else []
-    for name in ("profile", "score", "compares"):
-        table.add_column(name, no_wrap=True)
-    for name in (*heads, "n"):
-        table.add_column(name, justify="right", no_wrap=True)
+    return "Over " + counted(metrics["images"]["answered"] if dropped else metrics["n"], "image", "images")
+
+
+def _scores(metrics: dict[str, Any]) -> Blocks:
+    """A row a view: both scores, each with its interval, its chance and its ceiling where there are any."""
+    ceiling, chance = metrics.get("ceiling"), bool(metrics["settings"]["shuffles"])
+    beside = [*(["chance"] if chance else []), *(["ceiling"] if ceiling else [])]
+    groups = [[number(name), number(ENDS), *map(number, beside)] for _, name in METRICS]
+    table = Blocks(_over(metrics), [number("profile"), number("compares")], groups)
     for profile, views in metrics["profiles"].items():
         for view, zero in views.items():
-            shown, other = (zero["dropped"], zero) if dropped else (zero, zero["dropped"])
-            for metric, name in (("semap", "SemAP"), ("semf1", "SemF1")):
-                cells = [profile, name, _view(view), *_value(shown, metric)]
+            shown, cells = _shown(metrics, zero), []
+            for metric, _ in METRICS:
+                cells += _value(shown, metric, chance)
                 cells += [_four(_ceiling(ceiling, profile, view, metric))] if ceiling else []
-                cells.append(_pooled(shown, profile, metric))
-                cells += [_four(other and other[metric])] if failed else []
-                table.add_row(*cells, f"{shown['n']:,}" if shown else "0")
-        table.add_section()
+            table.add(profile, _view(view), *cells)
+        table.section()
     return table
 
 
 def _view(view: str) -> str:
-    name, _, alpha = view.partition("@")
-    return f"{name} ({alpha} phenomenon)" if alpha else f"{name} ({VIEWS[name]})"
+    return VIEWS.get(view, view)
 
 
-def _value(figures: dict[str, Any] | None, metric: str) -> list[str]:
-    """Value, interval and chance."""
-    if not figures:
-        return ["-", "-", "-"]
-    chance = figures["chance"]
-    return [
-        _four(figures[metric]),
-        interval(figures["interval"][metric]),
-        _four(chance[metric]) if chance else "-",
-    ]
+def _value(figures: dict[str, Any] | None, metric: str, chance: bool) -> list[str]:
+    """Value, interval and, where it was asked for, chance."""
+    guess = figures["chance"] if figures else None
+    told = [_four(figures[metric]), interval(figures["interval"][metric])] if figures else ["-", "-"]
+    return told + ([_four(guess[metric] if guess else None)] if chance else [])
 
 
 def _ceiling(ceiling: dict[str, Any], profile: str, view: str, metric: str) -> float | None:
     found = ceiling["profiles"].get(profile, {}).get(view)
     return found[metric] if found else None
+
+
+def _otherwise(metrics: dict[str, Any]) -> Blocks:
+    """The same scores counted in other ways: pooled, and with failed images the other way."""
+    dropped, failed = metrics["settings"]["failures"] == "drop", bool(metrics["failures"])
+    other_way = "failed\nat 0" if dropped else "failed\nleft out"
+    groups = [
+        [number(f"{name}\npooled")] + ([number(f"{name},\n{other_way}")] if failed else []) for _, name in METRICS
+    ]
+    table = Blocks("Counted otherwise", [number("profile"), number("compares")], groups)
+    for profile, views in metrics["profiles"].items():
+        for view, zero in views.items():
+            other, cells = zero if dropped else zero["dropped"], []
+            for metric, _ in METRICS:
+                cells.append(_pooled(_shown(metrics, zero), profile, metric))
+                cells += [_four(other and other[metric])] if failed else []
+            table.add(profile, _view(view), *cells)
+        table.section()
+    return table
 
 
 def _pooled(figures: dict[str, Any] | None, profile: str, metric: str) -> str:
@@ -116,55 +149,64 @@ def named(names: Sequence[str]) -> str:
 
 
 def interval(ends: Sequence[float] | None) -> str:
-    return "-" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+    """`0.033–0.111`; `-0.033 to 0.111` where there is a sign, which a dash would hide."""
+    if ends is None:
+        return "-"
+    return f"{ends[0]:.3f}{' to ' if ends[0] < 0 else '–'}{ends[1]:.3f}"
 
 
-def _thresholds(metrics: dict[str, Any]) -> Table:
-    dropped = metrics["settings"]["failures"] == "drop"
-    table = Table(
-        box=None, pad_edge=False, title="By threshold of similarity", title_justify="left", title_style="bold"
-    )
-    for name in ("profile", "compares"):
-        table.add_column(name, no_wrap=True)
-    for name in ("from", "matched", "false", "missed", "precision", "recall", "AP", "F1", "chance F1", "n"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", style="yellow", no_wrap=True)
+def _thresholds(metrics: dict[str, Any], verbose: bool) -> Blocks:
+    chance = bool(metrics["settings"]["shuffles"])
+    heads = [
+        "from",
+        "matched",
+        "false",
+        "missed",
+        "precision",
+        "recall",
+        "AP",
+        "F1",
+        *(["chance\nF1"] if chance else []),
+    ]
+    title = "By threshold of similarity" + ("" if verbose else ", full")
+    keys = [number("profile"), *([number("compares")] if verbose else [])]
+    table = Blocks(title, keys, [[number(head) for head in heads]])
     for profile, views in metrics["profiles"].items():
-        for view, zero in views.items():
-            figures = zero["dropped"] if dropped else zero
-            for threshold in figures["thresholds"] if figures else ():
-                table.add_row(profile, view, threshold, *_threshold(figures, threshold, profile))
-        table.add_section()
+        for view in views if verbose else ("full",):
+            figures = _shown(metrics, views[view])
+            if figures:
+                told = [profile, *([_view(view)] if verbose else [])]
+                for threshold in figures["thresholds"]:
+                    table.add(*told, *_threshold(figures, threshold, profile, chance))
+        table.section()
     return table
 
 
-def _threshold(figures: dict[str, Any], threshold: str, profile: str) -> list[str]:
-    row, chance = figures["thresholds"][threshold], figures["chance"]
+def _threshold(figures: dict[str, Any], threshold: str, profile: str, chance: bool) -> list[str]:
+    row, guess = figures["thresholds"][threshold], figures["chance"]
     counts = [f"{row[key]:,}" for key in ("tp", "fp", "fn")]
     # Where SemAP is a precision, that stands there already.
     shares = [
         f"{row[key]:.3f}" if key != "ap" or profile == "paper" else "-" for key in ("precision", "recall", "ap", "f1")
     ]
-    guess = f"{chance['thresholds'][threshold]['f1']['mean']:.3f}" if chance else "-"
-    note = f"saturated: {row['saturated']}" if row["saturated"] else ""
-    return [*counts, *shares, guess, f"{figures['n']:,}", note]
+    told = [f"{guess['thresholds'][threshold]['f1']['mean']:.3f}" if guess else "-"] if chance else []
+    return [("! " if row["saturated"] else "") + threshold, *counts, *shares, *told]
 
 
-def _against(metrics: dict[str, Any]) -> Table:
+def _against(metrics: dict[str, Any]) -> Blocks:
     against = metrics["against"]
-    title = printable(f"{metrics['name']} minus {against['name']}, on the same {against['n']:,} images")
-    table = Table(box=None, pad_edge=False, title=Text(title), title_justify="left", title_style="bold")
-    for name in ("profile", "score", "compares"):
-        table.add_column(name, no_wrap=True)
-    for name in ("difference", "95 % interval", "p", "n"):
-        table.add_column(name, justify="right", no_wrap=True)
+    over = counted(against["n"], "image", "images")
+    title = printable(f"{metrics['name']} minus {against['name']}, on the same {over}")
+    groups = [[number(name), number(ENDS), number("p")] for _, name in METRICS]
+    table = Blocks(title, [number("profile"), number("compares")], groups)
     for profile, views in against["profiles"].items():
         for view, scores in views.items():
-            for metric, name in (("semap", "SemAP"), ("semf1", "SemF1")):
+            cells = []
+            for metric, _ in METRICS:
                 found = scores[metric]
-                ends = interval(found["interval"])
-                row = [f"{found['value']:+.4f}", ends, p_value(found["p"]), f"{against['n']:,}"]
-                table.add_row(profile, name, _view(view), *row)
+                cells += [f"{found['value']:+.4f}", interval(found["interval"]), p_value(found["p"])]
+            table.add(profile, _view(view), *cells)
+        table.section()
     return table
 
 
@@ -173,29 +215,46 @@ def p_value(p: float | None) -> str:
 
 
 def _notes(metrics: dict[str, Any]) -> Iterable[Text]:
-    """What to make of the tables, a line each."""
-    signature, settings = metrics["signature"], metrics["settings"]
-    for profile in metrics["profiles"]:
-        yield _note(f"Profile {profile}", PROFILES[profile])
-    if "paper" in metrics["profiles"] and signature["rank_by"] == "severity":
-        yield _note("Confidence", "is 100 - severity: our reading of the paper's `severity can serve as confidence`")
-    if settings["shuffles"]:
-        yield _note("Chance", f"what the same predictions get on other images, mean of {settings['shuffles']} shuffles")
-    if ceiling := metrics.get("ceiling"):
-        yield _note("Ceiling", f"what a second annotation, {ceiling['name']}, gets on its {ceiling['n']:,} images")
+    """What to know of one file, a line each."""
     images = metrics["images"]
-    yield _note(
-        "Empty",
-        f"{images['both_empty']:,} images without anomalies on both sides (they score 1), {images['one_empty']:,} on "
-        "one side only (they score 0)",
-    )
+    if images["both_empty"] or images["one_empty"]:
+        told = counted(images["both_empty"], "image", "images") + " without anomalies on both sides (scored 1), "
+        yield note("Empty", told + f"{images['one_empty']:,} on one side only (scored 0)")
     if metrics["failures"]:
-        how = "score 0" if settings["failures"] == "zero" else "are left out"
-        yield _note("Failed", f"{kinds(metrics['failures'])}; here they {how}, and both numbers are in metrics.json")
-    yield from _warnings(metrics)
-    for profile in metrics["profiles"]:
-        yield _note(f"May be compared ({profile})", metrics["comparable"][profile])
-        yield _note("Signature", line(signature, profile))
+        how = "score 0" if metrics["settings"]["failures"] == "zero" else "are left out"
+        yield note("Failed", f"{kinds(metrics['failures'])}; here they {how}, and both numbers are in metrics.json")
+
+
+def _shared(found: Sequence[dict[str, Any]], verbose: bool) -> Iterable[Text]:
+    """What holds for all files of a command, a line each."""
+    metrics = found[0]
+    signature, settings = metrics["signature"], metrics["settings"]
+    if verbose:
+        for profile in metrics["profiles"]:
+            yield note(f"Profile {profile}", PROFILES[profile])
+        if "paper" in metrics["profiles"] and signature["rank_by"] == "severity":
+            yield note(
+                "Confidence", "100 - severity, our reading of the paper's `severity can optionally serve as confidence`"
+            )
+    if settings["shuffles"]:
+        yield note("Chance", _chance(found, settings["shuffles"]))
+    if ceiling := metrics.get("ceiling"):
+        told = counted(ceiling["n"], "image", "images")
+        yield note("Ceiling", printable(f"what a second annotation, {ceiling['name']}, gets on its {told}"))
+    places = {profile: metrics["comparable"][profile] for profile in metrics["profiles"]}
+    told = next(iter(places.values())) if len(places) == 1 else "; ".join(f"{p}: {what}" for p, what in places.items())
+    yield note("May be compared", told)
+    yield note("Signature", line(signature))
+    if not verbose:
+        yield Text("More, such as every view by threshold: --verbose, metrics.json and the report.", style="dim")
+
+
+def _chance(found: Sequence[dict[str, Any]], shuffles: int) -> str:
+    views = [(one, zero) for one in found for views in one["profiles"].values() for zero in views.values()]
+    if any((_shown(one, zero) or {}).get("chance") for one, zero in views):
+        mean = "one shuffle" if shuffles == 1 else f"mean of {shuffles} shuffles"
+        return f"what the same predictions get on other images, {mean}"
+    return "not known, since it takes two images that were answered"
 
 
 def _warnings(metrics: dict[str, Any]) -> Iterable[Text]:
@@ -203,36 +262,46 @@ def _warnings(metrics: dict[str, Any]) -> Iterable[Text]:
     for cell in metrics["saturated"]:
         saturated.setdefault((cell["profile"], cell["matches"]), []).append(f"{cell['view']} {cell['threshold']:g}")
     for (profile, matches), places in saturated.items():
-        yield _warning("Saturated", f"nearly {matches} matches in {profile} at {', '.join(places)}: this tells little")
+        yield warning(
+            "Saturated (!)", f"nearly {matches} matches in {profile} at {', '.join(places)}: this tells little"
+        )
     joined, left_out = metrics["joined"], metrics["left_out"]
     lists = {
-        "of the predictions are not in the truth": joined["not_in_truth"],
-        "of the truth are missing from the predictions": joined["missing"],
-        "of the truth are photographs with a description and are left out (see anomreason deepfake)": left_out[
-            "photographs"
-        ],
-        "of the truth failed there and are left out": left_out["truth_failed"],
-        "of the subset are not in the truth": left_out["subset_unknown"],
+        "of the predictions, not in the truth": joined["not_in_truth"],
+        AMBIGUOUS: joined.get("ambiguous", []),
+        "of the truth, missing from the predictions": joined["missing"],
+        "of the truth, left out as photographs with a description (see anomreason deepfake)": left_out["photographs"],
+        "of the truth, left out since they failed there": left_out["truth_failed"],
+        "of the subset, not in the truth": left_out["subset_unknown"],
     }
     for what, names in lists.items():
         if names:
-            yield _warning("Not joined", f"{len(names):,} images {what}: {named(names)}")
+            yield not_joined(names, what)
     if joined["by_file_name"]:
-        yield _warning("Joined", f"{joined['by_file_name']:,} images by file name alone, since their paths differ")
+        yield by_file_name(joined["by_file_name"])
     texts = metrics["texts"]
     if texts["truncated"]:
-        yield _warning("Truncated", f"{texts['truncated']:,} texts: only their first {texts['limit']} tokens count")
+        told = counted(texts["truncated"], "text, of which", "texts, of which")
+        yield warning("Truncated", f"{told} only the first {texts['limit']} tokens count")
     if drift := metrics.get("drift"):
-        yield _warning(
+        yield warning(
             f"Precision {metrics['signature']['precision']}",
             f"similarities are off fp32 by {drift['mean']:.5f} on average, {drift['largest']:.5f} at most "
             f"({drift['pairs']:,} pairs); do not publish these numbers",
         )
 
 
-def _note(name: str, text: str) -> Text:
+def not_joined(names: Sequence[str], what: str) -> Text:
+    return warning("Not joined", f"{counted(len(names), 'image', 'images')} {what}: {named(names)}")
+
+
+def by_file_name(number_of: int) -> Text:
+    return warning("Joined", f"{counted(number_of, 'image', 'images')} by file name alone, since paths differ")
+
+
+def note(name: str, text: str) -> Text:
     return Text.assemble((f"{name}: ", "bold"), text)
 
 
-def _warning(name: str, text: str) -> Text:
-    return Text.assemble((f"{name}: ", "bold yellow"), text)
+def warning(name: str, text: str) -> Text:
+    return Text.assemble((f"{name}: ", "bold yellow"), printable(text))

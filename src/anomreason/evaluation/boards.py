@@ -21,8 +21,9 @@ PUBLISHED = "†"
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color-scheme:light dark}"
     "table{border-collapse:collapse;display:block;overflow-x:auto}"
-    "th,td{padding:.3rem .8rem;text-align:right;border-bottom:1px solid #8884}th:first-child,td:first-child"
-    "{text-align:left}small{opacity:.7;display:block}tr.published{opacity:.7;font-style:italic}.best{font-weight:700}"
+    "th,td{padding:.3rem .8rem;text-align:right;border-bottom:1px solid #8884;white-space:nowrap}"
+    "th:first-child,td:first-child{text-align:left}small{opacity:.7;display:block;font-weight:400}"
+    "h2,li{overflow-wrap:anywhere}tr.published{opacity:.7;font-style:italic}.best{font-weight:700}"
 )
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -67,23 +68,24 @@ class Board:
     decimals: Mapping[str, int] = field(default_factory=dict)
     """Of columns whose numbers are printed with other than four."""
 
-    def best(self, column: str) -> float | None:
-        """Best of our own rows; None when there is a single one, which beats nobody."""
-        own = [row.cells[column].value for row in self.rows if not row.published and column in row.cells]
+    def best(self, column: str, mark: str = "") -> float | None:
+        """Best of our own rows that bear the same mark, since others cannot be compared; None when one has no rival."""
+        own = [row.cells[column].value for row in self.rows if row.mark == mark and column in row.cells]
         return (min(own) if self.lower_is_better else max(own)) if len(own) > 1 else None
 
     def text(self, row: Row, column: str) -> tuple[str, str]:
-        """Number and interval, as they are printed; empty where there is none."""
+        """Number and interval, with three decimals at most, as they are printed; empty where there is none."""
         cell = row.cells.get(column)
         if cell is None:
             return "-", ""
         ends = cell.interval
         places = self.decimals.get(column, 4)
-        span = "" if ends is None else "–".join(f"{end:.{max(1, places - 1)}f}" for end in ends)
+        span = "" if ends is None else "–".join(f"{end:.{min(places, 3)}f}" for end in ends)
         return f"{cell.value:.{places}f}", span
 
     def is_best(self, row: Row, column: str) -> bool:
-        return not row.published and column in row.cells and row.cells[column].value == self.best(column)
+        cell = row.cells.get(column)
+        return cell is not None and not row.published and cell.value == self.best(column, row.mark)
 
 
 def name_of(row: Row) -> str:

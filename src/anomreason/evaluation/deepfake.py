@@ -8,7 +8,7 @@ description a photograph, unless `generated` or such a folder in the image's nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -73,11 +73,13 @@ def judge(
         **found,
         "unparsable": scores.unparsable,
         "rule": EXPLAINED,
+        "undescribed": _undescribed(images, said, true) if explained else 0,
         "unexplained": _why_not(backbone, bare),
         "leaks": _leaks(said, true, pictures or true.source.pictures or said.source.pictures, rng),
         "joined": {
             "by_file_name": said.by_file_name,
-            "not_in_truth": [said.source.images[name].image for name in said.strangers],
+            "not_in_truth": said.named(said.strangers),
+            "ambiguous": said.named(said.ambiguous),
             "missing": [one.image for name, one in true.images.items() if name not in said.said],
         },
     }
@@ -156,6 +158,12 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
         profile, view, metric = key.split(" ")
         found.setdefault(profile, {}).setdefault(view, {})[metric] = value
     return found
+
+
+def _undescribed(images: Sequence[Judged], said: Entrant, truth: Truth) -> int:
+    """Photographs judged right that score 0, since the truth describes them and the detector did not."""
+    right = [one.image for one in images if one.right and not one.generated]
+    return sum(truth.images[name].description is not None and said.said[name].description is None for name in right)
 
 
 def _why_not(backbone: BackboneSpec | None, bare: int) -> str | None:

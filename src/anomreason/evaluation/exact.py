@@ -9,28 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from anomreason.anomaly import Region
 from anomreason.errors import UsageError
 from anomreason.evaluation.joining import Entrant, Truth, entrant
-from anomreason.evaluation.known import read_scenes, region_from
+from anomreason.evaluation.known import read_scenes
 from anomreason.evaluation.reading import Said, Source, key_of, read_source
 from anomreason.evaluation.writing import check_folder, folders_of, make_folder, plain, write_json
-from anomreason.metrics.exact import MISSING, Failures, score_exact
+from anomreason.metrics.exact import Failures, score_exact
 from anomreason.metrics.planted import Answer, Claim, KnownImage
-from anomreason.textform import parse_json
-from anomreason.textform.fields import shown
-
-_Extras = Mapping[str, tuple[tuple[tuple[str, ...], Region | None], ...]]
-"""Objects and region of each anomaly, by image; scores of texts need neither, and `reading` does not keep them."""
 
 
 def evaluate_exact(
@@ -57,7 +50,8 @@ def evaluate_exact(
         **plain(scores),
         "joined": {
             "by_file_name": said.by_file_name,
-            "not_in_truth": [source.images[name].image for name in said.strangers],
+            "not_in_truth": said.named(said.strangers),
+            "ambiguous": said.named(said.ambiguous),
             "missing": [one.image for one in known if key_of(one.image) not in said.said],
         },
     }
@@ -91,64 +85,33 @@ def _truth(path: Path, known: list[KnownImage]) -> Truth:
 
 
 def _answers(known: list[KnownImage], said: Entrant) -> dict[str, Answer]:
-    extras = _extras(said.source)
-    found = {}
-    for one in known:
-        entry = said.said.get(key_of(one.image))
-        if entry is not None:
-            found[one.image] = _answer(entry, extras.get(key_of(entry.image), ()))
-    return found
+    there = ((one.image, said.said.get(key_of(one.image))) for one in known)
+    return {image: _answer(entry) for image, entry in there if entry is not None}
 
 
-def _answer(said: Said, extras: tuple[tuple[tuple[str, ...], Region | None], ...]) -> Answer:
-    if said.failure is not None or not said.annotated:
-        return Answer(failure=said.failure or MISSING)
-    beside = extras or (((), None),) * len(said.findings)
+def _answer(said: Said) -> Answer:
+    if said.unanswered is not None:
+        return Answer(failure=said.unanswered)
     return Answer(
         tuple(
-            Claim(one.name, one.phenomenon, one.reasoning, one.severity, objects, region)
-            for one, (objects, region) in zip(said.findings, beside, strict=True)
+            Claim(one.name, one.phenomenon, one.reasoning, one.severity, one.objects, one.region)
+            for one in said.findings
         )
     )
-
-
-def _extras(source: Source) -> _Extras:
-    """From the lines themselves, which `read_source` has checked; the published form has neither."""
-    if source.form not in ("run", "lines"):
-        return {}
-    file = source.path / "results.jsonl" if source.form == "run" else source.path
-    lines = file.read_bytes().split(b"\n")
-    if source.form == "run":
-        lines.pop()  # what follows the last line end is nothing, or torn by a kill
-    found = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            row = parse_json(line.decode("utf-8-sig"))
-            where = f"{file}, line {number}, anomaly"
-            anomalies = enumerate(row.get("anomalies") or (), 1)
-            found[key_of(row["image"])] = tuple(_extra(anomaly, f"{where} {n}") for n, anomaly in anomalies)
-    return found
-
-
-def _extra(anomaly: Mapping[str, Any], where: str) -> tuple[tuple[str, ...], Region | None]:
-    region = anomaly.get("region")
-    try:
-        box = None if region is None else Region.model_validate(region_from(region))
-    except ValidationError:
-        raise UsageError(
-            f"{where}: the region is {shown(region)}; write [x0, y0, x1, y1] in fractions 0..1 with x0 < x1 and y0 < y1"
-        ) from None
-    return tuple(anomaly.get("objects") or ()), box
 
 
 def _signature(known: list[KnownImage], failures: Failures) -> dict[str, Any]:
     return {
         "truth": _hash(json.dumps(sorted(map(repr, known)))),
         "images": len(known),
-        "cues": _hash(files("anomreason.metrics").joinpath("kind_cues.toml").read_text(encoding="utf-8")),
+        "cues": _hash("".join(_read(name) for name in ("kind_cues.toml", "kind_words.tsv"))),
         "failures": failures,
         "anomreason": version("anomreason"),
     }
+
+
+def _read(name: str) -> str:
+    return files("anomreason.metrics").joinpath(name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

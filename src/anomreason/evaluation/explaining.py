@@ -1,6 +1,7 @@
 """How well a detector explained each image that it may have judged right (Eq. 15-16 before the mean).
 
-An AI image is scored by its anomalies, as `eval` does; a photograph by its description, as if that were one anomaly.
+An AI image is scored by its anomalies, as `eval` does; a photograph that the truth describes by its description, as if
+that were one anomaly, and 0 where the detector gives none.
 Knows nothing of judgements: what was judged wrong is set to 0 later. Try it:
 
     explain(entrant, truth, SemanticSettings(), backbone)["paper", "full", "semf1"]
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from anomreason.evaluation.joining import Entrant, Truth
 from anomreason.evaluation.reading import Said
-from anomreason.evaluation.running import Progress
+from anomreason.evaluation.running import Progress, check_ranking, ranking
 from anomreason.metrics.chance import CHUNK, chunks
 from anomreason.metrics.image_scores import ImageScores, Profile, SemanticSettings, score_image
 from anomreason.metrics.matching import rank
@@ -22,14 +23,21 @@ if TYPE_CHECKING:
     from anomreason.metrics.bertscore import Backbone, Similarities
 
 Explanations = dict[tuple[Profile, str, str], list[float | None]]
-"""By profile, view, and `semap` or `semf1`: a score 0..1 an image in the truth's order; None where nothing can be."""
+"""By profile, view, and `semap` or `semf1`: a score 0..1 an image in the truth's order.
+
+None where the truth has no text (photographs), or an AI image was not answered.
+"""
 
 
 def explain(
     entrant: Entrant, truth: Truth, settings: SemanticSettings, backbone: Backbone, progress: Progress = lambda *_: None
 ) -> Explanations:
-    """Scores of every image, judged right or not. `generated` of the truth must be known."""
+    """Scores of every image, judged right or not. `generated` of the truth must be known.
+
+    UsageError, naming file and image, when predictions cannot be ranked as asked.
+    """
     names = list(truth.images)
+    check_ranking(entrant, [name for name in names if truth.images[name].generated], settings)
     found: list[ImageScores | None] = []
     for block in chunks(len(names), CHUNK) or [range(len(names))]:
         true = [truth.images[names[place]] for place in block]
@@ -57,16 +65,10 @@ def _texts(said: Said | None) -> dict[str, Sequence[str]]:
 
 
 def _scores(true: Said, said: Said | None, alike: Similarities, settings: SemanticSettings) -> ImageScores | None:
+    if not true.generated:
+        told = alike.own["description"]
+        return None if true.description is None else score_image(told, told, range(len(told)), settings, true.image)
     if said is None or said.failure is not None:
         return None
-    if true.generated:
-        order = rank([f.severity for f in said.findings], _sure(said), settings.rank_by)
-        return score_image(alike.own["phe"], alike.own["rea"], order, settings, true.image)
-    if 0 in alike.own["description"].shape:
-        return None
-    return score_image(alike.own["description"], alike.own["description"], [0], settings, true.image)
-
-
-def _sure(said: Said) -> list[float] | None:
-    sure = [f.confidence for f in said.findings if f.confidence is not None]
-    return sure if len(sure) == len(said.findings) else None
+    order = rank(*ranking(said.findings), settings.ranking)
+    return score_image(alike.own["phe"], alike.own["rea"], order, settings, true.image)

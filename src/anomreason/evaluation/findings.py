@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, overload
 
+from anomreason.anomaly import Region
+
 
 class Finding(NamedTuple):
     """One anomaly, as far as scores need it."""
@@ -24,6 +26,10 @@ class Finding(NamedTuple):
     """0 = completely implausible, 100 = fully realistic."""
     confidence: float | None = None
     """Any scale, higher = surer; None when nobody said."""
+    objects: tuple[str, ...] = ()
+    """Names of the objects concerned, the main one first."""
+    region: Region | None = None
+    """Where it shows; None when nobody said."""
 
 
 class Packed(Sequence[Finding]):
@@ -32,12 +38,17 @@ class Packed(Sequence[Finding]):
     __slots__ = ("_data", "_length")
 
     def __init__(self, findings: Iterable[Finding]) -> None:
-        rows = list(findings)
+        rows = [(*one[:-1], one.region and one.region.model_dump()) for one in findings]
         self._length = len(rows)
         self._data = zlib.compress(json.dumps(rows).encode(), 1) if rows else b""
 
     def _rows(self) -> list[Finding]:
-        return [Finding(*row) for row in json.loads(zlib.decompress(self._data))] if self._length else []
+        if not self._length:
+            return []
+        return [
+            Finding._make((*row[:5], tuple(row[5]), row[6] and Region(**row[6])))
+            for row in json.loads(zlib.decompress(self._data))
+        ]
 
     def __len__(self) -> int:
         return self._length

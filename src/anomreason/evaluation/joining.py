@@ -29,6 +29,8 @@ class Joined:
     """Of these, joined by the file name alone."""
     strangers: tuple[str, ...]
     """Names there that fit no name here."""
+    ambiguous: tuple[str, ...] = ()
+    """Names there whose file name is that of names left over here, but occurs more than once on a side."""
 
 
 def join(here: Iterable[str], there: Iterable[str]) -> Joined:
@@ -43,7 +45,14 @@ def join(here: Iterable[str], there: Iterable[str]) -> Joined:
         if name not in same and mine[last] == 1 and last in left:
             found[name] = left.pop(last)
     partners = set(found.values())
-    return Joined(found, len(found) - len(same), tuple(name for name in there if name not in partners))
+    alone = {basename(name) for name in here if name not in found}
+    rest = [name for name in there if name not in partners]
+    return Joined(
+        found,
+        len(found) - len(same),
+        strangers=tuple(name for name in rest if basename(name) not in alone),
+        ambiguous=tuple(name for name in rest if basename(name) in alone),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class Truth:
     failed: tuple[str, ...]
     """Left out: the truth itself failed on them."""
     unknown: tuple[str, ...]
-    """Names of the subset that the truth does not have."""
+    """Names of the subset that the truth does not have, or that may be one of several of its own."""
 
 
 def scored_images(truth: Source, subset: Path | str | None) -> Truth:
@@ -81,7 +90,7 @@ def chosen(truth: Source, subset: Path | str | None) -> tuple[list[str], tuple[s
     if subset is None:
         return list(truth.images), ()
     joined = join(truth.images, [key_of(name) for name in read_names(subset)])
-    return [name for name in truth.images if name in joined.of], joined.strangers
+    return [name for name in truth.images if name in joined.of], joined.strangers + joined.ambiguous
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,12 @@ class Entrant:
     """Of these, joined by the file name alone."""
     strangers: tuple[str, ...]
     """Its images that the whole truth does not have."""
+    ambiguous: tuple[str, ...] = ()
+    """Its images that may be one of several; see `Joined`."""
+
+    def named(self, keys: Iterable[str]) -> list[str]:
+        """Names as its file has them."""
+        return [self.source.images[key].image for key in keys]
 
 
 def entrant(source: Source, truth: Truth) -> Entrant:
@@ -108,4 +123,4 @@ def entrant(source: Source, truth: Truth) -> Entrant:
         )
     said = {name: source.images[joined.of[name]] for name in truth.images if name in joined.of}
     by_file_name = sum(joined.of[name] != name for name in said)
-    return Entrant(source, said, by_file_name, joined.strangers)
+    return Entrant(source, said, by_file_name, joined.strangers, joined.ambiguous)

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from anomreason.errors import UsageError
 from anomreason.evaluation.boards import PUBLISHED, Board, Cell, Row, as_csv, html, markdown
-from anomreason.evaluation.signature import comparable, differences, line, published_table
+from anomreason.evaluation.signature import comparable, differences, line, published_table, table_by_name
 from anomreason.evaluation.writing import make_folder
 from anomreason.metrics.image_scores import PROFILES
 from anomreason.metrics.published import SOURCE, published
@@ -26,7 +26,14 @@ from anomreason.runs import write_atomically
 
 KINDS = ("metrics.json", "deepfake.json", "plausibility.json")
 SEMANTIC = tuple(f"{metric}_{view}" for metric in ("SemAP", "SemF1") for view in ("Phe", "Rea", "Full"))
-DEEPFAKE = ("Acc", "balanced", "recall", "specificity", *(f"C{name}" for name in SEMANTIC))
+SHARES = {
+    "Acc": "accuracy",
+    "balanced": "balanced_accuracy",
+    "recall": "fake_recall",
+    "specificity": "real_specificity",
+}
+"""Columns of judgements, and where their numbers stand."""
+DEEPFAKE = (*SHARES, *(f"C{name}" for name in SEMANTIC))
 PLAUSIBILITY = ("MAI", "AF", "CAP", "CAP of means")
 
 
@@ -44,19 +51,38 @@ class Found:
         return found
 
 
-def find(folders: Sequence[Path]) -> list[Found]:
-    """The results in folders and one folder below. UsageError for a folder without any, and for damaged files."""
+def find(given: Sequence[Path]) -> list[Found]:
+    """The results in folders and one folder below, and result files given themselves.
+
+    Other files beside them, and the folder of a report, are passed over, so that `scores/*` can be given. UsageError
+    when there are no results, for a folder without any, and for damaged files.
+    """
     found: dict[Path, Found] = {}
-    for folder in folders:
-        files = [p for kind in KINDS for p in (folder / kind, *sorted(folder.glob(f"*/{kind}"))) if p.is_file()]
-        if not files:
-            raise UsageError(
-                f"{str(folder)!r} holds no results ({', '.join(KINDS)}); give folders that eval, deepfake or "
-                "plausibility wrote"
-            )
-        for path in files:
-            found.setdefault(path.resolve(), Found(path.name, path, _read(path)))
+    for path in given:
+        files = _files(path)
+        if not files and not path.is_file() and not _of_report(path):
+            raise UsageError(_nothing(path))
+        for file in files:
+            found.setdefault(file.resolve(), Found(file.name, file, _read(file)))
+    if not found and given:
+        raise UsageError(_nothing(given[0]))
     return list(found.values())
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.name in KINDS else []
+    return [file for kind in KINDS for file in (path / kind, *sorted(path.glob(f"*/{kind}"))) if file.is_file()]
+
+
+def _of_report(folder: Path) -> bool:
+    return folder.is_dir() and folder.name == "report" and (folder.parent / "report.html").is_file()
+
+
+def _nothing(path: Path) -> str:
+    return (
+        f"{str(path)!r} holds no results ({', '.join(KINDS)}); give folders that eval, deepfake or plausibility wrote"
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -106,7 +132,7 @@ def _marks(found: Sequence[Found], mixed: bool) -> list[str]:
     if len(groups) == 1:
         return [""] * len(found)
     if not mixed:
-        apart = "; ".join(differences(groups[0].signature, groups[1].signature))
+        apart = _apart(groups[0].signature, groups[1].signature)
         raise UsageError(
             f"{groups[0].path} and {groups[1].path} were not made alike ({apart}), so their numbers cannot be "
             "compared; score them alike, or pass --mixed to show them all the same, marked"
@@ -114,15 +140,30 @@ def _marks(found: Sequence[Found], mixed: bool) -> list[str]:
     return letters
 
 
+def _apart(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Why two results cannot be compared."""
+    if ("backbone" in one) != ("backbone" in other):
+        return "one was scored without --backbone"
+    return "; ".join(differences(one, other))
+
+
 def _letter(place: int) -> str:
     return chr(ord("a") + place) if place < 26 else str(place + 1)
 
 
 def _names(found: Sequence[Found]) -> list[str]:
-    times = Counter(one.data["name"] for one in found)
-    return [
-        f"{one.data['name']} ({one.path.parent})" if times[one.data["name"]] > 1 else one.data["name"] for one in found
-    ]
+    """What rows of detectors are called: with the folder where several have one name, and whether it is simulated."""
+    return _told_apart([(one.data["name"], one) for one in found])
+
+
+def _told_apart(named: Sequence[tuple[str, Found]]) -> list[str]:
+    times = Counter(name for name, _ in named)
+
+    def told(name: str, one: Found) -> str:
+        folder = f" ({one.path.parent})" if times[name] > 1 else ""
+        return name + folder + (" (simulated)" if one.data.get("simulated") else "")
+
+    return [told(name, one) for name, one in named]
 
 
 def _semantic(found: Sequence[Found], marks: Sequence[str]) -> Iterator[Board]:
@@ -138,21 +179,21 @@ def _semantic(found: Sequence[Found], marks: Sequence[str]) -> Iterator[Board]:
                 for metric, label in (("semap", "SemAP"), ("semf1", "SemF1"))
                 for view in ("phe", "rea", "full")
             }
-            failed, signature = sum(one.data["failures"].values()), line(one.signature, profile)
-            simulated = " (simulated)" if one.data.get("simulated") else ""
-            rows.append(Row(name + simulated, cells, one.data["n"], failed, mark, signature))
+            failed, made = sum(one.data["failures"].values()), line(one.signature, profile)
+            rows.append(Row(name, cells, one.data["n"], failed, mark, made))
         if not rows:
             continue
         rows.sort(key=lambda row: -row.cells["SemF1_Full"].value)
         notes = [f"Profile {profile}: {PROFILES[profile]}.", "Failed images score 0. Sorted by SemF1_Full."]
         notes += [f"Not scored by this profile: {', '.join(without)}."] if without else []
-        notes += _told(rows, found, marks, profile)
+        notes += _told(rows, found, marks)
         if profile == "release":
-            table = published_table(found[0].signature, profile) if len(set(marks)) == 1 else None
+            signature = found[0].signature if len(set(marks)) == 1 else {}
+            table = table_by_name(signature, profile)
             rows += _published(table or 1, SEMANTIC)
-            notes.append(f"{PUBLISHED} {_reference(table or 1, bool(table))}")
+            notes.append(f"{PUBLISHED} {_reference(table or 1, signature, table is not None)}")
         if len(set(marks)) == 1:
-            notes.append(f"May be compared {comparable(found[0].signature, profile)}.")
+            notes.append(f"Profile {profile} may be compared {comparable(found[0].signature, profile)}.")
         yield Board(f"eval-{profile}", f"Detection and reasoning, profile {profile}", SEMANTIC, rows, notes)
 
 
@@ -163,41 +204,47 @@ def _deepfake(found: Sequence[Found], marks: Sequence[str]) -> Iterator[Board]:
             explained = one.data["explained"].get(profile)
             if explained is None and (one.data["explained"] or profile == "release"):
                 continue
-            told = {"Acc": "accuracy", "balanced": "balanced_accuracy", "recall": "fake_recall"}
-            told["specificity"] = "real_specificity"
-            cells = {column: _percent(one.data[key]) for column, key in told.items()}
+            cells = {column: _percent(one.data[key]) for column, key in SHARES.items()}
             for view, scores in (explained or {}).items():
                 for metric, label in (("semap", "CSemAP"), ("semf1", "CSemF1")):
                     cells[f"{label}_{view.capitalize()}"] = _estimate(scores[metric]["release"])
-            failed, signature = sum(one.data["failures"].values()), line(one.signature, profile)
-            rows.append(Row(name, {k: v for k, v in cells.items() if v}, one.data["n"], failed, mark, signature))
+            failed, made = sum(one.data["failures"].values()), line(one.signature, profile)
+            rows.append(Row(name, {k: v for k, v in cells.items() if v}, one.data["n"], failed, mark, made))
         if not rows:
             continue
         rows.sort(key=lambda row: -row.cells["balanced"].value if "balanced" in row.cells else 0.0)
+        reasoned = any(column in row.cells for row in rows for column in DEEPFAKE[len(SHARES) :])
         notes = ["Shares in percent; what failed or was not judged counts as wrong. Sorted by balanced accuracy."]
-        notes += ["CSemAP and CSemF1 over fakes only, which is what the paper's Table 2 evidently averages."]
-        notes += [f"Profile {profile}: {PROFILES[profile]}.", *_told(rows, found, marks, profile)]
+        if reasoned:
+            notes += ["CSemAP and CSemF1 over fakes only, which is what the paper's Table 2 evidently averages."]
+            notes += [f"Profile {profile}: {PROFILES[profile]}."]
+        notes += _told(rows, found, marks)
         if profile == "release":
             rows += _published(2, DEEPFAKE)
-            notes.append(f"{PUBLISHED} {_reference(2, published_table(found[0].signature, profile) == 1)}")
-        title = f"AI image or photograph, profile {profile}"
-        yield Board(f"deepfake-{profile}", title, DEEPFAKE, rows, notes, decimals=dict.fromkeys(DEEPFAKE[:4], 2))
+            signature = found[0].signature if len(set(marks)) == 1 else {}
+            notes.append(f"{PUBLISHED} {_reference(2, signature, table_by_name(signature, profile) == 1)}")
+        title = "AI image or photograph" + (f", profile {profile}" if reasoned else "")
+        columns = DEEPFAKE if reasoned else tuple(SHARES)
+        yield Board(f"deepfake-{profile}", title, columns, rows, notes, decimals=dict.fromkeys(SHARES, 2))
 
 
 def _plausibility(found: Sequence[Found], marks: Sequence[str]) -> Iterator[Board]:
     keys = dict(zip(PLAUSIBILITY, ("mai", "af", "cap", "cap_of_means"), strict=True))
+    made = [
+        (generator, one, mark) for one, mark in zip(found, marks, strict=True) for generator in one.data["generators"]
+    ]
+    names = _told_apart([(generator["generator"], one) for generator, one, _ in made])
     rows = []
-    for one, mark in zip(found, marks, strict=True):
-        for generator in one.data["generators"]:
-            cells = {column: _estimate(generator["scores"][key]) for column, key in keys.items()}
-            failed = sum(generator["failures"].values())
-            known = {column: cell for column, cell in cells.items() if cell}
-            rows.append(Row(generator["generator"], known, generator["n"], failed, mark, line(one.signature)))
+    for name, (generator, one, mark) in zip(names, made, strict=True):
+        cells = {column: _estimate(generator["scores"][key]) for column, key in keys.items()}
+        failed = sum(generator["failures"].values())
+        known = {column: cell for column, cell in cells.items() if cell}
+        rows.append(Row(name, known, generator["n"], failed, mark, line(one.signature)))
     rows.sort(key=lambda row: row.cells["CAP"].value if "CAP" in row.cells else float("inf"))
     notes = [
         "Lower is better, 0 is flawless; failed images are left out. Sorted by CAP.",
         "CAP is the mean over images of MAI x AF; CAP of means is mean MAI x mean AF, which is what the paper prints.",
-        *_told(rows, found, marks, None),
+        *_told(rows, found, marks),
     ]
     rows += _published_generators()
     notes.append(f"{PUBLISHED} {SOURCE}, Table 3: other prompts, images and assessors; for orientation only.")
@@ -228,18 +275,20 @@ def _published(table: int, columns: Sequence[str]) -> list[Row]:
     return [Row(model, cells, None, None, PUBLISHED) for model, cells in rows.items()]
 
 
-def _reference(table: int, alike: bool) -> str:
+def _reference(table: int, signature: Mapping[str, Any], alike: bool) -> str:
+    """alike: made as the table was, if the weights are what the backbone's name says."""
     said = f"{SOURCE}, Table {table}, as printed there"
-    if alike:
-        return f"{said}; comparable if the truth is the paper's test split."
-    return f"{said}, with another backbone, layer or truth: not comparable with the rows above."
+    if not alike:
+        return f"{said}, with another backbone, layer or truth: not comparable with the rows above."
+    weights = "" if published_table(signature, "release") else "the weights are those of the hub and "
+    return f"{said}; comparable if {weights}the truth is the paper's test split."
 
 
-def _told(rows: Sequence[Row], found: Sequence[Found], marks: Sequence[str], profile: str | None) -> list[str]:
+def _told(rows: Sequence[Row], found: Sequence[Found], marks: Sequence[str]) -> list[str]:
     """How the numbers were made: one signature, or one a mark."""
     first: dict[str, str] = {}
     for one, mark in zip(found, marks, strict=True):
-        first.setdefault(mark, line(one.signature, profile))
+        first.setdefault(mark, line(one.signature))
     if list(first) == [""]:
         return [f"Signature: {first['']}"]
     warning = "These numbers were not made alike and cannot be compared across marks."

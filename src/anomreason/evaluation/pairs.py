@@ -1,44 +1,45 @@
 """Which prediction met which truth in one image, at which thresholds, and in words why not at the others.
 
-Knows nothing of texts and files: similarities and an order in, records out. The words speak of one view in one profile,
-the first profile's `full`; the numbers of all. Try it:
+Knows nothing of texts and files: similarities and what was matched by them in, records out. The words speak of one view
+in one profile, the first profile's `full`; the numbers of all. Try it:
 
-    >>> found = pairs_of([[0.95]], [[0.85]], [0], SemanticSettings(profiles=("paper",)))
-    >>> found[0]["matched"]["paper"]["full"], found[0]["why"]
-    ([0.7, 0.8, 0.9], '')
-    >>> pairs_of([[0.75]], [[0.65]], [0], SemanticSettings(profiles=("paper",)))[0]["why"]
+    >>> from anomreason.metrics.image_scores import score_image
+    >>> phe, rea = [[0.75]], [[0.65]]
+    >>> pairs_of(phe, rea, score_image(phe, rea, [0], SemanticSettings(profiles=("paper",))))[0]["why"]
     '0.700 is below 0.8'
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from anomreason.metrics.image_scores import FULL_ALPHA, Profile, SemanticSettings, similarity_views
-from anomreason.metrics.matching import match_paper, match_release
+from anomreason.metrics.image_scores import (
+    FULL_ALPHA,
+    ImageScores,
+    Matching,
+    Profile,
+    SemanticSettings,
+    similarity_views,
+)
 
-Matching = list[int | None]
-"""Truth of each prediction, or None."""
 Place = tuple[Profile, str, float]
 """Profile, view, threshold."""
 
 
-def pairs_of(
-    phe: npt.ArrayLike, rea: npt.ArrayLike, order: Sequence[int], settings: SemanticSettings
-) -> list[dict[str, Any]]:
+def pairs_of(phe: npt.ArrayLike, rea: npt.ArrayLike, scores: ImageScores) -> list[dict[str, Any]]:
     """One record a pair that matched somewhere, or that is the nearest partner of a side left alone in `full`.
 
-    phe, rea: (predictions, truths), -1..1. order: predictions, most confident first. Records are sorted by prediction,
+    phe, rea: (predictions, truths), -1..1. scores: what `score_image` made of them. Records are sorted by prediction,
     then truth; `matched` holds thresholds by profile and view, `why` is empty for a pair that matched at all of them.
     """
-    if 0 in np.shape(phe):
+    if not scores.matched:
         return []
+    settings = scores.settings
     views = _views(phe, rea, settings)
-    matchings = {place: _match(place, views, order) for place in _places(settings)}
+    matchings = dict(zip(_places(settings), scores.matched, strict=True))
     found: dict[tuple[int, int], dict[str, dict[str, list[float]]]] = {}
     for (profile, view, threshold), matching in matchings.items():
         for p, t in enumerate(matching):
@@ -61,14 +62,8 @@ def _views(phe: npt.ArrayLike, rea: npt.ArrayLike, settings: SemanticSettings) -
 
 
 def _places(settings: SemanticSettings) -> list[Place]:
+    """In the order of the cells of an image."""
     return [(p, v, t) for p in settings.profiles for v in settings.views for t in settings.thresholds]
-
-
-def _match(place: Place, views: dict[str, npt.NDArray[np.float64]], order: Sequence[int]) -> Matching:
-    profile, view, threshold = place
-    if profile == "paper":
-        return match_paper(views[view], views["full"], order, threshold)
-    return match_release(views[view], threshold)
 
 
 def _nearest(full: npt.NDArray[np.float64], matchings: dict[Place, Matching]) -> set[tuple[int, int]]:

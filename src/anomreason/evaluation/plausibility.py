@@ -10,10 +10,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from os.path import splitext
 from pathlib import Path
+from posixpath import basename
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,28 +58,35 @@ def assess(
     """Scores, ranks and differences of generators; what `plausibility.json` holds.
 
     inputs: as `reading.read_source` takes them, one a generator, or whatever holds the images of the manifest.
-    pair_by_name: images of one name, suffix aside, were made from the same prompt. against: another assessor's results
-    of the same generators. Raises UsageError, naming file and place.
+    pair_by_name: images of one name, folder and suffix aside, were made from the same prompt; where a generator has a
+    name in several folders, of one path. against: another assessor's results of the same generators. `warnings` says
+    what a reader must know. Raises UsageError, naming file and place.
     """
     made = None if manifest is None else read_manifest_of(manifest)
     sources = [read_source(path) for path in inputs]
-    records, strangers = _assessed(sources, made, pair_by_name)
+    records, strangers, warnings = _assessed(sources, made, manifest)
+    records = _paired(records) if pair_by_name else records
     rng = np.random.default_rng(seed)
-    generators = plausibility(records, rng)
+    generators, paired = plausibility(records, rng), differences(records, rng)
+    prompts = any(r.prompt is not None for r in records)
+    if prompts and len(generators) > 1 and not any(d.difference.n for d in paired):
+        warnings.append("no prompt is common to two generators, so no pair is compared; check names and prompts")
     found = {
         "signature": _signature(sources, records),
         "simulated": any(source.simulated for source in sources),
-        "paired": any(r.prompt is not None for r in records),
+        "paired": prompts,
         "not_in_manifest": strangers,
         "generators": [plain(generator) for generator in generators],
-        "differences": [plain(difference) for difference in differences(records, rng)],
+        "differences": [plain(difference) for difference in paired],
     }
     if against:
         others = [read_source(path) for path in against]
-        second, _ = _assessed(others, made, pair_by_name)
+        second, _, _ = _assessed(others, made, manifest)
+        second = _paired(second) if pair_by_name else second
+        warnings += _same_generators(others, records, second)
         found["against"] = _signature(others, second)
         found["agreement"] = _agreement(generators, plausibility(second, rng), rng)
-    return found
+    return {**found, "warnings": warnings}
 
 
 def read_manifest_of(path: Path) -> dict[str, Made]:
@@ -116,40 +126,71 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _assessed(
-    sources: Sequence[Source], made: Mapping[str, Made] | None, pair_by_name: bool
-) -> tuple[list[Assessed], list[str]]:
-    """A record an image, and the images that the manifest does not have."""
+    sources: Sequence[Source], made: Mapping[str, Made] | None, manifest: Path | None
+) -> tuple[list[Assessed], list[str], list[str]]:
+    """A record an image, the images that the manifest does not have, and warnings."""
     if made is None:
         names = [source.name for source in sources]
         if doubles := sorted({name for name in names if names.count(name) > 1}):
             raise UsageError(f"two inputs are called {doubles[0]!r}; name the generators as NAME=PATH")
-        return [
-            _record(key, said, source.name, splitext(key)[0] if pair_by_name else None)
-            for source in sources
-            for key, said in source.images.items()
-        ], []
+        records = [_record(key, said, source.name, None) for source in sources for key, said in source.images.items()]
+        return records, [], []
     found: dict[str, Assessed] = {}
     strangers: list[str] = []
+    warnings: list[str] = []
     for source in sources:
         joined = join(made, source.images)
         strangers += [source.images[name].image for name in joined.strangers]
+        if doubtful := joined.ambiguous:
+            name = source.images[doubtful[0]].image
+            warnings.append(
+                f"{source.path}: {len(doubtful):,} images are among several of one file name, e.g. {name!r}"
+            )
         for name, there in joined.of.items():
             if name in found:
                 raise UsageError(f"{source.path} has the image {name!r} that another input has too; give it once")
-            prompt = made[name].prompt or (splitext(name)[0] if pair_by_name else None)
-            found[name] = _record(name, source.images[there], made[name].generator, prompt)
+            found[name] = _record(name, source.images[there], *made[name])
     for name, one in made.items():
         if name not in found:
             found[name] = Assessed(name, one.generator, one.prompt, failure=MISSING)
     if all(record.failure == MISSING for record in found.values()):
-        raise UsageError("no image of the manifest is in the inputs; they are joined by relative path, else file name")
-    return list(found.values()), strangers
+        paths = ", ".join(str(source.path) for source in sources)
+        raise UsageError(
+            f"no image of the manifest {manifest} is in {paths}; they are joined by relative path, else by a file name "
+            "that occurs once"
+        )
+    return list(found.values()), strangers, warnings
 
 
 def _record(name: str, said: Said, generator: str, prompt: str | None) -> Assessed:
-    if said.failure:
-        return Assessed(name, generator, prompt, failure=said.failure)
+    if said.unanswered is not None:
+        return Assessed(name, generator, prompt, failure=said.unanswered)
     return Assessed(name, generator, prompt, tuple(finding.severity for finding in said.findings))
+
+
+def _paired(records: Sequence[Assessed]) -> list[Assessed]:
+    """The same, with names for the prompts that are not told."""
+    stems = [splitext(record.image)[0] for record in records]
+    times = Counter((record.generator, basename(stem)) for record, stem in zip(records, stems, strict=True))
+    repeated = {name for (_, name), count in times.items() if count > 1}
+    return [
+        replace(record, prompt=record.prompt or (stem if basename(stem) in repeated else basename(stem)))
+        for record, stem in zip(records, stems, strict=True)
+    ]
+
+
+def _same_generators(sources: Sequence[Source], records: Sequence[Assessed], second: Sequence[Assessed]) -> list[str]:
+    """A warning of generators that one assessor alone saw. UsageError for one that the first does not know."""
+    known = {r.generator for r in records}
+    if unknown := sorted({r.generator for r in second} - known):
+        paths = ", ".join(str(source.path) for source in sources)
+        raise UsageError(
+            f"{paths}: the generator {unknown[0]!r} of --against is not among those that are scored "
+            f"({', '.join(map(repr, sorted(known)))}); name each as NAME=PATH as there"
+        )
+    one, other = ({r.generator for r in of if r.severities is not None} for of in (records, second))
+    alone = ", ".join(map(repr, sorted(one ^ other)))
+    return [f"only one assessor has results of {alone}, left out of the agreement"] if alone else []
 
 
 def _signature(sources: Sequence[Source], records: Iterable[Assessed]) -> dict[str, Any]:

@@ -19,10 +19,12 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import ValidationError
 
-from anomreason.anomaly import Anomaly, Detection, FailureKind
+from anomreason.anomaly import Anomaly, Detection, FailureKind, Region
 from anomreason.errors import ParseError, UsageError
 from anomreason.evaluation.findings import Finding, Packed
+from anomreason.evaluation.known import region_from
 from anomreason.formats import confidence, iter_published, read_manifest, read_split
+from anomreason.metrics.semantic import NOT_ASSESSED
 from anomreason.runs import read_settings
 from anomreason.textform import anomaly_from_mapping, parse_json
 from anomreason.textform.fields import shown
@@ -56,6 +58,11 @@ class Said(NamedTuple):
     file_size: int | None = None
     """Bytes of the picture's file; None when it is not known."""
 
+    @property
+    def unanswered(self) -> str | None:
+        """Why there is no list of anomalies, not even an empty one: kind of failure, or `not_assessed`."""
+        return self.failure or (None if self.annotated else NOT_ASSESSED)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -82,7 +89,14 @@ class Source:
 
 def read_source(given: str | Path) -> Source:
     """Read PATH or NAME=PATH: a run folder, a `.jsonl` file, or the authors' `.json`. Raises UsageError."""
-    name, path = named(str(given))
+    try:
+        return _source(str(given))
+    except OSError as error:
+        raise UsageError(f"{shown(str(given))} cannot be read: {error.strerror or error}") from None
+
+
+def _source(given: str) -> Source:
+    name, path = named(given)
     if path.is_dir():
         run = _run(path)
         return Source(name or path.resolve().name, path, "run", run, _pictures(path))
@@ -260,14 +274,25 @@ def _findings(value: Any, where: str) -> Packed:
             anomaly = anomaly_from_mapping(entry)
         except ParseError as error:
             raise UsageError(f"{where}, anomaly {n}: {error}") from None
+        anomaly = anomaly.model_copy(update={"region": _region(entry.get("region"), f"{where}, anomaly {n}")})
         found.append(_finding(anomaly, confidence(entry, f"{where}, anomaly {n}"), f"{where}, anomaly {n}"))
     return Packed(found)
+
+
+def _region(value: Any, where: str) -> Region | None:
+    try:
+        return None if value is None else Region.model_validate(region_from(value))
+    except ValidationError:
+        raise UsageError(
+            f"{where}: the region is {shown(value)}; write [x0, y0, x1, y1] in fractions 0..1 with x0 < x1 and y0 < y1"
+        ) from None
 
 
 def _finding(anomaly: Anomaly, confidence: float | None, where: str) -> Finding:
     for field in ("name", "phenomenon", "reasoning"):
         _short(getattr(anomaly, field), f"{where}, {field}")
-    return Finding(anomaly.name, anomaly.phenomenon, anomaly.reasoning, anomaly.severity, confidence)
+    a = anomaly
+    return Finding(a.name, a.phenomenon, a.reasoning, a.severity, confidence, a.objects, a.region)
 
 
 def _short(text: str, where: str) -> str:

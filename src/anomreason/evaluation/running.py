@@ -3,7 +3,7 @@
 Knows files only as what was read of them. The truth's texts are encoded once however many files there are. Images are
 taken in the order of their names, so that the order of a file makes no difference. Try it:
 
-    contest = Contest(entrant(predictions, truth), Settings(), order=truth.images)
+    contest = Contest(entrant(predictions, truth), Settings())
     run([contest], truth, Backbone.open("distilbert-base-uncased"))
     contest.result().as_json()
 """
@@ -25,7 +25,7 @@ from anomreason.evaluation.pairs import pairs_of
 from anomreason.evaluation.reading import Said
 from anomreason.metrics.chance import CHUNK, REPEATS, ChanceScorer, chunks, derangement
 from anomreason.metrics.image_scores import FULL_ALPHA, PROFILES, ImageScores, Profile, SemanticSettings, score_image
-from anomreason.metrics.matching import RankBy
+from anomreason.metrics.matching import RankBy, rank
 from anomreason.metrics.semantic import MISSING, Failures, SemanticResult, SemanticScorer
 
 if TYPE_CHECKING:
@@ -80,8 +80,12 @@ class Contest:
     """One prediction file while it is scored."""
 
     def __init__(self, entrant: Entrant, settings: Settings, keeper: Keeper | None = None) -> None:
-        """keeper: None for a file of which only figures are wanted; then no chance level is taken either."""
+        """keeper: None for a file of which only figures are wanted; then no chance level is taken either.
+
+        UsageError, naming file and image, when predictions cannot be ranked as asked.
+        """
         self.entrant, self.settings = entrant, settings
+        check_ranking(entrant, entrant.said, settings.semantic)
         self.scorer = SemanticScorer(settings.semantic)
         self.calibration = Calibration(settings.semantic)
         self._keeper = keeper
@@ -90,7 +94,7 @@ class Contest:
 
     def answered(self, image: str) -> bool:
         said = self.entrant.said.get(image)
-        return said is not None and said.failure is None
+        return said is not None and said.unanswered is None
 
     def result(self) -> SemanticResult:
         """All figures, once every image was added."""
@@ -99,7 +103,7 @@ class Contest:
     def add(self, names: Sequence[str], truths: Sequence[Said], chunk: Chunk) -> None:
         """Score one chunk of images."""
         said = [self.entrant.said.get(name) for name in names]
-        answers = [one if one and one.failure is None else None for one in said]
+        answers = [one if one and one.unanswered is None else None for one in said]
         places = [place for place, one in enumerate(answers) if one]
         partners = self._partners(places)
         texts = [_texts(one.findings) if one else {} for one in answers]
@@ -112,7 +116,7 @@ class Contest:
                     shuffled[place, partner] = alike["phe"], alike["rea"]
             else:
                 failed = said[place]
-                self._fail(names[place], MISSING if failed is None else str(failed.failure), truths[place])
+                self._fail(names[place], MISSING if failed is None else str(failed.unanswered), truths[place])
         if self._chance and len(places) > 1:
             orders = [self._order(names[p], answers[p]) for p in places]
             self._chance.add(orders, lambda i, j: shuffled[places[i], places[j]], self._chance_rng)
@@ -127,7 +131,7 @@ class Contest:
 
     def _order(self, name: str, answer: Said | None) -> list[int]:
         findings = answer.findings if answer else ()
-        return self.scorer.order(*_ranking(findings), name)
+        return self.scorer.order(*ranking(findings), name)
 
     def _score(self, name: str, answer: Said, truth: Said, found: Similarities) -> None:
         phe, rea = found.own["phe"], found.own["rea"]
@@ -135,16 +139,15 @@ class Contest:
         scores = score_image(phe, rea, order, self.scorer.settings, name)
         self.scorer.add_scores(name, scores)
         if self._keeper:
-            pairs = pairs_of(phe, rea, order, self.scorer.settings)
+            pairs = pairs_of(phe, rea, scores)
             self.calibration.add(answer.findings, truth.findings, pairs)
             self._keeper.add(name, _record(truth, None, answer.findings, pairs, scores))
 
     def _fail(self, name: str, kind: str, truth: Said) -> None:
         self.scorer.add_failure(name, kind, len(truth.findings))
         if self._keeper:
-            cells = int(np.prod(self.scorer.settings.shape))
-            nothing = ImageScores(self.scorer.settings, 0, len(truth.findings), (0,) * cells, (0.0,) * cells)
-            self._keeper.add(name, _record(truth, kind, (), [], nothing, failed=True))
+            nothing = ImageScores.failed(self.scorer.settings, len(truth.findings))
+            self._keeper.add(name, _record(truth, kind, (), [], nothing))
 
 
 def run(contests: Sequence[Contest], truth: Truth, backbone: Backbone, progress: Progress = lambda *_: None) -> None:
@@ -183,10 +186,22 @@ def _texts(findings: Sequence[Finding]) -> dict[str, list[str]]:
     return {"phe": [f.phenomenon for f in findings], "rea": [f.reasoning for f in findings]}
 
 
-def _ranking(findings: Sequence[Finding]) -> tuple[list[float], list[float] | None]:
+def ranking(findings: Sequence[Finding]) -> tuple[list[float], list[float] | None]:
     """Severities, and confidences where every finding has one."""
     sure = [f.confidence for f in findings if f.confidence is not None]
     return [f.severity for f in findings], sure if len(sure) == len(findings) else None
+
+
+def check_ranking(entrant: Entrant, names: Iterable[str], settings: SemanticSettings) -> None:
+    """UsageError, naming file and image, where predictions for these images cannot be ranked as asked."""
+    if settings.ranking != "confidence":
+        return
+    for name in names:
+        said = entrant.said.get(name)
+        try:
+            rank(*ranking(said.findings if said else ()), settings.ranking)
+        except UsageError as error:
+            raise UsageError(f"{entrant.source.path}, image {name!r}: {error}") from None
 
 
 def _record(
@@ -195,7 +210,6 @@ def _record(
     findings: Sequence[Finding],
     pairs: list[dict[str, Any]],
     scores: ImageScores,
-    failed: bool = False,
 ) -> dict[str, Any]:
     """One line of `matches.jsonl`."""
     settings = scores.settings
@@ -209,7 +223,7 @@ def _record(
             profile: {
                 view: {
                     "semap": scores.semap(profile, view),
-                    "semf1": 0.0 if failed else scores.semf1(profile, view),
+                    "semf1": scores.semf1(profile, view) if failure is None else 0.0,
                 }
                 for view in settings.views
             }

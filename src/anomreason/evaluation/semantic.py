@@ -72,7 +72,6 @@ def evaluate(
     """
     spec = BackboneSpec(str(backbone)) if isinstance(backbone, str) else backbone
     question = ask(predictions, truth, out, subset, against, ceiling)
-    opened = spec.open()
     with ExitStack() as stack:
         kept = [stack.enter_context(Lines()) for _ in question.entrants]
         contests = [Contest(e, settings, lines) for e, lines in zip(question.entrants, kept, strict=True)]
@@ -81,6 +80,7 @@ def evaluate(
             for name, one in (("against", question.against), ("ceiling", question.ceiling))
             if one
         }
+        opened = spec.open()
         run([*contests, *beside.values()], question.truth, opened, progress)
         common = _common(question, settings, opened, beside.get("ceiling"))
         found = [
@@ -172,7 +172,8 @@ def _joined(one: Entrant, truth: Truth) -> dict[str, Any]:
     return {
         "by_path": len(one.said) - one.by_file_name,
         "by_file_name": one.by_file_name,
-        "not_in_truth": [one.source.images[name].image for name in one.strangers],
+        "not_in_truth": one.named(one.strangers),
+        "ambiguous": one.named(one.ambiguous),
         "missing": [said.image for name, said in truth.images.items() if name not in one.said],
     }
 

@@ -21,14 +21,22 @@ from anomreason.metrics.image_scores import SemanticSettings
 Signature = Mapping[str, Any]
 TABLES = {("distilbert-base-uncased", 5): 1, ("roberta-large-mnli", 19): 4, ("mt5-large", 19): 5}
 """Table of the paper by backbone and layer."""
-_NOT_DECIDING = frozenset({"profiles", "alphas", "images"})
-"""Parts that say what else was computed; they change no number."""
+HUB = {
+    "distilbert-base-uncased": ("distilbert-base-uncased", "distilbert/distilbert-base-uncased"),
+    "roberta-large-mnli": ("roberta-large-mnli", "FacebookAI/roberta-large-mnli"),
+    "mt5-large": ("google/mt5-large",),
+}
+"""Hub ids whose weights the paper used."""
+_NOT_DECIDING = frozenset({"profiles", "alphas", "images", "hub"})
+"""Parts that say what else was computed, or where from; they change no number."""
 
 
 def semantic_signature(
     backbone: Mapping[str, str | int], settings: SemanticSettings, truth: Mapping[str, Said]
 ) -> dict[str, Any]:
-    """Of an `eval`: backbone and layer, hash of its weights, precision, settings, hash of the scored truth, version."""
+    """Of an `eval`: backbone (and its hub id, when it came from there) and layer, hash of its weights, precision,
+    settings, hash of the scored truth, version.
+    """
     return {
         **backbone,
         "profiles": list(settings.profiles),
@@ -72,7 +80,16 @@ def differences(one: Signature, other: Signature) -> list[str]:
 
 
 def published_table(signature: Signature, profile: str) -> int | None:
-    """Table of the paper whose numbers are made alike, if there is one: same backbone, layer, thresholds, precision."""
+    """Table of the paper whose numbers are made alike, if there is one: same weights, layer, thresholds, precision.
+
+    Weights are known to be the same only when they came from the hub: a folder can have any name.
+    """
+    known = signature.get("hub") in HUB.get(str(signature.get("backbone")), ())
+    return table_by_name(signature, profile) if known else None
+
+
+def table_by_name(signature: Signature, profile: str) -> int | None:
+    """The same, if the weights are what the backbone's name says."""
     alike = signature.get("thresholds") == [0.7, 0.8, 0.9] and signature.get("precision") == "fp32"
     key = (str(signature.get("backbone")), int(signature.get("layer", 0)))
     return TABLES.get(key) if alike and profile == "release" else None
@@ -80,10 +97,13 @@ def published_table(signature: Signature, profile: str) -> int | None:
 
 def comparable(signature: Signature, profile: str) -> str:
     """In words: which published numbers the results may be compared with."""
-    table = published_table(signature, profile)
+    table = table_by_name(signature, profile)
     if table:
+        backbone = HUB[str(signature["backbone"])][-1]
+        sure = published_table(signature, profile) == table
+        weights = "" if sure else f"the weights are those of the hub's {backbone} and "
         return (
-            f"with Table {table} of the paper (arXiv 2510.10231), if the truth is its AnomReason test split; "
+            f"with Table {table} of the paper (arXiv 2510.10231), if {weights}the truth is its AnomReason test split; "
             "with no other published number"
         )
     if profile == "paper":

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,7 @@ class Backbone:
     def __init__(self, spec: str, revision: str | None, layer: int, opened: Encoder) -> None:
         self.spec, self.revision, self.layer = spec, revision, layer
         self._encoder = opened
+        self._hub = {} if Path(spec).expanduser().is_dir() else {"hub": f"{spec}@{revision}" if revision else spec}
 
     @classmethod
     def open(
@@ -86,10 +88,11 @@ class Backbone:
 
     @property
     def signature(self) -> dict[str, str | int]:
-        """What the numbers depend on; a folder is known by its name, `weights` by their hash."""
+        """What the numbers depend on; a folder is known by its name, `weights` by their hash, `hub` is the hub's id."""
         return {
             "backbone": self.spec.rstrip("/").rpartition("/")[2],
             "layer": self.layer,
+            **self._hub,
             "weights": self._encoder.weights_hash,
             "precision": self._encoder.precision,
         }

@@ -26,8 +26,8 @@ from anomreason.stats import RESAMPLES, Floats, interval_of
 
 Flags = npt.NDArray[np.bool_]
 EXPLAINED = (
-    "A photograph that was judged right scores its description against the truth's; without one, 1 if no anomaly was "
-    "claimed in it and 0 if one was."
+    "A photograph that was judged right scores its description against the truth's, and 0 without one; where the truth "
+    "has none, it scores 1 if no anomaly was claimed in it and 0 if one was."
 )
 """What CSemAP and CSemF1 over all images take for the explanation of a photograph; to be printed beside them."""
 
@@ -64,7 +64,9 @@ class Explained:
     over_all: Estimate
     """Over all images; see EXPLAINED for what a photograph scores."""
     described: int
-    """Photographs that were scored by their description; the others by whether an anomaly was claimed."""
+    """Photographs that were scored by their description, since the truth has one."""
+    by_claims: int
+    """Photographs that were scored by whether an anomaly was claimed in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +141,10 @@ def deepfake(
     """Every number of the table, with its interval by bootstrap over images.
 
     explanations: name, e.g. "semap_full" -> one score 0..1 an image, in the order of `images`: of its anomalies
-    against the true ones, or of a photograph's description against the true one; None where there is no truth text
-    (photographs) or nothing was answered. UsageError for no images, an image that stands twice, an anomaly count below
-    0, a score that is not finite, explanations outside 0..1, and a fake that was judged right and has none.
+    against the true ones, or of a photograph's description against the true one (0 where the detector gave none); None
+    where the truth has no text (photographs) or a fake was not answered. UsageError for no images, an image that stands
+    twice, an anomaly count below 0, a score that is not finite, explanations outside 0..1, and a fake that was judged
+    right and has none.
     """
     _check(images)
     given = explanations or {}
@@ -251,13 +254,23 @@ def _explained(
 ) -> dict[str, Explained]:
     if not credits:
         return {}
-    release = means({name: (credit, fake) for name, credit in credits.items()}, rng, resamples)
-    over_all = means({name: (credit, np.ones(len(images))) for name, credit in credits.items()}, rng, resamples)
+    parts = {"release": fake, "over_all": np.ones(len(images))}
+    measured = means(
+        {f"{part} {name}": (credit, among) for part, among in parts.items() for name, credit in credits.items()},
+        rng,
+        resamples,
+    )
+    photographs = int((~fake).sum())
     described = {
         name: sum(s is not None and not i.generated for s, i in zip(scores, images, strict=True))
         for name, scores in given.items()
     }
-    return {name: Explained(release[name], over_all[name], described[name]) for name in credits}
+    return {
+        name: Explained(
+            measured[f"release {name}"], measured[f"over_all {name}"], described[name], photographs - described[name]
+        )
+        for name in credits
+    }
 
 
 def _sources(

@@ -20,7 +20,7 @@ from anomreason.errors import UsageError
 from anomreason.metrics.estimate import Estimate, estimate, ratio
 from anomreason.metrics.kinds import KINDS
 from anomreason.metrics.planted import Answer, Claim, KnownAnomaly, KnownImage, KnownObject, Matcher, Pair, check
-from anomreason.stats import RESAMPLES, Floats
+from anomreason.stats import RESAMPLES, Floats, wilson
 
 __all__ = [
     "Answer",
@@ -65,7 +65,10 @@ class TwinTest:
 
 @dataclass(frozen=True, slots=True)
 class ExactScores:
-    """Everything is counted over scenes; twins count in the twin test alone. Intervals: bootstrap over scenes."""
+    """Everything is counted over scenes; twins count in the twin test alone.
+
+    Intervals: bootstrap over scenes. Of a share that all or none hit, Wilson's with a scene as one trial.
+    """
 
     n: int
     """Scenes, failed ones included."""
@@ -130,14 +133,14 @@ def score_exact(
         recall=draw.share(lambda r: (r.found.total(), r.planted.total())),
         precision=draw.share(lambda r: (r.hits.total(), r.claims.total())),
         kinds=_by_kind(rows, draw),
-        false_anomalies=draw.share(lambda r: (r.false, r.answered)),
-        false_on_clean=draw.share(lambda r: (r.false * r.clean, r.answered * r.clean)),
-        false_on_anomalous=draw.share(lambda r: (r.false * (not r.clean), r.answered * (not r.clean))),
+        false_anomalies=draw.mean(lambda r: (r.false, r.answered)),
+        false_on_clean=draw.mean(lambda r: (r.false * r.clean, r.answered * r.clean)),
+        false_on_anomalous=draw.mean(lambda r: (r.false * (not r.clean), r.answered * (not r.clean))),
         clean_with_false=draw.share(lambda r: ((r.false > 0) * r.clean, r.answered * r.clean)),
         twin_test=_twin_test(tests, rng, resamples),
-        localisation=draw.share(lambda r: (sum(r.ious), len(r.ious))),
-        severity_error=draw.share(lambda r: (sum(map(abs, r.off)), len(r.off))),
-        severity_bias=draw.share(lambda r: (sum(r.off), len(r.off))),
+        localisation=draw.mean(lambda r: (sum(r.ious), len(r.ious))),
+        severity_error=draw.mean(lambda r: (sum(map(abs, r.off)), len(r.off))),
+        severity_bias=draw.mean(lambda r: (sum(r.off), len(r.off))),
         found_by_region_alone=sum(r.by_region for r in rows),
     )
 
@@ -185,17 +188,29 @@ _R = TypeVar("_R")
 
 
 class _Draw(Generic[_R]):
-    """Shares of sums over scenes, with intervals by drawing scenes."""
+    """Ratios of sums over scenes, with intervals by drawing scenes."""
 
     def __init__(self, rows: Sequence[_R], rng: np.random.Generator, resamples: int) -> None:
         self._rows, self._rng, self._resamples = rows, rng, resamples
 
+    def mean(self, of: Callable[[_R], tuple[float, float]]) -> Estimate:
+        """of: one row -> (sum, of how many)."""
+        return self._estimate(of)[0]
+
     def share(self, of: Callable[[_R], tuple[float, float]]) -> Estimate:
-        """of: one row -> (what is counted, out of how many)."""
+        """of: one row -> (how many hit, out of how many)."""
+        found, scenes = self._estimate(of)
+        if found.value in (0, 1) and scenes > 1:
+            return Estimate(found.value, wilson(float(found.value), scenes), found.n)
+        return found
+
+    def _estimate(self, of: Callable[[_R], tuple[float, float]]) -> tuple[Estimate, int]:
+        """And how many scenes it rests on."""
         table: Floats = np.array([of(row) for row in self._rows], dtype=np.float64).reshape(-1, 2)
         found = estimate(table, ratio, self._rng, int(table[:, 1].sum()), self._resamples)
+        scenes = int(np.count_nonzero(table[:, 1]))
         # One scene shows no spread, however many anomalies it has.
-        return found if np.count_nonzero(table[:, 1]) > 1 else Estimate(found.value, None, found.n)
+        return found if scenes > 1 else Estimate(found.value, None, found.n), scenes
 
 
 def _by_kind(rows: Sequence[_Row], draw: _Draw[_Row]) -> dict[str, KindScores]:

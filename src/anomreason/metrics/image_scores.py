@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Literal, get_args
 
 import numpy as np
@@ -31,6 +32,8 @@ from anomreason.metrics.matching import (
 
 Floats = npt.NDArray[np.float64]
 Table = list[list[float]]
+Matching = list[int | None]
+"""Truth of each prediction, or None."""
 Profile = Literal["paper", "release"]
 
 PROFILES: dict[Profile, str] = {
@@ -40,6 +43,8 @@ PROFILES: dict[Profile, str] = {
 """How the profiles differ, in a line each."""
 FULL_ALPHA = 0.5
 """Share of the phenomenon in the view `full`, which also settles ties in every other view."""
+Cell = tuple[int, float, Matching]
+"""Matched pairs, average precision or precision, and which pairs."""
 DECIMALS = 6
 _NOISE = 9
 """Decimals kept of a weighted mean of rounded numbers: takes off what floating point adds, and nothing else."""
@@ -80,6 +85,11 @@ class SemanticSettings:
         """Profiles, views, thresholds."""
         return len(self.profiles), 2 + len(self.alphas), len(self.thresholds)
 
+    @property
+    def ranking(self) -> RankBy:
+        """What predictions are ranked by: nothing but their order where no profile asks for a rank."""
+        return self.rank_by if "paper" in self.profiles else "order"
+
     def place(self, profile: Profile, view: str) -> slice:
         """Where the thresholds of one profile and view stand in a flat list of all cells."""
         _, views, thresholds = self.shape
@@ -98,6 +108,14 @@ class ImageScores:
     """Matched pairs, a cell each."""
     ap: tuple[float, ...]
     """Average precision (`paper`) or precision (`release`), 0..1, a cell each."""
+    matched: tuple[Matching, ...] = ()
+    """What was matched, a cell each; empty where a side is."""
+
+    @classmethod
+    def failed(cls, settings: SemanticSettings, truths: int) -> ImageScores:
+        """Of an image without an answer."""
+        cells = prod(settings.shape)
+        return cls(settings, 0, truths, (0,) * cells, (0.0,) * cells)
 
     def semap(self, profile: Profile, view: str) -> float:
         """Eq. 11: mean over thresholds, 0..1."""
@@ -139,37 +157,38 @@ def score_image(
     predictions, truths = shape
     check_size(predictions, truths, where)
     if not predictions or not truths:
-        profiles, views, thresholds = settings.shape
-        cells, same = profiles * views * thresholds, float(predictions == truths)
+        cells, same = prod(settings.shape), float(predictions == truths)
         return ImageScores(settings, predictions, truths, (0,) * cells, (same,) * cells)
     tables = [view.tolist() for view in similarity_views(phe, rea, (FULL_ALPHA, *settings.alphas))]
     full = tables.pop(2)
-    found: list[tuple[int, float]] = []
+    found: list[Cell] = []
     for profile in settings.profiles:
         for view in tables:
             if profile == "paper":
                 found += _paper(view, full, order, settings.thresholds)
             else:
                 found += _release(view, settings.thresholds)
-    tp, ap = zip(*found, strict=True)
-    return ImageScores(settings, predictions, truths, tp, ap)
+    tp, ap, matched = zip(*found, strict=True)
+    return ImageScores(settings, predictions, truths, tp, ap, matched)
 
 
-def _paper(view: Table, full: Table, order: Sequence[int], thresholds: Sequence[float]) -> list[tuple[int, float]]:
+def _paper(view: Table, full: Table, order: Sequence[int], thresholds: Sequence[float]) -> list[Cell]:
     found = []
     for threshold in thresholds:
         matched = match_paper(view, full, order, threshold)
         hits = [matched[prediction] is not None for prediction in order]
-        found.append((sum(hits), average_precision(hits, len(view[0]))))
+        found.append((sum(hits), average_precision(hits, len(view[0])), matched))
     return found
 
 
-def _release(view: Table, thresholds: Sequence[float]) -> list[tuple[int, float]]:
+def _release(view: Table, thresholds: Sequence[float]) -> list[Cell]:
     """Pairs are found before the threshold is asked for, so one matching serves all."""
-    matched = match_release(view, min(thresholds))
-    kept = [view[prediction][truth] for prediction, truth in enumerate(matched) if truth is not None]
-    counts = [sum(similarity >= threshold for similarity in kept) for threshold in thresholds]
-    return [(count, count / len(view)) for count in counts]
+    pairs, found = match_release(view, min(thresholds)), []
+    for threshold in thresholds:
+        matched = [None if t is None or view[p][t] < threshold else t for p, t in enumerate(pairs)]
+        tp = len(view) - matched.count(None)
+        found.append((tp, tp / len(view), matched))
+    return found
 
 
 def _check(what: str, values: Sequence[float], low: float, high: float) -> None:

@@ -1,7 +1,8 @@
-"""Which kind of violation a finding is about, told from its words: a table of cues, weighted, and nothing learned.
+"""Which kind of violation a finding is about, told from its words in two stages.
 
-Knows no scenes and no pictures; the cues stand in `kind_cues.toml`. A finding that speaks for two kinds about alike
-has none, and neither has one that speaks for no kind. Try it:
+First a table of weighted cues, written by hand (`kind_cues.toml`), which decides where one kind is clearly ahead; else
+these cues and fitted weights of words together (`kind_words`). Knows no scenes and no pictures. A finding that names
+several kinds has none, and neither has one that speaks for no kind. Try it:
 
     >>> kind_of("Floating chair", "The chair hangs in mid-air.")
     'floating'
@@ -11,10 +12,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Literal, get_args
+
+import numpy as np
+
+from anomreason.metrics.kind_words import Floats, chances
 
 Kind = Literal[
     "floating",
@@ -36,16 +41,20 @@ Kind = Literal[
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """The kinds that scenes plant."""
+_Found = Mapping[Kind, tuple[float, ...]]
+"""By kind, the weights of the strongest cues in one text."""
 SHARES = (1.5, 1.0, 0.4)
 """How much a cue counts in name, phenomenon and reasoning."""
 STRONGEST = 2
 """Cues of one kind that count in one text; more would only reward long texts."""
-LEAST = 1.2
-"""A kind needs this much to be told at all."""
-CLEAR = 0.93
-"""The second kind must stay below this share of the first, else the finding names several."""
-DECISIVE = 4.0
-"""From this weight on, one cue names a kind."""
+LEAST = 5.0
+"""Evidence that a kind needs to be told by cues alone."""
+CLEAR = 0.5
+"""Share of the first kind's evidence below which the second must stay for the first to be told by cues alone."""
+LIKELY = 0.25
+"""Probability that a kind needs to be told by cues and words together."""
+DECISIVE, USUAL, SPEAKS = 4.0, 3.0, 2.0
+"""From these weights on, one cue names a kind, usually decides, or speaks for it."""
 LONGEST = 2_000
 """Characters of a text that are looked at."""
 _WORDS = {
@@ -64,32 +73,56 @@ _WORDS = {
 
 def kind_of(name: str, phenomenon: str, reasoning: str = "") -> Kind | None:
     """The one kind that the texts speak for; None for several or none."""
-    ranked = sorted(evidence(name, phenomenon, reasoning).items(), key=lambda item: -item[1])
+    texts = (plain(name), plain(phenomenon), plain(reasoning))
+    if _names_several(*map(_found, texts)):
+        return None
+    ranked = sorted(evidence(*texts).items(), key=lambda item: -item[1])
     (kind, most), (_, second) = ranked[:2]
-    alike = second >= CLEAR * most or most < LEAST
-    return None if alike or _names_several(_plain(name), _plain(phenomenon)) else kind
+    return kind if most >= LEAST and second < CLEAR * most else _by_words(texts)
 
 
 def evidence(name: str, phenomenon: str, reasoning: str = "") -> dict[Kind, float]:
     """How much speaks for each kind: weights of the strongest cues in each text, times the text's share."""
-    found = [(share, _found(_plain(t))) for share, t in zip(SHARES, (name, phenomenon, reasoning), strict=True)]
-    return {kind: sum(share * sum(cues[kind]) for share, cues in found) for kind in KINDS}
+    weights = np.array(SHARES) @ weights_found((name, phenomenon, reasoning))
+    return dict(zip(KINDS, weights.tolist(), strict=True))
 
 
-def _names_several(name: str, phenomenon: str) -> bool:
-    """Whether two kinds are named alike decisively in the name, or three in the phenomenon."""
-    named = sorted((max(cues, default=0.0) for cues in _found(name).values()), reverse=True)
-    told = sum(max(cues, default=0.0) >= DECISIVE for cues in _found(phenomenon).values())
-    return (named[0] == named[1] and named[1] >= DECISIVE) or told > 2
+def weights_found(texts: Sequence[str]) -> Floats:
+    """Weights of the strongest cues in name, phenomenon and reasoning; shape (3, kinds)."""
+    return np.array([[sum(cues) for cues in _found(plain(text)).values()] for text in texts])
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """The text as cues and words are looked for in it."""
     text = text[:LONGEST].lower().replace("’", "'").replace("_", " ")
     return re.sub(r"\bcolor", "colour", text)
 
 
+def _by_words(texts: Sequence[str]) -> Kind | None:
+    likely = chances(texts, weights_found(texts))
+    best = int(likely.argmax())
+    return KINDS[best] if likely[best] >= LIKELY else None
+
+
+def _names_several(name: _Found, phenomenon: _Found, reasoning: _Found) -> bool:
+    """Whether the name, the phenomenon, or the two against each other, name more than one kind decisively."""
+    strongest = max((cue for cues in name.values() for cue in cues), default=0.0)
+    named, told = _from(max(DECISIVE, strongest), name), _from(DECISIVE, phenomenon)
+    if len(named) > 2 or len(told) > 2:
+        return True
+    if len(named) == 2:
+        return len(named & (_from(DECISIVE, phenomenon) & named or _from(USUAL, phenomenon))) != 1
+    apart = bool(named and told) and not (named & _from(SPEAKS, phenomenon) or told & _from(SPEAKS, name))
+    return apart and len((named | told) & _from(USUAL, reasoning)) != 1
+
+
+def _from(least: float, found: _Found) -> set[Kind]:
+    """The kinds that have a cue of at least this weight."""
+    return {kind for kind, cues in found.items() if max(cues, default=0.0) >= least}
+
+
 @lru_cache(maxsize=4096)
-def _found(text: str) -> Mapping[Kind, tuple[float, ...]]:
+def _found(text: str) -> _Found:
     """Weights of the strongest cues of each kind in a text."""
     return {kind: _strongest(kind, text) for kind in KINDS}
 

@@ -168,7 +168,10 @@ def differences(records: Sequence[Assessed], rng: np.random.Generator, resamples
 def rank_agreement(
     one: Mapping[str, float], other: Mapping[str, float], rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> RankAgreement:
-    """Rank correlation of two assessors' scores of the same generators, given as generator -> score."""
+    """Rank correlation of two assessors' scores of the same generators, given as generator -> score.
+
+    No interval for fewer than five generators.
+    """
     both = sorted(one.keys() & other.keys())
     scores = [one[g] for g in both], [other[g] for g in both]
     return RankAgreement(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -31,8 +31,8 @@ from anomreason.stats import Interval, interval_of, resampled_sums, sign_flip_ps
 
 __all__ = [
     "MISSING",
+    "NOT_ASSESSED",
     "PROFILES",
-    "Compared",
     "Comparison",
     "Difference",
     "Figures",
@@ -50,20 +50,8 @@ __all__ = [
 Failures = Literal["zero", "drop"]
 MISSING = "missing"
 """Kind of failure of an image that the predictions do not have."""
-
-
-class Compared(NamedTuple):
-    """One image, its predictions held against its truths."""
-
-    image: str
-    phe: npt.ArrayLike
-    """(predictions, truths), -1..1; keep the shape when one side is empty."""
-    rea: npt.ArrayLike
-    """Same shape."""
-    severities: Sequence[float]
-    """One a prediction; 0 = completely implausible, 100 = fully realistic."""
-    confidences: Sequence[float] | None = None
-    """One a prediction; only for ranking by confidence."""
+NOT_ASSESSED = "not_assessed"
+"""Kind of failure of an image that the predictions have, but without a list of anomalies, not even an empty one."""
 
 
 class PerImage(NamedTuple):
@@ -110,7 +98,6 @@ class SemanticScorer:
 
     def __init__(self, settings: SemanticSettings | None = None) -> None:
         self.settings = settings or SemanticSettings()
-        self._cells = int(np.prod(self.settings.shape))
         self._failed: dict[str, str | None] = {}
         self._predictions, self._truths, self._tp, self._ap = array("q"), array("q"), array("q"), array("d")
 
@@ -122,8 +109,10 @@ class SemanticScorer:
         severities: Sequence[float],
         confidences: Sequence[float] | None = None,
     ) -> None:
-        """Score one image; see `Compared` for the shapes.
+        """Score one image.
 
+        phe, rea: (predictions, truths), -1..1; keep the shape when one side is empty. severities: one a prediction, 0 =
+        completely implausible. confidences: one a prediction, for ranking by them.
         UsageError when the image was there before, has too many anomalies to match, or cannot be ranked.
         """
         order = self.order(severities, confidences, image)
@@ -133,22 +122,16 @@ class SemanticScorer:
         """An image that `score_image` scored by these settings. UsageError when it was there before."""
         self._append(image, None, scores)
 
-    def extend(self, images: Iterable[Compared]) -> None:
-        """Score a chunk of images; as `add`."""
-        for each in images:
-            self.add(*each)
-
     def add_failure(self, image: str, kind: str, truths: int) -> None:
         """An image that failed, or that the predictions do not have (kind `missing`), and how many truths it has."""
-        nothing = ImageScores(self.settings, 0, truths, (0,) * self._cells, (0.0,) * self._cells)
-        self._append(image, kind, nothing)
+        self._append(image, kind, ImageScores.failed(self.settings, truths))
 
     def order(
         self, severities: Sequence[float], confidences: Sequence[float] | None = None, image: str = "an image"
     ) -> list[int]:
         """Ranks predictions as the settings say; `chance` needs it too. UsageError that names the image."""
         try:
-            return rank(severities, confidences, self.settings.rank_by)
+            return rank(severities, confidences, self.settings.ranking)
         except UsageError as error:
             raise UsageError(f"{image}: {error}") from error
 

@@ -29,6 +29,8 @@ Saturated = Literal["nothing", "everything"]
 
 SATURATED = 0.02
 """A threshold is saturated when less than this share, or more than 1 - this share, of the possible pairs matched."""
+FEWEST_PAIRS = 20
+"""Possible pairs below which no threshold is called saturated: in a few, all or none match easily."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +134,15 @@ class Row:
     """Average precision (`paper`), or precision (`release`)."""
     f1: float
     micro: Scores
+    possible: int
+    """Pairs that one-to-one matching of the answered images could find."""
     matched: float | None
-    """tp over the pairs that one-to-one matching of the answered images could find; None when it could find none."""
+    """tp over `possible`; None when that is 0."""
 
     @property
     def saturated(self) -> Saturated | None:
         """Nearly nothing or nearly everything matches here, so that the threshold hardly tells detectors apart."""
-        if self.matched is None or SATURATED <= self.matched <= 1 - SATURATED:
+        if self.matched is None or self.possible < FEWEST_PAIRS or SATURATED <= self.matched <= 1 - SATURATED:
             return None
         return "nothing" if self.matched < SATURATED else "everything"
 
@@ -298,7 +302,8 @@ def _row(totals: Totals, cell: tuple[int, int, int]) -> Row:
     precision, recall, ap, f1 = (float(total) / totals.n for total in totals.macro[:, *cell])
     micro = totals.micro(totals.tp[cell].reshape(1))
     matched = tp / totals.possible if totals.possible else None
-    return Row(tp, totals.predictions - tp, totals.truths - tp, precision, recall, ap, f1, micro, matched)
+    false, missed = totals.predictions - tp, totals.truths - tp
+    return Row(tp, false, missed, precision, recall, ap, f1, micro, totals.possible, matched)
 
 
 def _chance(shuffled: Sequence[Totals], at: Place, thresholds: Sequence[float]) -> Chance:

@@ -111,7 +111,8 @@ def against_threshold(levels: Sequence[Level], name: str, title: str) -> Markup:
             _text(x, HEIGHT - BOTTOM + 17, f"{level.at:.10g}", "tick"),
         ]
         if level.saturated:
-            parts.append(_text(x, HEIGHT - BOTTOM + 32, f"nearly {level.saturated} matches", "tick warn"))
+            short = {"nothing": "nearly none", "everything": "nearly all"}.get(level.saturated, level.saturated)
+            parts.append(_text(x, HEIGHT - BOTTOM + 32, short, "tick warn"))
     return axes.drawn(parts, title, "threshold of similarity", name)
 
 
@@ -193,6 +194,8 @@ def _told(level: Level, name: str) -> str:
     said = f"{name} {level.value:.4f} at {level.at:.10g}"
     if level.chance is not None and level.band is not None:
         said += f"; chance {level.chance:.4f} ({level.band[0]:.4f} to {level.band[1]:.4f})"
+    if level.saturated:
+        said += f"; nearly {level.saturated} matches here"
     return said if level.ceiling is None else f"{said}; ceiling {level.ceiling:.4f}"
 
 
