@@ -92,7 +92,9 @@ def _exact(
 
     if given := [name for name, value in unused.items() if value is not None]:
         raise UsageError(f"--{given[0]} has no meaning with --exact; leave one of the two out")
-    for found, folder in write_exact(predictions, scenes, out, failures, seed):
+    with interruptible(out):
+        written = write_exact(predictions, scenes, out, failures, seed)
+    for found, folder in written:
         show_exact.exact(found)
         typer.echo(f"Files: {folder / 'exact.json'}")
 
@@ -111,7 +113,7 @@ def interruptible(out: Path | None) -> Iterator[None]:
 
 def _stamps(out: Path | None) -> dict[Path, int]:
     """Times of the result files in a folder and one below."""
-    names = ("metrics.json", "matches.jsonl", "deepfake.json")
+    names = ("metrics.json", "matches.jsonl", "deepfake.json", "exact.json")
     found = [path for name in names for place in (name, f"*/{name}") for path in out.glob(place)] if out else []
     return {path: path.stat().st_mtime_ns for path in found}
 
