@@ -138,7 +138,7 @@ class Summary:
             soft_wrap=True,
         )
         if self.sources:
-            judged = ", ".join(f"{n:,} {what}" for what, n in self.sources.most_common())
+            judged = ", ".join(f"{n:,} {what}" for what, n in sorted(self.sources.items()))
             console.print(f"source, as the model judges it: {judged}")
         if failed:
             console.print("[bold red]failed:[/] " + ", ".join(f"{n} {kind}" for kind, n in self.failed.most_common()))
