@@ -1,4 +1,4 @@
-"""Makes src/anomreason/scenes/rooms/ from Debian's sweethome3d-furniture: the CC0 models that the rooms world uses.
+"""Makes src/anomreason/scenes/rooms/models/ from Debian's sweethome3d-furniture: the CC0 models of the rooms world.
 
 Needs `pip install fast-simplification` and `apt-get install sweethome3d-furniture`; nothing of it is needed later on.
 
@@ -19,7 +19,7 @@ import fast_simplification
 import numpy as np
 from PIL import Image
 
-FOLDER = Path(__file__).parent.parent / "src" / "anomreason" / "scenes" / "rooms"
+FOLDER = Path(__file__).parent.parent / "src" / "anomreason" / "scenes" / "rooms" / "models"
 FACES = 8000
 """Most triangles of a model; more are simplified away."""
 TEXTURE_EDGE = 192

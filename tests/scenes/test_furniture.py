@@ -4,10 +4,20 @@ import numpy as np
 import pytest
 
 from anomreason.errors import UsageError
-from anomreason.scenes.furniture import Finish, Part, bounds, clipped, model, normals, selected, split_off, transformed
-from anomreason.scenes.rooms_scene import build, shift, table, turn
-from anomreason.scenes.rooms_shapes import box, turned
-from anomreason.scenes.rooms_violations import masks
+from anomreason.scenes.rooms.furniture import (
+    Finish,
+    Part,
+    bounds,
+    clipped,
+    model,
+    normals,
+    selected,
+    split_off,
+    transformed,
+)
+from anomreason.scenes.rooms.scene import build, shift, table, turn
+from anomreason.scenes.rooms.shapes import box, turned
+from anomreason.scenes.rooms.violations import masks
 
 CLAY = Finish((0.5, 0.4, 0.3))
 
@@ -40,7 +50,7 @@ def test_every_part_of_the_table_is_found_and_is_not_the_whole(thing):
 def test_every_vendored_model_is_named_with_author_and_licence():
     from importlib.resources import files
 
-    folder = files("anomreason.scenes") / "rooms"
+    folder = files("anomreason.scenes") / "rooms" / "models"
     notice = (folder / "ATTRIBUTION.txt").read_text(encoding="utf-8")
     models = [path.name for path in folder.iterdir() if path.name.endswith(".npz")]
     assert 40 <= len(models) <= 80
@@ -53,7 +63,7 @@ def test_every_vendored_model_is_named_with_author_and_licence():
 def test_all_models_together_stay_small():
     from importlib.resources import files
 
-    folder = files("anomreason.scenes") / "rooms"
+    folder = files("anomreason.scenes") / "rooms" / "models"
     assert sum(len(path.read_bytes()) for path in folder.iterdir()) <= 8_000_000
 
 

@@ -9,10 +9,10 @@ pytest.importorskip("mitsuba")
 pytest.importorskip("mitsuba_oidn")
 
 from anomreason.errors import UsageError
-from anomreason.scenes.rooms import RoomWorld, clean_room
-from anomreason.scenes.rooms_layout import furnish, plans
-from anomreason.scenes.rooms_scene import overlap
-from anomreason.scenes.rooms_seen import differing
+from anomreason.scenes.rooms.layout import furnish, plans
+from anomreason.scenes.rooms.scene import overlap
+from anomreason.scenes.rooms.seen import differing
+from anomreason.scenes.rooms.world import RoomWorld, clean_room
 from anomreason.scenes.scene import LIGHT_EVERYWHERE, Drawn
 
 SIZE = 64

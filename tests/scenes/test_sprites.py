@@ -15,11 +15,11 @@ from anomreason.anomaly import Region
 from anomreason.errors import UsageError
 from anomreason.scenes.phrases import levels
 from anomreason.scenes.scene import LIGHT_EVERYWHERE, Drawn, Kind
-from anomreason.scenes.sprites import SpriteWorld, plant
-from anomreason.scenes.sprites_layout import lay_out
-from anomreason.scenes.sprites_places import LOOKS
-from anomreason.scenes.sprites_scene import drawn_height, overlap
-from anomreason.scenes.sprites_table import table
+from anomreason.scenes.sprites.layout import lay_out
+from anomreason.scenes.sprites.places import LOOKS
+from anomreason.scenes.sprites.scene import drawn_height, overlap
+from anomreason.scenes.sprites.table import table
+from anomreason.scenes.sprites.world import SpriteWorld, plant
 
 WORLD = SpriteWorld()
 SIZE = 96
@@ -69,7 +69,7 @@ def test_the_same_arguments_give_the_same_bytes() -> None:
 
 def test_another_process_with_another_hash_seed_gives_the_same_bytes() -> None:
     code = (
-        "import hashlib; from anomreason.scenes.sprites import SpriteWorld\n"
+        "import hashlib; from anomreason.scenes.sprites.world import SpriteWorld\n"
         "d = [SpriteWorld().draw(s, size=64, count=2) for s in (9, 4)]\n"
         "print(hashlib.sha256(b''.join(x.image.tobytes() + repr(x.planted).encode() for x in d)).hexdigest())"
     )

@@ -5,8 +5,8 @@ from importlib.resources import files
 import pytest
 
 from anomreason.errors import UsageError
-from anomreason.scenes.sprites_pictures import vendored
-from anomreason.scenes.sprites_table import SpriteThing, table
+from anomreason.scenes.sprites.pictures import vendored
+from anomreason.scenes.sprites.table import SpriteThing, table
 from anomreason.scenes.world import Thing, read_table
 
 GOOD = """
@@ -63,7 +63,7 @@ def test_a_wrong_table_says_where_it_is_wrong(change: str, to: str, says: str) -
 def test_a_mistyped_column_of_the_sprites_table_is_an_error() -> None:
     text = 'version = "1"\n[[thing]]\nname = "x"\nsort = "food"\nsize_cm = 1\nsupport = "table"\nimpossibel = ["desk"]'
     with pytest.raises(UsageError, match="impossibel"):
-        read_table(text, "sprites.toml", SpriteThing)
+        read_table(text, "sprites/things.toml", SpriteThing)
 
 
 def test_an_unknown_thing_is_a_clear_error() -> None:
@@ -81,7 +81,7 @@ def test_every_thing_has_one_picture_and_places_that_do_not_contradict() -> None
 
 
 def test_every_picture_is_used() -> None:
-    folder = files("anomreason.scenes").joinpath("sprites")
+    folder = files("anomreason.scenes").joinpath("sprites", "art")
     there = {file.name.removesuffix(".webp") for file in folder.iterdir() if file.name.endswith(".webp")}
     assert there == {thing.picture for thing in table().things if thing.picture}
     assert sum(len(file.read_bytes()) for file in folder.iterdir()) <= 2_000_000

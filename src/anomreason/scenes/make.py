@@ -28,7 +28,7 @@ from anomreason.runs import Appender, lock_folder, read_lines, settings_differen
 from anomreason.scenes import folder
 from anomreason.scenes.scene import KINDS, Drawn, Kind, Shown, World
 
-WORLDS = {"sprites": "anomreason.scenes.sprites:SpriteWorld", "rooms": "anomreason.scenes.rooms:RoomWorld"}
+WORLDS = {"sprites": "anomreason.scenes.sprites.world:SpriteWorld", "rooms": "anomreason.scenes.rooms.world:RoomWorld"}
 """Where each world is; its module is loaded when it is asked for."""
 LEAST_SIDE, MOST_SIDE = 64, 2048
 _SHARES = (0.6, 0.3, 0.1)

@@ -3,7 +3,7 @@
 Knows no drawing. A world's table is a TOML file with one [[thing]] an object; a world that needs more columns declares
 them in a subclass of Thing (and of Part), so that a mistyped column is an error there. Try it:
 
-    load_table("sprites.toml", SpriteThing).named("banana").size_cm
+    load_table("sprites/things.toml", SpriteThing).named("banana").size_cm
 """
 
 from __future__ import annotations

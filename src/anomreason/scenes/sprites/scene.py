@@ -14,9 +14,9 @@ from typing import Literal
 
 from anomreason.scenes.phrases import Slots
 from anomreason.scenes.scene import Kind
-from anomreason.scenes.sprites_drawn import State
-from anomreason.scenes.sprites_pictures import Edit, aspect
-from anomreason.scenes.sprites_table import SpriteThing, table
+from anomreason.scenes.sprites.drawn import State
+from anomreason.scenes.sprites.pictures import Edit, aspect
+from anomreason.scenes.sprites.table import SpriteThing, table
 from anomreason.scenes.world import Support
 
 Box = tuple[float, float, float, float]

@@ -71,9 +71,9 @@ Mesh = tuple[Part, ...]
 @lru_cache(maxsize=128)
 def model(name: str) -> Mesh:
     """A vendored model by its file name without ending. Raises UsageError when there is no such model."""
-    path = files(__package__) / "rooms" / f"{name}.npz"
+    path = files(__package__) / "models" / f"{name}.npz"
     if not path.is_file():
-        raise UsageError(f"no model {name!r} in scenes/rooms; correct the column `model` of rooms.toml")
+        raise UsageError(f"no model {name!r} in scenes/rooms/models; correct the column `model` of rooms/things.toml")
     with np.load(io.BytesIO(path.read_bytes())) as data:
         about = json.loads(bytes(data["about"]))
         parts = tuple(_read_part(data, i, entry, np.array(about["size"])) for i, entry in enumerate(about["parts"]))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from anomreason.scenes.sprites_table import DrawnKind
+from anomreason.scenes.sprites.table import DrawnKind
 
 State = tuple[str | int | float, ...]
 """() for the usual; else what it shows, as the function that draws the thing says."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from anomreason.scenes.rooms_render import Owners, Radiance, Sun, trace, who
-from anomreason.scenes.rooms_scene import Item, Room
+from anomreason.scenes.rooms.render import Owners, Radiance, Sun, trace, who
+from anomreason.scenes.rooms.scene import Item, Room
 
 FINE = 3
 """Rays along a pixel's edge where a thing is cut out."""

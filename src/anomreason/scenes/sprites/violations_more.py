@@ -1,6 +1,6 @@
 """The violations of the sprites world that are about several things, or about what does not belong there.
 
-Knows no pixels; see sprites_violations for how they are called. Try it:
+Knows no pixels; see violations for how they are called. Try it:
 
     out_of_place(Bench(lay_out(7)), 0, numpy.random.default_rng(0))
 """
@@ -13,14 +13,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from anomreason.scenes import sprites_violations as single
 from anomreason.scenes.phrases import Slots
 from anomreason.scenes.scene import Kind
-from anomreason.scenes.sprites_layout import fits, placed
-from anomreason.scenes.sprites_places import PLACES, Spot
-from anomreason.scenes.sprites_scene import Change, Item, Sun, drawn_height
-from anomreason.scenes.sprites_table import SpriteThing, table
-from anomreason.scenes.sprites_violations import Bench, large
+from anomreason.scenes.sprites import violations as single
+from anomreason.scenes.sprites.layout import fits, placed
+from anomreason.scenes.sprites.places import PLACES, Spot
+from anomreason.scenes.sprites.scene import Change, Item, Sun, drawn_height
+from anomreason.scenes.sprites.table import SpriteThing, table
+from anomreason.scenes.sprites.violations import Bench, large
 
 _FREE = ("air", "wall", "underwater")
 

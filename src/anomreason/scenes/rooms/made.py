@@ -14,17 +14,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from anomreason.scenes import rooms_textures as textures
-from anomreason.scenes.furniture import Colour, Finish, Floats, Mesh, Part
-from anomreason.scenes.rooms_shapes import Triple, box, disc, rod, sheet, soft_box, turned
+from anomreason.scenes.rooms import textures as textures
+from anomreason.scenes.rooms.furniture import Colour, Finish, Floats, Mesh, Part
+from anomreason.scenes.rooms.shapes import Triple, box, disc, rod, sheet, soft_box, turned
 
 WOOD = Finish((0.35, 0.19, 0.08), 0.45)
 BRASS = Finish((0.65, 0.45, 0.15), 0.35, metal=0.8)
 STEEL = Finish((0.55, 0.55, 0.56), 0.35, metal=0.8)
 WHITE = Finish((0.8, 0.79, 0.76), 0.3)
 BLACK = Finish((0.02, 0.02, 0.02), 0.35)
-GLASS = Finish((0.75, 0.88, 0.9), 0.1, opacity=0.14)
-LIT = (9.0, 6.6, 3.9)
+GLASS = Finish((0.6, 0.75, 0.75), 0.1, opacity=0.06)
+LIT = (7.0, 5.1, 3.0)
 """Radiance of a lit lampshade."""
 Maker = Callable[[Triple, Finish, np.random.Generator], Mesh]
 
@@ -191,7 +191,7 @@ def fish_tank(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
 def water_in(size: Triple, slope: float) -> Part:
     """The water of a tank; slope: rise of its surface over the width, as a share of the height."""
     w, d, h = size[0] - 0.02, size[1] - 0.02, size[2]
-    body = box("water", (0, 0, 0.065 + h * 0.28), (w, d, h * 0.56), Finish((0.06, 0.32, 0.5), 0.15))
+    body = box("water", (0, 0, 0.065 + h * 0.28), (w, d, h * 0.56), Finish((0.015, 0.17, 0.4), 0.2))
     top: Floats = body.vertices.copy()
     high = top[:, 2] > h * 0.3
     top[high, 2] += slope * h * top[high, 0] / w

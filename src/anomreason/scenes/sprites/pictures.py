@@ -16,8 +16,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from anomreason.scenes.sprites_drawn import ASPECTS, State, draw_thing
-from anomreason.scenes.sprites_table import SpritePart, SpriteThing, table
+from anomreason.scenes.sprites.drawn import ASPECTS, State, draw_thing
+from anomreason.scenes.sprites.table import SpritePart, SpriteThing, table
 
 Edit = tuple[str | float, ...]
 """() for none, else what was done and with what: ("erase", part), ("copy", part), ("fuse", share),
@@ -47,7 +47,7 @@ class Picture:
 @cache
 def vendored(name: str) -> Image.Image:
     """A picture of `sprites/`, RGBA."""
-    data = files("anomreason.scenes").joinpath("sprites", f"{name}.webp").read_bytes()
+    data = files("anomreason.scenes").joinpath("sprites", "art", f"{name}.webp").read_bytes()
     return Image.open(BytesIO(data)).convert("RGBA")
 
 

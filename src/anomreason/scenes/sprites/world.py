@@ -16,12 +16,12 @@ from anomreason.anomaly import Anomaly, Region
 from anomreason.errors import UsageError
 from anomreason.scenes.phrases import describe
 from anomreason.scenes.scene import Allow, Drawn, Kind, Planted, Shown, anything
-from anomreason.scenes.sprites_layout import lay_out
-from anomreason.scenes.sprites_render import LAMPS, Canvas, View
-from anomreason.scenes.sprites_scene import Box, Change, Item, Stage, applied, grown, overlap, union
-from anomreason.scenes.sprites_table import table
-from anomreason.scenes.sprites_violations import Bench
-from anomreason.scenes.sprites_violations_more import VIOLATIONS
+from anomreason.scenes.sprites.layout import lay_out
+from anomreason.scenes.sprites.render import LAMPS, Canvas, View
+from anomreason.scenes.sprites.scene import Box, Change, Item, Stage, applied, grown, overlap, union
+from anomreason.scenes.sprites.table import table
+from anomreason.scenes.sprites.violations import Bench
+from anomreason.scenes.sprites.violations_more import VIOLATIONS
 
 SMALLEST_SIZE = 32
 _ON_LIGHT: tuple[Kind, ...] = ("shadow", "lighting")

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from anomreason.scenes import rooms_textures as textures
-from anomreason.scenes.furniture import Finish, Mesh
-from anomreason.scenes.rooms_render import Sun
-from anomreason.scenes.rooms_scene import REAR
-from anomreason.scenes.rooms_shapes import box, sheet
+from anomreason.scenes.rooms import textures as textures
+from anomreason.scenes.rooms.furniture import Finish, Mesh
+from anomreason.scenes.rooms.render import Sun
+from anomreason.scenes.rooms.scene import REAR
+from anomreason.scenes.rooms.shapes import box, sheet
 
 WOODS = ((150, 104, 62), (112, 72, 42), (186, 150, 104), (132, 96, 66))
 CARPETS = ((150, 140, 124), (108, 112, 118), (130, 116, 96), (96, 104, 92))
@@ -116,7 +116,7 @@ def sun(rng: np.random.Generator) -> Sun:
     low = float(rng.uniform(0.26, 0.37))
     x, y, z = np.sin(turn) * np.cos(low), np.cos(turn) * np.cos(low), -np.sin(low)
     warm = float(rng.uniform(0.0, 1.0))
-    return Sun((float(x), float(y), float(z)), (8.5, 8.0 - 0.6 * warm, 7.0 - 1.6 * warm))
+    return Sun((float(x), float(y), float(z)), (7.6, 7.2 - 0.5 * warm, 6.3 - 1.4 * warm))
 
 
 def camera(width: float, depth: float, rng: np.random.Generator) -> tuple[Any, Any, float]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from anomreason.scenes.sprites_sheet import RGB, Sheet, hills, mixed, roughened, varied
+from anomreason.scenes.sprites.sheet import RGB, Sheet, hills, mixed, roughened, varied
 
 _SKIES: tuple[tuple[RGB, RGB], ...] = (
     ((86, 158, 232), (206, 230, 248)),

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomreason.anomaly import Region
-from anomreason.scenes.rooms_render import Owners
-from anomreason.scenes.rooms_scene import Room, project
+from anomreason.scenes.rooms.render import Owners
+from anomreason.scenes.rooms.scene import Room, project
 
 Mask = NDArray[np.bool_]
 LEAST_EDGE = 0.07
@@ -74,3 +74,14 @@ def differing(a: NDArray[np.uint8], b: NDArray[np.uint8], least: int = 18) -> Ma
         padded[1 + y : padded.shape[0] - 1 + y, 1 + x : padded.shape[1] - 1 + x] for y in (-1, 0, 1) for x in (-1, 0, 1)
     )
     return np.asarray(raw & (np.asarray(around) >= 5))
+
+
+def around(mask: Mask) -> Mask:
+    """The mask's box and half as much again on all sides."""
+    x0, y0, x1, y1 = box_of(mask)
+    height, width = mask.shape
+    wide, tall = (x1 - x0) / 2, (y1 - y0) / 2
+    out = np.zeros_like(mask)
+    rows = slice(max(0, round((y0 - tall) * height)), round((y1 + tall) * height))
+    out[rows, max(0, round((x0 - wide) * width)) : round((x1 + wide) * width)] = True
+    return out

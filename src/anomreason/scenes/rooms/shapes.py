@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anomreason.scenes.furniture import Finish, Floats, Part
+from anomreason.scenes.rooms.furniture import Finish, Floats, Part
 
 Triple = tuple[float, float, float]
 

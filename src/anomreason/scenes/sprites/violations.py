@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from anomreason.scenes.phrases import Slots
-from anomreason.scenes.sprites_places import LOOKS, Place
-from anomreason.scenes.sprites_scene import Box, Change, Item, Stage, inside, overlap
-from anomreason.scenes.sprites_table import Sort
+from anomreason.scenes.sprites.places import LOOKS, Place
+from anomreason.scenes.sprites.scene import Box, Change, Item, Stage, inside, overlap
+from anomreason.scenes.sprites.table import Sort
 
 LEAST = 0.135
 """Of the picture's edge: what a violation shows on is at least that large in one direction."""

@@ -17,8 +17,8 @@ from importlib.resources import files
 import numpy as np
 
 from anomreason.errors import UsageError
-from anomreason.scenes.furniture import Floats, bounds
-from anomreason.scenes.rooms_scene import Item, RoomThing, build, overlap, shift, table, turn
+from anomreason.scenes.rooms.furniture import Floats, bounds
+from anomreason.scenes.rooms.scene import Item, RoomThing, build, overlap, shift, table, turn
 
 MARGIN = 0.04
 """Least distance in metres between things that stand on the floor."""
@@ -44,13 +44,13 @@ class Want:
 
 @cache
 def plans() -> Mapping[str, tuple[Want, ...]]:
-    """For each kind of room what it holds, from rooms.toml. Raises UsageError on a word for `where` that is unknown."""
-    raw = tomllib.loads(files(__package__).joinpath("rooms.toml").read_text(encoding="utf-8"))["plans"]
+    """What each kind of room holds, from things.toml. Raises UsageError on a word for `where` that is unknown."""
+    raw = tomllib.loads(files(__package__).joinpath("things.toml").read_text(encoding="utf-8"))["plans"]
     found = {place: tuple(Want(*entry) for entry in entries) for place, entries in raw.items()}
     for place, wants in found.items():
         if unknown := [want.where for want in wants if want.where not in PLACERS]:
             raise UsageError(
-                f"rooms.toml: the plan of {place!r} says {unknown[0]!r}; choose among {', '.join(PLACERS)}"
+                f"rooms/things.toml: the plan of {place!r} says {unknown[0]!r}; choose among {', '.join(PLACERS)}"
             )
     return found
 

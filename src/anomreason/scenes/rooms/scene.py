@@ -18,9 +18,9 @@ import numpy as np
 from pydantic import ConfigDict, model_validator
 
 from anomreason.anomaly import Text
-from anomreason.scenes import rooms_made
-from anomreason.scenes.furniture import Colour, Finish, Floats, Mesh, bounds, model, transformed
-from anomreason.scenes.rooms_render import Stage, Sun
+from anomreason.scenes.rooms import made
+from anomreason.scenes.rooms.furniture import Colour, Finish, Floats, Mesh, bounds, model, transformed
+from anomreason.scenes.rooms.render import Stage, Sun
 from anomreason.scenes.world import Part as TablePart
 from anomreason.scenes.world import Table, Thing, load_table
 
@@ -64,7 +64,7 @@ class RoomThing(Thing):
     model: str = ""
     """A file in rooms/ without its ending."""
     make: str = ""
-    """Or what `rooms_made` calls it."""
+    """Or what `made` calls it."""
     size: tuple[float, float, float] | None = None
     """Width, depth, height in cm of what is made; None for a model, which has its own."""
     colours: tuple[Text, ...] = ()
@@ -98,8 +98,8 @@ class RoomThing(Thing):
 
 @lru_cache(maxsize=1)
 def table() -> Table[RoomThing]:
-    """The rows of rooms.toml."""
-    return load_table("rooms.toml", RoomThing)
+    """The rows of rooms/things.toml."""
+    return load_table("rooms/things.toml", RoomThing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +207,7 @@ def build(thing: RoomThing, rng: np.random.Generator) -> tuple[Mesh, str]:
         return model(thing.model), colour
     paint, rough = PAINTS.get(colour, PAINTS["oak"])
     width, depth, height = (length / 100 for length in thing.size or (100, 100, 100))
-    return rooms_made.make(thing.make, (width, depth, height), Finish(paint, rough), rng), colour
+    return made.make(thing.make, (width, depth, height), Finish(paint, rough), rng), colour
 
 
 def project(room: Room, points: Floats) -> Floats:

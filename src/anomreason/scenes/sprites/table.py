@@ -66,5 +66,5 @@ class SpriteThing(Thing):
 
 @cache
 def table() -> Table[SpriteThing]:
-    """`sprites.toml`; UsageError when it is not as it must be."""
-    return load_table("sprites.toml", SpriteThing)
+    """`sprites/things.toml`; UsageError when it is not as it must be."""
+    return load_table("sprites/things.toml", SpriteThing)

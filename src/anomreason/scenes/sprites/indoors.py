@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from anomreason.scenes.sprites_sheet import RGB, Sheet, mixed, roughened, varied
+from anomreason.scenes.sprites.sheet import RGB, Sheet, mixed, roughened, varied
 
 _WALLS: tuple[RGB, ...] = ((226, 214, 190), (196, 212, 206), (214, 204, 220), (232, 206, 188), (190, 206, 222))
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)

@@ -1,6 +1,6 @@
 """The violations of surfaces, numbers, light and mirrors: from a room to what is done to it.
 
-Knows no renderer; what is done with light is only named here, and carried out in `rooms_tricks`.
+Knows no renderer; what is done with light is only named here, and carried out in `tricks`.
 
     colour(shop, 3, rng)
 """
@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from anomreason.scenes import rooms_textures as textures
-from anomreason.scenes.furniture import Colour, Finish, Part, bounds, refinished
-from anomreason.scenes.rooms_made import clock_with, water_in
-from anomreason.scenes.rooms_scene import PAINTS, Item, RoomThing, build, table, turn
-from anomreason.scenes.rooms_shapes import box
-from anomreason.scenes.rooms_violations import (
+from anomreason.scenes.rooms import textures as textures
+from anomreason.scenes.rooms.furniture import Colour, Finish, Part, bounds, refinished
+from anomreason.scenes.rooms.made import clock_with, water_in
+from anomreason.scenes.rooms.scene import PAINTS, Item, RoomThing, build, table, turn
+from anomreason.scenes.rooms.shapes import box
+from anomreason.scenes.rooms.violations import (
     Change,
     Maker,
     Workshop,
@@ -179,7 +179,7 @@ def reflection(shop: Workshop, i: int, rng: np.random.Generator) -> Change | Non
         return None
     if rng.random() < 0.5:
         return Change("reflection", "missing", i, others=(mirrors[0],), trick="not mirrored", aim=mirrors[0])
-    stand_in = _stand_in(item, rng)
+    stand_in = _stand_in(item, {other.thing.group for other in room.items}, rng)
     detail = "a " + stand_in.phrase if stand_in.phrase[0] not in "aeio" else "an " + stand_in.phrase
     return Change(
         "reflection",
@@ -215,11 +215,11 @@ def _mirrored(shop: Workshop, i: int, mirror: int) -> bool:
     return False
 
 
-def _stand_in(item: Item, rng: np.random.Generator) -> Item:
-    """Something else of about the same size in its place."""
+def _stand_in(item: Item, present: set[str], rng: np.random.Generator) -> Item:
+    """Something else of about the same size in its place, such as the room does not hold."""
     tall = float(bounds(item.mesh)[1, 2])
-    group = [t for t in table().things if t.support == item.thing.support and t.places and not _alike(t, item.thing)]
-    near = sorted(group, key=lambda t: abs(t.size_cm / 100 - tall))[:6]
+    others = [t for t in table().things if t.support == item.thing.support and not _alike(t, item.thing)]
+    near = sorted([t for t in others if t.group not in present], key=lambda t: abs(t.size_cm / 100 - tall))[:6]
     thing = near[int(rng.integers(len(near)))]
     mesh, word = build(thing, rng)
     return Item(thing, mesh, item.pose, word, item.on, item.where)

@@ -12,11 +12,11 @@ from functools import cache
 
 import numpy as np
 
-from anomreason.scenes.sprites_drawn import WORDS, State
-from anomreason.scenes.sprites_pictures import aspect
-from anomreason.scenes.sprites_places import LOOKS, Place, Spot
-from anomreason.scenes.sprites_scene import Box, Item, Stage, Sun, drawn_height, grown
-from anomreason.scenes.sprites_table import SpriteThing, table
+from anomreason.scenes.sprites.drawn import WORDS, State
+from anomreason.scenes.sprites.pictures import aspect
+from anomreason.scenes.sprites.places import LOOKS, Place, Spot
+from anomreason.scenes.sprites.scene import Box, Item, Stage, Sun, drawn_height, grown
+from anomreason.scenes.sprites.table import SpriteThing, table
 
 SMALLEST, TALLEST, WIDEST = 0.145, 0.46, 0.5
 """Bounds of what is drawn: the larger edge at least, the height and the width at most."""

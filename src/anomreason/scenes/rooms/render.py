@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomreason.errors import MissingExtra, UsageError
-from anomreason.scenes.furniture import Colour, Finish, Floats, Mesh, Part, normals
+from anomreason.scenes.rooms.furniture import Colour, Finish, Floats, Mesh, Part, normals
 
 Radiance = NDArray[np.float32]
 """(size, size, 3), linear."""
@@ -31,6 +31,8 @@ GUIDE_SAMPLES = 4
 """Rays a pixel for the albedo and the normals that guide the denoiser."""
 TEXTURE = 256
 """Edge in pixels of every texture: one size for all keeps the number of kernels to compile low."""
+KNEE = 0.42
+"""Where the soft shoulder of the tone curve starts."""
 FIREFLY = 12.0
 """Radiance above which a single sample pixel counts as noise before denoising."""
 
@@ -263,7 +265,6 @@ def _shape(mi: Any, parts: list[Part], properties: dict[str, Any], name: str) ->
 def tone(radiance: Radiance, exposure: float) -> Image.Image:
     """Radiance to an 8-bit picture: exposure, a soft shoulder for what is bright, sRGB."""
     x = np.maximum(radiance * exposure, 0.0)
-    # Luminance keeps colours from turning white too early; the shoulder starts at half of the range.
-    bright: Floats = np.where(x <= 0.6, x, 0.6 + 0.4 * (1 - np.exp(-(x - 0.6) / 0.4)))
+    bright: Floats = np.where(x <= KNEE, x, KNEE + (1 - KNEE) * (1 - np.exp(-(x - KNEE) / (1 - KNEE))))
     srgb = np.where(bright <= 0.0031308, 12.92 * bright, 1.055 * bright ** (1 / 2.4) - 0.055)
     return Image.fromarray((srgb.clip(0, 1) * 255 + 0.5).astype(np.uint8))

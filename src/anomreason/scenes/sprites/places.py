@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anomreason.scenes.sprites_table import Sort
+from anomreason.scenes.sprites.table import Sort
 from anomreason.scenes.world import Support
 
 GROUND: tuple[Sort, ...] = (

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from anomreason.scenes.sprites_sheet import RGB
+from anomreason.scenes.sprites.sheet import RGB
 
 
 @lru_cache(maxsize=64)

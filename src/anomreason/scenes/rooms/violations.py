@@ -8,13 +8,14 @@ and answers a Change, or None when it does not fit there.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from anomreason.scenes.furniture import Floats, Mesh, bounds, clipped, selected, split_off, transformed
-from anomreason.scenes.rooms_scene import Item, Room, RoomPart, build, overlap, scaled, shift, table, turn
+from anomreason.scenes.rooms.furniture import Floats, Mesh, bounds, clipped, selected, split_off, transformed
+from anomreason.scenes.rooms.scene import Item, Room, RoomPart, build, overlap, scaled, shift, table, turn
 from anomreason.scenes.scene import Kind
 
 
@@ -38,7 +39,7 @@ class Change:
     other: str = ""
     other_plural: bool = False
     trick: str = ""
-    """What is done with light, by its name in `rooms_tricks`; empty when things alone have changed."""
+    """What is done with light, by its name in `tricks`; empty when things alone have changed."""
     aim: int | None = None
     """The second thing a trick needs: the mirror."""
     instead: Item | None = None
@@ -184,13 +185,13 @@ def out_of_place(shop: Workshop, i: int, rng: np.random.Generator) -> Change | N
         return None
     place = shop.room.place
     strays = [t for t in table().things if place in (*t.impossible, *t.strange)]
-    for k in rng.permutation(len(strays)).tolist()[:8]:
+    middle = (item.box[0] + item.box[1]) / 2
+    angle = float(np.arctan2(item.pose[1, 0], item.pose[0, 0]))
+    for k in rng.permutation(len(strays)).tolist():
         thing = strays[k]
         mesh, colour = build(thing, rng)
-        middle = (item.box[0] + item.box[1]) / 2
-        angle = float(np.arctan2(item.pose[1, 0], item.pose[0, 0]))
-        for extra in (0.0, np.pi / 2, -np.pi / 2):
-            pose = shift(float(middle[0]), float(middle[1]), 0.0) @ turn(angle + extra)
+        for aside, extra in itertools.product((0.0, 0.4), (0.0, np.pi / 2, -np.pi / 2)):
+            pose = shift(float(middle[0]), float(middle[1]) - aside, 0.0) @ turn(angle + extra)
             stray = _inside(shop, Item(thing, mesh, pose, colour, None, item.where))
             if shop.fits(stray.box, (i,)):
                 level = "impossible" if place in thing.impossible else "strange"

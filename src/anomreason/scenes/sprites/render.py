@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
-from anomreason.scenes import sprites_indoors as indoors
-from anomreason.scenes import sprites_outdoors as outdoors
-from anomreason.scenes.sprites_light import add_max, brightened, cast_shadow, darkened, mirrored, scaled, spot
-from anomreason.scenes.sprites_pictures import picture
-from anomreason.scenes.sprites_places import LOOKS
-from anomreason.scenes.sprites_scene import Item, Stage, Sun
-from anomreason.scenes.sprites_sheet import RGB
+from anomreason.scenes.sprites import indoors as indoors
+from anomreason.scenes.sprites import outdoors as outdoors
+from anomreason.scenes.sprites.light import add_max, brightened, cast_shadow, darkened, mirrored, scaled, spot
+from anomreason.scenes.sprites.pictures import picture
+from anomreason.scenes.sprites.places import LOOKS
+from anomreason.scenes.sprites.scene import Item, Stage, Sun
+from anomreason.scenes.sprites.sheet import RGB
 
 Painter = Callable[[int, float, np.random.Generator], Image.Image]
 _PAINTERS: dict[str, Painter] = {

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from anomreason.scenes.furniture import Floats
+from anomreason.scenes.rooms.furniture import Floats
 
 Picture = NDArray[np.uint8]
 Rgb = tuple[int, int, int]
@@ -174,9 +174,9 @@ def dial(numerals: Sequence[str], hands: Sequence[tuple[float, float]], mirrored
     for turn, length in hands:
         angle = turn * 2 * math.pi
         draw.line(
-            [_on_dial(middle, angle, -0.1), _on_dial(middle, angle, length)], fill=ink, width=14 if length < 0.5 else 9
+            [_on_dial(middle, angle, -0.1), _on_dial(middle, angle, length)], fill=ink, width=22 if length < 0.5 else 15
         )
-    draw.ellipse((middle - 11, middle - 11, middle + 11, middle + 11), fill=ink)
+    draw.ellipse((middle - 16, middle - 16, middle + 16, middle + 16), fill=ink)
     return np.array(image)
 
 
