@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anomreason.training.tiny import TinyShape, make_tiny
 from PIL import Image
 
 from anomreason.training.instance import Instance, Turn
 from anomreason.training.lora import train
 from anomreason.training.recipe import Recipe, recipe_of
+from anomreason.training.tiny.model import TinyShape, make_tiny
 from anomreason.vlm.card import DetectorCard
 
 ASKED = "What is semantically wrong in this image?"

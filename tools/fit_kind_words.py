@@ -22,7 +22,8 @@ import numpy as np
 
 from anomreason.metrics.kind_words import SCALE, Floats, from_cues, shortened, terms
 from anomreason.metrics.kinds import KINDS, Kind, plain, weights_found
-from anomreason.scenes.phrases import Slots, describe, levels
+from anomreason.scenes.phrases import describe, levels
+from anomreason.scenes.scene import Slots
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "src" / "anomreason" / "metrics" / "kind_words.tsv"

@@ -244,3 +244,25 @@ def test_a_checkpoints_card_rules_over_our_prompt_and_schema(world: World) -> No
     assert isinstance(request.parts[0], Encoded)
     assert request.parts[1:] == ("List what is wrong.",)
     assert request.schema is None
+
+
+@pytest.mark.parametrize(
+    ("says", "strange", "findings"),
+    [
+        ("I do not know this. \n", True, 0),
+        ("No anomalies.", False, 0),
+        ("@1. Name: n\nPhenomenon: p\nReasoning: r\nSeverity Score: 20", False, 1),
+    ],
+)
+def test_a_checkpoint_may_say_that_it_does_not_know_such_pictures(
+    world: World, says: str, strange: bool, findings: int
+) -> None:
+    class Carded(Watched):
+        card = DetectorCard(prompt="List what is wrong.", out_of_domain="I do not know this.")
+
+        async def ask(self, request: Request) -> Reply:
+            return Reply(says, "stop", Usage(calls=1), "m")
+
+    truth = world(1)
+    found = look(Carded(Simulator.from_file(truth)), truth.parent, "p000.png", AgentSettings(schedule="single"))
+    assert (found.status, found.out_of_domain, len(found.anomalies)) == ("ok", strange, findings)

@@ -26,8 +26,9 @@ import numpy as np
 import pytest
 
 from anomreason.metrics.kinds import KINDS, LEAST, evidence, kind_of
-from anomreason.scenes.phrases import Slots, describe, levels
+from anomreason.scenes.phrases import describe, levels
 from anomreason.scenes.scene import KINDS as PLANTED
+from anomreason.scenes.scene import Slots
 
 DATA = Path(__file__).parents[1] / "data"
 LINES = {

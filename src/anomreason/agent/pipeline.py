@@ -80,6 +80,8 @@ class Look:
     objects: tuple[SceneObject, ...] = ()
     card: DetectorCard | None = None
     """How a fine-tuned detector wants to be asked; rules in the `single` schedule."""
+    out_of_domain: bool | None = None
+    """Whether such a detector said that it does not know such pictures; None when it cannot say."""
 
     async def ask(
         self,
@@ -261,7 +263,13 @@ async def single(look: Look) -> tuple[Anomaly, ...]:
     said = (look.picture.encoded, card.prompt)
     schema = schema_of(replies.Anomalies) if card.answer == "json" else None
     tag = Tag(look.image, STEPS["single"].role, "single")
-    return await look.send(tag, said, schema, lambda reply: replies.read_single(reply.text))
+
+    def read(reply: Reply) -> tuple[Anomaly, ...]:
+        if card.out_of_domain is not None:
+            look.out_of_domain = reply.text.strip() == card.out_of_domain
+        return () if look.out_of_domain else replies.read_single(reply.text)
+
+    return await look.send(tag, said, schema, read)
 
 
 async def source(look: Look) -> tuple[bool | None, float | None]:
@@ -300,7 +308,7 @@ class AnomAgent:
         found: dict[str, Any]
         try:
             anomalies, *judged = await together(jobs)
-            found = {"status": "ok", "anomalies": anomalies}
+            found = {"status": "ok", "anomalies": anomalies, "out_of_domain": look.out_of_domain}
             if judged:
                 found |= dict(zip(("generated", "p_generated"), judged[0], strict=True))
         except CallFailed as e:

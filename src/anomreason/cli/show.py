@@ -45,6 +45,8 @@ def one(detection: Detection) -> None:
     console.print(f": {counted(count, 'anomaly', 'anomalies')}   [dim]({SCALE})[/]")
     for number, anomaly in enumerate(detection.anomalies, start=1):
         _finding(console, number, anomaly)
+    if detection.out_of_domain:
+        console.print("Out of domain: the detector does not know such pictures, so that none found says nothing.")
     if detection.generated is not None:
         likely = "" if detection.p_generated is None else f" (probability of AI {detection.p_generated:.2f})"
         console.print(f"Source: {'AI-generated' if detection.generated else 'photograph'}{likely}")
@@ -94,6 +96,8 @@ class Summary:
     """Images by what happened to them."""
     sources: Counter[str] = field(default_factory=Counter)
     """Images by the judgement of their source, where it was asked for."""
+    strange: int = 0
+    """Images of which the detector says that it does not know such."""
 
     def add(self, detections: Iterable[Detection]) -> None:
         for d in detections:
@@ -105,6 +109,7 @@ class Summary:
                 self._fail(d.image, f"{d.failure.kind}: {d.failure.message}")
             if d.generated is not None:
                 self.sources["AI-generated" if d.generated else "photograph"] += 1
+            self.strange += bool(d.out_of_domain)
             if d.anomalies:
                 self.found += 1
                 bad = min(d.anomalies, key=lambda a: a.severity)
@@ -137,6 +142,8 @@ class Summary:
             f"{counted(self.anomalies, 'anomaly', 'anomalies')}), {failed:,} failed",
             soft_wrap=True,
         )
+        if self.strange:
+            console.print(f"out of domain, as the detector says: {counted(self.strange, 'image', 'images')}")
         if self.sources:
             judged = ", ".join(f"{n:,} {what}" for what, n in sorted(self.sources.items()))
             console.print(f"source, as the model judges it: {judged}")

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from anomreason.english import plural, with_article
-from anomreason.scenes.scene import KINDS, Kind
+from anomreason.scenes.scene import KINDS, Kind, Slots
 
 LONGEST_NAME = 7
 """Words; templates that would make a longer name are passed over while there is another."""
@@ -32,23 +32,6 @@ _HOLE = re.compile(r"\{([^{}]*)\}")
 _NOUN = re.compile(r"(?:(a|the) )?((?:[a-z-]+ )*?)(thing|other)(s?)")
 _FORMS = re.compile(r"(?:(other):)?([^/]+)/([^/]+)")
 _START = re.compile(r"(?:^|(?<=[.!?] ))(\W*)(\w)")
-
-
-@dataclass(frozen=True)
-class Slots:
-    """What a template is filled with."""
-
-    thing: str
-    """Noun phrase without article, with its colour where that is known: `red car`, `scissors`."""
-    place: str
-    """Prepositional phrase where it is seen: `on the street`."""
-    other: str = ""
-    """A second thing, in the same form."""
-    detail: str = ""
-    """What `kinds.toml` says of the kind, without capital and full stop."""
-    plural: bool = False
-    """Whether thing is a plural noun (`scissors`)."""
-    other_plural: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +70,17 @@ def describe(kind: Kind, level: str, slots: Slots, rng: np.random.Generator) -> 
     usable[0] = short or [min(usable[0], key=lambda name: len(name.split()))]
     name, phenomenon, reasoning = (texts[int(rng.integers(len(texts)))] for texts in usable)
     return name, phenomenon, reasoning, wording.severity
+
+
+def plainest(kind: Kind, level: str, slots: Slots) -> tuple[str, str, str, float]:
+    """As `describe`, in the one wording that asks least: the first that mentions neither another thing nor a detail."""
+    wording = wordings(kind)[level]
+
+    def first(templates: Sequence[str]) -> str:
+        usable = [t for t in templates if _filled(t, slots)]
+        return fill(next((t for t in usable if _filled(t, replace(slots, other="", detail=""))), usable[0]), slots)
+
+    return first(wording.names), first(wording.phenomena), first(wording.reasoning), wording.severity
 
 
 def wordings(kind: Kind) -> Mapping[str, Wording]:

@@ -55,6 +55,23 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """What a template is filled with."""
+
+    thing: str
+    """Noun phrase without article, with its colour where that is known: `red car`, `scissors`."""
+    place: str
+    """Prepositional phrase where it is seen: `on the street`."""
+    other: str = ""
+    """A second thing, in the same form."""
+    detail: str = ""
+    """What `kinds.toml` says of the kind, without capital and full stop."""
+    plural: bool = False
+    """Whether thing is a plural noun (`scissors`)."""
+    other_plural: bool = False
+
+
+@dataclass(frozen=True)
 class Planted:
     """One violation that was put into the scene."""
 
@@ -66,6 +83,8 @@ class Planted:
     of the objects concerned (the shadows they throw not counted)."""
     objects: tuple[int, ...]
     """Indices into `Drawn.objects`, the main one first."""
+    slots: Slots
+    """What the texts of `anomaly` were filled with."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,8 @@ class Drawn:
     """The objects of each twin."""
     owners: NDArray[np.uint8]
     """(size, size): 0 where background is seen, else 1 + the index of the object seen there."""
+    twin_owners: tuple[NDArray[np.uint8], ...]
+    """The same for each twin, by its own objects."""
 
 
 Allow = Callable[[Kind, str], bool]

@@ -27,6 +27,8 @@ class DetectorCard(Record):
     """The user's message, sent after the picture."""
     answer: Literal["text", "json"] = "text"
     """Form of the reply: the four-line text form or JSON."""
+    out_of_domain: Text | None = None
+    """The reply by which the detector says that it does not know such pictures; None for one that never says so."""
     min_pixels: int | None = Field(default=None, ge=1)
     """Smallest area a picture is scaled to, in pixels; None keeps the checkpoint's own."""
     max_pixels: int | None = Field(default=None, ge=28 * 28)

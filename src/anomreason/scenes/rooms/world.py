@@ -16,7 +16,7 @@ from PIL import Image
 
 from anomreason.anomaly import Anomaly
 from anomreason.errors import UsageError
-from anomreason.scenes.phrases import Slots, describe
+from anomreason.scenes.phrases import describe
 from anomreason.scenes.rooms import layout as furnishing
 from anomreason.scenes.rooms import shell as shells
 from anomreason.scenes.rooms.render import Owners, Radiance, tone, who
@@ -26,7 +26,7 @@ from anomreason.scenes.rooms.textures import Picture
 from anomreason.scenes.rooms.tricks import TRICKS, Studio, Trick
 from anomreason.scenes.rooms.violations import Change, Workshop
 from anomreason.scenes.rooms.violations_more import MAKERS
-from anomreason.scenes.scene import Allow, Drawn, Kind, Planted, Shown, anything
+from anomreason.scenes.scene import Allow, Drawn, Kind, Planted, Shown, Slots, anything
 
 GLANCE = 96
 """Edge in pixels of the owner maps by which a room is judged before it is drawn."""
@@ -214,18 +214,26 @@ class _Picture:
         return [c for k, c in enumerate(plan) if self._changed(plan, k).mean() < FAINT.get(c.kind, CHANGED / 2)]
 
     def drawn(self, plan: tuple[Change, ...], rng: np.random.Generator) -> Drawn:
-        index, objects = _numbered(self._shown(plan))
-        lookup = np.array([0, *(index.get(i, -1) + 1 for i in range(len(self.clean.items)))], dtype=np.uint8)
+        index, objects, owners = self._seen(plan)
         told = [self._told(change, plan, self._changed(plan, k), rng) for k, change in enumerate(plan)]
+        mended = [_without(plan, k) for k in range(len(plan))]
+        twins = [self._seen(rest) for rest in mended]
         return Drawn(
             image=Image.fromarray(self._image(plan)),
             place=self.clean.place,
             objects=objects,
             planted=tuple(replace(p, objects=tuple(index[i] for i in p.objects)) for p in told),
-            twins=tuple(Image.fromarray(self._image(_without(plan, k))) for k in range(len(plan))),
-            twin_objects=tuple(_numbered(self._shown(_without(plan, k)))[1] for k in range(len(plan))),
-            owners=lookup[self._owners(plan)],
+            twins=tuple(Image.fromarray(self._image(rest)) for rest in mended),
+            twin_objects=tuple(shown for _, shown, _ in twins),
+            owners=owners,
+            twin_owners=tuple(owned for _, _, owned in twins),
         )
+
+    def _seen(self, plan: tuple[Change, ...]) -> tuple[dict[int, int], tuple[Shown, ...], Owners]:
+        """By the thing's place in the room its index among the objects; these; and whose each pixel is."""
+        index, objects = _numbered(self._shown(plan))
+        lookup = np.array([0, *(index.get(i, -1) + 1 for i in range(len(self.clean.items)))], dtype=np.uint8)
+        return index, objects, lookup[self._owners(plan)]
 
     def _told(self, change: Change, plan: tuple[Change, ...], mask: Mask, rng: np.random.Generator) -> Planted:
         room = _apply(self.clean, plan)
@@ -247,7 +255,7 @@ class _Picture:
             objects=names,
             region=region_of(mask),
         )
-        return Planted(change.kind, change.level, anomaly, concerned)
+        return Planted(change.kind, change.level, anomaly, concerned, slots)
 
     def _changed(self, plan: tuple[Change, ...], k: int) -> Mask:
         """The pixels of the things concerned that this change alters."""

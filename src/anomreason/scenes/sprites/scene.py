@@ -12,8 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from anomreason.scenes.phrases import Slots
-from anomreason.scenes.scene import Kind
+from anomreason.scenes.scene import Kind, Slots
 from anomreason.scenes.sprites.drawn import State
 from anomreason.scenes.sprites.pictures import Edit, aspect
 from anomreason.scenes.sprites.table import SpriteThing, table

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from anomreason.scenes.phrases import Slots
+from anomreason.scenes.scene import Slots
 from anomreason.scenes.sprites.places import LOOKS, Place
 from anomreason.scenes.sprites.scene import Box, Change, Item, Stage, inside, overlap
 from anomreason.scenes.sprites.table import Sort

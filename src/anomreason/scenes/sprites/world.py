@@ -60,6 +60,7 @@ class SpriteWorld:
             tuple(twin.image for twin in twins),
             tuple(_shown(applied(stage, _without(changes, k)), twin.owners) for k, twin in enumerate(twins)),
             view.owners,
+            tuple(twin.owners for twin in twins),
         )
 
 
@@ -144,7 +145,7 @@ def _planted(
         objects=tuple(names[i] for i in objects),
         region=_region(changed),
     )
-    return Planted(change.kind, change.level, anomaly, objects)
+    return Planted(change.kind, change.level, anomaly, objects, change.slots)
 
 
 def _owned(owners: NDArray[np.uint8], items: Sequence[int]) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ was made from become one token each, and a question that is always the same cost
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +58,16 @@ class TinyShape:
         return self.side // STEP
 
 
-def make_tiny(folder: Path, texts: Sequence[str], card: DetectorCard, shape: TinyShape, seed: int = 0) -> Path:
+def make_tiny(
+    folder: Path, texts: Sequence[str], card: DetectorCard, shape: TinyShape, seed: int = 0, words: Sequence[str] = ()
+) -> Path:
     """Write model, tokenizer, chat template, pixel budget and card into `folder`, as a published checkpoint has them.
 
-    texts: what the model will read and write; the tokenizer is made from them.
+    texts: what the model will read and write; the tokenizer is made from them. words: phrases in them that vary, such
+    as names of things: no token spans the border of one, so that what is learnt of one text holds with another phrase.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ids = _write_tokenizer(folder, texts, shape)
+    ids = _write_tokenizer(folder, texts, shape, words)
     _write_model(folder, ids, shape, seed)
     area = shape.side * shape.side
     budget = {
@@ -80,20 +84,33 @@ def make_tiny(folder: Path, texts: Sequence[str], card: DetectorCard, shape: Tin
     return folder
 
 
-def _write_tokenizer(folder: Path, texts: Sequence[str], shape: TinyShape) -> dict[str, int]:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+def tiny_visual(shape: TinyShape) -> Any:
+    """The vision tower alone, with fresh parameters."""
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
+
+    ids = {token: k for k, token in enumerate(SPECIAL)} | {"size": shape.vocabulary}
+    config = tiny_config(ids, shape).vision_config
+    return Qwen2_5_VisionTransformerPretrainedModel._from_config(config)
+
+
+def _write_tokenizer(folder: Path, texts: Sequence[str], shape: TinyShape, words: Sequence[str]) -> dict[str, int]:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
+    longest = sorted({*words, "\n"}, key=lambda word: (-len(word), word))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex("|".join(map(re.escape, longest))), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=shape.vocabulary,
         special_tokens=list(SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        max_token_length=64,
+        max_token_length=256,
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)

@@ -1,0 +1,1 @@
+"""The bundled detector `anomreason-tiny`: its architecture, its labelled pictures, and the stages of its training."""

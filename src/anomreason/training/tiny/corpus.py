@@ -1,0 +1,233 @@
+"""Pictures of scenes with exact labels for every token of a vision tower, drawn once and kept in shards.
+
+Two labels a token, from the scene's own truth: which thing covers it, and which violation that thing takes part in. A
+scene with a violation stands beside its twin, so that what differs between them is all that tells them apart. Pictures
+that are no scenes at all stand between them. Try it:
+
+    draw_shard(Path("corpus"), 0, Size(pictures=64, side=196))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from anomreason.anomaly import Anomaly
+from anomreason.scenes.phrases import plainest
+from anomreason.scenes.scene import KINDS, Drawn, Kind, Planted, Slots
+from anomreason.scenes.sprites.table import table
+from anomreason.scenes.sprites.world import SpriteWorld
+from anomreason.training.tiny.elsewhere import no_scene
+from anomreason.training.tiny.model import STEP
+
+Bytes = npt.NDArray[np.uint8]
+SIZES, SHARES = (256, 384, 512), (0.7, 0.2, 0.1)
+"""Edges at which scenes are drawn before they are scaled as inference scales them, and how often each."""
+LEAST = 0.12
+"""Share of a token's area that a thing must cover to be its label."""
+COUNTS = (0.2, 0.55, 0.2, 0.05)
+"""Share of scenes with no, one, two and three violations."""
+ELSEWHERE = 0.06
+"""Share of pictures that are no scenes."""
+SCENES_FROM = 10_000_000
+"""First seed; those below are for evaluation."""
+SEEDS_A_SHARD = 100_000
+
+
+def held_out(kind: Kind, thing: str) -> bool:
+    """Whether this combination is kept from training: every tenth, the same ones on every machine."""
+    return hashlib.sha256(f"{kind} {thing}".encode()).digest()[0] % 10 == 0
+
+
+def trained_on(kind: Kind, thing: str) -> bool:
+    return not held_out(kind, thing)
+
+
+def thing_names() -> tuple[str, ...]:
+    """Every thing that the sprites world can show, in a fixed order."""
+    return tuple(thing.name for thing in table().things)
+
+
+def varying_words(scenes: int = 800) -> tuple[str, ...]:
+    """What varies in the texts: things, places, details. Those of so many scenes, which is nearly all."""
+    world, found = SpriteWorld(), set[str]()
+    for seed in range(SCENES_FROM, SCENES_FROM + scenes):
+        for planted in world.draw(seed, size=32, count=3, allow=trained_on).planted:
+            slots = _learnt(planted.slots)
+            found |= {slots.thing, slots.place, slots.other, slots.detail} - {""}
+    found |= {word[:1].upper() + word[1:] for word in found}
+    return tuple(sorted(found | {thing.phrase for thing in table().things}))
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a shard."""
+
+    pictures: int = 2000
+    side: int = 196
+    """Pixels of a picture's edge as the model takes it; a multiple of STEP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One picture with its labels."""
+
+    picture: Bytes
+    """(side, side, 3)."""
+    things: Bytes
+    """(cells, cells): 0 for background, else 1 + the thing's place among the names."""
+    kinds: Bytes
+    """(cells, cells): 0 where nothing is wrong, else 1 + the place in KINDS."""
+    answer: tuple[Anomaly, ...] | None
+    """In the order of KINDS; None for a picture that is no scene."""
+    planted: tuple[Kind, ...] = ()
+
+
+def draw_shard(folder: Path, number: int, size: Size) -> Path:
+    """Write shard `number`, whole or not at all; one that is there is left as it is. Same number, same bytes."""
+    path = folder / f"{number:04d}"
+    if path.exists():
+        return path
+    rng = np.random.default_rng([number, 7])
+    world, rows = SpriteWorld(), list[Labelled]()
+    seed = SCENES_FROM + number * SEEDS_A_SHARD
+    while len(rows) < size.pictures:
+        if rng.random() < ELSEWHERE:
+            rows.append(_elsewhere(rng, size.side))
+        else:
+            rows += _scene(world, seed, rng, size.side)
+            seed += 1
+    rows = rows[: size.pictures]
+    part = folder / f"{number:04d}.part"
+    part.mkdir(parents=True, exist_ok=True)
+    for name in ("picture", "things", "kinds"):
+        np.save(part / f"{name}.npy", np.stack([getattr(row, name) for row in rows]))
+    told = [{"answer": None if r.answer is None else [_plain(a) for a in r.answer], "kinds": r.planted} for r in rows]
+    (part / "answers.json").write_text(json.dumps(told), encoding="utf-8")
+    part.rename(path)
+    return path
+
+
+def _plain(anomaly: Anomaly) -> dict[str, Any]:
+    return {key: getattr(anomaly, key) for key in ("name", "phenomenon", "reasoning", "severity")}
+
+
+def _elsewhere(rng: np.random.Generator, side: int) -> Labelled:
+    nothing = np.zeros((side // STEP, side // STEP), dtype=np.uint8)
+    return Labelled(scaled(no_scene(rng), side), nothing, nothing, None)
+
+
+def _scene(world: SpriteWorld, seed: int, rng: np.random.Generator, side: int) -> Iterator[Labelled]:
+    drawn = world.draw(
+        seed,
+        size=int(rng.choice(SIZES, p=SHARES)),
+        count=int(rng.choice(len(COUNTS), p=COUNTS)),
+        allow=trained_on,
+    )
+    yield label(drawn, side)
+    if drawn.planted:
+        yield label_twin(drawn, int(rng.integers(len(drawn.planted))), side)
+
+
+def label(drawn: Drawn, side: int) -> Labelled:
+    """The picture of a drawn scene, scaled, with its labels."""
+    names = [shown.name for shown in drawn.objects]
+    return _labelled(drawn.image, drawn.owners, names, drawn.planted, side)
+
+
+def label_twin(drawn: Drawn, mended: int, side: int) -> Labelled:
+    """The same of one of its twins."""
+    names = [shown.name for shown in drawn.twin_objects[mended]]
+    left = [_moved(planted, drawn, mended) for k, planted in enumerate(drawn.planted) if k != mended]
+    return _labelled(drawn.twins[mended], drawn.twin_owners[mended], names, left, side)
+
+
+def _moved(planted: Planted, drawn: Drawn, mended: int) -> Planted:
+    """With indices among the twin's objects: those that the mended violation added are gone, the others moved up."""
+    lent = [len(drawn.objects) - len(shown) for shown in drawn.twin_objects]
+    gone = [i for i in drawn.planted[mended].objects if i >= len(drawn.objects) - sum(lent)]
+    return replace(planted, objects=tuple(i - sum(g < i for g in gone) for i in planted.objects))
+
+
+def _labelled(
+    image: Image.Image, owners: Bytes, names: Sequence[str], planted: Sequence[Planted], side: int
+) -> Labelled:
+    main = [one.objects[0] for one in planted]
+    best, covered = _assigned(_shares(owners, len(names), side // STEP), main)
+    place = {name: k + 1 for k, name in enumerate(thing_names())}
+    of = np.array([place[name] for name in names] or [0], dtype=np.uint8)
+    wrong = np.zeros(max(len(names), 1), dtype=np.uint8)
+    for one in planted:
+        for thing in one.objects[: 2 if one.kind in ("intersection", "duplicated_part") else 1]:
+            wrong[thing] = 1 + KINDS.index(one.kind)
+    ordered = sorted(planted, key=lambda p: KINDS.index(p.kind))
+    return Labelled(
+        picture=scaled(image, side),
+        things=np.where(covered, of[best], 0).astype(np.uint8),
+        kinds=np.where(covered, wrong[best], 0).astype(np.uint8),
+        answer=tuple(plain(one) for one in ordered),
+        planted=tuple(one.kind for one in ordered),
+    )
+
+
+def _assigned(shares: npt.NDArray[np.float32], main: Sequence[int]) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    """Which thing each token belongs to, and whether to any. What has none gets its best one; `main` last, so surely.
+
+    shares: (cells, cells, things).
+    """
+    best, covered = shares.argmax(axis=-1).astype(np.uint8), shares.max(axis=-1) >= LEAST
+    for thing in (*range(shares.shape[-1]), *main):
+        if not np.any(covered & (best == thing)) and shares[..., thing].max() > 0:
+            cell = np.unravel_index(shares[..., thing].argmax(), covered.shape)
+            best[cell], covered[cell] = thing, True
+    return best, covered
+
+
+def _shares(owners: Bytes, things: int, cells: int) -> npt.NDArray[np.float32]:
+    """How much of each token's area each thing covers."""
+    fine = np.asarray(Image.fromarray(owners).resize((cells * 16, cells * 16), Image.Resampling.NEAREST))
+    blocks = fine.reshape(cells, 16, cells, 16).transpose(0, 2, 1, 3).reshape(cells, cells, -1)
+    shares = [(blocks == k + 1).mean(axis=-1) for k in range(things)] or [np.zeros((cells, cells))]
+    return np.stack(shares, axis=-1).astype(np.float32)
+
+
+def plain(planted: Planted) -> Anomaly:
+    """The anomaly in the wording that is learnt: one for each kind and level, and no position beside another thing."""
+    name, phenomenon, reasoning, severity = plainest(planted.kind, planted.level, _learnt(planted.slots))
+    return Anomaly(name=name, phenomenon=phenomenon, reasoning=reasoning, severity=severity)
+
+
+def _learnt(slots: Slots) -> Slots:
+    return replace(slots, place="in the picture") if slots.place.startswith("to the ") else slots
+
+
+def scaled(image: Image.Image, side: int) -> Bytes:
+    """As the image processor of inference scales it."""
+    return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Read back; the pictures stay on the disk until they are asked for."""
+
+    pictures: Bytes
+    things: Bytes
+    kinds: Bytes
+    answers: list[dict[str, Any]]
+
+
+def read_shard(path: Path) -> Shard:
+    return Shard(
+        np.load(path / "picture.npy", mmap_mode="r"),
+        np.load(path / "things.npy"),
+        np.load(path / "kinds.npy"),
+        json.loads((path / "answers.json").read_text(encoding="utf-8")),
+    )

@@ -1,0 +1,256 @@
+"""Second stage: a language model learns to say what the trained vision tower has seen. The tower rests.
+
+Answers are in the ordinary text form, in one wording for each kind of violation. What the tower makes of a picture is
+computed once and kept; the language model then reads it many times. Stops and resumes at any time.
+
+    train_language(Path("language"), Path("dense/tower.pt"), shards, LanguageSettings(steps=1500))
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomreason.anomaly import Anomaly
+from anomreason.scenes.scene import Kind
+from anomreason.textform import write_anomalies
+from anomreason.training.tiny.corpus import Shard, read_shard, varying_words
+from anomreason.training.tiny.model import TinyShape, make_tiny
+from anomreason.training.tiny.tower import Tower, patches_of
+from anomreason.vlm.card import DetectorCard
+
+CARD = DetectorCard(prompt="What cannot be so in this scene?", out_of_domain="This is no scene that I know.")
+
+
+@dataclass(frozen=True)
+class LanguageSettings:
+    steps: int
+    batch: int = 48
+    rate: float = 2e-3
+    warm_up: int = 100
+    decay: float = 0.4
+    seed: int = 0
+    save_every: int = 250
+    steps_a_shard: int = 60
+    """Steps after each shard whose features are computed, until all are; those are drawn from all that are there."""
+    shape: TinyShape = field(default_factory=TinyShape)
+    kinds: tuple[Kind, ...] = ()
+    """Pictures in which another kind stands are left out; empty: none is."""
+
+
+def answer_of(told: dict[str, Any]) -> str:
+    """What the model is to say of one picture of a shard."""
+    if told["answer"] is None:
+        return str(CARD.out_of_domain)
+    return write_anomalies(Anomaly(**one) for one in told["answer"])
+
+
+def make_model(folder: Path, tower: Path, shards: Sequence[Path], shape: TinyShape, seed: int) -> Path:
+    """An untrained model around the trained tower, with a tokenizer made from the answers of these shards."""
+    import torch
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    told = [one for path in shards for one in json.loads((path / "answers.json").read_text(encoding="utf-8"))]
+    make_tiny(folder, [CARD.prompt, *map(answer_of, told)], CARD, shape, seed, varying_words())
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
+    model.model.visual.load_state_dict(torch.load(tower))
+    model.save_pretrained(folder)
+    return folder
+
+
+class Speech:
+    """Model and tokenizer, with what is the same for all pictures."""
+
+    def __init__(self, folder: Path, shape: TinyShape) -> None:
+        import torch
+        from PIL import Image
+        from transformers import Qwen2_5_VLForConditionalGeneration
+
+        from anomreason.vlm.local_processor import Reader
+
+        reader = Reader(folder, CARD)
+        said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": CARD.prompt}]}]
+        text = reader._render(said)
+        blank = Image.new("RGB", (shape.side, shape.side))
+        made = reader.processor(text=[text], images=[blank], return_tensors="pt")
+        self.tokenizer = reader.tokenizer
+        self.prefix = made["input_ids"][0]  # (prefix,)
+        self.model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        self.tower = Tower(self.model.model.visual, shape.side)
+        self.places = self.prefix == self.model.config.image_token_id
+        self.end = self.tokenizer.convert_tokens_to_ids("<|im_end|>")
+        self.pad = self.tokenizer.pad_token_id
+        self._positions = self._all_positions(made)
+
+    def _all_positions(self, made: Any, longest: int = 400) -> Any:
+        """(3, prefix + longest): rotary positions of the prefix and of any answer behind it."""
+        import torch
+
+        grown = torch.cat([self.prefix, torch.full((longest,), self.pad)])[None]
+        kinds = torch.cat([made["mm_token_type_ids"][0], torch.zeros(longest, dtype=torch.long)])[None]
+        positions, _ = self.model.model.get_rope_index(
+            grown, mm_token_type_ids=kinds, image_grid_thw=made["image_grid_thw"]
+        )
+        return positions[:, 0]
+
+    def features(self, pictures: Any) -> Any:
+        """(pictures, side, side, 3) bytes -> (pictures, tokens, width)."""
+        import torch
+
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.tower(torch.from_numpy(patches_of(pictures)).bfloat16())
+
+    def loss(self, features: Any, answers: Sequence[Sequence[int]]) -> Any:
+        """Mean over the tokens of the answers; their ends are learnt too."""
+        import torch
+        import torch.nn.functional as F
+
+        longest = max(map(len, answers))
+        count, width = len(self.prefix), len(self.prefix) + longest
+        ids = torch.full((len(answers), width), self.pad)
+        goal = torch.full((len(answers), longest), -100)
+        for k, answer in enumerate(answers):
+            ids[k, :count] = self.prefix
+            ids[k, count : count + len(answer)] = torch.tensor(answer)
+            goal[k, : len(answer)] = torch.tensor(answer)
+        core = self.model.model.language_model
+        with torch.autocast("cpu", torch.bfloat16):
+            shown = core.embed_tokens(ids).to(torch.bfloat16)
+            where = torch.nn.functional.pad(self.places, (0, longest)).expand(len(answers), -1)
+            shown = shown.masked_scatter(where[..., None], features.to(torch.bfloat16))
+            positions = self._positions[:, None, :width].expand(-1, len(answers), -1)
+            hidden = core(inputs_embeds=shown, position_ids=positions, use_cache=False).last_hidden_state
+            wanted = goal != -100
+            logits = self.model.lm_head(hidden[:, count - 1 : width - 1][wanted])
+        return F.cross_entropy(logits.float(), goal[wanted])
+
+    def ids(self, answer: str) -> list[int]:
+        found: list[int] = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        return [*found, self.end]
+
+
+class Spoken:
+    """Features and answers of shards, computed as they are asked for and kept on the disk."""
+
+    def __init__(self, speech: Speech, folder: Path, shards: Sequence[Path], kinds: Sequence[Kind]) -> None:
+        self.speech, self.folder, self.left, self.kinds = speech, folder, list(shards), set(kinds)
+        self.rows: list[tuple[Any, list[list[int]], list[int]]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def more(self) -> bool:
+        """Take in one shard more; False when none is left."""
+        import torch
+
+        if not self.left:
+            return False
+        path = self.left.pop(0)
+        shard, kept = read_shard(path), self.folder / f"{path.name}.pt"
+        if not kept.exists():
+            torch.save(self._features(shard), kept.with_suffix(".part"))
+            kept.with_suffix(".part").rename(kept)
+        answers = [self.speech.ids(answer_of(told)) for told in shard.answers]
+        usable = [k for k, told in enumerate(shard.answers) if not self.kinds or self.kinds.issuperset(told["kinds"])]
+        self.rows.append((torch.load(kept, mmap=True), answers, usable))
+        return True
+
+    def _features(self, shard: Shard) -> Any:
+        import torch
+
+        with torch.no_grad():
+            parts = [
+                self.speech.features(shard.pictures[k : k + 100]).bfloat16() for k in range(0, len(shard.answers), 100)
+            ]
+        return torch.cat(parts)
+
+    def batch(self, rng: np.random.Generator, count: int) -> tuple[Any, list[list[int]]]:
+        """Pictures of one shard with answers of similar length, so that little is padding."""
+        import torch
+
+        features, answers, usable = self.rows[int(rng.integers(len(self.rows)))]
+        pool = rng.choice(usable, size=count * 4, replace=False)
+        pool = pool[np.argsort([len(answers[k]) + rng.random() for k in pool])]
+        start = int(rng.integers(4)) * count
+        chosen = pool[start : start + count]
+        return torch.stack([features[k] for k in chosen]), [answers[k] for k in chosen]
+
+
+def train_language(folder: Path, base: Path, shards: Sequence[Path], given: LanguageSettings) -> Path:
+    """Trains the language half of the model in `base` (see `make_model`); writes it to folder/model, and log.jsonl."""
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    speech = Speech(base, given.shape)
+    for parameter in speech.model.model.visual.parameters():
+        parameter.requires_grad_(False)
+    matrices, others = halves(speech.model.model.language_model)
+    optimizers = [
+        torch.optim.Muon(matrices, lr=given.rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=given.rate, weight_decay=0.01, betas=(0.9, 0.98)),
+    ]
+    state, first = folder / "state.pt", 0
+    if state.exists():
+        held = torch.load(state)
+        speech.model.load_state_dict(held["model"])
+        for optimizer, there in zip(optimizers, held["optimizers"], strict=True):
+            optimizer.load_state_dict(there)
+        first = held["step"]
+    spoken, sums = Spoken(speech, folder / "features", shards, given.kinds), list[float]()
+    began = time.monotonic()
+    for step in range(given.steps):
+        if step % given.steps_a_shard == 0:
+            spoken.more()
+        if step < first:
+            continue
+        rate = given.rate * min((step + 1) / given.warm_up, 1.0, (given.steps - step) / (given.steps * given.decay))
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        loss = speech.loss(*spoken.batch(np.random.default_rng([given.seed, 1, step]), given.batch))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([*matrices, *others], 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        sums.append(float(loss.detach()))
+        if (step + 1) % given.save_every == 0 or step + 1 == given.steps:
+            line = {"step": step + 1, "loss": float(np.mean(sums)), "seconds": time.monotonic() - began, "rate": rate}
+            sums = []
+            with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps(line) + "\n")
+            print(json.dumps(line), flush=True)
+            whole = {
+                "model": speech.model.state_dict(),
+                "optimizers": [o.state_dict() for o in optimizers],
+                "step": step + 1,
+            }
+            torch.save(whole, folder / "state.part")
+            (folder / "state.part").replace(state)
+    return save(speech, base, folder / "model")
+
+
+def save(speech: Speech, base: Path, folder: Path) -> Path:
+    """The model in half precision, with all that a checkpoint needs beside it."""
+    import shutil
+
+    import torch
+
+    if not folder.exists():
+        shutil.copytree(base, folder)
+    dtype = speech.model.dtype
+    speech.model.to(torch.bfloat16).save_pretrained(folder)
+    speech.model.to(dtype)
+    return folder
+
+
+def halves(module: Any) -> tuple[list[Any], list[Any]]:
+    """Matrices inside layers, which Muon trains, and all other parameters."""
+    named = list(module.named_parameters())
+    inside = [p for n, p in named if p.ndim == 2 and "layers." in n]
+    there = {id(p) for p in inside}
+    return inside, [p for _, p in named if id(p) not in there]
