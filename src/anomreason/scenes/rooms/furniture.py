@@ -190,6 +190,7 @@ def _cut(corners: Floats, side: Floats) -> list[Floats]:
     return polygon
 
 
+@lru_cache(maxsize=512)
 def normals(part: Part, crease: float = 40.0) -> Floats:
     """(m, 3, 3): a normal for each corner, smooth across edges that bend by less than `crease` degrees."""
     corners = part.corners

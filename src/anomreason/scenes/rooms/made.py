@@ -23,7 +23,6 @@ BRASS = Finish((0.65, 0.45, 0.15), 0.35, metal=0.8)
 STEEL = Finish((0.55, 0.55, 0.56), 0.35, metal=0.8)
 WHITE = Finish((0.8, 0.79, 0.76), 0.3)
 BLACK = Finish((0.02, 0.02, 0.02), 0.35)
-GLASS = Finish((0.6, 0.75, 0.75), 0.1, opacity=0.06)
 LIT = (7.0, 5.1, 3.0)
 """Radiance of a lit lampshade."""
 Maker = Callable[[Triple, Finish, np.random.Generator], Mesh]
@@ -177,21 +176,20 @@ def rug(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
 
 
 def fish_tank(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
-    """A glass box with sand, blue water and an empty rim; `water_in` redraws the water."""
+    """A box of clear glass with sand and blue water, empty above; `water_in` redraws the water."""
     w, d, h = size
-    panes = [box("glass", (0, s * d / 2, h / 2), (w, 0.006, h), GLASS) for s in (-1, 1)]
-    panes += [box("glass", (s * w / 2, 0, h / 2), (0.006, d, h), GLASS) for s in (-1, 1)]
+    # Clear glass is not drawn: the panes would take light from what is inside and show nothing.
     edges = [box("rim", (sx * w / 2, sy * d / 2, h / 2), (0.014, 0.014, h), BLACK) for sx in (-1, 1) for sy in (-1, 1)]
     edges += [box("rim", (0, s * d / 2, z), (w + 0.014, 0.014, 0.014), BLACK) for s in (-1, 1) for z in (0.007, h)]
     edges += [box("rim", (s * w / 2, 0, z), (0.014, d, 0.014), BLACK) for s in (-1, 1) for z in (0.007, h)]
     sand = box("sand", (0, 0, 0.035), (w - 0.02, d - 0.02, 0.06), Finish((0.55, 0.42, 0.22), 0.95))
-    return (*panes, *edges, sand, water_in((w, d, h), 0.0))
+    return (*edges, sand, water_in((w, d, h), 0.0))
 
 
 def water_in(size: Triple, slope: float) -> Part:
     """The water of a tank; slope: rise of its surface over the width, as a share of the height."""
     w, d, h = size[0] - 0.02, size[1] - 0.02, size[2]
-    body = box("water", (0, 0, 0.065 + h * 0.28), (w, d, h * 0.56), Finish((0.015, 0.17, 0.4), 0.2))
+    body = box("water", (0, 0, 0.065 + h * 0.28), (w, d, h * 0.56), Finish((0.02, 0.24, 0.55), 0.2))
     top: Floats = body.vertices.copy()
     high = top[:, 2] > h * 0.3
     top[high, 2] += slope * h * top[high, 0] / w

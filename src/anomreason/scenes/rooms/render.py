@@ -122,7 +122,10 @@ def _denoiser() -> Any:
 def who(stage: Stage, size: int) -> Owners:
     """Whose surface each pixel's first ray meets."""
     mi = mitsuba()
-    scene = _scene(mi, stage, size, 1)
+    world: dict[str, Any] = {"type": "scene", "camera": _camera(mi, stage, size, 1)}
+    for owner, mesh in stage.bodies:
+        world[f"s-{owner}"] = _shape(mi, [p for p in mesh if len(p.faces)], {}, f"s-{owner}", smooth=False)
+    scene = mi.load_dict(world, optimize=False)
     integrator = mi.load_dict({"type": "aov", "aovs": "shape:shape_index"})
     layers = np.array(mi.render(scene, integrator=integrator, seed=0, spp=1), dtype=np.float32)
     # The layer counts shapes from 1 in the scene's order; 0 is the sky.
@@ -241,18 +244,19 @@ def _bitmap(mi: Any, texture: bytes | NDArray[np.uint8], scale: Colour | None = 
     return {"type": "bitmap", "bitmap": mi.Bitmap(linear), "raw": True, "wrap_mode": "clamp"}
 
 
-def _shape(mi: Any, parts: list[Part], properties: dict[str, Any], name: str) -> Any:
-    """A Mitsuba mesh with three vertices for each triangle."""
+def _shape(mi: Any, parts: list[Part], properties: dict[str, Any], name: str, smooth: bool = True) -> Any:
+    """A Mitsuba mesh with three vertices for each triangle. smooth: with normals and textures, as pictures need."""
     corners = np.concatenate([p.corners for p in parts]).astype(np.float32).reshape(-1, 3)
-    shading = np.concatenate([normals(p) for p in parts]).astype(np.float32).reshape(-1, 3)
-    textured = any(p.uv is not None for p in parts)
+    textured = smooth and any(p.uv is not None for p in parts)
     made = mi.Properties()
     for key, value in properties.items():
         made[key] = value
-    shape = mi.Mesh(name, len(corners), len(corners) // 3, made, True, textured)
+    shape = mi.Mesh(name, len(corners), len(corners) // 3, made, smooth, textured)
     values = mi.traverse(shape)
     values["vertex_positions"] = corners.ravel()
-    values["vertex_normals"] = shading.ravel()
+    if smooth:
+        shading = np.concatenate([normals(p) for p in parts]).astype(np.float32)
+        values["vertex_normals"] = shading.ravel()
     values["faces"] = np.arange(len(corners), dtype=np.uint32)
     if textured:
         uv = [np.zeros((len(p.faces), 3, 2)) if p.uv is None else p.uv for p in parts]

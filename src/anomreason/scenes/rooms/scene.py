@@ -156,16 +156,14 @@ class Room:
     seed: int
     """Of the sampler: the same for a scene and its twins."""
 
-    def stage(
-        self, without: Collection[int] = (), dark: Collection[int] = (), suns: tuple[Sun, ...] | None = None
-    ) -> Stage:
+    def stage(self, without: Collection[int] = (), dark: Collection[int] = ()) -> Stage:
         """For the renderer. without: items left out; dark: lamps that give no light although it is evening."""
         bodies: list[tuple[int, Mesh]] = [(0, self.shell)]
         for i, item in enumerate(self.items):
             if i not in without:
                 off = not self.evening or i in dark
                 bodies.append((i + 1, unlit(item.body) if off and "lit" in item.thing.does else item.body))
-        return Stage(tuple(bodies), self.suns if suns is None else suns, self.sky, self.eye, self.target, self.view)
+        return Stage(tuple(bodies), self.suns, self.sky, self.eye, self.target, self.view)
 
     def with_item(self, i: int, item: Item) -> Room:
         return replace(self, items=(*self.items[:i], item, *self.items[i + 1 :]))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomreason.anomaly import Region
+from anomreason.scenes.rooms.furniture import bounds
 from anomreason.scenes.rooms.render import Owners
 from anomreason.scenes.rooms.scene import Room, project
 
@@ -21,6 +22,8 @@ LEAST_EDGE = 0.07
 """Least longer edge of what counts as an object, as a share of the picture's edge."""
 LEAST_SHARE = 0.4
 """Least share of a thing's own box that must be seen; what shows less is taken out of the room."""
+LEAST_MIRRORED = 0.33
+"""Least share of a mirror that shows things of the room; one with less looks blank, or like a doorway."""
 LARGEST = 0.3
 """Most of the picture that one thing may cover."""
 
@@ -52,6 +55,27 @@ def _one(room: Room, i: int, mask: Mask) -> Seen:
     flat = flat[flat[:, 2] > 0.1]
     whole = float(np.prod(np.ptp(flat[:, :2], axis=0))) if len(flat) else 1.0
     return Seen(float(mask.mean()), max(width, height), min(1.0, width * height / max(whole, 1e-6)))
+
+
+def reflecting(room: Room, i: int) -> float:
+    """Share of mirror i, 0..1, in which the camera meets other things (their boxes) and not only bare walls."""
+    glass = room.items[i]
+    low, high = bounds(glass.mesh)
+    across, up = np.meshgrid(np.linspace(low[0], high[0], 14)[1:-1], np.linspace(low[2], high[2], 14)[1:-1])
+    points = np.stack([across.ravel(), np.zeros(across.size), up.ravel()], axis=1)
+    eye = (np.linalg.inv(glass.pose) @ np.array([*room.eye, 1.0]))[:3]
+    if eye[1] >= 0:
+        return 0.0
+    rays = (points - eye * [1.0, -1.0, 1.0]) @ glass.pose[:3, :3].T
+    starts = points @ glass.pose[:3, :3].T + glass.pose[:3, 3]
+    hit = np.zeros(len(points), dtype=bool)
+    for k, item in enumerate(room.items):
+        if k != i and item.thing.group != "rug":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                spans = (item.box[:, None, :] - starts) / rays  # (2, rays, 3)
+            enter, leave = spans.min(axis=0).max(axis=1), spans.max(axis=0).min(axis=1)
+            hit |= (enter < leave) & (leave > 0.05)
+    return float(hit.mean())
 
 
 def box_of(mask: Mask) -> tuple[float, float, float, float]:

@@ -17,7 +17,7 @@ from anomreason.scenes.rooms import textures as textures
 from anomreason.scenes.rooms.furniture import Finish, Mesh
 from anomreason.scenes.rooms.render import Sun
 from anomreason.scenes.rooms.scene import REAR
-from anomreason.scenes.rooms.shapes import box, sheet
+from anomreason.scenes.rooms.shapes import box, rod, sheet
 
 WOODS = ((150, 104, 62), (112, 72, 42), (186, 150, 104), (132, 96, 66))
 CARPETS = ((150, 140, 124), (108, 112, 118), (130, 116, 96), (96, 104, 92))
@@ -29,12 +29,18 @@ WALLS = (
     (216, 204, 196),
     (230, 228, 222),
     (190, 200, 184),
+    (150, 172, 184),
+    (188, 164, 140),
+    (158, 174, 146),
 )
 TILES = (((214, 212, 206),), ((200, 198, 190), (120, 124, 128)), ((188, 172, 150),), ((226, 226, 224), (170, 184, 190)))
+BATHS = ((120, 158, 170), (148, 170, 142), (196, 158, 132), (104, 134, 168), (176, 168, 150))
+"""Tiles on the walls of bathrooms; darker than the white ware that stands before them."""
+CLOTHS = ((0.32, 0.06, 0.05), (0.06, 0.12, 0.3), (0.42, 0.3, 0.1), (0.08, 0.2, 0.12))
 OPENING = (0.15, 2.5)
-"""Lower and upper edge of the wide glass door in the wall behind the camera."""
-PILLAR = 0.2
-"""What is left of that wall on both sides."""
+"""Lower and upper edge of the glass door in the wall behind the camera."""
+PILLAR = 0.62
+"""What is left of that wall on both sides: mirrors show it more often than the bright door."""
 
 
 def shell(place: str, width: float, depth: float, height: float, rng: np.random.Generator, evening: bool) -> Mesh:
@@ -55,6 +61,7 @@ def shell(place: str, width: float, depth: float, height: float, rng: np.random.
         sheet("wall", (-door[0], -REAR, 0), (2 * door[0], 0, 0), (0, 0, door[1]), wall),
         sheet("wall", (-door[0], -REAR, door[2]), (2 * door[0], 0, 0), (0, 0, height - door[2]), wall),
         *_door_frame(door),
+        *_curtains(half, height, rng),
         *_skirting(width, depth),
         *_windows(width, rng, evening),
     ]
@@ -76,7 +83,7 @@ def _floor(place: str, rng: np.random.Generator) -> Any:
 def _wall(place: str, rng: np.random.Generator) -> Any:
     colour = WALLS[int(rng.integers(len(WALLS)))]
     if place == "bathroom":
-        return textures.tiles(rng, (((232, 232, 228), (206, 220, 224))[int(rng.integers(2))],), 8, (196, 196, 192))
+        return textures.tiles(rng, (BATHS[int(rng.integers(len(BATHS)))],), 8, (205, 205, 200))
     return textures.wallpaper(rng, colour) if rng.random() < 0.25 else textures.plaster(rng, colour)
 
 
@@ -85,6 +92,17 @@ def _door_frame(door: tuple[float, float, float]) -> list[Any]:
     paint, middle, tall = Finish((0.72, 0.72, 0.7), 0.4), (door[1] + door[2]) / 2, door[2] - door[1]
     posts = [box("post", (x * door[0], -REAR, middle), (0.07, 0.05, tall), paint) for x in (-0.97, -0.33, 0.33, 0.97)]
     return [*posts, box("rail", (0, -REAR, 0.95), (2 * door[0], 0.05, 0.06), paint)]
+
+
+def _curtains(half: float, height: float, rng: np.random.Generator) -> list[Any]:
+    """Drawn back to both sides of the glass door, in folds."""
+    cloth = Finish(CLOTHS[int(rng.integers(len(CLOTHS)))], 0.95)
+    folds = np.linspace(half - PILLAR - 0.12, half - 0.16, 7)
+    return [
+        rod("curtain", (side * x, -REAR + 0.1, 0.04), (side * x, -REAR + 0.1, height - 0.14), 0.045, cloth)
+        for x in folds.tolist()
+        for side in (-1, 1)
+    ]
 
 
 def _skirting(width: float, depth: float) -> list[Any]:
@@ -126,9 +144,9 @@ def camera(width: float, depth: float, rng: np.random.Generator) -> tuple[Any, A
     target = (
         -side * float(rng.uniform(0.1, 0.5)) + float(rng.normal(0, 0.1)),
         depth * 0.72,
-        float(rng.uniform(0.8, 0.95)),
+        float(rng.uniform(0.75, 0.9)),
     )
-    return eye, target, float(rng.uniform(57, 63))
+    return eye, target, float(rng.uniform(54, 59))
 
 
 def at_night(mesh: Mesh) -> Mesh:

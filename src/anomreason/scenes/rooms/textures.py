@@ -158,7 +158,7 @@ def dial(numerals: Sequence[str], hands: Sequence[tuple[float, float]], mirrored
     middle = size / 2
     image = Image.new("RGB", (size, size), tint)
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=56)
+    font = ImageFont.load_default(size=66)
     for minute in range(60):
         angle = minute / 60 * 2 * math.pi
         inner = 0.90 if minute % 5 else 0.86

@@ -2,17 +2,17 @@
 
 Knows no kinds of violation. A trick takes the studio, the room and its picture so far and answers the new picture.
 
-    apply("no shadow", studio, room, picture, main=3)
+    TRICKS["dark lamp"](studio, room, picture, Trick("dark lamp", main=3))
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from anomreason.scenes.rooms.render import Owners, Radiance, Sun, trace, who
+from anomreason.scenes.rooms.render import Owners, Radiance, trace, who
 from anomreason.scenes.rooms.scene import Item, Room
 
 FINE = 3
@@ -49,27 +49,6 @@ class Trick:
     instead: Item | None = None
 
 
-def no_shadow(studio: Studio, room: Room, picture: Radiance, trick: Trick) -> Radiance:
-    """The thing itself in a room that it is not in."""
-    own = studio.cover(room, trick.main)
-    return own * picture + (1 - own) * studio.picture(room, without={trick.main})
-
-
-def wrong_way(studio: Studio, room: Room, picture: Radiance, trick: Trick) -> Radiance:
-    """The shadow that the thing would throw if the sun stood on the other side."""
-    own = studio.cover(room, trick.main)
-    others = {"suns": tuple(mirrored(sun) for sun in room.suns)}
-    shaded = studio.picture(room, **others)
-    free = studio.picture(room, without={trick.main}, **others)
-    dark = ((shaded + 0.02) / (free + 0.02)).clip(0.25, 1.0).astype(np.float32)
-    return own * picture + (1 - own) * studio.picture(room, without={trick.main}) * dark
-
-
-def mirrored(sun: Sun) -> Sun:
-    x, y, z = sun.towards
-    return replace(sun, towards=(-x, y, z))
-
-
 def not_mirrored(studio: Studio, room: Room, picture: Radiance, trick: Trick) -> Radiance:
     """The mirror's pixels from a room without the thing, or with another in its place."""
     glass = studio.cover(room, trick.aim or 0)
@@ -85,5 +64,5 @@ def dark_lamp(studio: Studio, room: Room, picture: Radiance, trick: Trick) -> Ra
 
 
 TRICKS: dict[str, Callable[[Studio, Room, Radiance, Trick], Radiance]] = {
-    "no shadow": no_shadow, "wrong way": wrong_way, "not mirrored": not_mirrored, "dark lamp": dark_lamp,
+    "not mirrored": not_mirrored, "dark lamp": dark_lamp,
 }  # fmt: skip

@@ -91,7 +91,7 @@ def floating(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
     if "float" not in item.thing.can or shop.room.carried(i):
         return None
     for _ in range(6):
-        low, high = (0.16, 0.34) if item.on is not None else (0.42, 0.8)
+        low, high = (0.22, 0.42) if item.on is not None else (0.5, 0.9)
         lifted = item.moved(shift(0, 0, float(rng.uniform(low, high))))
         if shop.fits(lifted.box, (i,)):
             return Change("floating", "high", i, ((i, lifted),))
@@ -99,37 +99,50 @@ def floating(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
 
 
 def intersection(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
-    """A seat or lamp is pushed half into a piece of furniture."""
+    """Something tall or bulky stands in the middle of a piece of furniture, which cuts through it."""
     item = shop.room.items[i]
     if "pierce" not in item.thing.can or item.on is not None:
         return None
     solid = [j for j, o in enumerate(shop.room.items) if j != i and o.on is None and o.thing.group in _SOLID]
     solid = [j for j in solid if j not in shop.taken]
     for j in rng.permutation(solid).astype(int).tolist():
-        for moved in _into(item, shop.room.items[j], rng):
-            if shop.fits(moved.box, (i, j, *shop.room.carried(j))) and not _hits_carried(shop, j, moved):
+        for moved in _into(item, shop.room.items[j]):
+            if shop.fits(moved.box, (i, j, *shop.room.carried(j), *_seated(shop, j))) and not _hits_carried(
+                shop, j, moved
+            ):
                 return Change("intersection", "deep", i, ((i, moved),), (j,), other=shop.room.items[j].phrase)
     return None
 
 
-def _into(item: Item, other: Item, rng: np.random.Generator) -> list[Item]:
-    """Places where it passes through the near side of the other, seen from the camera."""
-    low, high = other.box
-    own = bounds(item.mesh)
-    # Facing the camera, so that its back is inside of the other or comes up through the table's top.
+def _into(item: Item, other: Item) -> list[Item]:
+    """Places where it comes out of the other's upper side, turned to the camera; none where too little would show."""
+    (low, high), own = other.box, bounds(item.mesh)
+    if own[1, 2] < _SURFACE.get(other.thing.group, high[2]) + _ABOVE or other.thing.name == "covered table":
+        return []
     turned = replace(item, pose=np.eye(4))
-    if other.thing.group in ("table", "desk", "coffee table"):
-        if own[1, 2] < high[2] + 0.1 or other.thing.name == "covered table":
-            return []
-        y = low[1] + float(rng.uniform(0.16, 0.22)) - own[1, 1]
-    else:
-        y = low[1] + 0.5 * (own[1, 1] - own[0, 1]) - own[1, 1]
-    shares = (0.5, 0.3, 0.7, 0.15, 0.85)
-    return [turned.moved(shift(float(low[0] + share * (high[0] - low[0])), float(y), 0.0)) for share in shares]
+    middle, reach = (low + high) / 2, (high - low) / 2
+    if other.thing.group in ("sofa", "armchair"):  # in the front half, before the back
+        middle = middle - [0.0, 0.35 * reach[1], 0.0]
+    if other.thing.group == "bathtub":  # through its near side, else it would seem to stand in it
+        middle = middle - [0.0, reach[1], 0.0]
+    return [
+        turned.moved(shift(float(middle[0] + x * reach[0]), float(middle[1] + y * reach[1]), 0.0))
+        for x in (0.0, 0.4, -0.4, 0.75, -0.75)
+        for y in (0.0, -0.3)
+    ]
 
 
-_SOLID = ("table", "sofa", "bed", "dresser", "desk", "coffee table", "storage", "low storage", "bathtub",
-          "armchair", "wardrobe", "oven")  # fmt: skip
+_SURFACE = {"bathtub": 0.5, "bed": 0.5, "sofa": 0.45, "armchair": 0.45}
+"""Height in metres of what one lies or sits on, where something rises above it; else the highest face."""
+_ABOVE = 0.15
+"""How far a thing must come out of what it passes through, in metres."""
+_SOLID = ("table", "sofa", "bed", "desk", "coffee table", "armchair", "bedside", "bathtub")
+
+
+def _seated(shop: Workshop, j: int) -> tuple[int, ...]:
+    """The seats at table j: their boxes reach under its top."""
+    name = f"at the {shop.room.items[j].thing.name}"
+    return tuple(k for k, o in enumerate(shop.room.items) if o.where == name)
 
 
 def _hits_carried(shop: Workshop, j: int, moved: Item) -> bool:
@@ -141,9 +154,11 @@ def scale(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
     if shop.room.carried(i) or not {"giant", "tiny"} & set(item.thing.can):
         return None
     giant = "giant" in item.thing.can
+    if giant and item.on is not None and shop.room.items[item.on].thing.group == "wall shelf":
+        return None  # it would hide the shelf and seem to hang in the air
     size = bounds(item.mesh)[1] - bounds(item.mesh)[0]
     reach = float(max(size))
-    factor = float(np.clip(rng.uniform(0.95, 1.15) / reach, 2.4, 6.0)) if giant else float(rng.uniform(0.28, 0.34))
+    factor = float(np.clip(rng.uniform(0.95, 1.15) / reach, 2.4, 6.0)) if giant else float(rng.uniform(0.3, 0.36))
     for _ in range(3 if giant else 1):
         changed = _inside(shop, replace(item, pose=item.pose @ scaled(factor)))
         if shop.fits(changed.box, (i, *shop.host(i))):
@@ -208,7 +223,7 @@ def split(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
     facing = abs(float(np.arctan2(item.pose[1, 0], item.pose[0, 0]))) < 0.7
     for axis in (0, 2) if facing else (2,):
         middle = float(size[:, axis].sum() / 2)
-        gap = float(np.clip(0.28 * (size[1, axis] - size[0, axis]), 0.1, 0.32))
+        gap = float(np.clip(0.36 * (size[1, axis] - size[0, axis]), 0.14, 0.4))
         lower, upper = (clipped(item.mesh, axis, middle, above) for above in (False, True))
         if not lower or not upper:
             continue
@@ -259,10 +274,11 @@ def duplicated_part(shop: Workshop, i: int, rng: np.random.Generator) -> Change 
         changed = replace(item, mesh=(*item.mesh, *copy))
         if shop.fits(changed.box, (i, *shop.host(i), *_at_table(shop, i))):
             return Change("duplicated_part", "duplicated", i, ((i, changed),), detail=part.again)
-    if "fuse" in item.thing.can and not shop.room.carried(i):
+    aside = abs(float(np.sin(np.arctan2(item.pose[1, 0], item.pose[0, 0]))))
+    if "fuse" in item.thing.can and not shop.room.carried(i) and aside < 0.6:  # from its side one would hide the other
         width = float(bounds(item.mesh)[1, 0] - bounds(item.mesh)[0, 0])
         for side in rng.permutation([-1.0, 1.0]).tolist():
-            copy = transformed(item.mesh, shift(side * width * float(rng.uniform(0.4, 0.5)), 0, 0) @ turn(side * 0.12))
+            copy = transformed(item.mesh, shift(side * width * float(rng.uniform(0.5, 0.6)), 0, 0) @ turn(side * 0.12))
             changed = replace(item, mesh=(*item.mesh, *copy))
             if shop.fits(changed.box, (i, *shop.host(i))):
                 return Change("duplicated_part", "fused", i, ((i, changed),))

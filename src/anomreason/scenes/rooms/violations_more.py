@@ -67,7 +67,6 @@ def text(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
         (arabic, True, "numerals in mirror writing"),
         ((seven,) * 12, False, f"the number {seven} in all twelve places"),
         (tuple(rng.permutation(arabic).tolist()), False, "the twelve numbers in a jumbled order"),
-        (tuple(str(n) for n in (16, *range(1, 16))), False, "sixteen hours instead of twelve, up to the number 16"),
     )
     numerals, mirrored, detail = dials[int(rng.integers(len(dials)))]
     face = textures.dial(numerals, _hands(2, rng), mirrored, (244, 241, 232), (25, 25, 30))
@@ -154,16 +153,6 @@ def lighting(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
     return Change("lighting", "two_suns", i, ((i, changed),), thing="sun", place="outside the window")
 
 
-def shadow(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
-    item = shop.room.items[i]
-    if not shop.room.suns or item.thing.support != "floor" or item.thing.group == "rug" or shop.room.carried(i):
-        return None
-    if "against" in item.where and item.thing.group not in ("plant", "bin"):
-        return None
-    wrong = bool(rng.random() < 0.4)
-    return Change("shadow", "wrong_way" if wrong else "missing", i, trick="wrong way" if wrong else "no shadow")
-
-
 def reflection(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
     """A mirror that leaves a thing out or shows another in its place."""
     room, item = shop.room, shop.room.items[i]
@@ -177,7 +166,7 @@ def reflection(shop: Workshop, i: int, rng: np.random.Generator) -> Change | Non
         return None
     if not _mirrored(shop, i, mirrors[0]):
         return None
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         return Change("reflection", "missing", i, others=(mirrors[0],), trick="not mirrored", aim=mirrors[0])
     stand_in = _stand_in(item, {other.thing.group for other in room.items}, rng)
     detail = "a " + stand_in.phrase if stand_in.phrase[0] not in "aeio" else "an " + stand_in.phrase
@@ -218,6 +207,8 @@ def _mirrored(shop: Workshop, i: int, mirror: int) -> bool:
 def _stand_in(item: Item, present: set[str], rng: np.random.Generator) -> Item:
     """Something else of about the same size in its place, such as the room does not hold."""
     tall = float(bounds(item.mesh)[1, 2])
+    if item.thing.support == "floor":  # small things are lost in a mirror
+        tall = max(1.4 * tall, 1.0)
     others = [t for t in table().things if t.support == item.thing.support and not _alike(t, item.thing)]
     near = sorted([t for t in others if t.group not in present], key=lambda t: abs(t.size_cm / 100 - tall))[:6]
     thing = near[int(rng.integers(len(near)))]
@@ -242,6 +233,6 @@ def function(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
 MAKERS: Mapping[Kind, Maker] = {
     "floating": floating, "intersection": intersection, "scale": scale, "orientation": orientation,
     "out_of_place": out_of_place, "missing_part": missing_part, "duplicated_part": duplicated_part, "colour": colour,
-    "shadow": shadow, "reflection": reflection, "function": function, "physical_state": physical_state, "text": text,
+    "reflection": reflection, "function": function, "physical_state": physical_state, "text": text,
     "count": count, "lighting": lighting, "split": split,
 }  # fmt: skip

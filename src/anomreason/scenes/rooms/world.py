@@ -21,29 +21,56 @@ from anomreason.scenes.rooms import layout as furnishing
 from anomreason.scenes.rooms import shell as shells
 from anomreason.scenes.rooms.render import Owners, Radiance, tone, who
 from anomreason.scenes.rooms.scene import Room, table
-from anomreason.scenes.rooms.seen import LARGEST, LEAST_EDGE, LEAST_SHARE, Mask, around, differing, region_of, seen
+from anomreason.scenes.rooms.seen import (
+    LARGEST,
+    LEAST_EDGE,
+    LEAST_MIRRORED,
+    LEAST_SHARE,
+    Mask,
+    around,
+    box_of,
+    differing,
+    reflecting,
+    region_of,
+    seen,
+)
 from anomreason.scenes.rooms.textures import Picture
 from anomreason.scenes.rooms.tricks import TRICKS, Studio, Trick
 from anomreason.scenes.rooms.violations import Change, Workshop
 from anomreason.scenes.rooms.violations_more import MAKERS
 from anomreason.scenes.scene import Allow, Drawn, Kind, Planted, Shown, Slots, anything
 
-GLANCE = 96
+GLANCE = 128
 """Edge in pixels of the owner maps by which a room is judged before it is drawn."""
 FEWEST, TRIES = 4, 12
 PATIENCE = 4
 """How many violations may turn out to be too faint before it is left at those that are not."""
 _FEW = "top, small top, counter, toy, bin, plant, stool, picture, clock, window, towel, radiator, armchair, floor lamp"
-LOOSE = frozenset((*_FEW.split(", "), "tank", "television", "tall mirror"))
+LOOSE = frozenset((*_FEW.split(", "), "tank", "television", "mirror", "tall mirror"))
 """Groups of things that can be left out without the rest looking odd."""
-RARE: tuple[Kind, ...] = ("shadow", "reflection", "function", "physical_state")
-"""Kinds that need a sun, a mirror, a lamp and the like."""
-CHANGED = 0.004
-"""Least share of the picture that a violation must change."""
-LIGHT_CHANGED = {"shadow": 0.011, "reflection": 0.007, "function": 0.04}
-"""The same for what is wrong with light alone, judged on a small picture."""
-FAINT: dict[str, float] = {"text": 0.0008, "count": 0.0008}
-"""Least share of the picture whose pixels change in the end, where that is not half of CHANGED: lines are thin."""
+HASTE: dict[Kind, float] = {
+    "reflection": 8.0, "physical_state": 8.0, "text": 8.0, "function": 5.0, "count": 5.0, "lighting": 5.0,
+    "intersection": 5.0, "duplicated_part": 3.0, "missing_part": 2.5,
+}  # fmt: skip
+"""How many times earlier than others the kinds are tried that need a mirror, a lamp, a clock and the like."""
+LEAST_OWN: dict[str, float] = {
+    "floating": 0.011, "intersection": 0.014, "giant": 0.03, "tiny": 0.007, "orientation": 0.013, "out_of_place": 0.016,
+    "missing_part": 0.004, "duplicated_part": 0.016, "colour": 0.012, "text": 0.014, "count": 0.012,
+    "tilted_liquid": 0.016, "steep": 0.003, "lighting": 0.03, "split": 0.015, "reflection": 0.004, "function": 0.004,
+}  # fmt: skip
+"""Least share of the picture that the wrong thing must cover, by kind or level."""
+LEAST_CHANGED: dict[str, float] = {
+    "text": 0.0001, "count": 0.007, "reflection": 0.01, "function": 0.25, "lighting": 0.005,
+    "steep": 0.006, "tilted_liquid": 0.004, "missing_part": 0.01, "tiny": 0.01,
+}  # fmt: skip
+"""Least share whose pixels must differ clearly from the clean one, on the things concerned; else LEAST_ELSE."""
+LEAST_ELSE = 0.009
+CLEARLY = 28
+"""By how much of 255 a pixel differs clearly."""
+LENIENT = 0.7
+"""What of all this the full picture must keep, after a small one has passed."""
+NARROWEST = 0.12
+"""Least shorter edge of a dial whose writing is to be read, as a share of the picture's edge."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +96,11 @@ class RoomWorld:
         rng = np.random.default_rng([seed, 2])
         studio = Studio(size, self.samples)
         wanted = [kind for kind in (kinds or self.kinds) if kind in self.kinds]
-        picture, banned = _Picture(studio, clean), set[tuple[Kind, int]]()
+        glimpse, banned = _Picture(Studio(GLANCE, 16), clean), set[tuple[Kind, int]]()
+        picture = _Picture(studio, clean)
         while True:
-            plan = _plan(clean, count, wanted, allow, banned, rng)
-            faint = picture.faint(plan)
+            plan = _plan(glimpse, count, wanted, allow, banned, rng)
+            faint = picture.faint(plan, LENIENT)
             if not faint or len(banned) > PATIENCE:
                 return picture.drawn(tuple(change for change in plan if change not in faint), rng)
             banned |= {(change.kind, change.main) for change in faint}
@@ -102,21 +130,26 @@ def _room(seed: int, attempt: int) -> Room:
     lamps = any("lit" in item.thing.does for item in layout.items)
     evening = bool(lamps and rng.random() < 0.6)
     shell = shells.shell(place, layout.width, layout.depth, layout.height, rng, evening)
-    eye, target, view = shells.camera(layout.width, layout.depth, rng)
+    cameras = [shells.camera(layout.width, layout.depth, rng) for _ in range(6)]
     sunny = not evening and rng.random() < 0.75
     if evening:
         layout.items = [replace(item, mesh=shells.at_night(item.mesh)) for item in layout.items]
-    return Room(
+    room = Room(
         place, layout.width, layout.depth, layout.height, tuple(layout.items), shell,
         (shells.sun(rng),) if sunny else (), (0.02, 0.03, 0.06) if evening else (1.0, 1.0, 1.0), evening,
-        eye, target, view, int(rng.integers(1 << 30)),
+        *cameras[0], int(rng.integers(1 << 30)),
     )  # fmt: skip
+    mirrors = [i for i, item in enumerate(room.items) if item.thing.group == "tall mirror"]
+    # Of the places a camera could take, the one from which a mirror shows most.
+    rooms = [replace(room, eye=eye, target=target, view=view) for eye, target, view in cameras[: 6 if mirrors else 1]]
+    return max(rooms, key=lambda one: sum(reflecting(one, i) for i in mirrors))
 
 
 def _trimmed(room: Room) -> Room:
     """Without small things of which the camera sees hardly anything. What others are arranged by stays."""
     views = seen(room, who(room.stage(), GLANCE))
     poor = {i for i, view in enumerate(views) if view.share < LEAST_SHARE or view.edge < LEAST_EDGE}
+    poor |= {i for i, item in enumerate(room.items) if "mirror" in item.thing.group and _blank(room, i)}
     poor = {i for i in poor if room.items[i].thing.group in LOOSE and not room.carried(i)}
     left = [i for i in range(len(room.items)) if i not in poor]
     new = {old: k for k, old in enumerate(left)}
@@ -124,8 +157,12 @@ def _trimmed(room: Room) -> Room:
     return replace(room, items=tuple(replace(i, on=None if i.on is None else new[i.on]) for i in kept))
 
 
+def _blank(room: Room, i: int) -> bool:
+    return reflecting(room, i) < LEAST_MIRRORED
+
+
 def _plan(
-    clean: Room,
+    glimpse: _Picture,
     count: int,
     kinds: Sequence[Kind],
     allow: Allow,
@@ -134,9 +171,10 @@ def _plan(
 ) -> tuple[Change, ...]:
     """Up to `count` changes that do not touch the same things nor hide one another."""
     plan: list[Change] = []
-    room, glance = clean, who(clean.stage(), GLANCE)
+    clean = room = glimpse.clean
+    glance = who(clean.stage(), GLANCE)
     # Kinds that few rooms can show come first more often, so that in the end all are about as frequent.
-    haste = {kind: float(rng.exponential()) / (5.0 if kind in RARE else 1.0) for kind in kinds}
+    haste = {kind: float(rng.exponential()) / HASTE.get(kind, 1.0) for kind in kinds}
     for kind in sorted(kinds, key=haste.__getitem__) * 2:  # a second try where chance chose badly
         if len(plan) == count:
             break
@@ -153,44 +191,32 @@ def _plan(
             if not allow(kind, after.items[i].thing.name):
                 continue
             view = who(after.stage(), GLANCE)
-            if _plain(change, room, after, glance, view) and not _hides(plan, glance, view):
+            open_to_view = _plain(change, after, view) and not _hides(plan, glance, view)
+            if open_to_view and not glimpse.faint((*plan, change)):
                 plan.append(change)
                 room, glance = after, view
                 break
     return tuple(plan)
 
 
-def _plain(change: Change, before: Room, after: Room, old: Owners, new: Owners) -> bool:
-    """Whether the change can be seen well."""
-    own = new == change.main + 1
-    view = seen(after, new)[change.main]
-    others = set(range(len(after.items))) - {change.main}
-    least = 0.45 if change.kind == "intersection" else 0.75
-    alone = who(after.stage(without=others), GLANCE) == change.main + 1
-    if own.sum() < (0.5 if change.kind == "intersection" else 0.8) * alone.sum() or view.share < least:
+def _plain(change: Change, after: Room, new: Owners) -> bool:
+    """Whether the change is open to the camera and large enough."""
+    main = change.others[0] if change.level == "steep" else change.main  # the shelf, not what lies on it
+    own = new == main + 1
+    view = seen(after, new)[main]
+    through = change.kind == "intersection"
+    others = set(range(len(after.items))) - {main}
+    alone = who(after.stage(without=others), GLANCE) == main + 1
+    if own.sum() < (0.5 if through else 0.7) * alone.sum() or view.share < (0.45 if through else 0.75):
         return False
-    if change.kind in ("missing_part", "duplicated_part", "count") and change.items[0][1].thing.group != "clock":
-        return bool((own != (old == change.main + 1)).mean() > 1.75 * CHANGED)
-    if change.kind in ("text", "count", "physical_state"):
-        return view.edge > {"steep": 0.065, "tilted_liquid": 0.1}.get(change.level, 0.125)
-    if change.kind == "intersection":
-        return view.edge > 0.12 and bool((new == change.others[0] + 1).mean() > CHANGED)
-    if change.trick:
-        return view.edge > 0.07 and _light_changes(change, after)
-    if change.level == "tiny":
-        return view.edge > 0.085 and view.pixels > CHANGED
-    return view.pixels > CHANGED * 1.4 and view.edge > 0.088
-
-
-def _light_changes(change: Change, room: Room) -> bool:
-    """Whether a small picture shows the trick."""
-    studio = Studio(GLANCE, 16)
-    plain = studio.picture(room)
-    exposure = _exposure(plain, room.evening)
-    trick = Trick(change.trick, change.main, change.aim, change.instead)
-    wrong = TRICKS[change.trick](studio, room, plain, trick)
-    mask = differing(np.asarray(tone(plain, exposure)), np.asarray(tone(wrong, exposure)), 22)
-    return bool(mask.mean() > LIGHT_CHANGED[change.kind])
+    if own.mean() < LEAST_OWN.get(change.level, LEAST_OWN.get(change.kind, 0.0)):
+        return False
+    if through:
+        return bool((new == change.others[0] + 1).mean() > 0.01)
+    if change.kind in ("text", "count") and after.items[change.main].thing.group == "clock":
+        x0, y0, x1, y1 = box_of(own)
+        return min(x1 - x0, y1 - y0) > NARROWEST
+    return view.edge > {"vital": 0.06, "dark_lamp": 0.07}.get(change.level, 0.1)
 
 
 def _hides(plan: Sequence[Change], old: Owners, new: Owners) -> bool:
@@ -205,13 +231,24 @@ class _Picture:
     def __init__(self, studio: Studio, clean: Room) -> None:
         self.studio, self.clean = studio, clean
         # The exposure of the clean room holds for every twin: nobody turns a dial between them.
-        self.exposure = _exposure(Studio(GLANCE, studio.samples).picture(clean), clean.evening)
+        self.exposure = _exposure(_small(clean), clean.evening)
         self._images: dict[tuple[Change, ...], Picture] = {}
         self._maps: dict[tuple[Change, ...], Owners] = {}
 
-    def faint(self, plan: tuple[Change, ...]) -> list[Change]:
-        """Those that change too few pixels to be seen."""
-        return [c for k, c in enumerate(plan) if self._changed(plan, k).mean() < FAINT.get(c.kind, CHANGED / 2)]
+    def faint(self, plan: tuple[Change, ...], share: float = 1.0) -> list[Change]:
+        """Those that change too little to be plainly seen: less than this share of what is asked."""
+        return [c for k, c in enumerate(plan) if self._clear(plan, k) < share * self._least(c)]
+
+    def _least(self, change: Change) -> float:
+        if self.clean.items[change.main].thing.group == "clock" and change.kind == "count":
+            return LEAST_CHANGED["text"]
+        return LEAST_CHANGED.get(change.level, LEAST_CHANGED.get(change.kind, LEAST_ELSE))
+
+    def _clear(self, plan: tuple[Change, ...], k: int) -> float:
+        """Share of the picture that a change alters clearly: where its things are, for a lamp everywhere."""
+        if plan[k].kind == "function":
+            return float(differing(self._image(plan), self._image(_without(plan, k)), CLEARLY).mean())
+        return float(self._changed(plan, k, CLEARLY).mean())
 
     def drawn(self, plan: tuple[Change, ...], rng: np.random.Generator) -> Drawn:
         index, objects, owners = self._seen(plan)
@@ -257,13 +294,11 @@ class _Picture:
         )
         return Planted(change.kind, change.level, anomaly, concerned, slots)
 
-    def _changed(self, plan: tuple[Change, ...], k: int) -> Mask:
+    def _changed(self, plan: tuple[Change, ...], k: int, least: int = 18) -> Mask:
         """The pixels of the things concerned that this change alters."""
         change = plan[k]
         now, then = self._owners(plan), self._owners(_without(plan, k))
-        different = differing(self._image(plan), self._image(_without(plan, k)))
-        if change.kind == "shadow":
-            return np.asarray(different | (now == change.main + 1))
+        different = differing(self._image(plan), self._image(_without(plan, k)), least)
         if change.kind == "reflection":
             return np.asarray(different & (now == (change.aim or 0) + 1))
         own: Mask = np.isin(now, [i + 1 for i, _ in change.items] or [change.main + 1])
@@ -309,6 +344,11 @@ def _without(plan: tuple[Change, ...], k: int) -> tuple[Change, ...]:
 
 def _numbered(shown: Sequence[tuple[int, Shown]]) -> tuple[dict[int, int], tuple[Shown, ...]]:
     return {i: k for k, (i, _) in enumerate(shown)}, tuple(one for _, one in shown)
+
+
+@lru_cache(maxsize=2)
+def _small(room: Room) -> Radiance:
+    return Studio(GLANCE // 2, 8).picture(room)
 
 
 def _exposure(radiance: Radiance, evening: bool) -> float:
