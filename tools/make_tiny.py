@@ -1,11 +1,12 @@
 """Makes `anomreason-tiny` from nothing: pictures with exact labels, vision tower, language model. Stops and resumes.
 
-Every stage goes on where it was stopped: shards that are drawn stay, towers and models are saved every few minutes.
+Every stage goes on where it was stopped: shards that are drawn stay, towers and models are saved every few minutes. The
+tower first sees every kind of violation, then those that the model is to name.
 
-    python tools/make_tiny.py --work tiny-work --shards 33 --dense 3300 --language 2000
+    python tools/make_tiny.py --work tiny-work
 
 The model is then in `tiny-work/language/model`; try it with `anomreason detect FOLDER --schedule single
---model local:tiny-work/language/model`.
+--model local:tiny-work/language/model`, measure it with `benchmarks/tiny.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from anomreason.training.tiny import KNOWN
 from anomreason.training.tiny.corpus import Size, draw_shard
 from anomreason.training.tiny.dense import DenseSettings, train_dense
 from anomreason.training.tiny.language import LanguageSettings, make_model, train_language
@@ -21,14 +23,19 @@ from anomreason.training.tiny.language import LanguageSettings, make_model, trai
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of shards, checkpoints and logs")
-    parser.add_argument("--shards", type=int, default=33, help="of 2,000 pictures; the last one tests the tower")
-    parser.add_argument("--dense", type=int, default=3300, help="steps of the vision tower, 32 pictures each")
-    parser.add_argument("--language", type=int, default=2000, help="steps of the language model, 48 pictures each")
+    parser.add_argument("--shards", type=int, default=50, help="of 2,000 pictures; the last one tests the tower")
+    parser.add_argument(
+        "--dense", type=int, default=3300, help="steps of the vision tower on every kind, 32 pictures each"
+    )
+    parser.add_argument("--known", type=int, default=3100, help="its further steps on the kinds to be named")
+    parser.add_argument("--language", type=int, default=1500, help="steps of the language model, 48 pictures each")
     given = parser.parse_args()
     work: Path = given.work
     shards = [draw_shard(work / "corpus", number, Size()) for number in range(given.shards)]
-    tower = train_dense(work / "dense", shards, DenseSettings(steps=given.dense))
-    settings = LanguageSettings(steps=given.language)
+    train_dense(work / "dense", shards, DenseSettings(steps=given.dense))
+    further = DenseSettings(steps=given.dense + given.known, rate=1.2e-3, kinds=KNOWN)
+    tower = train_dense(work / "dense", shards, further)
+    settings = LanguageSettings(steps=given.language, kinds=KNOWN)
     if not (work / "base").exists():
         make_model(work / "base", tower, shards[:6], settings.shape, settings.seed)
     print(train_language(work / "language", work / "base", shards[:-1], settings))

@@ -26,8 +26,9 @@ from anomreason.inputs import Image, find_images
 from anomreason.runs import Done, RunFolder, provenance
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
+from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
 from anomreason.vlm.ledger import Budget, Ledger, price_of
-from anomreason.vlm.protocol import VLM, VLMOptions, open_vlm
+from anomreason.vlm.protocol import TINY, VLM, VLMOptions, open_vlm, runs_here
 
 HOPELESS = 20
 """Images in a row lost to the server after which a run stops: a wrong key need not be tried 20,000 times."""
@@ -53,6 +54,8 @@ class DetectOptions(AgentSettings):
     """Tokens that the whole run may use, earlier parts included."""
     prompts: Path | None = None
     """Folder whose .md files replace prompts."""
+    card: Path | None = None
+    """Checkpoint's or adapter's folder whose card says how the detector behind an endpoint is asked."""
     prices: Path | None = None
     """Price file instead of the package's own."""
     device: str | None = None
@@ -92,8 +95,17 @@ class DetectOptions(AgentSettings):
         """The settings that decide the results: another value of one of them is another run."""
         agent = {f.name: getattr(self, f.name) for f in fields(AgentSettings)}
         del agent["max_reply_tokens"]  # cut replies are asked for again, so the first cap changes nothing
-        shown = {"max_side": None if model.startswith("local:") else self.max_side}
-        return {"model": model, **agent, **shown, "prompts": prompts.hashes()}
+        shown = {"max_side": None if runs_here(model) else self.max_side}
+        card = self.detector_card()
+        asked = {"card": card.model_dump(mode="json")} if card else {}
+        return {"model": model, **agent, **shown, "prompts": prompts.hashes(), **asked}
+
+    def detector_card(self) -> DetectorCard | None:
+        """The card in the folder that was named. Raises UsageError when there is none."""
+        found = read_card(self.card) if self.card else None
+        if self.card and found is None:
+            raise UsageError(f"{self.card} holds no {CARD_NAME}; name the folder that training has written")
+        return found
 
 
 class Detector(Protocol):
@@ -120,10 +132,14 @@ class Session:
     run: RunFolder | None = None
     vlm: VLM | None = None
     caller: Caller = field(init=False)
+    card: DetectorCard | None = field(init=False)
     dead: str | None = None
     """What the server said last, once so many images in a row were lost to it that going on makes no sense."""
 
     def __post_init__(self) -> None:
+        self.card = self.options.detector_card()
+        if (self.model == TINY or self.card) and self.options.schedule != "single":
+            raise UsageError(f"{self.model} has learnt one question only; ask it with the schedule single")
         price = price_of(self.model, self.options.prices)
         folder = self.run.path if self.run else None
         ledger = Ledger(folder / "calls.jsonl" if folder else None, price)
@@ -132,7 +148,7 @@ class Session:
         vlm_options = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device, options.dtype)
         self._own = self.vlm is None
         self.vlm = self.vlm or open_vlm(self.model, vlm_options)
-        local = self.model.startswith("local:")
+        local = runs_here(self.model)
         patience = Patience(
             retries=options.retries,
             timeout=None if local else options.timeout,
@@ -142,7 +158,7 @@ class Session:
         self.caller = Caller(self.vlm, ledger, store, budget, options.in_flight, patience)
 
     def detector(self) -> Detector:
-        return AnomAgent(self.caller, self.options.agent(), self.prompts)
+        return AnomAgent(self.caller, self.options.agent(), self.prompts, self.card)
 
     async def close(self) -> None:
         # A pool of connections belongs to this event loop and opens anew; a model in memory is its owner's to close.
@@ -255,13 +271,21 @@ def redacted(url: str) -> str:
     return f"{head}{mark}{where}" if mark else url
 
 
-def _settings(options: dict[str, Any]) -> DetectOptions:
+def usual_schedule(model: str, card: Any = None) -> Schedule:
+    """What is taken when none is named."""
+    return "single" if model == TINY or card else "lean"
+
+
+def _settings(model: str, options: dict[str, Any]) -> DetectOptions:
     known = [f.name for f in fields(DetectOptions)]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise UsageError(f"there is no option {unknown[0]!r}; the options are {', '.join(known)}")
     urls = options.get("base_urls", ())
-    settings = replace(DetectOptions(), **{**options, "base_urls": (urls,) if isinstance(urls, str) else tuple(urls)})
+    settings = replace(
+        DetectOptions(schedule=usual_schedule(model, options.get("card"))),
+        **{**options, "base_urls": (urls,) if isinstance(urls, str) else tuple(urls)},
+    )
     settings.check()
     return settings
 
@@ -287,12 +311,13 @@ async def detect_async(
     Raises UsageError for inputs and options that cannot be used. What fails with one image is in its Detection: its
     `anomalies` are empty then, so ask `status` first.
     """
-    settings = _settings(options)
     one = isinstance(images, str | Path)
     if not one and (isinstance(images, bytes) or not isinstance(images, Sequence)):
         raise UsageError(f"give paths of images, not {type(images).__name__}; images in memory must be saved first")
     if not isinstance(model, str) and not hasattr(model, "ask"):
         raise UsageError(f"model must be a name such as 'gpt-4o' or an open VLM, not {model!r}")
+    name = model if isinstance(model, str) else model.name
+    settings = _settings(name, options)
     if one and Path(str(images)).is_dir():
         raise UsageError(
             f"{str(images)!r} is a folder; give a list to detect in many images: detect([{str(images)!r}])"
@@ -303,7 +328,6 @@ async def detect_async(
         raise UsageError(
             f"{inputs[0]!r} names {len(found)} images; give a list to detect in many: detect([{inputs[0]!r}])"
         )
-    name = model if isinstance(model, str) else model.name
     folder = open_run(Path(run), root, inputs, name, settings) if run is not None else None
     results: dict[str, Detection] = {}
     try:

@@ -290,12 +290,17 @@ class AnomAgent:
     """The detector: one schedule over one model."""
 
     def __init__(
-        self, caller: Caller, settings: AgentSettings = AgentSettings(), prompts: Prompts | None = None
+        self,
+        caller: Caller,
+        settings: AgentSettings = AgentSettings(),
+        prompts: Prompts | None = None,
+        card: DetectorCard | None = None,
     ) -> None:
+        """card: how a fine-tuned detector is asked, where the model itself does not bring its own."""
         self.caller = caller
         self.settings = settings
         self.prompts = prompts or Prompts.load()
-        self.card: DetectorCard | None = getattr(caller.vlm, "card", None)
+        self.card: DetectorCard | None = card or getattr(caller.vlm, "card", None)
         self.name = f"{caller.vlm.name} {settings.schedule}"
 
     async def detect(self, picture: Picture, image: str) -> Detection:

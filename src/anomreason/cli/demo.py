@@ -1,4 +1,4 @@
-"""`anomreason demo`: the main job on drawn scenes, with simulated answers, scored against the known truth."""
+"""`anomreason demo`: the main job on drawn scenes, by the bundled model, scored against the truth."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ import typer
 
 
 def command(folder: Annotated[Path, typer.Argument(help="Where to put pictures and results.")] = Path("demo")) -> None:
-    """Try everything without a model: six drawn scenes, answers simulated from what was planted in them, scored."""
+    """Draw scenes, detect with the bundled model, score exactly: no key, no network, no GPU."""
     from anomreason.cli import detect, show_exact
     from anomreason.evaluation.exact import evaluate_exact
     from anomreason.scenes.make import DEMO, make_scenes
+    from anomreason.vlm.local_weights import require_libraries
 
+    require_libraries()
     scenes, run = folder / "scenes", folder / "run"
     make_scenes(scenes, DEMO, jobs=1)
-    typer.echo("SIMULATED: no model looks at these pictures. The program drew them, knows what is wrong in them,")
-    typer.echo("and plays the model's part from that knowledge, so that you see what a run does and leaves behind.\n")
+    typer.echo(f"{DEMO.n} scenes and their twins without the violations were drawn into {scenes}.")
+    typer.echo("The bundled model now looks at each; it gets the pixels and one question, nothing else.\n")
     try:
         with suppress(typer.Exit):
-            detect.command([str(scenes)], f"sim:{scenes / 'simulator.json'}", run=run)
+            detect.command([str(scenes)], "tiny", run=run)
         show_exact.exact(evaluate_exact(run, scenes))
     finally:
-        typer.echo("\nWith a real model:  anomreason detect photo.jpg --model gpt-4o   (needs OPENAI_API_KEY)")
+        typer.echo("\nIt knows such scenes, not the world. On photographs ask a large model:")
+        typer.echo("  anomreason detect photo.jpg --model gpt-4o   (needs OPENAI_API_KEY)")
         typer.echo(f"The pictures: {scenes / 'contact-sheet.png'}")
         typer.echo(f"Report of this run: {run / 'report.html'}")

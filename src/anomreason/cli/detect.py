@@ -30,13 +30,17 @@ def command(
     model: Annotated[
         str,
         typer.Option(
-            help="A model behind an OpenAI-compatible endpoint (gpt-4o), local:PATH_OR_ID[+ADAPTER], or sim:TRUTH.json."
+            help="A model behind an OpenAI-compatible endpoint (gpt-4o), tiny (comes with the package, knows scenes "
+            "only), local:PATH_OR_ID[+ADAPTER], or sim:TRUTH.json."
         ),
     ],
     base_url: Annotated[
         list[str] | None, typer.Option(help="Server to ask; repeat to spread calls over several.")
     ] = None,
-    schedule: Annotated[str, typer.Option(help="How the agents work: lean, paper, release or single.")] = "lean",
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="How the agents work: lean, paper, release or single. [default: lean; tiny: single]"),
+    ] = None,
     run: Annotated[
         Path | None, typer.Option(help="Folder to record in and continue from. [default: runs/NAME]")
     ] = None,
@@ -54,6 +58,9 @@ def command(
     max_cost: Annotated[float | None, typer.Option(help="US dollars the whole run may cost.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens the whole run may use.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Folder whose .md files replace prompts.")] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Folder of the fine-tuned detector that a server runs: asks as it was trained.")
+    ] = None,
     prices: Annotated[Path | None, typer.Option(help="Price file (TOML) instead of the built-in one.")] = None,
     device: Annotated[str | None, typer.Option(help="For local models: cpu, cuda, ...")] = None,
     dtype: Annotated[str | None, typer.Option(help="For local models: float32, bfloat16, ...")] = None,
@@ -71,11 +78,11 @@ def command(
     interrupted.
     """
     given = dict(locals())
-    from anomreason.detection import DetectOptions, open_run, remaining
+    from anomreason.detection import DetectOptions, open_run, remaining, usual_schedule
     from anomreason.inputs import find_images
     from anomreason.runs import default_run, done_in
 
-    given |= {"base_urls": tuple(base_url or ())}
+    given |= {"base_urls": tuple(base_url or ()), "schedule": schedule or usual_schedule(model, card)}
     options = DetectOptions(**{f.name: given[f.name] for f in fields(DetectOptions)})
     options.check()
     root, images = find_images(inputs)

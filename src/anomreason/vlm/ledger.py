@@ -25,7 +25,7 @@ from anomreason.anomaly import Usage
 from anomreason.errors import CallFailed, UsageError
 from anomreason.images import Encoded
 from anomreason.runs import Appender, read_lines
-from anomreason.vlm.protocol import Request
+from anomreason.vlm.protocol import Request, runs_here
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def price_of(model: str, prices: Path | None = None) -> Price | None:
     Raises UsageError when the price file cannot be read.
     """
     table = _table(prices)
-    if model.startswith(("sim:", "local:")):
+    if runs_here(model) or model.startswith("sim:"):
         return FREE
     plain = re.sub(r"-20\d\d-?\d\d-?\d\d$", "", model)
     for name in (model, plain, plain.rpartition("/")[2]):

@@ -20,7 +20,7 @@ from typing import Any
 
 from anomreason.errors import MissingExtra, UsageError
 from anomreason.vlm.card import DetectorCard, read_card
-from anomreason.vlm.protocol import VLMOptions
+from anomreason.vlm.protocol import TINY, VLMOptions
 
 _LIBRARIES = ("torch", "transformers", "accelerate", "peft", "llguidance", "huggingface_hub")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -28,6 +28,8 @@ _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 """Of a hub repository. Weights in any other form can hold code and are never loaded."""
 _DTYPES = ("float32", "bfloat16", "float16")
 _TAIL = 1 << 16
+BUNDLED = Path(__file__).with_name("tiny")
+"""The checkpoint that comes with the package; its README is the model card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +105,18 @@ def _split(spec: str) -> tuple[str, str | None]:
     places = [i for i, letter in enumerate(spec) if letter == "+"]
     halves = [(spec[:i], spec[i + 1 :]) for i in places]
     for base, adapter in halves:
-        if all(Path(half).exists() or _HUB_ID.fullmatch(half) for half in (base, adapter)):
+        if all(half == TINY or Path(half).exists() or _HUB_ID.fullmatch(half) for half in (base, adapter)):
             return base, adapter
     return halves[0]
 
 
 def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
-    """A checkpoint's folder by its path or hub id; of the hub, files like `wanted` are fetched. Raises UsageError."""
+    """A checkpoint's folder by its path or hub id; of the hub, files like `wanted` are fetched. Raises UsageError.
+
+    `tiny` is the bundled one; a folder of that name is `./tiny`.
+    """
+    if name == TINY:
+        return BUNDLED
     path = Path(name).expanduser()
     if name and path.is_dir():
         return path

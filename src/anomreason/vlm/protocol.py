@@ -19,6 +19,8 @@ from anomreason.images import Encoded
 from anomreason.textform import find_json
 
 Finish = Literal["stop", "length", "refused"]
+TINY = "tiny"
+"""The spec of the model that comes with the package."""
 Part = str | Encoded
 
 
@@ -112,12 +114,17 @@ class VLMOptions:
     """For local models: 'float32', 'bfloat16', ...; None chooses."""
 
 
-def open_vlm(spec: str, options: VLMOptions = VLMOptions()) -> VLM:
-    """A model by its spec: `local:PATH_OR_ID[+ADAPTER]`, `sim:TRUTH.json`, or the name of a model behind an endpoint.
+def runs_here(spec: str) -> bool:
+    """Whether the spec names a model that is loaded into this process."""
+    return spec == TINY or spec.startswith("local:")
 
-    Raises UsageError for a spec that cannot be opened, MissingExtra when `local:` lacks its dependencies.
+
+def open_vlm(spec: str, options: VLMOptions = VLMOptions()) -> VLM:
+    """A model by its spec: `tiny`, `local:PATH_OR_ID[+ADAPTER]`, `sim:TRUTH.json`, or a name known to an endpoint.
+
+    Raises UsageError for a spec that cannot be opened, MissingExtra when a local model lacks its dependencies.
     """
-    kind, mark, rest = spec.partition(":")
+    kind, mark, rest = spec.partition(":") if spec != TINY else ("local", ":", TINY)
     if mark and kind in ("sim", "local"):
         if not rest:
             raise UsageError(f"{spec!r} names no {'truth file' if kind == 'sim' else 'model'}; write {kind}:PATH")

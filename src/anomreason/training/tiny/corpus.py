@@ -231,3 +231,8 @@ def read_shard(path: Path) -> Shard:
         np.load(path / "kinds.npy"),
         json.loads((path / "answers.json").read_text(encoding="utf-8")),
     )
+
+
+def usable(shard: Shard, kinds: Sequence[Kind]) -> list[int]:
+    """Places of the pictures in which no other kind stands than these; of all pictures when `kinds` is empty."""
+    return [k for k, told in enumerate(shard.answers) if not kinds or set(kinds).issuperset(told["kinds"])]

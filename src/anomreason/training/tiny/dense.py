@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from anomreason.scenes.scene import KINDS
-from anomreason.training.tiny.corpus import Shard, read_shard, thing_names
+from anomreason.scenes.scene import KINDS, Kind
+from anomreason.training.tiny.corpus import Shard, read_shard, thing_names, usable
 from anomreason.training.tiny.model import TinyShape, tiny_visual
 from anomreason.training.tiny.tower import Tower, patches_of
 
@@ -38,6 +38,8 @@ class DenseSettings:
     seed: int = 0
     save_every: int = 150
     shape: TinyShape = field(default_factory=TinyShape)
+    kinds: tuple[Kind, ...] = ()
+    """Pictures in which another kind stands are left out; empty: none is."""
 
 
 class Dense:
@@ -90,7 +92,7 @@ def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings) -> P
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    dense, data = Dense(given), Pictures(shards[:-1])
+    dense, data = Dense(given), Pictures(shards[:-1], given.kinds)
     test = read_shard(shards[-1])
     first, state = 0, folder / "state.pt"
     if state.exists():
@@ -116,7 +118,7 @@ def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings) -> P
         sums.append(float(loss.detach()))
         if (step + 1) % given.save_every == 0 or step + 1 == given.steps:
             line = {"step": step + 1, "loss": float(np.mean(sums)), "seconds": time.monotonic() - began, "rate": rate}
-            line |= measure(dense, test)
+            line |= measure(dense, test, given.kinds)
             sums = []
             with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
@@ -144,14 +146,16 @@ def _save(dense: Dense, step: int, folder: Path) -> None:
 class Pictures:
     """Random batches from shards; where no text is to be read, half of them turned left to right."""
 
-    def __init__(self, shards: Sequence[Path]) -> None:
-        self.shards: dict[Path, Shard] = {}
+    def __init__(self, shards: Sequence[Path], kinds: Sequence[Kind]) -> None:
+        self.shards: dict[Path, tuple[Shard, set[int]]] = {}
+        self.kinds = kinds
         self.written: set[int] = set()
         for path in shards:
             self._add(path)
 
     def _add(self, path: Path) -> None:
-        shard = self.shards[path] = read_shard(path)
+        shard = read_shard(path)
+        self.shards[path] = shard, set(usable(shard, self.kinds))
         self.written |= set(np.unique(shard.things[shard.kinds == 1 + KINDS.index("text")]).tolist())
 
     def refresh(self, folder: Path, test: Path) -> None:
@@ -166,41 +170,42 @@ class Pictures:
         names = sorted(self.shards)
         rows: list[tuple[Any, Any, Any, float]] = []
         while len(rows) < count:
-            shard = self.shards[names[int(rng.integers(len(names)))]]
+            shard, fit = self.shards[names[int(rng.integers(len(names)))]]
             start = int(rng.integers(len(shard.answers) - RUN))
             flip = rng.random() < 0.5
-            for k in range(start, start + RUN):
+            for k in sorted(fit.intersection(range(start, start + RUN))):
                 row = (shard.pictures[k], shard.things[k], shard.kinds[k])
                 if flip and self.written.isdisjoint(row[1].ravel().tolist()):
                     row = (row[0][:, ::-1], row[1][:, ::-1], row[2][:, ::-1])
                 rows.append((*row, float(shard.answers[k]["answer"] is not None)))
-        pictures, things, kinds, scenes = (np.stack(part) for part in zip(*rows, strict=True))
-        flat = [torch.from_numpy(part.reshape(len(rows), -1).astype(np.int64)) for part in (things, kinds)]
+        pictures, things, kinds, scenes = (np.stack(part) for part in zip(*rows[:count], strict=True))
+        flat = [torch.from_numpy(part.reshape(count, -1).astype(np.int64)) for part in (things, kinds)]
         return pictures, flat[0], flat[1], torch.from_numpy(scenes.astype(np.float32))
 
 
-def measure(dense: Dense, shard: Shard, count: int = 512) -> dict[str, Any]:
+def measure(dense: Dense, shard: Shard, kinds: Sequence[Kind], count: int = 512) -> dict[str, Any]:
     """Accuracy on tokens: the thing where one is, the kind where something is wrong, false kinds where nothing is."""
     import torch
 
+    chosen = usable(shard, kinds)[:count]
     named: list[Any] = []
     told: list[Any] = []
     with torch.no_grad():
-        for k in range(0, count, 64):
-            seen = dense.look(shard.pictures[k : k + 64])
+        for k in range(0, len(chosen), 64):
+            seen = dense.look(shard.pictures[chosen[k : k + 64]])
             named.append(dense.things(seen.float()).argmax(-1).numpy())
             told.append(dense.kinds(seen.float()).argmax(-1).numpy())
     thing, kind = np.concatenate(named), np.concatenate(told)
-    things, kinds = shard.things[:count].reshape(count, -1), shard.kinds[:count].reshape(count, -1)
+    things, wrong = (labels[chosen].reshape(len(chosen), -1) for labels in (shard.things, shard.kinds))
     covered = things > 0
     by_kind = {
-        name: round(float((kind == k + 1)[kinds == k + 1].mean()), 3)
+        name: round(float((kind == k + 1)[wrong == k + 1].mean()), 3)
         for k, name in enumerate(KINDS)
-        if np.any(kinds == k + 1)
+        if np.any(wrong == k + 1)
     }
     return {
         "thing": round(float((thing == things)[covered].mean()), 4),
-        "kind": round(float((kind == kinds)[kinds > 0].mean()), 4),
-        "false": round(float((kind > 0)[covered & (kinds == 0)].mean()), 4),
+        "kind": round(float((kind == wrong)[wrong > 0].mean()), 4),
+        "false": round(float((kind > 0)[covered & (wrong == 0)].mean()), 4),
         "by_kind": by_kind,
     }

@@ -20,7 +20,7 @@ import numpy as np
 from anomreason.anomaly import Anomaly
 from anomreason.scenes.scene import Kind
 from anomreason.textform import write_anomalies
-from anomreason.training.tiny.corpus import Shard, read_shard, varying_words
+from anomreason.training.tiny.corpus import Shard, read_shard, usable, varying_words
 from anomreason.training.tiny.model import TinyShape, make_tiny
 from anomreason.training.tiny.tower import Tower, patches_of
 from anomreason.vlm.card import DetectorCard
@@ -76,9 +76,9 @@ class Speech:
 
         reader = Reader(folder, CARD)
         said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": CARD.prompt}]}]
-        text = reader._render(said)
+        self.processor, self.prompt = reader.processor, reader._render(said)
         blank = Image.new("RGB", (shape.side, shape.side))
-        made = reader.processor(text=[text], images=[blank], return_tensors="pt")
+        made = self.processor(text=[self.prompt], images=[blank], return_tensors="pt")
         self.tokenizer = reader.tokenizer
         self.prefix = made["input_ids"][0]  # (prefix,)
         self.model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
@@ -139,8 +139,8 @@ class Spoken:
     """Features and answers of shards, computed as they are asked for and kept on the disk."""
 
     def __init__(self, speech: Speech, folder: Path, shards: Sequence[Path], kinds: Sequence[Kind]) -> None:
-        self.speech, self.folder, self.left, self.kinds = speech, folder, list(shards), set(kinds)
-        self.rows: list[tuple[Any, list[list[int]], list[int]]] = []
+        self.speech, self.folder, self.left, self.kinds = speech, folder, list(shards), kinds
+        self.rows: list[tuple[Any, list[list[int]]]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
     def more(self) -> bool:
@@ -151,20 +151,19 @@ class Spoken:
             return False
         path = self.left.pop(0)
         shard, kept = read_shard(path), self.folder / f"{path.name}.pt"
+        fit = usable(shard, self.kinds)
         if not kept.exists():
-            torch.save(self._features(shard), kept.with_suffix(".part"))
+            torch.save(self._features(shard, fit), kept.with_suffix(".part"))
             kept.with_suffix(".part").rename(kept)
-        answers = [self.speech.ids(answer_of(told)) for told in shard.answers]
-        usable = [k for k, told in enumerate(shard.answers) if not self.kinds or self.kinds.issuperset(told["kinds"])]
-        self.rows.append((torch.load(kept, mmap=True), answers, usable))
+        self.rows.append((torch.load(kept, mmap=True), [self.speech.ids(answer_of(shard.answers[k])) for k in fit]))
         return True
 
-    def _features(self, shard: Shard) -> Any:
+    def _features(self, shard: Shard, fit: Sequence[int]) -> Any:
         import torch
 
         with torch.no_grad():
             parts = [
-                self.speech.features(shard.pictures[k : k + 100]).bfloat16() for k in range(0, len(shard.answers), 100)
+                self.speech.features(shard.pictures[list(fit[k : k + 100])]).bfloat16() for k in range(0, len(fit), 100)
             ]
         return torch.cat(parts)
 
@@ -172,8 +171,8 @@ class Spoken:
         """Pictures of one shard with answers of similar length, so that little is padding."""
         import torch
 
-        features, answers, usable = self.rows[int(rng.integers(len(self.rows)))]
-        pool = rng.choice(usable, size=count * 4, replace=False)
+        features, answers = self.rows[int(rng.integers(len(self.rows)))]
+        pool = rng.choice(len(answers), size=count * 4, replace=False)
         pool = pool[np.argsort([len(answers[k]) + rng.random() for k in pool])]
         start = int(rng.integers(4)) * count
         chosen = pool[start : start + count]

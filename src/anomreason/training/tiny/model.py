@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,9 @@ def make_tiny(
         "merge_size": 2,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(budget, indent=1) + "\n", encoding="utf-8")
+    shutil.copy(Path(__file__).with_name("processing.py"), folder / "processing.py")
+    served = {"processor_class": "TinyProcessor", "auto_map": {"AutoProcessor": "processing.TinyProcessor"}}
+    (folder / "processor_config.json").write_text(json.dumps(served, indent=1) + "\n", encoding="utf-8")
     card = card.model_copy(update={"min_pixels": area, "max_pixels": area})
     (folder / CARD_NAME).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return folder

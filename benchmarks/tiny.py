@@ -1,0 +1,136 @@
+"""What `anomreason-tiny` finds on scenes that it has never seen, what it says of photographs, and how long it takes.
+
+python benchmarks/tiny.py --model tiny --n 500 --photographs FOLDER
+
+Scenes have the kinds that the model names (all with `--all-kinds`), twins beside them, and seeds that no training
+picture has. A combination of thing and kind that was held out of training is one in ten, told apart. Photographs are
+scaled to the scenes' size and written in the same format, so that neither can tell them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from anomreason import detect
+from anomreason.evaluation.exact import evaluate_exact
+from anomreason.evaluation.known import read_scenes
+from anomreason.evaluation.reading import key_of, read_source
+from anomreason.metrics.planted import Claim, Matcher
+from anomreason.runs import read_results
+from anomreason.scenes.make import Make, make_scenes
+from anomreason.stats import wilson
+from anomreason.training.tiny import KNOWN
+from anomreason.training.tiny.corpus import SCENES_FROM, SEEDS_A_SHARD, held_out
+
+SIZE = 512
+SHARDS = 1000
+"""No more were ever drawn."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--n", type=int, default=500, help="scenes; twins come on top")
+    parser.add_argument("--seed", type=int, default=2027)
+    parser.add_argument("--photographs", type=Path, help="folder of photographs; without it none are looked at")
+    parser.add_argument("--all-kinds", action="store_true", help="plant what the model does not name, too")
+    parser.add_argument("--work", type=Path, help="folder to keep scenes and runs in; a temporary one without it")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as passing:
+        work = given.work or Path(passing)
+        found = {"model": given.model, **speed(given.model, work), **exact(given, work)}
+        if given.photographs:
+            found["photographs"] = photographs(given.model, given.photographs, work)
+    print(json.dumps(found, indent=1))
+
+
+def speed(model: str, work: Path) -> dict[str, Any]:
+    """Seconds from nothing to the first answer's end, and of each scene asked for alone afterwards."""
+    import asyncio
+
+    from anomreason.agent.roles import Prompts
+    from anomreason.detection import DetectOptions, Session, detect_images
+    from anomreason.inputs import find_images
+
+    make_scenes(work / "few", Make(n=12, seed=5, kinds=KNOWN, twins=False), jobs=1)
+    _, images = find_images([str(work / "few")])
+    begun = time.perf_counter()
+    session = Session(model, DetectOptions(schedule="single", in_flight=1), Prompts.load(None))
+    loaded = time.perf_counter() - begun
+
+    async def ask() -> list[float]:
+        times = []
+        for image in images:
+            start = time.perf_counter()
+            await detect_images([image], session)
+            times.append(time.perf_counter() - start)
+        await session.close()
+        return times
+
+    times = asyncio.run(ask())
+    return {"seconds_to_load": loaded, "seconds_first": times[0], "seconds_a_scene": float(np.median(times[1:]))}
+
+
+def exact(given: argparse.Namespace, work: Path) -> dict[str, Any]:
+    scenes, run = work / "scenes", work / "run"
+    make_scenes(scenes, Make(n=given.n, seed=given.seed, size=SIZE, kinds=() if given.all_kinds else KNOWN), jobs=2)
+    seeds = [json.loads(line)["seed"] for line in (scenes / "metadata.jsonl").read_text().splitlines()]
+    assert not any(SCENES_FROM <= seed < SCENES_FROM + SHARDS * SEEDS_A_SHARD for seed in seeds), "a training seed"
+    begun = time.perf_counter()
+    detect([str(scenes)], model=given.model, schedule="single", run=run)
+    took = time.perf_counter() - begun
+    scores = evaluate_exact(run, scenes)
+    told = {key: scores[key] for key in ("n", "clean", "failures", "twin_failures", "recall", "precision")}
+    told |= {key: scores[key] for key in ("false_anomalies", "false_on_clean", "clean_with_false", "severity_error")}
+    told["twin_test"] = scores["twin_test"]["passed"]
+    told["kinds"] = {
+        kind: [one["recall"]["value"], one["recall"]["n"], one["precision"]["value"], one["precision"]["n"]]
+        for kind, one in scores["kinds"].items()
+    }
+    return {**told, "unseen_combinations": unseen(run, scenes), "seconds_all": took}
+
+
+def unseen(run: Path, scenes: Path) -> dict[str, Any]:
+    """Recall on planted anomalies whose thing and kind never stood together in training."""
+    known = [one for one in read_scenes(scenes) if not one.twin_of]
+    matcher, said = Matcher(known), read_source(run).images
+    hit = total = 0
+    for one in known:
+        claims = [
+            Claim(f.name, f.phenomenon, f.reasoning, f.severity, f.objects, f.region)
+            for f in said[key_of(one.image)].findings
+        ]
+        found = {pair.anomaly for pair in matcher.pairs(one, claims)}
+        for place, anomaly in enumerate(one.anomalies):
+            if held_out(anomaly.kind, anomaly.objects[0]):
+                total, hit = total + 1, hit + (place in found)
+    return {"recall": hit / max(total, 1), "n": total, "interval": wilson(hit / max(total, 1), max(total, 1))}
+
+
+def photographs(model: str, folder: Path, work: Path) -> dict[str, Any]:
+    """How many get an anomaly, and how many are said to be outside of what the model knows."""
+    squares = work / "photographs"
+    squares.mkdir(exist_ok=True)
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")):
+        with Image.open(path) as image:
+            image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS).save(squares / f"{path.stem}.png")
+    detect([str(squares)], model=model, schedule="single", run=work / "photographs-run")
+    results = list(read_results(work / "photographs-run").values())
+    return {
+        "n": len(results),
+        "with_anomalies": [r.image for r in results if r.anomalies],
+        "out_of_domain": sum(bool(r.out_of_domain) for r in results),
+        "failed": sum(r.status == "failed" for r in results),
+    }
+
+
+if __name__ == "__main__":
+    main()

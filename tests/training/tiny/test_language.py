@@ -1,0 +1,122 @@
+"""The stages of the small model: what is stopped goes on as if it had not been, and what is left behind is a model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from PIL import Image
+
+from anomreason import detect
+from anomreason.scenes.scene import KINDS
+from anomreason.training.tiny import dense, language
+from anomreason.training.tiny.corpus import Size, draw_shard, read_shard, usable
+from anomreason.training.tiny.dense import DenseSettings, train_dense
+from anomreason.training.tiny.language import LanguageSettings, Speech, answer_of, make_model, train_language
+from anomreason.training.tiny.model import TinyShape
+
+SHAPE = TinyShape(side=84, vision_depth=1, vision_width=48, depth=1, width=64, heads=2, vocabulary=1200, context=512)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("corpus")
+    return [draw_shard(folder, number, Size(pictures=120, side=SHAPE.side)) for number in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def base(shards: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    tower = train_dense(folder / "dense", shards, DenseSettings(steps=2, batch=8, shape=SHAPE))
+    return make_model(folder / "base", tower, shards, SHAPE, seed=0)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_dense_goes_on_as_if_it_had_not_been_stopped(
+    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = DenseSettings(steps=4, batch=8, save_every=2, warm_up=1, shape=SHAPE)
+    whole = torch.load(train_dense(tmp_path / "whole", shards, given))
+
+    def stop(step: int, given: DenseSettings, share: Any = dense._share) -> float:
+        if step == 3:
+            raise Stopped
+        return float(share(step, given))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dense, "_share", stop)
+        with pytest.raises(Stopped):
+            train_dense(tmp_path / "parts", shards, given)
+    parts = torch.load(train_dense(tmp_path / "parts", shards, given))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    told = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in told] == [2, 4]
+    assert 0 <= told[-1]["thing"] <= 1
+
+
+def test_kinds_that_are_not_wanted_are_left_out(shards: list[Path]) -> None:
+    shard = read_shard(shards[0])
+    kept = usable(shard, ("floating", "colour"))
+    assert 0 < len(kept) < len(shard.answers) == len(usable(shard, ()))
+    assert {kind for k in kept for kind in shard.answers[k]["kinds"]} == {"floating", "colour"}
+    data = dense.Pictures(shards, ("floating", "colour"))
+    _, _, kinds, _ = data.batch(np.random.default_rng(0), 64)
+    assert {KINDS[k - 1] for k in kinds.unique().tolist() if k} <= {"floating", "colour"}
+
+
+def test_loss_is_the_published_models(base: Path, shards: list[Path]) -> None:
+    shard, speech = read_shard(shards[0]), Speech(base, SHAPE)
+    answers = [speech.ids(answer_of(told)) for told in shard.answers[:6]]
+    with torch.no_grad():
+        ours = float(speech.loss(speech.features(shard.pictures[:6]), answers))
+        summed = 0.0
+        for picture, answer in zip(shard.pictures[:6], answers, strict=True):
+            made = speech.processor(text=[speech.prompt], images=[Image.fromarray(picture)], return_tensors="pt")
+            ids = torch.cat([made.pop("input_ids"), torch.tensor([answer])], dim=1)
+            made["mm_token_type_ids"] = torch.nn.functional.pad(made["mm_token_type_ids"], (0, len(answer)))
+            made["attention_mask"] = torch.ones_like(ids)
+            labels = torch.full_like(ids, -100)
+            labels[:, -len(answer) :] = torch.tensor(answer)
+            summed += float(speech.model(input_ids=ids, labels=labels, **made).loss) * len(answer)
+    assert ours == pytest.approx(summed / sum(map(len, answers)), rel=5e-3)
+
+
+def test_language_learns_goes_on_and_leaves_a_model_that_detects(
+    base: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = LanguageSettings(steps=40, batch=8, rate=5e-3, warm_up=2, save_every=10, steps_a_shard=5, shape=SHAPE)
+    model = train_language(tmp_path / "whole", base, shards, given)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.75 * losses[0]
+
+    saved = shutil.ignore_patterns("model")
+    calls = iter(range(1000))
+
+    def stop(*args: Any, loss: Any = Speech.loss) -> Any:
+        if next(calls) == 25:
+            raise Stopped
+        return loss(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(language.Speech, "loss", stop)
+        with pytest.raises(Stopped):
+            train_language(tmp_path / "parts", base, shards, given)
+    shutil.copytree(tmp_path / "parts", tmp_path / "again", ignore=saved)
+    again = train_language(tmp_path / "again", base, shards, given)
+    assert (again / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+
+    Image.fromarray(read_shard(shards[0]).pictures[0]).save(tmp_path / "a.png")
+    found = detect(tmp_path / "a.png", model=f"local:{model}", schedule="single", max_reply_tokens=64)
+    assert found.status in ("ok", "failed")
+    assert found.usage.calls >= 1
