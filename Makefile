@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint reproduce-tiny clean
 
 demo: .venv/.core
 	$(BIN)/anomreason demo
@@ -15,8 +15,8 @@ lint: .venv/.dev
 
 .venv/.core: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Installing into .venv, about a minute ..."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@echo "Installing into .venv, some minutes (torch) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local]'
 	touch $@
 
 # torch is pinned so that the tests run on the same CPU build everywhere.
@@ -26,5 +26,9 @@ lint: .venv/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,heif,score,scenes,dev]'
 	touch $@ .venv/.core
 
+# What fine-tuning gives and costs the bundled model; under an hour on two cores.
+reproduce-tiny: .venv/.dev
+	$(BIN)/python tools/reproduce_tiny.py --work reproduce
+
 clean:
-	rm -rf .venv demo dist
+	rm -rf .venv demo dist reproduce

@@ -328,9 +328,11 @@ def test_the_command_line_has_the_defaults_of_the_python_api() -> None:
     from dataclasses import fields
 
     from anomreason.cli.detect import command as cli
+    from anomreason.detection import usual_schedule
 
     defaults = {name: p.default for name, p in inspect.signature(cli).parameters.items()}
     defaults["base_urls"] = tuple(defaults.pop("base_url") or ())
+    defaults["schedule"] = defaults["schedule"] or usual_schedule("gpt-4o")
     assert {f.name: f.default for f in fields(DetectOptions)} == {
         f.name: defaults[f.name] for f in fields(DetectOptions)
     }

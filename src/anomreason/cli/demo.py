@@ -8,12 +8,18 @@ from typing import Annotated
 
 import typer
 
+from anomreason.scenes.make import Make
+from anomreason.training.tiny import KNOWN
+
+DEMO = Make(n=12, seed=11, kinds=KNOWN)
+"""What the demo and the examples of the README look at: scenes with what the bundled model was taught to name."""
+
 
 def command(folder: Annotated[Path, typer.Argument(help="Where to put pictures and results.")] = Path("demo")) -> None:
     """Draw scenes, detect with the bundled model, score exactly: no key, no network, no GPU."""
     from anomreason.cli import detect, show_exact
     from anomreason.evaluation.exact import evaluate_exact
-    from anomreason.scenes.make import DEMO, make_scenes
+    from anomreason.scenes.make import make_scenes
     from anomreason.vlm.local_weights import require_libraries
 
     require_libraries()

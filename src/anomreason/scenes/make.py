@@ -75,10 +75,6 @@ class Make:
             raise UsageError(f"there is no kind {wrong[0]!r}; the kinds are {', '.join(KINDS)}")
 
 
-DEMO = Make(n=6, seed=11)
-"""What `anomreason demo` and the examples of the README look at."""
-
-
 @dataclass(frozen=True, slots=True)
 class Made:
     """What there is now."""

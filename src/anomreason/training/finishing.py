@@ -34,7 +34,7 @@ from anomreason.training.merging import copy_processor, merge_in_place
 from anomreason.training.watching import PROBE, PROBE_TOKENS, Watch
 from anomreason.vlm.card import CARD_NAME
 from anomreason.vlm.local_weights import find_source, load_model
-from anomreason.vlm.protocol import VLMOptions
+from anomreason.vlm.protocol import TINY, VLMOptions
 
 
 def finish(job: Job, encoder: Encoder, watch: Watch, steps: int) -> dict[str, Any]:
@@ -46,6 +46,8 @@ def finish(job: Job, encoder: Encoder, watch: Watch, steps: int) -> dict[str, An
         if file.name not in (PROBE, "README.md", "training_args.bin"):
             shutil.copyfile(file, out / file.name)
     card = card_of(job.recipe, job.recipe.data.prompt or _question(job.instances))
+    if job.source.card:
+        card = card.model_copy(update={"out_of_domain": job.source.card.out_of_domain})
     write_atomically(out / CARD_NAME, card.model_dump_json(indent=2, exclude_none=True) + "\n")
     base = _lasting(job.recipe.model.base)
     if job.recipe.lora is not None:
@@ -99,7 +101,7 @@ def _question(instances: Sequence[Instance]) -> str:
 def _lasting(base: str) -> str:
     """The base as it can be named from any folder."""
     path = Path(base).expanduser()
-    return str(path.resolve()) if path.is_dir() else base
+    return str(path.resolve()) if path.is_dir() and base != TINY else base
 
 
 def _name_base(folder: Path, base: str) -> None:

@@ -76,7 +76,7 @@ def merge_in_place(model: Any) -> None:
 
 def copy_processor(base: Path, out: Path) -> None:
     """Copy tokenizer, chat template and image processor of a checkpoint."""
-    for file in sorted(p for pattern in ("*.json", "*.jinja", "*.txt") for p in base.glob(pattern)):
+    for file in sorted(p for pattern in ("*.json", "*.jinja", "*.txt", "processing.py") for p in base.glob(pattern)):
         if file.name not in _MADE_BY_MODEL and not file.name.endswith(".index.json"):
             shutil.copyfile(file, out / file.name)
 
