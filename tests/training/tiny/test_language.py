@@ -120,3 +120,13 @@ def test_language_learns_goes_on_and_leaves_a_model_that_detects(
     found = detect(tmp_path / "a.png", model=f"local:{model}", schedule="single", max_reply_tokens=64)
     assert found.status in ("ok", "failed")
     assert found.usage.calls >= 1
+
+
+def test_square_pictures_of_any_size_are_seen_at_the_size_of_training(base: Path) -> None:
+    from anomreason.vlm.card import read_card
+    from anomreason.vlm.local_processor import Reader
+
+    processor = Reader(base, read_card(base)).processor.image_processor
+    for side in (40, 64, 84, 100, 256, 384, 512, 1000, 1023):
+        made = processor(images=[Image.new("RGB", (side, side))], return_tensors="pt")
+        assert made["image_grid_thw"].tolist() == [[1, SHAPE.side // 14, SHAPE.side // 14]], side

@@ -30,6 +30,8 @@ SPECIAL = (
 )
 STEP = 28
 """Pixels of a picture's side that become one token."""
+SLACK = 100
+"""Pixels of area on either side of the wanted one: sides are whole steps, rounded down from floating-point numbers."""
 _TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
@@ -73,8 +75,8 @@ def make_tiny(
     area = shape.side * shape.side
     budget = {
         "image_processor_type": "Qwen2VLImageProcessor",
-        "min_pixels": area,
-        "max_pixels": area,
+        "min_pixels": area - SLACK,
+        "max_pixels": area + SLACK,
         "patch_size": 14,
         "temporal_patch_size": 2,
         "merge_size": 2,
@@ -83,7 +85,7 @@ def make_tiny(
     shutil.copy(Path(__file__).with_name("processing.py"), folder / "processing.py")
     served = {"processor_class": "TinyProcessor", "auto_map": {"AutoProcessor": "processing.TinyProcessor"}}
     (folder / "processor_config.json").write_text(json.dumps(served, indent=1) + "\n", encoding="utf-8")
-    card = card.model_copy(update={"min_pixels": area, "max_pixels": area})
+    card = card.model_copy(update={"min_pixels": area - SLACK, "max_pixels": area + SLACK})
     (folder / CARD_NAME).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return folder
 
