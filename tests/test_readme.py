@@ -12,7 +12,7 @@ import pytest
 from anomreason.cli.demo import DEMO
 from anomreason.scenes.make import make_scenes
 
-FOREIGN = {"--version", "--images", "--rounds", "--enable-lora", "--lora-modules"}
+FOREIGN = {"--work", "--trust-remote-code", "--version", "--images", "--rounds", "--enable-lora", "--lora-modules"}
 """Options of benchmarks, of the program itself and of other programs."""
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

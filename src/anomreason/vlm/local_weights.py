@@ -77,7 +77,9 @@ def load_model(source: Source, options: VLMOptions) -> Any:
     import torch
     from safetensors import SafetensorError
     from transformers import Qwen2_5_VLForConditionalGeneration
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # a bar of its own inside ours
     device = _device(options.device)
     try:
         model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
