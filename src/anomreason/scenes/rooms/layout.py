@@ -67,10 +67,13 @@ class Layout:
     last: int | None = None
     """The thing that `before`, `above`, `beside` and `row` refer to."""
 
+    def between_walls(self, box: Floats) -> bool:
+        half = self.width / 2 + 1e-6
+        return bool(-half <= box[0, 0] and box[1, 0] <= half and box[1, 1] <= self.depth + 1e-6)
+
     def free(self, box: Floats, gap: float = MARGIN) -> bool:
         """Whether a box lies inside of the room and away from everything else (rugs may be stood on)."""
-        half = self.width / 2 + 1e-6
-        inside = -half <= box[0, 0] and box[1, 0] <= half and box[1, 1] <= self.depth + 1e-6 and box[0, 1] >= WALK
+        inside = self.between_walls(box) and box[0, 1] >= WALK
         others = (other for other in self.items if other.thing.group != "rug")
         return bool(inside and box[1, 2] <= self.height + 1e-6) and not any(
             overlap(box, other.box, gap) for other in others
@@ -293,7 +296,8 @@ def _on(layout: Layout, item: Item, rng: np.random.Generator, group: str = "") -
         item.thing, item.mesh, pose @ turn(float(rng.normal(0, 0.15))), item.colour, host, f"on the {base.thing.name}"
     )
     others = [o for i, o in enumerate(layout.items) if i != host]
-    return placed if not any(overlap(placed.box, o.box, 0.02) for o in others) else item
+    stands = layout.between_walls(placed.box) and not any(overlap(placed.box, o.box, 0.02) for o in others)
+    return placed if stands else item
 
 
 def _hang(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
