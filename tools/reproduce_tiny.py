@@ -100,8 +100,8 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=10_000, help="for each of the two trainings")
-    parser.add_argument("--test", type=int, default=150, help="scenes of known and as many of new kinds; twins on top")
+    parser.add_argument("--pictures", type=int, default=6_000, help="for each of the two trainings")
+    parser.add_argument("--test", type=int, default=120, help="scenes of known and as many of new kinds; twins on top")
     parser.add_argument("--backbone", default=str(MODEL_DIR), help="model that compares texts")
     parser.add_argument("--layer", type=int, default=6)
     given = parser.parse_args()
