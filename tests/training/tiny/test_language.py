@@ -130,3 +130,23 @@ def test_square_pictures_of_any_size_are_seen_at_the_size_of_training(base: Path
     for side in (40, 64, 84, 100, 256, 384, 512, 1000, 1023):
         made = processor(images=[Image.new("RGB", (side, side))], return_tensors="pt")
         assert made["image_grid_thw"].tolist() == [[1, SHAPE.side // 14, SHAPE.side // 14]], side
+
+
+def test_words_of_every_kind_are_read_without_a_picture(base: Path, shards: list[Path], tmp_path: Path) -> None:
+    speech = Speech(base, SHAPE)
+    spoken = language.Spoken(speech, tmp_path / "features", shards, ("floating",))
+    assert spoken.more()
+    features, answers = spoken.reading(np.random.default_rng(0), 60)
+    assert features.shape == (60, SHAPE.cells**2, SHAPE.width)
+    assert not features.any()
+    told = [tuple(speech.ids(answer_of(one))) for one in read_shard(shards[0]).answers]
+    assert {tuple(answer) for answer in answers} <= set(told)
+    seen, _ = spoken.batch(np.random.default_rng(0), 8)
+    assert seen.any()
+    kinds = {
+        kind
+        for one in read_shard(shards[0]).answers
+        for kind in one["kinds"]
+        if tuple(speech.ids(answer_of(one))) in set(map(tuple, answers))
+    }
+    assert kinds - {"floating"}

@@ -42,6 +42,8 @@ class LanguageSettings:
     shape: TinyShape = field(default_factory=TinyShape)
     kinds: tuple[Kind, ...] = ()
     """Pictures in which another kind stands are left out; empty: none is."""
+    read: float = 0.0
+    """Share of the batches that are texts alone, of every kind: words are known before their pictures are."""
 
 
 def answer_of(told: dict[str, Any]) -> str:
@@ -141,6 +143,7 @@ class Spoken:
     def __init__(self, speech: Speech, folder: Path, shards: Sequence[Path], kinds: Sequence[Kind]) -> None:
         self.speech, self.folder, self.left, self.kinds = speech, folder, list(shards), kinds
         self.rows: list[tuple[Any, list[list[int]]]] = []
+        self.texts: list[list[int]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
     def more(self) -> bool:
@@ -155,7 +158,9 @@ class Spoken:
         if not kept.exists():
             torch.save(self._features(shard, fit), kept.with_suffix(".part"))
             kept.with_suffix(".part").rename(kept)
-        self.rows.append((torch.load(kept, mmap=True), [self.speech.ids(answer_of(shard.answers[k])) for k in fit]))
+        said = [self.speech.ids(answer_of(told)) for told in shard.answers]
+        self.rows.append((torch.load(kept, mmap=True), [said[k] for k in fit]))
+        self.texts += said
         return True
 
     def _features(self, shard: Shard, fit: Sequence[int]) -> Any:
@@ -177,6 +182,13 @@ class Spoken:
         start = int(rng.integers(4)) * count
         chosen = pool[start : start + count]
         return torch.stack([features[k] for k in chosen]), [answers[k] for k in chosen]
+
+    def reading(self, rng: np.random.Generator, count: int) -> tuple[Any, list[list[int]]]:
+        """Answers of any kind, and nothing to be seen."""
+        import torch
+
+        chosen = rng.choice(len(self.texts), size=count, replace=False)
+        return torch.zeros_like(self.rows[0][0][:1]).expand(count, -1, -1), [self.texts[k] for k in chosen]
 
 
 def train_language(folder: Path, base: Path, shards: Sequence[Path], given: LanguageSettings) -> Path:
@@ -211,7 +223,9 @@ def train_language(folder: Path, base: Path, shards: Sequence[Path], given: Lang
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        loss = speech.loss(*spoken.batch(np.random.default_rng([given.seed, 1, step]), given.batch))
+        rng = np.random.default_rng([given.seed, 1, step])
+        batch = spoken.reading if given.read and rng.random() < given.read else spoken.batch
+        loss = speech.loss(*batch(rng, given.batch))
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*matrices, *others], 1.0)
         for optimizer in optimizers:
