@@ -121,7 +121,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=6_000, help="for each of the two trainings")
+    parser.add_argument("--pictures", type=int, default=4_000, help="for each of the two trainings")
     parser.add_argument("--shards", type=int, default=12, help="of 2,000 pictures, for the base")
     parser.add_argument("--steps", type=int, default=1000, help="of the base's language half")
     parser.add_argument("--test", type=int, default=120, help="scenes of known and as many of new kinds; twins on top")
