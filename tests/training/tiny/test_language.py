@@ -18,8 +18,8 @@ from PIL import Image
 from anomreason import detect
 from anomreason.scenes.scene import KINDS
 from anomreason.training.tiny import dense, language
-from anomreason.training.tiny.corpus import Size, draw_shard, read_shard, usable
-from anomreason.training.tiny.dense import DenseSettings, train_dense
+from anomreason.training.tiny.corpus import Size, draw_shard, read_shard, thing_names, usable
+from anomreason.training.tiny.dense import Dense, DenseSettings, train_dense
 from anomreason.training.tiny.language import LanguageSettings, Speech, answer_of, make_model, train_language
 from anomreason.training.tiny.model import TinyShape
 
@@ -71,25 +71,103 @@ def test_kinds_that_are_not_wanted_are_left_out(shards: list[Path]) -> None:
     assert 0 < len(kept) < len(shard.answers) == len(usable(shard, ()))
     assert {kind for k in kept for kind in shard.answers[k]["kinds"]} == {"floating", "colour"}
     data = dense.Pictures(shards, ("floating", "colour"))
-    _, _, kinds, _ = data.batch(np.random.default_rng(0), 64)
+    kinds = data.batch(np.random.default_rng(0), 64).kinds
     assert {KINDS[k - 1] for k in kinds.unique().tolist() if k} <= {"floating", "colour"}
+
+
+def test_cutouts_are_named_and_not_judged(shards: list[Path]) -> None:
+    plain, cut = (dense.Pictures(shards, (), cutouts=share) for share in (0.0, 1.0))
+    before, after = (data.batch(np.random.default_rng(0), 8) for data in (plain, cut))
+    assert (before.kinds >= 0).all()
+    new = after.kinds == -1
+    assert 0.05 < float(new.float().mean()) < 0.8
+    assert (after.things[new] > 0).any()
+    assert {0, 1} <= set(after.turned[new].unique().tolist())
+
+
+def test_what_never_stood_together_is_neither_taught_nor_denied(
+    shards: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dense.Pictures(shards, ())
+    assert not data.apart().any()  # so few pictures show no kind with many things
+    monkeypatch.setattr(dense, "COMMON", 0.02)
+    apart, batch = data.apart(), data.batch(np.random.default_rng(0), 16)
+    assert not apart[batch.kinds, batch.things].any()
+    assert 0 < float(apart.float().mean()) < 0.5
+    trained = Dense(DenseSettings(steps=1, shape=SHAPE))
+    rows = {}
+    for kind in ("things", "kinds"):
+        head = getattr(trained, kind)
+        head.register_full_backward_hook(lambda _, __, given, kind=kind: rows.update({kind: given[0]}))
+    trained.loss(batch, apart).backward()
+    assert not rows["things"][apart[batch.kinds]].any()
+    assert not rows["kinds"][apart.T[batch.things]].any()
+    assert rows["things"].any()
+    assert rows["kinds"].any()
+
+
+def test_a_tower_begins_where_another_ended(shards: list[Path], tmp_path: Path) -> None:
+    first = train_dense(tmp_path / "first", shards, DenseSettings(steps=2, batch=8, shape=SHAPE))
+    given = DenseSettings(steps=2, batch=8, shape=SHAPE, rate=1e-6, start=first, cutouts=0.5)
+    second, before = (torch.load(path) for path in (train_dense(tmp_path / "second", shards, given, shards[1]), first))
+    assert all(torch.allclose(second[name], before[name], atol=1e-4) for name in second)
+    assert "unseen" in json.loads((tmp_path / "second" / "log.jsonl").read_text())
 
 
 def test_loss_is_the_published_models(base: Path, shards: list[Path]) -> None:
     shard, speech = read_shard(shards[0]), Speech(base, SHAPE)
-    answers = [speech.ids(answer_of(told)) for told in shard.answers[:6]]
+    answers = [speech.said(told) for told in shard.answers[:6]]
+    speech.learn([speech.said(told) for told in shard.answers])
+    speech.apart[:] = False
     with torch.no_grad():
         ours = float(speech.loss(speech.features(shard.pictures[:6]), answers))
         summed = 0.0
         for picture, answer in zip(shard.pictures[:6], answers, strict=True):
             made = speech.processor(text=[speech.prompt], images=[Image.fromarray(picture)], return_tensors="pt")
-            ids = torch.cat([made.pop("input_ids"), torch.tensor([answer])], dim=1)
-            made["mm_token_type_ids"] = torch.nn.functional.pad(made["mm_token_type_ids"], (0, len(answer)))
+            ids = torch.cat([made.pop("input_ids"), torch.tensor([answer.ids])], dim=1)
+            made["mm_token_type_ids"] = torch.nn.functional.pad(made["mm_token_type_ids"], (0, len(answer.ids)))
             made["attention_mask"] = torch.ones_like(ids)
             labels = torch.full_like(ids, -100)
-            labels[:, -len(answer) :] = torch.tensor(answer)
-            summed += float(speech.model(input_ids=ids, labels=labels, **made).loss) * len(answer)
-    assert ours == pytest.approx(summed / sum(map(len, answers)), rel=5e-3)
+            labels[:, -len(answer.ids) :] = torch.tensor(answer.ids)
+            summed += float(speech.model(input_ids=ids, labels=labels, **made).loss) * len(answer.ids)
+    assert ours == pytest.approx(summed / sum(len(answer.ids) for answer in answers), rel=5e-3)
+
+
+def test_words_for_things_are_known_in_their_anomaly_and_not_denied_in_others(base: Path, shards: list[Path]) -> None:
+    speech = Speech(base, SHAPE)
+    told = read_shard(shards[0]).answers
+    said = [speech.said(one) for one in told]
+    for one, answer in zip(told, said, strict=True):
+        assert len(answer.ids) == len(answer.about)
+        assert {k for k in answer.about if k} <= {1 + KINDS.index(kind) for kind in one["kinds"]}
+        assert answer.clean == (one["answer"] == [])
+    two = next(k for k, one in enumerate(told) if len(one["kinds"]) == 2)
+    words = [speech.tokenizer.decode([t]) for t, k in zip(said[two].ids, said[two].about, strict=True) if k]
+    assert len(words) >= 2
+    assert all(word.strip().lower() in " ".join(a["name"] for a in told[two]["answer"]).lower() for word in words)
+    speech.learn(said)
+    floating = 1 + KINDS.index("floating")
+    never = {t for t in speech.words if speech.apart[floating, t]}
+    ever = {t for answer in said for t, k in zip(answer.ids, answer.about, strict=True) if k == floating}
+    assert never == speech.words - ever
+    assert ever
+    assert not speech.apart[0].any()
+
+
+def test_words_for_things_begin_as_what_the_tower_knows_of_them(base: Path, shards: list[Path], tmp_path: Path) -> None:
+    heads = torch.randn(1 + len(thing_names()), SHAPE.width)
+    torch.save(heads, tmp_path / "words.pt")
+    tower = base.parent / "dense" / "tower.pt"
+    model = Speech(make_model(tmp_path / "base", tower, shards, SHAPE, 0, tmp_path / "words.pt"), SHAPE)
+    table = model.model.get_input_embeddings().weight.detach()
+    alike = []
+    for name, row in zip(thing_names(), heads[1:], strict=True):
+        for word in (name, name[:1].upper() + name[1:]):
+            ids = model.ids(word)[:-1]
+            if len(ids) == 1:
+                alike.append(float(torch.cosine_similarity(table[ids[0]], row, dim=0)))
+    assert len(alike) > 100
+    assert min(alike) > 0.999
 
 
 def test_language_learns_goes_on_and_leaves_a_model_that_detects(
@@ -103,10 +181,10 @@ def test_language_learns_goes_on_and_leaves_a_model_that_detects(
     saved = shutil.ignore_patterns("model")
     calls = iter(range(1000))
 
-    def stop(*args: Any, loss: Any = Speech.loss) -> Any:
+    def stop(*args: Any, clean: float, loss: Any = Speech.loss) -> Any:
         if next(calls) == 25:
             raise Stopped
-        return loss(*args)
+        return loss(*args, clean=clean)
 
     with monkeypatch.context() as patched:
         patched.setattr(language.Speech, "loss", stop)
@@ -140,13 +218,13 @@ def test_words_of_every_kind_are_read_without_a_picture(base: Path, shards: list
     assert features.shape == (60, SHAPE.cells**2, SHAPE.width)
     assert not features.any()
     told = [tuple(speech.ids(answer_of(one))) for one in read_shard(shards[0]).answers]
-    assert {tuple(answer) for answer in answers} <= set(told)
+    assert {answer.ids for answer in answers} <= set(told)
     seen, _ = spoken.batch(np.random.default_rng(0), 8)
     assert seen.any()
     kinds = {
         kind
         for one in read_shard(shards[0]).answers
         for kind in one["kinds"]
-        if tuple(speech.ids(answer_of(one))) in set(map(tuple, answers))
+        if tuple(speech.ids(answer_of(one))) in {answer.ids for answer in answers}
     }
     assert kinds - {"floating"}

@@ -22,7 +22,8 @@ from PIL import Image
 
 from anomreason.anomaly import Anomaly
 from anomreason.scenes.phrases import plainest
-from anomreason.scenes.scene import KINDS, Drawn, Kind, Planted, Slots
+from anomreason.scenes.scene import KINDS, Allow, Drawn, Kind, Planted, Slots
+from anomreason.scenes.sprites.places import PLACES
 from anomreason.scenes.sprites.table import table
 from anomreason.scenes.sprites.world import SpriteWorld
 from anomreason.training.tiny.elsewhere import no_scene
@@ -40,6 +41,8 @@ ELSEWHERE = 0.06
 SCENES_FROM = 10_000_000
 """First seed; those below are for evaluation."""
 SEEDS_A_SHARD = 100_000
+GRAIN = 4
+"""Pixels of the side of a cell in which outlines of things are kept."""
 
 
 def held_out(kind: Kind, thing: str) -> bool:
@@ -56,15 +59,23 @@ def thing_names() -> tuple[str, ...]:
     return tuple(thing.name for thing in table().things)
 
 
+def colour_words() -> tuple[str, ...]:
+    """What stands before names in the texts."""
+    return tuple(sorted({f"{thing.colour} " for thing in table().things if thing.colour}))
+
+
 def varying_words(scenes: int = 800) -> tuple[str, ...]:
-    """What varies in the texts: things, places, details. Those of so many scenes, which is nearly all."""
+    """What varies in the texts: things, their colours, places, details. Those of so many scenes, which is nearly all.
+
+    Colours stand apart from names, so that a thing is called by the same word whatever is said of it.
+    """
     world, found = SpriteWorld(), set[str]()
     for seed in range(SCENES_FROM, SCENES_FROM + scenes):
         for planted in world.draw(seed, size=32, count=3, allow=trained_on).planted:
             slots = _learnt(planted.slots)
-            found |= {slots.thing, slots.place, slots.other, slots.detail} - {""}
-    found |= {word[:1].upper() + word[1:] for word in found}
-    return tuple(sorted(found | {thing.phrase for thing in table().things}))
+            found |= {slots.place, slots.detail} - {""}
+    found |= {*thing_names(), *colour_words()}
+    return tuple(sorted(found | {word[:1].upper() + word[1:] for word in found}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,8 @@ class Size:
     pictures: int = 2000
     side: int = 196
     """Pixels of a picture's edge as the model takes it; a multiple of STEP."""
+    kinds: tuple[Kind, ...] = ()
+    """Of violations; empty: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +101,14 @@ class Labelled:
     """(cells, cells): 0 where nothing is wrong, else 1 + the place in KINDS."""
     answer: tuple[Anomaly, ...] | None
     """In the order of KINDS; None for a picture that is no scene."""
+    outlines: Bytes
+    """(side / GRAIN, side / GRAIN): the thing seen there, as in `things`."""
+    place: int = 0
+    """1 + where the scene plays, among PLACES; 0 for a picture that is no scene."""
     planted: tuple[Kind, ...] = ()
 
 
-def draw_shard(folder: Path, number: int, size: Size) -> Path:
+def draw_shard(folder: Path, number: int, size: Size, allow: Allow = trained_on) -> Path:
     """Write shard `number`, whole or not at all; one that is there is left as it is. Same number, same bytes."""
     path = folder / f"{number:04d}"
     if path.exists():
@@ -103,12 +120,12 @@ def draw_shard(folder: Path, number: int, size: Size) -> Path:
         if rng.random() < ELSEWHERE:
             rows.append(_elsewhere(rng, size.side))
         else:
-            rows += _scene(world, seed, rng, size.side)
+            rows += _scene(world, seed, rng, size, allow)
             seed += 1
     rows = rows[: size.pictures]
     part = folder / f"{number:04d}.part"
     part.mkdir(parents=True, exist_ok=True)
-    for name in ("picture", "things", "kinds"):
+    for name in ("picture", "things", "kinds", "outlines", "place"):
         np.save(part / f"{name}.npy", np.stack([getattr(row, name) for row in rows]))
     told = [{"answer": None if r.answer is None else [_plain(a) for a in r.answer], "kinds": r.planted} for r in rows]
     (part / "answers.json").write_text(json.dumps(told), encoding="utf-8")
@@ -122,32 +139,34 @@ def _plain(anomaly: Anomaly) -> dict[str, Any]:
 
 def _elsewhere(rng: np.random.Generator, side: int) -> Labelled:
     nothing = np.zeros((side // STEP, side // STEP), dtype=np.uint8)
-    return Labelled(scaled(no_scene(rng), side), nothing, nothing, None)
+    outlines = np.zeros((side // GRAIN, side // GRAIN), dtype=np.uint8)
+    return Labelled(scaled(no_scene(rng), side), nothing, nothing, None, outlines)
 
 
-def _scene(world: SpriteWorld, seed: int, rng: np.random.Generator, side: int) -> Iterator[Labelled]:
+def _scene(world: SpriteWorld, seed: int, rng: np.random.Generator, given: Size, allow: Allow) -> Iterator[Labelled]:
     drawn = world.draw(
         seed,
         size=int(rng.choice(SIZES, p=SHARES)),
         count=int(rng.choice(len(COUNTS), p=COUNTS)),
-        allow=trained_on,
+        kinds=given.kinds,
+        allow=allow,
     )
-    yield label(drawn, side)
+    yield label(drawn, given.side)
     if drawn.planted:
-        yield label_twin(drawn, int(rng.integers(len(drawn.planted))), side)
+        yield label_twin(drawn, int(rng.integers(len(drawn.planted))), given.side)
 
 
 def label(drawn: Drawn, side: int) -> Labelled:
     """The picture of a drawn scene, scaled, with its labels."""
     names = [shown.name for shown in drawn.objects]
-    return _labelled(drawn.image, drawn.owners, names, drawn.planted, side)
+    return _labelled(drawn, drawn.image, drawn.owners, names, drawn.planted, side)
 
 
 def label_twin(drawn: Drawn, mended: int, side: int) -> Labelled:
     """The same of one of its twins."""
     names = [shown.name for shown in drawn.twin_objects[mended]]
     left = [_moved(planted, drawn, mended) for k, planted in enumerate(drawn.planted) if k != mended]
-    return _labelled(drawn.twins[mended], drawn.twin_owners[mended], names, left, side)
+    return _labelled(drawn, drawn.twins[mended], drawn.twin_owners[mended], names, left, side)
 
 
 def _moved(planted: Planted, drawn: Drawn, mended: int) -> Planted:
@@ -158,12 +177,13 @@ def _moved(planted: Planted, drawn: Drawn, mended: int) -> Planted:
 
 
 def _labelled(
-    image: Image.Image, owners: Bytes, names: Sequence[str], planted: Sequence[Planted], side: int
+    drawn: Drawn, image: Image.Image, owners: Bytes, names: Sequence[str], planted: Sequence[Planted], side: int
 ) -> Labelled:
     main = [one.objects[0] for one in planted]
     best, covered = _assigned(_shares(owners, len(names), side // STEP), main)
     place = {name: k + 1 for k, name in enumerate(thing_names())}
     of = np.array([place[name] for name in names] or [0], dtype=np.uint8)
+    fine = np.asarray(Image.fromarray(owners).resize((side // GRAIN, side // GRAIN), Image.Resampling.NEAREST))
     wrong = np.zeros(max(len(names), 1), dtype=np.uint8)
     for one in planted:
         for thing in one.objects[: 2 if one.kind in ("intersection", "duplicated_part") else 1]:
@@ -174,6 +194,8 @@ def _labelled(
         things=np.where(covered, of[best], 0).astype(np.uint8),
         kinds=np.where(covered, wrong[best], 0).astype(np.uint8),
         answer=tuple(plain(one) for one in ordered),
+        outlines=np.concatenate([[np.uint8(0)], of])[fine],
+        place=1 + list(PLACES).index(drawn.place),
         planted=tuple(one.kind for one in ordered),
     )
 
@@ -221,6 +243,8 @@ class Shard:
     pictures: Bytes
     things: Bytes
     kinds: Bytes
+    outlines: Bytes
+    places: Bytes
     answers: list[dict[str, Any]]
 
 
@@ -229,6 +253,8 @@ def read_shard(path: Path) -> Shard:
         np.load(path / "picture.npy", mmap_mode="r"),
         np.load(path / "things.npy"),
         np.load(path / "kinds.npy"),
+        np.load(path / "outlines.npy", mmap_mode="r"),
+        np.load(path / "place.npy"),
         json.loads((path / "answers.json").read_text(encoding="utf-8")),
     )
 

@@ -1,8 +1,9 @@
 """First stage: the vision tower learns from exact labels which thing each token shows and what is wrong with it.
 
 Answers alone teach a small tower nothing in reasonable time: of a hundred words of an answer a handful depend on the
-picture. Two linear heads on the tower's output are trained here and thrown away afterwards. Stops and resumes at any
-time; see `tools/make_tiny.py` for the whole chain.
+picture. Linear heads on the tower's output are trained here; what they know of things is where the words of the
+language model begin. What never stood together is neither taught nor denied: of a token that shows a floating dog, no
+thing is said not to be there that was never shown floating. Stops and resumes at any time; see `tools/make_tiny.py`.
 
     train_dense(Path("dense"), sorted(Path("corpus").glob("[0-9]*")), DenseSettings(steps=6000))
 """
@@ -19,10 +20,14 @@ from typing import Any
 import numpy as np
 
 from anomreason.scenes.scene import KINDS, Kind
-from anomreason.training.tiny.corpus import Shard, read_shard, thing_names, usable
-from anomreason.training.tiny.model import TinyShape, tiny_visual
-from anomreason.training.tiny.tower import Tower, patches_of
+from anomreason.scenes.sprites.places import PLACES
+from anomreason.training.tiny.corpus import GRAIN, Shard, read_shard, thing_names, usable
+from anomreason.training.tiny.cutouts import UNKNOWN, View, changed_tokens, sided, tokens, with_cutouts
+from anomreason.training.tiny.model import STEP, TinyShape, tiny_visual
+from anomreason.training.tiny.tower import Tower, autocast, patches_of, precision
 
+COMMON = 0.25
+"""Share of all things with which a kind must have been shown for the others to be left open."""
 RUN = 8
 """Neighbouring pictures of a shard that are taken together, so that scenes meet their twins in one batch."""
 
@@ -40,6 +45,28 @@ class DenseSettings:
     shape: TinyShape = field(default_factory=TinyShape)
     kinds: tuple[Kind, ...] = ()
     """Pictures in which another kind stands are left out; empty: none is."""
+    cutouts: float = 0.0
+    """Share of the pictures into which up to four cut-outs of things are set."""
+    start: Path | None = None
+    """A trained tower to begin with."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Labels are -1 where there is none."""
+
+    pictures: Any
+    """(pictures, side, side, 3) bytes."""
+    things: Any
+    """(pictures, tokens)."""
+    kinds: Any
+    """(pictures, tokens)."""
+    turned: Any
+    """(pictures, tokens): whether the thing's upper side is elsewhere than above."""
+    places: Any
+    """(pictures,): where the scene plays."""
+    scene: Any
+    """(pictures,): 1.0 for one, 0.0 for what is no scene."""
 
 
 class Dense:
@@ -48,19 +75,25 @@ class Dense:
     def __init__(self, given: DenseSettings) -> None:
         import torch
 
+        from anomreason.training.tiny.muon import Muon
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(given.seed)
             self.visual = tiny_visual(given.shape)
             self.things = torch.nn.Linear(given.shape.width, len(thing_names()) + 1)
             self.kinds = torch.nn.Linear(given.shape.width, len(KINDS) + 1)
             self.domain = torch.nn.Linear(given.shape.width, 1)
+            self.turned = torch.nn.Linear(given.shape.width, 1)
+            self.places = torch.nn.Linear(given.shape.width, len(PLACES))
+        if given.start:
+            self.visual.load_state_dict(torch.load(given.start))
         self.tower = Tower(self.visual, given.shape.side)
-        self.module = torch.nn.ModuleList([self.visual, self.things, self.kinds, self.domain])
+        self.module = torch.nn.ModuleList([self.visual, self.things, self.kinds, self.domain, self.turned, self.places])
         matrices = [p for n, p in self.visual.named_parameters() if p.ndim == 2 and n.startswith("blocks")]
         inside = {id(p) for p in matrices}
         others = [p for p in self.module.parameters() if id(p) not in inside]
         self.optimizers = [
-            torch.optim.Muon(matrices, lr=given.rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            Muon(matrices, given.rate),
             torch.optim.AdamW(others, lr=given.rate, weight_decay=0.01, betas=(0.9, 0.98)),
         ]
 
@@ -68,32 +101,46 @@ class Dense:
         """(pictures, side, side, 3) bytes -> (pictures, tokens, width)."""
         import torch
 
-        with torch.autocast("cpu", torch.bfloat16):
-            return self.tower(torch.from_numpy(patches_of(pictures)).bfloat16())
+        with autocast():
+            return self.tower(torch.from_numpy(patches_of(pictures)).to(precision()))
 
-    def loss(self, pictures: Any, things: Any, kinds: Any, scene: Any) -> Any:
-        """things, kinds: (pictures, tokens) labels; scene: (pictures,) 1 where it is one."""
+    def loss(self, batch: Batch, apart: Any) -> Any:
+        """apart: (kinds, things), with 0 for no kind and for background; True for what never stood together."""
         import torch
         import torch.nn.functional as F
 
-        seen = self.look(pictures)
-        with torch.autocast("cpu", torch.bfloat16):
-            thing, kind, domain = self.things(seen), self.kinds(seen), self.domain(seen.mean(dim=1))
-        covered = things > 0
-        weight = torch.where(covered, 1.0, 0.2)
-        named = F.cross_entropy(thing.float().flatten(0, 1), things.flatten(), reduction="none")
-        told = F.cross_entropy(kind.float()[covered], kinds[covered])
-        known = F.binary_cross_entropy_with_logits(domain.float()[:, 0], scene)
-        return (named * weight.flatten()).sum() / weight.sum() + 1.5 * told + 0.2 * known
+        seen = self.look(batch.pictures)
+        with autocast():
+            heads = (self.things, self.kinds, self.turned, self.places)
+            thing, kind, turned, place = (head(seen).float() for head in heads)
+            domain = self.domain(seen.mean(dim=1)).float()[:, 0]
+        covered, judged = batch.things > 0, batch.kinds >= 0
+        weight = torch.where(covered, 1.0, 0.1) * (batch.things >= 0) * torch.where(judged, 1.0, 2.0)
+        thing = thing.masked_fill(apart[batch.kinds.clamp(min=0)], -1e4)
+        named = F.cross_entropy(thing.flatten(0, 1), batch.things.clamp(min=0).flatten(), reduction="none")
+        told, there = covered & judged, batch.places[:, None].expand_as(covered)
+        kind = kind.masked_fill(apart.T[batch.things.clamp(min=0)], -1e4)
+        sides = batch.turned >= 0
+        return (
+            (named * weight.flatten()).sum() / weight.sum()
+            + 1.5 * F.cross_entropy(kind[told], batch.kinds[told])
+            + 0.2 * F.binary_cross_entropy_with_logits(domain, batch.scene)
+            + 0.5 * F.binary_cross_entropy_with_logits(turned[..., 0][sides], batch.turned[sides].float())
+            + 0.2 * F.cross_entropy(place[covered & (there >= 0)], there[covered & (there >= 0)])
+        )
 
 
-def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings) -> Path:
-    """Writes tower.pt (the vision tower's parameters; given back), log.jsonl, and state.pt to go on from."""
+def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings, unseen: Path | None = None) -> Path:
+    """Writes tower.pt (the vision tower's parameters; given back), words.pt (what the head of things learnt: a row for
+    the background, then one for each name), log.jsonl, and state.pt to go on from.
+
+    unseen: a shard of what was held out of training, measured beside the last shard.
+    """
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    dense, data = Dense(given), Pictures(shards[:-1], given.kinds)
-    test = read_shard(shards[-1])
+    dense, data = Dense(given), Pictures(shards[:-1], given.kinds, given.cutouts)
+    test, new = read_shard(shards[-1]), read_shard(unseen) if unseen else None
     first, state = 0, folder / "state.pt"
     if state.exists():
         held = torch.load(state)
@@ -110,7 +157,7 @@ def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings) -> P
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
-        loss = dense.loss(*data.batch(np.random.default_rng([given.seed, step]), given.batch))
+        loss = dense.loss(data.batch(np.random.default_rng([given.seed, step]), given.batch), data.apart())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(dense.module.parameters(), 1.0)
         for optimizer in dense.optimizers:
@@ -118,7 +165,7 @@ def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings) -> P
         sums.append(float(loss.detach()))
         if (step + 1) % given.save_every == 0 or step + 1 == given.steps:
             line = {"step": step + 1, "loss": float(np.mean(sums)), "seconds": time.monotonic() - began, "rate": rate}
-            line |= measure(dense, test, given.kinds)
+            line |= measure(dense, test, given.kinds) | ({"unseen": measure(dense, new, given.kinds)} if new else {})
             sums = []
             with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
@@ -137,7 +184,8 @@ def _save(dense: Dense, step: int, folder: Path) -> None:
 
     optimizers = [optimizer.state_dict() for optimizer in dense.optimizers]
     whole = {"module": dense.module.state_dict(), "optimizers": optimizers, "step": step}
-    for name, content in (("state.pt", whole), ("tower.pt", dense.visual.state_dict())):
+    words = dense.things.weight.detach()
+    for name, content in (("state.pt", whole), ("tower.pt", dense.visual.state_dict()), ("words.pt", words)):
         part = folder / f"{name}.part"
         torch.save(content, part)
         part.replace(folder / name)
@@ -146,10 +194,11 @@ def _save(dense: Dense, step: int, folder: Path) -> None:
 class Pictures:
     """Random batches from shards; where no text is to be read, half of them turned left to right."""
 
-    def __init__(self, shards: Sequence[Path], kinds: Sequence[Kind]) -> None:
+    def __init__(self, shards: Sequence[Path], kinds: Sequence[Kind], cutouts: float = 0.0) -> None:
         self.shards: dict[Path, tuple[Shard, set[int]]] = {}
-        self.kinds = kinds
+        self.kinds, self.cutouts = kinds, cutouts
         self.written: set[int] = set()
+        self.together = np.zeros((len(KINDS) + 1, len(thing_names()) + 1), dtype=np.bool_)
         for path in shards:
             self._add(path)
 
@@ -157,6 +206,7 @@ class Pictures:
         shard = read_shard(path)
         self.shards[path] = shard, set(usable(shard, self.kinds))
         self.written |= set(np.unique(shard.things[shard.kinds == 1 + KINDS.index("text")]).tolist())
+        self.together[shard.kinds, shard.things] = True
 
     def refresh(self, folder: Path, test: Path) -> None:
         """Take in shards that have been drawn since."""
@@ -164,23 +214,61 @@ class Pictures:
             if path != test and path not in self.shards:
                 self._add(path)
 
-    def batch(self, rng: np.random.Generator, count: int) -> tuple[Any, Any, Any, Any]:
+    def apart(self) -> Any:
+        """See `Dense.loss`. Of kinds that befall few things, all others are denied: most cannot have them."""
+        import torch
+
+        common = self.together.mean(axis=1) >= COMMON
+        common[0] = False
+        apart = ~self.together & common[:, None]
+        apart[:, 0] = False
+        return torch.from_numpy(apart)
+
+    def batch(self, rng: np.random.Generator, count: int) -> Batch:
         import torch
 
         names = sorted(self.shards)
-        rows: list[tuple[Any, Any, Any, float]] = []
+        rows: list[tuple[Any, ...]] = []
         while len(rows) < count:
             shard, fit = self.shards[names[int(rng.integers(len(names)))]]
             start = int(rng.integers(len(shard.answers) - RUN))
             flip = rng.random() < 0.5
-            for k in sorted(fit.intersection(range(start, start + RUN))):
-                row = (shard.pictures[k], shard.things[k], shard.kinds[k])
-                if flip and self.written.isdisjoint(row[1].ravel().tolist()):
-                    row = (row[0][:, ::-1], row[1][:, ::-1], row[2][:, ::-1])
-                rows.append((*row, float(shard.answers[k]["answer"] is not None)))
-        pictures, things, kinds, scenes = (np.stack(part) for part in zip(*rows[:count], strict=True))
-        flat = [torch.from_numpy(part.reshape(count, -1).astype(np.int64)) for part in (things, kinds)]
-        return pictures, flat[0], flat[1], torch.from_numpy(scenes.astype(np.float32))
+            rows += [self._row(rng, shard, k, flip) for k in sorted(fit.intersection(range(start, start + RUN)))]
+        pictures, *labels = (np.stack(part) for part in zip(*rows[:count], strict=True))
+        return Batch(pictures, *map(torch.from_numpy, labels))
+
+    def _row(self, rng: np.random.Generator, shard: Shard, k: int, flip: bool) -> tuple[Any, ...]:
+        """Picture and labels, in the order of `Batch`."""
+        things, kinds = shard.things[k], shard.kinds[k]
+        flip = flip and self.written.isdisjoint(things.ravel().tolist())
+        view = _view(shard, k)
+        if flip:
+            things, kinds = things[:, ::-1], kinds[:, ::-1]
+            view = View(*(part[:, ::-1] for part in (view.picture, view.outlines, view.turned)))
+        thing, kind = (part.ravel().astype(np.int64) for part in (things, kinds))
+        turned = np.where((thing > 0) & sided()[thing], kind == 1 + KINDS.index("orientation"), -1)
+        if rng.random() < self.cutouts:
+            view, touched = with_cutouts(rng, view, self._others(rng))
+            new = changed_tokens(touched)
+            labels = tokens(view)
+            thing, turned, kind = (
+                np.where(new, labels[0], thing),
+                np.where(new, labels[1], turned),
+                np.where(new, -1, kind),
+            )
+        scene = np.float32(shard.answers[k]["answer"] is not None)
+        return view.picture, thing, kind, turned, np.int64(int(shard.places[k]) - 1), scene
+
+    def _others(self, rng: np.random.Generator) -> list[View]:
+        names = sorted(self.shards)
+        chosen = [self.shards[names[int(rng.integers(len(names)))]][0] for _ in range(int(rng.integers(1, 5)))]
+        return [_view(shard, int(rng.integers(len(shard.answers)))) for shard in chosen]
+
+
+def _view(shard: Shard, k: int) -> View:
+    wrong = shard.kinds[k] == 1 + KINDS.index("orientation")
+    turned = np.kron(wrong, np.full((STEP // GRAIN, STEP // GRAIN), UNKNOWN)).astype(np.uint8)
+    return View(shard.pictures[k], shard.outlines[k], turned)
 
 
 def measure(dense: Dense, shard: Shard, kinds: Sequence[Kind], count: int = 512) -> dict[str, Any]:

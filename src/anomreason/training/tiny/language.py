@@ -1,7 +1,9 @@
 """Second stage: a language model learns to say what the trained vision tower has seen. The tower rests.
 
 Answers are in the ordinary text form, in one wording for each kind of violation. What the tower makes of a picture is
-computed once and kept; the language model then reads it many times. Stops and resumes at any time.
+computed once and kept; the language model then reads it many times. Words of things begin as what the tower's head of
+things learnt, so that to say a word is to pass on what is seen; and where an anomaly of a kind is told, no word is
+denied that was never said of that kind. Stops and resumes at any time.
 
     train_language(Path("language"), Path("dense/tower.pt"), shards, LanguageSettings(steps=1500))
 """
@@ -18,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from anomreason.anomaly import Anomaly
-from anomreason.scenes.scene import Kind
+from anomreason.scenes.scene import KINDS, Kind
 from anomreason.textform import write_anomalies
-from anomreason.training.tiny.corpus import Shard, read_shard, usable, varying_words
+from anomreason.training.tiny.corpus import Shard, colour_words, read_shard, thing_names, usable, varying_words
 from anomreason.training.tiny.model import TinyShape, make_tiny
-from anomreason.training.tiny.tower import Tower, patches_of
+from anomreason.training.tiny.tower import Tower, autocast, patches_of, precision
 from anomreason.vlm.card import DetectorCard
 
 CARD = DetectorCard(prompt="What cannot be so in this scene?", out_of_domain="This is no scene that I know.")
@@ -44,6 +46,19 @@ class LanguageSettings:
     """Pictures in which another kind stands are left out; empty: none is."""
     read: float = 0.0
     """Share of the batches that are texts alone, of every kind: words are known before their pictures are."""
+    clean: float = 1.0
+    """What it costs not to say of a clean scene that it is clean, beside what any other wrong word costs."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer as tokens."""
+
+    ids: tuple[int, ...]
+    about: tuple[int, ...]
+    """Of a token that is a word for a thing: 1 + the place among KINDS of the anomaly that it tells; of others 0."""
+    clean: bool = False
+    """Whether it says that nothing is wrong."""
 
 
 def answer_of(told: dict[str, Any]) -> str:
@@ -53,17 +68,38 @@ def answer_of(told: dict[str, Any]) -> str:
     return write_anomalies(Anomaly(**one) for one in told["answer"])
 
 
-def make_model(folder: Path, tower: Path, shards: Sequence[Path], shape: TinyShape, seed: int) -> Path:
-    """An untrained model around the trained tower, with a tokenizer made from the answers of these shards."""
+def make_model(
+    folder: Path, tower: Path, shards: Sequence[Path], shape: TinyShape, seed: int, words: Path | None = None
+) -> Path:
+    """An untrained model around the trained tower, with a tokenizer made from the answers of these shards.
+
+    words: what the tower's head of things learnt; where the words for things begin.
+    """
     import torch
-    from transformers import Qwen2_5_VLForConditionalGeneration
+    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
     told = [one for path in shards for one in json.loads((path / "answers.json").read_text(encoding="utf-8"))]
     make_tiny(folder, [CARD.prompt, *map(answer_of, told)], CARD, shape, seed, varying_words())
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
     model.model.visual.load_state_dict(torch.load(tower))
+    if words:
+        _meant(model, AutoTokenizer.from_pretrained(folder), torch.load(words))
     model.save_pretrained(folder)
     return folder
+
+
+def _meant(model: Any, tokenizer: Any, words: Any) -> None:
+    """Give the words for things the directions of the head of things, a little longer than words are else."""
+    import torch
+
+    table = model.get_input_embeddings().weight
+    length = 2 * float(table.detach().norm(dim=1).mean())
+    with torch.no_grad():
+        for name, row in zip(thing_names(), words[1:], strict=True):
+            for word in (name, name[:1].upper() + name[1:]):
+                ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+                if len(ids) == 1:
+                    table[ids[0]] = row / row.norm() * length
 
 
 class Speech:
@@ -88,6 +124,13 @@ class Speech:
         self.places = self.prefix == self.model.config.image_token_id
         self.end = self.tokenizer.convert_tokens_to_ids("<|im_end|>")
         self.pad = self.tokenizer.pad_token_id
+        words = {*thing_names(), *colour_words()}
+        words |= {word[:1].upper() + word[1:] for word in words}
+        self.words = {ids[0] for ids in map(self.ids, sorted(words)) if len(ids) == 2}
+        self.apart = torch.ones(len(KINDS) + 1, len(self.tokenizer), dtype=torch.bool)
+        """(kinds, vocabulary): words for things that were never said of a kind; see `learn`."""
+        self.apart[:, [k for k in range(len(self.tokenizer)) if k not in self.words]] = False
+        self.apart[0] = False
         self._positions = self._all_positions(made)
 
     def _all_positions(self, made: Any, longest: int = 400) -> Any:
@@ -105,32 +148,54 @@ class Speech:
         """(pictures, side, side, 3) bytes -> (pictures, tokens, width)."""
         import torch
 
-        with torch.autocast("cpu", torch.bfloat16):
-            return self.tower(torch.from_numpy(patches_of(pictures)).bfloat16())
+        with autocast():
+            return self.tower(torch.from_numpy(patches_of(pictures)).to(precision()))
 
-    def loss(self, features: Any, answers: Sequence[Sequence[int]]) -> Any:
-        """Mean over the tokens of the answers; their ends are learnt too."""
+    def said(self, told: dict[str, Any]) -> Said:
+        """The answer for one picture of a shard."""
+        ids = self.ids(answer_of(told))
+        newline = self.tokenizer.convert_tokens_to_ids("Ċ")
+        about, kind, last = list[int](), 0, 0
+        for token in ids:
+            kind += token == last == newline
+            about.append(1 + KINDS.index(told["kinds"][kind]) if token in self.words else 0)
+            last = token
+        return Said(tuple(ids), tuple(about), told["answer"] == [])
+
+    def learn(self, answers: Sequence[Said]) -> None:
+        """Take note of the words that these say of each kind."""
+        for answer in answers:
+            for token, kind in zip(answer.ids, answer.about, strict=True):
+                self.apart[kind, token] = False
+
+    def loss(self, features: Any, answers: Sequence[Said], clean: float = 1.0) -> Any:
+        """Mean over the tokens of the answers; their ends are learnt too. clean: see LanguageSettings."""
         import torch
         import torch.nn.functional as F
 
-        longest = max(map(len, answers))
+        longest = max(len(answer.ids) for answer in answers)
         count, width = len(self.prefix), len(self.prefix) + longest
         ids = torch.full((len(answers), width), self.pad)
         goal = torch.full((len(answers), longest), -100)
+        about, weight = torch.zeros_like(goal), torch.ones(goal.shape)
         for k, answer in enumerate(answers):
             ids[k, :count] = self.prefix
-            ids[k, count : count + len(answer)] = torch.tensor(answer)
-            goal[k, : len(answer)] = torch.tensor(answer)
+            ids[k, count : count + len(answer.ids)] = torch.tensor(answer.ids)
+            goal[k, : len(answer.ids)] = torch.tensor(answer.ids)
+            about[k, : len(answer.ids)] = torch.tensor(answer.about)
+            weight[k, 0] = clean if answer.clean else 1.0
         core = self.model.model.language_model
-        with torch.autocast("cpu", torch.bfloat16):
-            shown = core.embed_tokens(ids).to(torch.bfloat16)
+        with autocast():
+            shown = core.embed_tokens(ids).to(precision())
             where = torch.nn.functional.pad(self.places, (0, longest)).expand(len(answers), -1)
-            shown = shown.masked_scatter(where[..., None], features.to(torch.bfloat16))
+            shown = shown.masked_scatter(where[..., None], features.to(precision()))
             positions = self._positions[:, None, :width].expand(-1, len(answers), -1)
             hidden = core(inputs_embeds=shown, position_ids=positions, use_cache=False).last_hidden_state
             wanted = goal != -100
             logits = self.model.lm_head(hidden[:, count - 1 : width - 1][wanted])
-        return F.cross_entropy(logits.float(), goal[wanted])
+        logits = logits.float().masked_fill(self.apart[about[wanted]], -1e4)
+        lost = F.cross_entropy(logits, goal[wanted], reduction="none")
+        return (lost * weight[wanted]).sum() / weight[wanted].sum()
 
     def ids(self, answer: str) -> list[int]:
         found: list[int] = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
@@ -142,8 +207,8 @@ class Spoken:
 
     def __init__(self, speech: Speech, folder: Path, shards: Sequence[Path], kinds: Sequence[Kind]) -> None:
         self.speech, self.folder, self.left, self.kinds = speech, folder, list(shards), kinds
-        self.rows: list[tuple[Any, list[list[int]]]] = []
-        self.texts: list[list[int]] = []
+        self.rows: list[tuple[Any, list[Said]]] = []
+        self.texts: list[Said] = []
         folder.mkdir(parents=True, exist_ok=True)
 
     def more(self) -> bool:
@@ -158,7 +223,8 @@ class Spoken:
         if not kept.exists():
             torch.save(self._features(shard, fit), kept.with_suffix(".part"))
             kept.with_suffix(".part").rename(kept)
-        said = [self.speech.ids(answer_of(told)) for told in shard.answers]
+        said = [self.speech.said(told) for told in shard.answers]
+        self.speech.learn(said)
         self.rows.append((torch.load(kept, mmap=True), [said[k] for k in fit]))
         self.texts += said
         return True
@@ -172,18 +238,18 @@ class Spoken:
             ]
         return torch.cat(parts)
 
-    def batch(self, rng: np.random.Generator, count: int) -> tuple[Any, list[list[int]]]:
+    def batch(self, rng: np.random.Generator, count: int) -> tuple[Any, list[Said]]:
         """Pictures of one shard with answers of similar length, so that little is padding."""
         import torch
 
         features, answers = self.rows[int(rng.integers(len(self.rows)))]
         pool = rng.choice(len(answers), size=count * 4, replace=False)
-        pool = pool[np.argsort([len(answers[k]) + rng.random() for k in pool])]
+        pool = pool[np.argsort([len(answers[k].ids) + rng.random() for k in pool])]
         start = int(rng.integers(4)) * count
         chosen = pool[start : start + count]
         return torch.stack([features[k] for k in chosen]), [answers[k] for k in chosen]
 
-    def reading(self, rng: np.random.Generator, count: int) -> tuple[Any, list[list[int]]]:
+    def reading(self, rng: np.random.Generator, count: int) -> tuple[Any, list[Said]]:
         """Answers of any kind, and nothing to be seen."""
         import torch
 
@@ -195,13 +261,15 @@ def train_language(folder: Path, base: Path, shards: Sequence[Path], given: Lang
     """Trains the language half of the model in `base` (see `make_model`); writes it to folder/model, and log.jsonl."""
     import torch
 
+    from anomreason.training.tiny.muon import Muon
+
     folder.mkdir(parents=True, exist_ok=True)
     speech = Speech(base, given.shape)
     for parameter in speech.model.model.visual.parameters():
         parameter.requires_grad_(False)
     matrices, others = halves(speech.model.model.language_model)
     optimizers = [
-        torch.optim.Muon(matrices, lr=given.rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, given.rate),
         torch.optim.AdamW(others, lr=given.rate, weight_decay=0.01, betas=(0.9, 0.98)),
     ]
     state, first = folder / "state.pt", 0
@@ -225,7 +293,7 @@ def train_language(folder: Path, base: Path, shards: Sequence[Path], given: Lang
                 group["lr"] = rate
         rng = np.random.default_rng([given.seed, 1, step])
         batch = spoken.reading if given.read and rng.random() < given.read else spoken.batch
-        loss = speech.loss(*batch(rng, given.batch))
+        loss = speech.loss(*batch(rng, given.batch), clean=given.clean)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*matrices, *others], 1.0)
         for optimizer in optimizers:

@@ -104,10 +104,11 @@ def _write_tokenizer(folder: Path, texts: Sequence[str], shape: TinyShape, words
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    longest = sorted({*words, "\n"}, key=lambda word: (-len(word), word))
+    longest = "|".join(re.escape(word) for word in sorted(words, key=lambda word: (-len(word), word)))
+    apart = rf"\b(?:{longest})(?=(?:e?s)?\b)|\n" if words else r"\n"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex("|".join(map(re.escape, longest))), "isolated"),
+            pre_tokenizers.Split(Regex(apart), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
