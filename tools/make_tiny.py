@@ -35,10 +35,8 @@ def main() -> None:
         "--dense", type=int, default=3300, help="steps of the vision tower on every kind, 32 pictures each"
     )
     parser.add_argument("--known", type=int, default=3100, help="its further steps on the kinds to be named")
-    parser.add_argument(
-        "--anew", type=int, default=3500, help="steps with new upper layers, mosaics among the pictures"
-    )
-    parser.add_argument("--language", type=int, default=1500, help="steps of the language model, 48 pictures each")
+    parser.add_argument("--cutouts", type=int, default=2100, help="its last steps, on pictures with cut-outs")
+    parser.add_argument("--language", type=int, default=1200, help="steps of the language model, 48 pictures each")
     given = parser.parse_args()
     work: Path = given.work
     tower = first_tower(given)
@@ -46,13 +44,13 @@ def main() -> None:
     shards = [draw_shard(work / "known", number, size) for number in range(given.known_shards)]
     unseen = draw_shard(work / "unseen", UNSEEN, Size(pictures=1000, kinds=KNOWN), held_out)
     last = DenseSettings(
-        steps=given.cutouts, save_every=400, rate=1e-3, decay=0.45, kinds=KNOWN, cutouts=0.7, start=tower
+        steps=given.cutouts, save_every=300, rate=1.3e-3, decay=0.45, kinds=KNOWN, cutouts=0.85, start=tower
     )
     tower = train_dense(work / "cutouts", shards, last, unseen)
-    settings = LanguageSettings(steps=given.language, kinds=KNOWN)
+    settings = LanguageSettings(steps=given.language, kinds=KNOWN, clean=0.5)
     if not (work / "base").exists():
         make_model(work / "base", tower, shards[:6], settings.shape, settings.seed, tower.with_name("words.pt"))
-    print(train_language(work / "language", work / "base", shards[:-1], settings))
+    print(train_language(work / "language", work / "base", shards[:16], settings))
 
 
 def first_tower(given: argparse.Namespace) -> Path:

@@ -1,6 +1,7 @@
 """The course of the training of `anomreason-tiny` as a picture, from the logs of its stages.
 
-python tools/tiny_curve.py --dense docs/tiny-dense.jsonl --language docs/tiny-language.jsonl --out docs/tiny-curve.svg
+    python tools/tiny_curve.py --dense docs/tiny-dense.jsonl --cutouts docs/tiny-cutouts.jsonl \
+        --language docs/tiny-language.jsonl --out docs/tiny-curve.svg
 """
 
 from __future__ import annotations
@@ -49,13 +50,17 @@ def read(path: Path) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dense", type=Path, required=True)
+    parser.add_argument("--cutouts", type=Path, required=True)
     parser.add_argument("--language", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    dense, language = read(given.dense), read(given.language)
+    dense, cutouts, language = read(given.dense), read(given.cutouts), read(given.language)
+    before = dense[-1]["step"]
+    tower = dense + [one | {"step": one["step"] + before} for one in cutouts]
     told = {
-        "things named right": [(one["step"], one["thing"]) for one in dense],
-        "kinds named right": [(one["step"], one["kind"]) for one in dense],
+        "things named right": [(one["step"], one["thing"]) for one in tower],
+        "kinds named right": [(one["step"], one["kind"]) for one in tower],
+        "kinds, held-out": [(one["step"] + before, one["unseen"]["kind"]) for one in cutouts],
     }
     lost = {"loss a token": [(one["step"], one["loss"]) for one in language]}
     whole = 2 * (LEFT + WIDTH) + GAP
