@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -72,20 +74,22 @@ def mitsuba() -> Any:
     asked = os.environ.get("ANOMREASON_MITSUBA", "")
     if asked and asked not in mi.variants():
         raise UsageError(f"ANOMREASON_MITSUBA is {asked!r}; choose one of {', '.join(VARIANTS)}")
-    for name in (asked,) if asked else VARIANTS:
-        mi.set_variant(name)
-        if name == "scalar_rgb" or asked or _works(mi):
-            break
+    mi.set_variant(asked or next(name for name in VARIANTS if name == "scalar_rgb" or _works(name)))
     mi.set_log_level(mi.LogLevel.Error)
     return mi
 
 
-def _works(mi: Any) -> bool:
-    """Whether the variant can compute: without an LLVM library Dr.Jit says so at the first evaluation."""
-    try:
-        return float((mi.Float([1.0]) + 1.0)[0]) == 2.0
-    except RuntimeError:
-        return False
+_PROBE = """
+import sys, mitsuba, drjit
+mitsuba.set_variant(sys.argv[1])
+assert float(drjit.minimum(mitsuba.Float([1.0, 2.0]), 1.5)[1]) == 1.5
+"""
+
+
+def _works(name: str) -> bool:
+    """Whether the variant can compute. Asked in a process of its own: an LLVM library that does not know what Dr.Jit
+    asks for (`fminimum` before LLVM 17, on CPUs without AVX-512) ends the whole process."""
+    return subprocess.run([sys.executable, "-c", _PROBE, name], capture_output=True).returncode == 0
 
 
 def variant() -> str:

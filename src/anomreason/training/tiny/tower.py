@@ -20,7 +20,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 def precision() -> Any:
-    """bfloat16 on a CPU that has instructions for it, float32 on others: there it is twenty times as fast."""
+    """bfloat16 on a CPU that has instructions for it, float32 on others: there it is at least ten times as fast."""
     import torch
 
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
