@@ -87,8 +87,8 @@ assert float(drjit.minimum(mitsuba.Float([1.0, 2.0]), 1.5)[1]) == 1.5
 
 
 def _works(name: str) -> bool:
-    """Whether the variant can compute. Asked in a process of its own: an LLVM library that does not know what Dr.Jit
-    asks for (`fminimum` before LLVM 17, on CPUs without AVX-512) ends the whole process."""
+    """Whether the variant can compute. Asked in a process of its own: an LLVM library that cannot do what Dr.Jit asks
+    of it (14.0.6 no `fminimum`, asked for by Dr.Jit 1.5) ends the whole process."""
     return subprocess.run([sys.executable, "-c", _PROBE, name], capture_output=True).returncode == 0
 
 
