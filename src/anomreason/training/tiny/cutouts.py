@@ -26,8 +26,8 @@ UPRIGHT, TURNED, UNKNOWN = 0, 1, 2
 TURNS = (0.5, 0.1, 0.3, 0.1)
 """Of a cut-out, by quarter turns."""
 TINTED = 0.45
-SMALLEST, LARGEST = 6, 32
-"""Cells of a cut-out's longer side."""
+SMALLEST, LARGEST = 6, 0.66
+"""Of a cut-out's longer side: cells, and share of the picture's side."""
 SPLINTER = 0.25
 """Share of a token that a thing must cover beside a cut-out to be its label; with less it has none."""
 _TRIES = 12
@@ -79,7 +79,7 @@ def _cut(rng: np.random.Generator, view: View) -> View | None:
     bottom, right = int(rows.max()) + margin + 1, int(columns.max()) + margin + 1
     part = view.outlines[top:bottom, left:right]
     longest = max(part.shape)
-    wanted = float(np.clip(longest * 2.0 ** rng.uniform(-1, 1), SMALLEST, LARGEST))
+    wanted = float(np.clip(longest * 2.0 ** rng.uniform(-1, 1), SMALLEST, LARGEST * len(view.outlines)))
     high, wide = (max(2, round(edge * wanted / longest)) for edge in part.shape)
     square = view.picture[top * GRAIN : bottom * GRAIN, left * GRAIN : right * GRAIN]
     scaled = Image.fromarray(square).resize((wide * GRAIN, high * GRAIN), Image.Resampling.BICUBIC)
