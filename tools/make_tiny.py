@@ -1,8 +1,8 @@
 """Makes `anomreason-tiny` from nothing: pictures with exact labels, vision tower, language model. Stops and resumes.
 
 Every stage goes on where it was stopped: shards that are drawn stay, towers and models are saved every few minutes. The
-tower first sees every kind of violation, then those that the model is to name, then those with cut-outs of things in
-any colour, turn and size between them, so that it knows things in whatever state they are.
+tower first sees every kind of violation, then those that the model is to name, then these between cut-outs of things in
+any colour, turn and size, and whole pictures turned and tinted, so that it knows things in whatever state they are.
 
     python tools/make_tiny.py --work tiny-work
 
@@ -35,8 +35,8 @@ def main() -> None:
         "--dense", type=int, default=3300, help="steps of the vision tower on every kind, 32 pictures each"
     )
     parser.add_argument("--known", type=int, default=3100, help="its further steps on the kinds to be named")
-    parser.add_argument("--cutouts", type=int, default=2100, help="its last steps, on pictures with cut-outs")
-    parser.add_argument("--language", type=int, default=1200, help="steps of the language model, 48 pictures each")
+    parser.add_argument("--cutouts", type=int, default=4300, help="its last steps, with cut-outs and strange pictures")
+    parser.add_argument("--language", type=int, default=1300, help="steps of the language model, 48 pictures each")
     given = parser.parse_args()
     work: Path = given.work
     tower = first_tower(given)
@@ -44,7 +44,14 @@ def main() -> None:
     shards = [draw_shard(work / "known", number, size) for number in range(given.known_shards)]
     unseen = draw_shard(work / "unseen", UNSEEN, Size(pictures=1000, kinds=KNOWN), held_out)
     last = DenseSettings(
-        steps=given.cutouts, save_every=300, rate=1.3e-3, decay=0.45, kinds=KNOWN, cutouts=0.85, start=tower
+        steps=given.cutouts,
+        save_every=200,
+        rate=1.3e-3,
+        decay=0.5,
+        kinds=KNOWN,
+        cutouts=0.7,
+        strange=0.35,
+        start=tower.with_name("state.pt"),
     )
     tower = train_dense(work / "cutouts", shards, last, unseen)
     settings = LanguageSettings(steps=given.language, kinds=KNOWN, clean=0.5)

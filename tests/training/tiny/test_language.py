@@ -18,7 +18,7 @@ from PIL import Image
 from anomreason import detect
 from anomreason.scenes.scene import KINDS
 from anomreason.training.tiny import dense, language
-from anomreason.training.tiny.corpus import Size, draw_shard, read_shard, thing_names, usable
+from anomreason.training.tiny.corpus import Size, draw_shard, held_out, read_shard, thing_names, usable
 from anomreason.training.tiny.dense import Dense, DenseSettings, train_dense
 from anomreason.training.tiny.language import LanguageSettings, Speech, answer_of, make_model, train_language
 from anomreason.training.tiny.model import TinyShape
@@ -85,11 +85,26 @@ def test_cutouts_are_named_and_not_judged(shards: list[Path]) -> None:
     assert {0, 1} <= set(after.turned[new].unique().tolist())
 
 
+def test_strange_pictures_are_named_and_nothing_else_is_told_of_them(shards: list[Path]) -> None:
+    data = dense.Pictures(shards, (), strange=1.0)
+    batch = data.batch(np.random.default_rng(0), 64)
+    assert set(batch.kinds.unique().tolist()) == {-1}
+    assert set(batch.scene.tolist()) == {-1.0}
+    assert set(batch.places.tolist()) == {-1}
+    assert 0.1 < float((batch.things > 0).float().mean()) < 0.5  # at three tokens a side most show splinters
+    assert {0, 1} <= set(batch.turned.unique().tolist())
+    trained = Dense(DenseSettings(steps=1, shape=SHAPE))
+    assert torch.isfinite(trained.loss(batch, data.apart()))
+
+
 def test_what_never_stood_together_is_neither_taught_nor_denied(
     shards: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = dense.Pictures(shards, ())
-    assert not data.apart().any()  # so few pictures show no kind with many things
+    # So few pictures show no kind with many things; what is held out is left open all the same.
+    there = [(KINDS[k - 1], thing_names()[t - 1]) for k, t in data.apart().nonzero().tolist()]
+    assert there
+    assert all(held_out(*one) for one in there)
     monkeypatch.setattr(dense, "COMMON", 0.02)
     apart, batch = data.apart(), data.batch(np.random.default_rng(0), 16)
     assert not apart[batch.kinds, batch.things].any()
@@ -108,7 +123,8 @@ def test_what_never_stood_together_is_neither_taught_nor_denied(
 
 def test_a_tower_begins_where_another_ended(shards: list[Path], tmp_path: Path) -> None:
     first = train_dense(tmp_path / "first", shards, DenseSettings(steps=2, batch=8, shape=SHAPE))
-    given = DenseSettings(steps=2, batch=8, shape=SHAPE, rate=1e-6, start=first, cutouts=0.5)
+    state = first.with_name("state.pt")
+    given = DenseSettings(steps=2, batch=8, shape=SHAPE, rate=1e-6, start=state, cutouts=0.5, strange=0.5)
     second, before = (torch.load(path) for path in (train_dense(tmp_path / "second", shards, given, shards[1]), first))
     assert all(torch.allclose(second[name], before[name], atol=1e-4) for name in second)
     assert "unseen" in json.loads((tmp_path / "second" / "log.jsonl").read_text())

@@ -41,8 +41,6 @@ ELSEWHERE = 0.06
 SCENES_FROM = 10_000_000
 """First seed; those below are for evaluation."""
 SEEDS_A_SHARD = 100_000
-GRAIN = 4
-"""Pixels of the side of a cell in which outlines of things are kept."""
 
 
 def held_out(kind: Kind, thing: str) -> bool:
@@ -102,7 +100,7 @@ class Labelled:
     answer: tuple[Anomaly, ...] | None
     """In the order of KINDS; None for a picture that is no scene."""
     outlines: Bytes
-    """(side / GRAIN, side / GRAIN): the thing seen there, as in `things`."""
+    """(side, side): the thing seen at each pixel, as in `things`."""
     place: int = 0
     """1 + where the scene plays, among PLACES; 0 for a picture that is no scene."""
     planted: tuple[Kind, ...] = ()
@@ -139,7 +137,7 @@ def _plain(anomaly: Anomaly) -> dict[str, Any]:
 
 def _elsewhere(rng: np.random.Generator, side: int) -> Labelled:
     nothing = np.zeros((side // STEP, side // STEP), dtype=np.uint8)
-    outlines = np.zeros((side // GRAIN, side // GRAIN), dtype=np.uint8)
+    outlines = np.zeros((side, side), dtype=np.uint8)
     return Labelled(scaled(no_scene(rng), side), nothing, nothing, None, outlines)
 
 
@@ -183,7 +181,7 @@ def _labelled(
     best, covered = _assigned(_shares(owners, len(names), side // STEP), main)
     place = {name: k + 1 for k, name in enumerate(thing_names())}
     of = np.array([place[name] for name in names] or [0], dtype=np.uint8)
-    fine = np.asarray(Image.fromarray(owners).resize((side // GRAIN, side // GRAIN), Image.Resampling.NEAREST))
+    fine = np.asarray(Image.fromarray(owners).resize((side, side), Image.Resampling.NEAREST))
     wrong = np.zeros(max(len(names), 1), dtype=np.uint8)
     for one in planted:
         for thing in one.objects[: 2 if one.kind in ("intersection", "duplicated_part") else 1]:

@@ -1,8 +1,10 @@
-"""Cut-outs of things, turned, recoloured, enlarged, set down anywhere in other pictures: to be named, not to be judged.
+"""Pictures turned and tinted, and cut-outs of things set down in other pictures: to be named, not to be judged.
 
 A tower that only ever saw things as they are, and as those violations show them that it was shown, takes what is wrong
-with a thing, and where it is, for evidence of which thing it is: a green dog must be something else. A cut-out says
-nothing of what may be; a token that shows one is asked what it shows and whether that is upright. Try it:
+with a thing, and where it is, for evidence of which thing it is: a green dog must be something else. So it is shown
+things in any colour, turn, size and surroundings that say nothing of what may be, and asked only what they are (copying
+things into other pictures is after Ghiasi et al. 2021, "Simple Copy-Paste is a Strong Data Augmentation Method"). Try
+it:
 
     with_cutouts(np.random.default_rng(0), scene, [other])[0].picture
 """
@@ -19,83 +21,49 @@ import numpy.typing as npt
 from PIL import Image
 
 from anomreason.scenes.sprites.table import table
-from anomreason.training.tiny.corpus import GRAIN, Bytes
+from anomreason.training.tiny.corpus import Bytes, held_out
 from anomreason.training.tiny.model import STEP
 
 UPRIGHT, TURNED, UNKNOWN = 0, 1, 2
 TURNS = (0.5, 0.1, 0.3, 0.1)
-"""Of a cut-out, by quarter turns."""
-TINTED = 0.45
-SMALLEST, LARGEST = 6, 0.66
-"""Of a cut-out's longer side: cells, and share of the picture's side."""
+"""By quarter turns."""
+TINTED = 0.5
+SILHOUETTES = 0.75
+"""Share of the cut-outs that are cut along the thing's outline; the others bring what is around it."""
+SHADOWED = 0.5
+"""Share of the silhouettes that have a shadow at their foot."""
+SMALLEST, LARGEST = 24, 0.66
+"""Of a cut-out's longer side: pixels, and share of the picture's side."""
 SPLINTER = 0.25
-"""Share of a token that a thing must cover beside a cut-out to be its label; with less it has none."""
+"""Share of a token that a thing must cover in a changed picture to be its label; with less it has none."""
+_MARGIN = 2
 _TRIES = 12
 
 Mask = npt.NDArray[np.bool_]
+Cover = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A picture and, in cells of GRAIN pixels, what is seen in it."""
+    """A picture, or a piece of one, and what is seen at each of its pixels."""
 
     picture: Bytes
-    """(side, side, 3); of a cut-out (height, width, 3)."""
+    """(height, width, 3)."""
     outlines: Bytes
-    """(height / GRAIN, width / GRAIN): 0 for background, else 1 + the thing's place among the names."""
+    """(height, width): 0 for background, else 1 + the thing's place among the names."""
     turned: Bytes
-    """The same: UPRIGHT, TURNED or UNKNOWN."""
+    """(height, width): UPRIGHT, TURNED or UNKNOWN."""
 
 
-def with_cutouts(rng: np.random.Generator, view: View, others: Sequence[View]) -> tuple[View, Mask]:
-    """The picture with a thing of each other one somewhere on its background, and which cells are not as they were.
-
-    A thing for which there is no room is left out.
-    """
-    made = View(*(np.array(part) for part in (view.picture, view.outlines, view.turned)))
-    touched = np.zeros(made.outlines.shape, dtype=np.bool_)
-    for other in others:
-        piece = _cut(rng, other)
-        if piece is None:
-            continue
-        piece = _changed(rng, piece)
-        high, wide = piece.outlines.shape
-        for _ in range(_TRIES):
-            y, x = (int(rng.integers(0, len(touched) - edge + 1)) for edge in (high, wide))
-            if not made.outlines[y : y + high, x : x + wide].any():
-                touched[y : y + high, x : x + wide] |= _set_down(rng, made, piece, y, x)
-                break
-    return made, touched
-
-
-def _cut(rng: np.random.Generator, view: View) -> View | None:
-    """One of its things with a little of what is around it, in another size."""
-    things = np.unique(view.outlines[view.outlines > 0])
-    if not len(things):
-        return None
-    rows, columns = np.nonzero(view.outlines == things[int(rng.integers(len(things)))])
-    margin = 1 + int(rng.uniform(0, 0.2) * max(np.ptp(rows), np.ptp(columns)))
-    top, left = max(int(rows.min()) - margin, 0), max(int(columns.min()) - margin, 0)
-    bottom, right = int(rows.max()) + margin + 1, int(columns.max()) + margin + 1
-    part = view.outlines[top:bottom, left:right]
-    longest = max(part.shape)
-    wanted = float(np.clip(longest * 2.0 ** rng.uniform(-1, 1), SMALLEST, LARGEST * len(view.outlines)))
-    high, wide = (max(2, round(edge * wanted / longest)) for edge in part.shape)
-    square = view.picture[top * GRAIN : bottom * GRAIN, left * GRAIN : right * GRAIN]
-    scaled = Image.fromarray(square).resize((wide * GRAIN, high * GRAIN), Image.Resampling.BICUBIC)
-    at = (top + np.arange(high) * part.shape[0] // high)[:, None], left + np.arange(wide) * part.shape[1] // wide
-    return View(np.asarray(scaled), view.outlines[at], view.turned[at])
-
-
-def _changed(rng: np.random.Generator, view: View) -> View:
+def changed(rng: np.random.Generator, view: View) -> View:
     """Turned by quarters, mirrored, in one hue, several of these or none."""
     quarters, mirrored = int(rng.choice(4, p=TURNS)), rng.random() < 0.5
-    picture, outlines, turned = view.picture, view.outlines, view.turned
+    picture, turned = view.picture, view.turned
     if rng.random() < TINTED:
         picture = _tinted(rng, picture)
     if quarters:
         turned = np.where(turned == UPRIGHT, TURNED, UNKNOWN).astype(np.uint8)
-    parts = [np.rot90(part, quarters) for part in (picture, outlines, turned)]
+    parts = [np.rot90(part, quarters) for part in (picture, view.outlines, turned)]
     return View(*(part[:, ::-1] for part in parts)) if mirrored else View(*parts)
 
 
@@ -108,50 +76,120 @@ def _tinted(rng: np.random.Generator, picture: Bytes) -> Bytes:
     return np.asarray(Image.merge("HSV", (hue, saturation, value)).convert("RGB"))
 
 
-def _set_down(rng: np.random.Generator, made: View, piece: View, y: int, x: int) -> Mask:
-    """Paints the piece over what is there, round or square, its edge soft or sharp. The cells that changed."""
+def with_cutouts(rng: np.random.Generator, view: View, others: Sequence[View]) -> tuple[View, Mask]:
+    """The picture with a thing of each other one somewhere on its background, and which pixels are not as they were.
+
+    A thing for which there is no room is left out.
+    """
+    made = View(*(np.array(part) for part in (view.picture, view.outlines, view.turned)))
+    touched = np.zeros(made.outlines.shape, dtype=np.bool_)
+    for other in others:
+        piece = _cut(rng, other)
+        if piece is None:
+            continue
+        piece = changed(rng, piece)
+        cover = _silhouette(piece) if rng.random() < SILHOUETTES else _rounded(rng, piece.outlines.shape)
+        high, wide = cover.shape
+        for _ in range(_TRIES):
+            y, x = (int(rng.integers(0, len(touched) - edge + 1)) for edge in (high, wide))
+            there = slice(y, y + high), slice(x, x + wide)
+            if not (made.outlines[there] * (cover > 0)).any():
+                if rng.random() < SHADOWED and not cover.all():
+                    _shade(rng, made, touched, there)
+                _set_down(made, piece, cover, there)
+                touched[there] |= cover > 0
+                break
+    return made, touched
+
+
+def _cut(rng: np.random.Generator, view: View) -> View | None:
+    """One of its things with a little of what is around it, in another size."""
+    things = np.unique(view.outlines[view.outlines > 0])
+    if not len(things):
+        return None
+    thing = things[int(rng.integers(len(things)))]
+    rows, columns = np.nonzero(view.outlines == thing)
+    margin = _MARGIN + int(rng.uniform(0, 0.2) * max(np.ptp(rows), np.ptp(columns)))
+    top, left = max(int(rows.min()) - margin, 0), max(int(columns.min()) - margin, 0)
+    there = slice(top, int(rows.max()) + margin + 1), slice(left, int(columns.max()) + margin + 1)
+    square, outlines, turned = view.picture[there], view.outlines[there], view.turned[there]
+    longest = max(outlines.shape)
+    wanted = float(np.clip(longest * 2.0 ** rng.uniform(-1, 1), SMALLEST, LARGEST * len(view.outlines)))
+    high, wide = (max(2, round(edge * wanted / longest)) for edge in outlines.shape)
+    inside = Image.fromarray(np.where(outlines > 0, 255, 0).astype(np.uint8))
+    picture, smooth = (
+        np.asarray(part.resize((wide, high), Image.Resampling.BICUBIC)) for part in (Image.fromarray(square), inside)
+    )
+    at = (np.arange(high) * outlines.shape[0] // high)[:, None], np.arange(wide) * outlines.shape[1] // wide
+    shown = np.where(smooth > 127, np.where(outlines[at] > 0, outlines[at], thing), 0).astype(np.uint8)
+    return View(picture, shown, turned[at])
+
+
+def _silhouette(piece: View) -> Cover:
+    """Its things and nothing else, the edge a pixel wide."""
+    inside = np.pad((piece.outlines > 0).astype(np.float32), 1)
     high, wide = piece.outlines.shape
+    near = [inside[y : y + high, x : x + wide] for y, x in ((0, 1), (1, 0), (1, 2), (2, 1))]
+    mean: Cover = (inside[1:-1, 1:-1] * (4 + sum(near)) / 8).astype(np.float32)
+    return mean
+
+
+def _rounded(rng: np.random.Generator, shape: tuple[int, ...]) -> Cover:
+    """The whole of it, round or square, its edge soft or sharp."""
     power, soft = float(rng.uniform(2.5, 12)), float(rng.uniform(0.02, 0.3))
-    v, u = (np.abs(np.linspace(-1, 1, edge * GRAIN)) for edge in (high, wide))
+    v, u = (np.abs(np.linspace(-1, 1, edge)) for edge in shape)
     radius = (v[:, None] ** power + u**power) ** (1 / power)
-    cover = np.clip((1 - radius) / soft, 0, 1)
-    there = made.picture[y * GRAIN : (y + high) * GRAIN, x * GRAIN : (x + wide) * GRAIN]
-    there[...] = np.rint(there * (1 - cover[..., None]) + piece.picture * cover[..., None])
-    share = cover.reshape(high, GRAIN, wide, GRAIN).mean(axis=(1, 3))
-    kept = share >= 0.5
-    made.outlines[y : y + high, x : x + wide] = np.where(kept, piece.outlines, 0)
-    made.turned[y : y + high, x : x + wide] = np.where(kept, piece.turned, UPRIGHT)
-    return np.asarray(share > 0)
+    cover: Cover = np.clip((1 - radius) / soft, 0, 1).astype(np.float32)
+    return cover
+
+
+def _shade(rng: np.random.Generator, made: View, touched: Mask, there: tuple[slice, slice]) -> None:
+    """Darken the ground under what will be set down there."""
+    (top, foot), (left, right) = ((part.start, part.stop) for part in there)
+    wide, high = 0.6 * (right - left), 2 + 0.12 * (foot - top)
+    y, x = np.ogrid[: len(touched), : len(touched)]
+    inside = np.clip(1.3 - ((y - foot + 1) / high) ** 2 - ((x - (left + right) / 2) / wide) ** 2, 0, 1)
+    inside = inside * (made.outlines == 0)
+    made.picture[...] = made.picture * (1 - rng.uniform(0.2, 0.5) * inside[..., None])
+    touched |= inside > 0
+
+
+def _set_down(made: View, piece: View, cover: Cover, there: tuple[slice, slice]) -> None:
+    ground, shown = made.picture[there], cover[..., None]
+    ground[...] = np.rint(ground * (1 - shown) + piece.picture * shown)
+    kept = cover >= 0.5
+    made.outlines[there] = np.where(kept, piece.outlines, made.outlines[there])
+    made.turned[there] = np.where(kept, piece.turned, made.turned[there])
 
 
 def tokens(view: View) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """For each token: the thing (0 background, -1 unknown), and whether it is turned (-1 unknown). (tokens,) each."""
     order, turned = _by_token(view.outlines), _by_token(view.turned)
-    count, cells = order.shape
+    count, pixels = order.shape
     most = 1 + len(table().things)
     votes = np.bincount((np.arange(count)[:, None] * most + order).ravel(), minlength=count * most).reshape(count, most)
     votes[:, 0] = 0
-    best, share = votes.argmax(axis=1), votes.max(axis=1) / cells
+    best, share = votes.argmax(axis=1), votes.max(axis=1) / pixels
     things = np.where(share >= SPLINTER, best, np.where(share > 0.04, -1, 0))
     own = order == best[:, None]
     down = ((turned == TURNED) & own).sum(axis=1) / np.maximum(own.sum(axis=1), 1)
-    known = (things > 0) & sided()[best] & ~((turned == UNKNOWN) & own).any(axis=1)
+    known = (things > 0) & told_upright()[best] & ~((turned == UNKNOWN) & own).any(axis=1)
     return things.astype(np.int64), np.where(known, down > 0.5, -1).astype(np.int64)
 
 
 def changed_tokens(touched: Mask) -> Mask:
-    """Which tokens hold such a cell. (tokens,)"""
+    """Which tokens hold such a pixel. (tokens,)"""
     return np.asarray(_by_token(touched).any(axis=1))
 
 
-def _by_token(cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(side, side) in cells -> (tokens, cells of a token)."""
-    each = STEP // GRAIN
-    count = len(cells) // each
-    return cells.reshape(count, each, count, each).transpose(0, 2, 1, 3).reshape(count * count, -1)
+def _by_token(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(side, side) -> (tokens, pixels of a token)."""
+    count = len(pixels) // STEP
+    return pixels.reshape(count, STEP, count, STEP).transpose(0, 2, 1, 3).reshape(count * count, -1)
 
 
 @cache
-def sided() -> npt.NDArray[np.bool_]:
-    """By label: whether such a thing has an upper side."""
-    return np.array([False, *(thing.up for thing in table().things)])
+def told_upright() -> npt.NDArray[np.bool_]:
+    """By label: whether it is told of such a thing that it is upright or turned. Not where it has no upper side, and
+    not where its turning is held out."""
+    return np.array([False, *(bool(t.up) and not held_out("orientation", t.name) for t in table().things)])

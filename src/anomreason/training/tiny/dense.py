@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ import numpy as np
 
 from anomreason.scenes.scene import KINDS, Kind
 from anomreason.scenes.sprites.places import PLACES
-from anomreason.training.tiny.corpus import GRAIN, Shard, read_shard, thing_names, usable
-from anomreason.training.tiny.cutouts import UNKNOWN, View, changed_tokens, sided, tokens, with_cutouts
+from anomreason.training.tiny.corpus import Shard, held_out, read_shard, thing_names, usable
+from anomreason.training.tiny.cutouts import UNKNOWN, View, changed, changed_tokens, tokens, told_upright, with_cutouts
 from anomreason.training.tiny.model import STEP, TinyShape, tiny_visual
 from anomreason.training.tiny.tower import Tower, autocast, patches_of, precision
 
@@ -47,8 +48,10 @@ class DenseSettings:
     """Pictures in which another kind stands are left out; empty: none is."""
     cutouts: float = 0.0
     """Share of the pictures into which up to four cut-outs of things are set."""
+    strange: float = 0.0
+    """Share of the pictures that are turned, tinted or both as a whole, and not judged."""
     start: Path | None = None
-    """A trained tower to begin with."""
+    """The state.pt of another training, whose tower and heads are those to begin with."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Batch:
     places: Any
     """(pictures,): where the scene plays."""
     scene: Any
-    """(pictures,): 1.0 for one, 0.0 for what is no scene."""
+    """(pictures,): 1.0 for one, 0.0 for what is no scene; -1.0 where it is not told."""
 
 
 class Dense:
@@ -85,10 +88,10 @@ class Dense:
             self.domain = torch.nn.Linear(given.shape.width, 1)
             self.turned = torch.nn.Linear(given.shape.width, 1)
             self.places = torch.nn.Linear(given.shape.width, len(PLACES))
-        if given.start:
-            self.visual.load_state_dict(torch.load(given.start))
         self.tower = Tower(self.visual, given.shape.side)
         self.module = torch.nn.ModuleList([self.visual, self.things, self.kinds, self.domain, self.turned, self.places])
+        if given.start:
+            self.module.load_state_dict(torch.load(given.start)["module"])
         matrices = [p for n, p in self.visual.named_parameters() if p.ndim == 2 and n.startswith("blocks")]
         inside = {id(p) for p in matrices}
         others = [p for p in self.module.parameters() if id(p) not in inside]
@@ -118,16 +121,22 @@ class Dense:
         weight = torch.where(covered, 1.0, 0.1) * (batch.things >= 0) * torch.where(judged, 1.0, 2.0)
         thing = thing.masked_fill(apart[batch.kinds.clamp(min=0)], -1e4)
         named = F.cross_entropy(thing.flatten(0, 1), batch.things.clamp(min=0).flatten(), reduction="none")
-        told, there = covered & judged, batch.places[:, None].expand_as(covered)
+        told, there, known = covered & judged, batch.places[:, None].expand_as(covered), batch.scene >= 0
         kind = kind.masked_fill(apart.T[batch.things.clamp(min=0)], -1e4)
         sides = batch.turned >= 0
+        stands, binary = covered & (there >= 0), F.binary_cross_entropy_with_logits
         return (
             (named * weight.flatten()).sum() / weight.sum()
-            + 1.5 * F.cross_entropy(kind[told], batch.kinds[told])
-            + 0.2 * F.binary_cross_entropy_with_logits(domain, batch.scene)
-            + 0.5 * F.binary_cross_entropy_with_logits(turned[..., 0][sides], batch.turned[sides].float())
-            + 0.2 * F.cross_entropy(place[covered & (there >= 0)], there[covered & (there >= 0)])
+            + 1.5 * _mean(F.cross_entropy, kind[told], batch.kinds[told])
+            + 0.2 * _mean(binary, domain[known], batch.scene[known])
+            + 0.5 * _mean(binary, turned[..., 0][sides], batch.turned[sides].float())
+            + 0.2 * _mean(F.cross_entropy, place[stands], there[stands])
         )
+
+
+def _mean(loss: Any, given: Any, wanted: Any) -> Any:
+    """Of a batch in which there may be nothing of the kind: zero then."""
+    return loss(given, wanted, reduction="sum") / max(len(wanted), 1)
 
 
 def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings, unseen: Path | None = None) -> Path:
@@ -139,7 +148,7 @@ def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings, unse
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    dense, data = Dense(given), Pictures(shards[:-1], given.kinds, given.cutouts)
+    dense, data = Dense(given), Pictures(shards[:-1], given.kinds, given.cutouts, given.strange)
     test, new = read_shard(shards[-1]), read_shard(unseen) if unseen else None
     first, state = 0, folder / "state.pt"
     if state.exists():
@@ -194,9 +203,11 @@ def _save(dense: Dense, step: int, folder: Path) -> None:
 class Pictures:
     """Random batches from shards; where no text is to be read, half of them turned left to right."""
 
-    def __init__(self, shards: Sequence[Path], kinds: Sequence[Kind], cutouts: float = 0.0) -> None:
+    def __init__(
+        self, shards: Sequence[Path], kinds: Sequence[Kind], cutouts: float = 0.0, strange: float = 0.0
+    ) -> None:
         self.shards: dict[Path, tuple[Shard, set[int]]] = {}
-        self.kinds, self.cutouts = kinds, cutouts
+        self.kinds, self.cutouts, self.strange = kinds, cutouts, strange
         self.written: set[int] = set()
         self.together = np.zeros((len(KINDS) + 1, len(thing_names()) + 1), dtype=np.bool_)
         for path in shards:
@@ -215,12 +226,13 @@ class Pictures:
                 self._add(path)
 
     def apart(self) -> Any:
-        """See `Dense.loss`. Of kinds that befall few things, all others are denied: most cannot have them."""
+        """See `Dense.loss`. Of kinds that befall few things, all others are denied, for most cannot have them; but
+        never what is held out."""
         import torch
 
         common = self.together.mean(axis=1) >= COMMON
         common[0] = False
-        apart = ~self.together & common[:, None]
+        apart = ~self.together & (common[:, None] | _held_out())
         apart[:, 0] = False
         return torch.from_numpy(apart)
 
@@ -246,18 +258,19 @@ class Pictures:
             things, kinds = things[:, ::-1], kinds[:, ::-1]
             view = View(*(part[:, ::-1] for part in (view.picture, view.outlines, view.turned)))
         thing, kind = (part.ravel().astype(np.int64) for part in (things, kinds))
-        turned = np.where((thing > 0) & sided()[thing], kind == 1 + KINDS.index("orientation"), -1)
+        turned = np.where((thing > 0) & told_upright()[thing], kind == 1 + KINDS.index("orientation"), -1)
+        place, scene = int(shard.places[k]) - 1, float(shard.answers[k]["answer"] is not None)
+        new = np.zeros(thing.shape, dtype=np.bool_)
+        if rng.random() < self.strange:
+            view, place, scene = changed(rng, view), -1, -1.0
+            new[:] = True
         if rng.random() < self.cutouts:
             view, touched = with_cutouts(rng, view, self._others(rng))
-            new = changed_tokens(touched)
-            labels = tokens(view)
-            thing, turned, kind = (
-                np.where(new, labels[0], thing),
-                np.where(new, labels[1], turned),
-                np.where(new, -1, kind),
-            )
-        scene = np.float32(shard.answers[k]["answer"] is not None)
-        return view.picture, thing, kind, turned, np.int64(int(shard.places[k]) - 1), scene
+            new |= changed_tokens(touched)
+        if new.any():
+            named, down = tokens(view)
+            thing, turned, kind = np.where(new, named, thing), np.where(new, down, turned), np.where(new, -1, kind)
+        return view.picture, thing, kind, turned, np.int64(place), np.float32(scene)
 
     def _others(self, rng: np.random.Generator) -> list[View]:
         names = sorted(self.shards)
@@ -265,35 +278,52 @@ class Pictures:
         return [_view(shard, int(rng.integers(len(shard.answers)))) for shard in chosen]
 
 
+@cache
+def _held_out() -> Any:
+    """(kinds, things): of every kind and thing, whether they are kept from training together."""
+    rows = [[False, *(held_out(kind, name) for name in thing_names())] for kind in KINDS]
+    return np.array([np.zeros(len(rows[0]), dtype=np.bool_), *rows])
+
+
 def _view(shard: Shard, k: int) -> View:
     wrong = shard.kinds[k] == 1 + KINDS.index("orientation")
-    turned = np.kron(wrong, np.full((STEP // GRAIN, STEP // GRAIN), UNKNOWN)).astype(np.uint8)
+    turned = np.kron(wrong, np.full((STEP, STEP), UNKNOWN)).astype(np.uint8)
     return View(shard.pictures[k], shard.outlines[k], turned)
 
 
 def measure(dense: Dense, shard: Shard, kinds: Sequence[Kind], count: int = 512) -> dict[str, Any]:
-    """Accuracy on tokens: the thing where one is, the kind where something is wrong, false kinds where nothing is."""
+    """Accuracy on tokens: the thing where one is; the kind where something is wrong, the thing and both there; kinds
+    that are claimed where nothing is wrong. Only `kinds` are chosen from, all when empty."""
     import torch
 
     chosen = usable(shard, kinds)[:count]
+    left = torch.tensor([bool(kinds) and kind not in kinds for kind in KINDS])
     named: list[Any] = []
     told: list[Any] = []
     with torch.no_grad():
         for k in range(0, len(chosen), 64):
-            seen = dense.look(shard.pictures[chosen[k : k + 64]])
-            named.append(dense.things(seen.float()).argmax(-1).numpy())
-            told.append(dense.kinds(seen.float()).argmax(-1).numpy())
+            seen = dense.look(shard.pictures[chosen[k : k + 64]]).float()
+            named.append(dense.things(seen).argmax(-1).numpy())
+            judged = dense.kinds(seen)
+            judged[..., 1:].masked_fill_(left, -1e4)
+            told.append(judged.argmax(-1).numpy())
     thing, kind = np.concatenate(named), np.concatenate(told)
     things, wrong = (labels[chosen].reshape(len(chosen), -1) for labels in (shard.things, shard.kinds))
-    covered = things > 0
-    by_kind = {
-        name: round(float((kind == k + 1)[wrong == k + 1].mean()), 3)
-        for k, name in enumerate(KINDS)
-        if np.any(wrong == k + 1)
-    }
+    covered, there = things > 0, wrong > 0
+    name, judged = thing == things, kind == wrong
+
+    def share(right: Any, of: Any) -> float:
+        return round(float(right[of].mean()), 4)
+
+    def by_kind(right: Any) -> dict[str, float]:
+        marked = {one: wrong == k + 1 for k, one in enumerate(KINDS)}
+        return {one: share(right, of) for one, of in marked.items() if of.any()}
+
     return {
-        "thing": round(float((thing == things)[covered].mean()), 4),
-        "kind": round(float((kind == wrong)[wrong > 0].mean()), 4),
-        "false": round(float((kind > 0)[covered & (wrong == 0)].mean()), 4),
-        "by_kind": by_kind,
+        "thing": share(name, covered),
+        "kind": share(judged, there),
+        "both": share(name & judged, there),
+        "false": share(~judged, covered & ~there),
+        "by_kind": by_kind(judged),
+        "named_by_kind": by_kind(name),
     }
