@@ -36,7 +36,7 @@ def main() -> None:
     )
     parser.add_argument("--known", type=int, default=3100, help="its further steps on the kinds to be named")
     parser.add_argument("--cutouts", type=int, default=4300, help="its last steps, with cut-outs and strange pictures")
-    parser.add_argument("--language", type=int, default=1300, help="steps of the language model, 48 pictures each")
+    parser.add_argument("--language", type=int, default=2150, help="steps of the language model, 48 pictures each")
     given = parser.parse_args()
     work: Path = given.work
     tower = first_tower(given)
@@ -54,7 +54,7 @@ def main() -> None:
         start=tower.with_name("state.pt"),
     )
     tower = train_dense(work / "cutouts", shards, last, unseen)
-    settings = LanguageSettings(steps=given.language, kinds=KNOWN, clean=0.5)
+    settings = LanguageSettings(steps=given.language, kinds=KNOWN, silence=0.02, exchanged=0.6)
     if not (work / "base").exists():
         make_model(work / "base", tower, shards[:6], settings.shape, settings.seed, tower.with_name("words.pt"))
     print(train_language(work / "language", work / "base", shards[:16], settings))

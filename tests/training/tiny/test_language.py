@@ -20,7 +20,7 @@ from anomreason.scenes.scene import KINDS
 from anomreason.training.tiny import dense, language
 from anomreason.training.tiny.corpus import Size, draw_shard, held_out, read_shard, thing_names, usable
 from anomreason.training.tiny.dense import Dense, DenseSettings, train_dense
-from anomreason.training.tiny.language import LanguageSettings, Speech, answer_of, make_model, train_language
+from anomreason.training.tiny.language import LanguageSettings, Said, Speech, answer_of, make_model, train_language
 from anomreason.training.tiny.model import TinyShape
 
 SHAPE = TinyShape(side=84, vision_depth=1, vision_width=48, depth=1, width=64, heads=2, vocabulary=1200, context=512)
@@ -156,7 +156,7 @@ def test_words_for_things_are_known_in_their_anomaly_and_not_denied_in_others(ba
     for one, answer in zip(told, said, strict=True):
         assert len(answer.ids) == len(answer.about)
         assert {k for k in answer.about if k} <= {1 + KINDS.index(kind) for kind in one["kinds"]}
-        assert answer.clean == (one["answer"] == [])
+        assert answer.silent == (None if one["answer"] is None else len(answer.ids) - 1 if one["answer"] else 0)
     two = next(k for k, one in enumerate(told) if len(one["kinds"]) == 2)
     words = [speech.tokenizer.decode([t]) for t, k in zip(said[two].ids, said[two].about, strict=True) if k]
     assert len(words) >= 2
@@ -168,6 +168,25 @@ def test_words_for_things_are_known_in_their_anomaly_and_not_denied_in_others(ba
     assert never == speech.words - ever
     assert ever
     assert not speech.apart[0].any()
+
+
+def test_silence_that_costs_less_weighs_less_and_nothing_else_does(base: Path, shards: list[Path]) -> None:
+    speech, shard = Speech(base, SHAPE), read_shard(shards[0])
+    scenes = [k for k, one in enumerate(shard.answers) if one["answer"] is not None]
+    rows = [next(k for k in scenes if bool(shard.answers[k]["answer"]) == wrong) for wrong in (False, True)]
+    with torch.no_grad():
+        for k in rows:
+            answer, seen = speech.said(shard.answers[k]), speech.features(shard.pictures[[k]])
+            assert answer.silent is not None
+            whole, spoken = (float(speech.loss(seen, [answer], silence=weight)) for weight in (1.0, 0.0))
+            count = len(answer.ids)
+            lost = whole * count - spoken * (count - 1)  # of the one token by which it is silent
+            cut = Said(answer.ids[: answer.silent + 1], answer.about[: answer.silent + 1])
+            before = Said(cut.ids[:-1], cut.about[:-1])
+            alone = float(speech.loss(seen, [cut])) * len(cut.ids)
+            if before.ids:
+                alone -= float(speech.loss(seen, [before])) * len(before.ids)
+            assert lost == pytest.approx(alone, rel=1e-3)
 
 
 def test_words_for_things_begin_as_what_the_tower_knows_of_them(base: Path, shards: list[Path], tmp_path: Path) -> None:
@@ -197,10 +216,10 @@ def test_language_learns_goes_on_and_leaves_a_model_that_detects(
     saved = shutil.ignore_patterns("model")
     calls = iter(range(1000))
 
-    def stop(*args: Any, clean: float, loss: Any = Speech.loss) -> Any:
+    def stop(*args: Any, silence: float, loss: Any = Speech.loss) -> Any:
         if next(calls) == 25:
             raise Stopped
-        return loss(*args, clean=clean)
+        return loss(*args, silence=silence)
 
     with monkeypatch.context() as patched:
         patched.setattr(language.Speech, "loss", stop)
@@ -244,3 +263,38 @@ def test_words_of_every_kind_are_read_without_a_picture(base: Path, shards: list
         if tuple(speech.ids(answer_of(one))) in {answer.ids for answer in answers}
     }
     assert kinds - {"floating"}
+
+
+def test_a_thing_is_exchanged_in_what_is_seen_and_in_what_is_said(
+    base: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    speech = Speech(base, SHAPE)
+    told = read_shard(shards[0]).answers
+    said = [speech.said(one) for one in told]
+    speech.learn(said)
+    rng, names, count = np.random.default_rng(0), thing_names(), 0
+    for answer in said:
+        found = speech.exchanged(rng, answer)
+        if found is None:
+            continue
+        new, old, other = found
+        text, was = (speech.tokenizer.decode(one.ids) for one in (new, answer))
+        assert names[old] in was
+        assert names[other] in text
+        assert was.count(names[old]) > text.count(names[old])
+        assert any(not speech.apart[kind, speech.names[other][0][0]] for kind in set(new.about) - {0})
+        assert new.silent == len(new.ids) - 1
+        count += 1
+    assert count > 20
+
+    spoken = language.Spoken(speech, tmp_path / "features", shards[:1], (), exchanged=1.0)
+    assert spoken.more()
+    features, answers, things = spoken.rows[0]
+    moved = 0
+    for row in zip(features, answers, things, strict=True):
+        seen, answer = spoken._row(rng, *row)
+        tokens = (seen != row[0]).any(dim=1)
+        assert len(set(row[2][tokens].tolist())) <= 1  # those of one thing, or none
+        assert tokens.any() == (answer is not row[1])
+        moved += bool(tokens.any())
+    assert moved > 10

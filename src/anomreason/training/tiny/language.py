@@ -2,8 +2,9 @@
 
 Answers are in the ordinary text form, in one wording for each kind of violation. What the tower makes of a picture is
 computed once and kept; the language model then reads it many times. Words of things begin as what the tower's head of
-things learnt, so that to say a word is to pass on what is seen; and where an anomaly of a kind is told, no word is
-denied that was never said of that kind. Stops and resumes at any time.
+things learnt, so that to say a word is to pass on what is seen; where an anomaly of a kind is told, no word is denied
+that was never said of that kind; and things are exchanged for others, in what is seen and in what is said, so that what
+often has a kind is not said for what rarely has it. Stops and resumes at any time.
 
     train_language(Path("language"), Path("dense/tower.pt"), shards, LanguageSettings(steps=1500))
 """
@@ -20,13 +21,17 @@ from typing import Any
 import numpy as np
 
 from anomreason.anomaly import Anomaly
+from anomreason.english import plural
 from anomreason.scenes.scene import KINDS, Kind
+from anomreason.scenes.sprites.table import SpriteThing, table
 from anomreason.textform import write_anomalies
 from anomreason.training.tiny.corpus import Shard, colour_words, read_shard, thing_names, usable, varying_words
 from anomreason.training.tiny.model import TinyShape, make_tiny
 from anomreason.training.tiny.tower import Tower, autocast, patches_of, precision
 from anomreason.vlm.card import DetectorCard
 
+EXCHANGEABLE: tuple[Kind, ...] = ("floating", "scale", "orientation", "out_of_place", "colour")
+"""Kinds that say the same of one thing as of another."""
 CARD = DetectorCard(prompt="What cannot be so in this scene?", out_of_domain="This is no scene that I know.")
 
 
@@ -46,8 +51,11 @@ class LanguageSettings:
     """Pictures in which another kind stands are left out; empty: none is."""
     read: float = 0.0
     """Share of the batches that are texts alone, of every kind: words are known before their pictures are."""
-    clean: float = 1.0
-    """What it costs not to say of a clean scene that it is clean, beside what any other wrong word costs."""
+    silence: float = 1.0
+    """While the rate falls: what it costs to go on where nothing more is wrong, beside what any other wrong word costs.
+    Below 1 it is sooner said that something is wrong. Until then 1."""
+    exchanged: float = 0.0
+    """Share of the answers in which a thing is exchanged for another one of which the same was said."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,8 @@ class Said:
     ids: tuple[int, ...]
     about: tuple[int, ...]
     """Of a token that is a word for a thing: 1 + the place among KINDS of the anomaly that it tells; of others 0."""
-    clean: bool = False
-    """Whether it says that nothing is wrong."""
+    silent: int | None = None
+    """Place of the token by which it says that nothing is wrong, or nothing more."""
 
 
 def answer_of(told: dict[str, Any]) -> str:
@@ -92,14 +100,14 @@ def _meant(model: Any, tokenizer: Any, words: Any) -> None:
     """Give the words for things the directions of the head of things, a little longer than words are else."""
     import torch
 
-    table = model.get_input_embeddings().weight
-    length = 2 * float(table.detach().norm(dim=1).mean())
+    vectors = model.get_input_embeddings().weight
+    length = 2 * float(vectors.detach().norm(dim=1).mean())
     with torch.no_grad():
         for name, row in zip(thing_names(), words[1:], strict=True):
             for word in (name, name[:1].upper() + name[1:]):
                 ids = tokenizer(word, add_special_tokens=False)["input_ids"]
                 if len(ids) == 1:
-                    table[ids[0]] = row / row.norm() * length
+                    vectors[ids[0]] = row / row.norm() * length
 
 
 class Speech:
@@ -126,12 +134,23 @@ class Speech:
         self.pad = self.tokenizer.pad_token_id
         words = {*thing_names(), *colour_words()}
         words |= {word[:1].upper() + word[1:] for word in words}
+        self.names = [self._spelt(thing) for thing in table().things]
         self.words = {ids[0] for ids in map(self.ids, sorted(words)) if len(ids) == 2}
         self.apart = torch.ones(len(KINDS) + 1, len(self.tokenizer), dtype=torch.bool)
         """(kinds, vocabulary): words for things that were never said of a kind; see `learn`."""
         self.apart[:, [k for k in range(len(self.tokenizer)) if k not in self.words]] = False
         self.apart[0] = False
+        self._exchangeable = {1 + KINDS.index(kind) for kind in EXCHANGEABLE}
         self._positions = self._all_positions(made)
+
+    def _spelt(self, thing: SpriteThing) -> tuple[tuple[int, ...], ...]:
+        """Tokens of its name and of its name with its colour, both in small letters, then both with a capital; nothing
+        where small ones are not a token a word, or the plural is not formed with an s."""
+        texts = [thing.name, f"{thing.colour} {thing.name}" if thing.colour else thing.name]
+        texts += [text[:1].upper() + text[1:] for text in texts]
+        spelt = tuple(tuple(self.ids(text)[:-1]) for text in texts)
+        usual = [*map(len, spelt[:2])] == [1, 1 + bool(thing.colour)] and plural(thing.name) == thing.name + "s"
+        return spelt if usual else ()
 
     def _all_positions(self, made: Any, longest: int = 400) -> Any:
         """(3, prefix + longest): rotary positions of the prefix and of any answer behind it."""
@@ -160,7 +179,41 @@ class Speech:
             kind += token == last == newline
             about.append(1 + KINDS.index(told["kinds"][kind]) if token in self.words else 0)
             last = token
-        return Said(tuple(ids), tuple(about), told["answer"] == [])
+        if told["answer"] is None:
+            return Said(tuple(ids), tuple(about))
+        return Said(tuple(ids), tuple(about), silent=len(ids) - 1 if told["answer"] else 0)
+
+    def exchanged(self, rng: np.random.Generator, answer: Said) -> tuple[Said, int, int] | None:
+        """The answer with another thing instead of one that it tells of, and which (places among the names): one of
+        which the same kind was said before. None where there is none."""
+        told = [
+            (thing, kind)
+            for thing, spelt in enumerate(self.names)
+            for kind in sorted(set(answer.about) & self._exchangeable)
+            if spelt and (spelt[0][0], kind) in zip(answer.ids, answer.about, strict=True)
+        ]
+        if not told:
+            return None
+        old, kind = told[int(rng.integers(len(told)))]
+        fit = [k for k, spelt in enumerate(self.names) if spelt and k != old and not self.apart[kind, spelt[0][0]]]
+        if not fit:
+            return None
+        new = fit[int(rng.integers(len(fit)))]
+        made = self._renamed(answer, old, new, kind)
+        return (made, old, new) if made.ids != answer.ids else None
+
+    def _renamed(self, answer: Said, old: int, new: int, kind: int) -> Said:
+        ids, about, k = list[int](), list[int](), 0
+        coloured = slice(0, None, 2) if kind == 1 + KINDS.index("colour") else slice(1, None, 2)
+        forms = list(zip(self.names[old][coloured], self.names[new][coloured], strict=True))
+        while k < len(answer.ids):
+            own = answer.about[k] == kind or answer.ids[k] not in self.words
+            here = (pair for pair in forms if own and answer.ids[k : k + len(pair[0])] == pair[0])
+            was, now = next(here, (answer.ids[k : k + 1],) * 2)
+            about += answer.about[k : k + 1] if was is now else [kind * (one in self.words) for one in now]
+            ids, k = [*ids, *now], k + len(was)
+        silent = answer.silent if not answer.silent else len(ids) - 1
+        return Said(tuple(ids), tuple(about), silent)
 
     def learn(self, answers: Sequence[Said]) -> None:
         """Take note of the words that these say of each kind."""
@@ -168,8 +221,8 @@ class Speech:
             for token, kind in zip(answer.ids, answer.about, strict=True):
                 self.apart[kind, token] = False
 
-    def loss(self, features: Any, answers: Sequence[Said], clean: float = 1.0) -> Any:
-        """Mean over the tokens of the answers; their ends are learnt too. clean: see LanguageSettings."""
+    def loss(self, features: Any, answers: Sequence[Said], silence: float = 1.0) -> Any:
+        """Mean over the tokens of the answers; their ends are learnt too. silence: see LanguageSettings."""
         import torch
         import torch.nn.functional as F
 
@@ -183,7 +236,8 @@ class Speech:
             ids[k, count : count + len(answer.ids)] = torch.tensor(answer.ids)
             goal[k, : len(answer.ids)] = torch.tensor(answer.ids)
             about[k, : len(answer.ids)] = torch.tensor(answer.about)
-            weight[k, 0] = clean if answer.clean else 1.0
+            if answer.silent is not None:
+                weight[k, answer.silent] = silence
         core = self.model.model.language_model
         with autocast():
             shown = core.embed_tokens(ids).to(precision())
@@ -193,7 +247,8 @@ class Speech:
             hidden = core(inputs_embeds=shown, position_ids=positions, use_cache=False).last_hidden_state
             wanted = goal != -100
             logits = self.model.lm_head(hidden[:, count - 1 : width - 1][wanted])
-        logits = logits.float().masked_fill(self.apart[about[wanted]], -1e4)
+        hidden = self.apart[about[wanted]].scatter(1, goal[wanted][:, None], value=False)
+        logits = logits.float().masked_fill(hidden, -1e4)
         lost = F.cross_entropy(logits, goal[wanted], reduction="none")
         return (lost * weight[wanted]).sum() / weight[wanted].sum()
 
@@ -205,10 +260,17 @@ class Speech:
 class Spoken:
     """Features and answers of shards, computed as they are asked for and kept on the disk."""
 
-    def __init__(self, speech: Speech, folder: Path, shards: Sequence[Path], kinds: Sequence[Kind]) -> None:
+    def __init__(
+        self, speech: Speech, folder: Path, shards: Sequence[Path], kinds: Sequence[Kind], exchanged: float = 0.0
+    ) -> None:
+        import torch
+
         self.speech, self.folder, self.left, self.kinds = speech, folder, list(shards), kinds
-        self.rows: list[tuple[Any, list[Said]]] = []
+        self.share = exchanged
+        self.rows: list[tuple[Any, list[Said], Any]] = []
         self.texts: list[Said] = []
+        most = 1 + len(thing_names())
+        self._sums, self._counts = torch.zeros(most, speech.model.config.text_config.hidden_size), torch.zeros(most, 1)
         folder.mkdir(parents=True, exist_ok=True)
 
     def more(self) -> bool:
@@ -225,7 +287,11 @@ class Spoken:
             kept.with_suffix(".part").rename(kept)
         said = [self.speech.said(told) for told in shard.answers]
         self.speech.learn(said)
-        self.rows.append((torch.load(kept, mmap=True), [said[k] for k in fit]))
+        features = torch.load(kept, mmap=True)
+        things = torch.from_numpy(shard.things[fit].reshape(len(fit), -1)).long()
+        self.rows.append((features, [said[k] for k in fit], things))
+        self._sums.index_add_(0, things.flatten(), features.flatten(0, 1).float())
+        self._counts += torch.bincount(things.flatten(), minlength=len(self._counts))[:, None]
         self.texts += said
         return True
 
@@ -242,12 +308,25 @@ class Spoken:
         """Pictures of one shard with answers of similar length, so that little is padding."""
         import torch
 
-        features, answers = self.rows[int(rng.integers(len(self.rows)))]
+        features, answers, things = self.rows[int(rng.integers(len(self.rows)))]
         pool = rng.choice(len(answers), size=count * 4, replace=False)
         pool = pool[np.argsort([len(answers[k].ids) + rng.random() for k in pool])]
         start = int(rng.integers(4)) * count
         chosen = pool[start : start + count]
-        return torch.stack([features[k] for k in chosen]), [answers[k] for k in chosen]
+        rows = [self._row(rng, features[k], answers[k], things[k]) for k in chosen]
+        return torch.stack([seen for seen, _ in rows]), [answer for _, answer in rows]
+
+    def _row(self, rng: np.random.Generator, seen: Any, answer: Said, things: Any) -> tuple[Any, Said]:
+        """Sometimes with a thing exchanged: its tokens move by what lies between the two things' means."""
+        found = self.speech.exchanged(rng, answer) if rng.random() < self.share else None
+        if found is None:
+            return seen, answer
+        said, old, new = found
+        shown = things == 1 + old
+        if not self._counts[1 + new] or not shown.any():
+            return seen, answer
+        means = self._sums[[1 + old, 1 + new]] / self._counts[[1 + old, 1 + new]]
+        return seen + shown[:, None] * (means[1] - means[0]).to(seen.dtype), said
 
     def reading(self, rng: np.random.Generator, count: int) -> tuple[Any, list[Said]]:
         """Answers of any kind, and nothing to be seen."""
@@ -279,21 +358,22 @@ def train_language(folder: Path, base: Path, shards: Sequence[Path], given: Lang
         for optimizer, there in zip(optimizers, held["optimizers"], strict=True):
             optimizer.load_state_dict(there)
         first = held["step"]
-    spoken, sums = Spoken(speech, folder / "features", shards, given.kinds), list[float]()
+    spoken, sums = Spoken(speech, folder / "features", shards, given.kinds, given.exchanged), list[float]()
     began = time.monotonic()
     for step in range(given.steps):
         if step % given.steps_a_shard == 0:
             spoken.more()
         if step < first:
             continue
-        rate = given.rate * min((step + 1) / given.warm_up, 1.0, (given.steps - step) / (given.steps * given.decay))
+        left = (given.steps - step) / (given.steps * given.decay)
+        rate = given.rate * min((step + 1) / given.warm_up, 1.0, left)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = rate
         rng = np.random.default_rng([given.seed, 1, step])
         batch = spoken.reading if given.read and rng.random() < given.read else spoken.batch
-        loss = speech.loss(*batch(rng, given.batch), clean=given.clean)
+        loss = speech.loss(*batch(rng, given.batch), silence=given.silence if left < 1 else 1.0)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*matrices, *others], 1.0)
         for optimizer in optimizers:
