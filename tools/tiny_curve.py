@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,10 @@ def main() -> None:
         "kinds, held-out": [(one["step"] + before, one["unseen"]["kind"]) for one in cutouts],
     }
     lost = {"loss a token": [(one["step"], one["loss"]) for one in language]}
+    most = float(math.ceil(max(one["loss"] for one in language)))
     whole = 2 * (LEFT + WIDTH) + GAP
     drawn = panel(LEFT, "vision tower", "steps of 32 pictures", told, 1.0)
-    drawn += panel(2 * LEFT + WIDTH + GAP - 20, "language", "steps of 48 pictures", lost, 1.0)
+    drawn += panel(2 * LEFT + WIDTH + GAP - 20, "language", "steps of 48 pictures", lost, most)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole} {TOP + HEIGHT + 50}" '
     head += 'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>'
     given.out.write_text("\n".join([head, *drawn, "</svg>"]) + "\n", encoding="utf-8")
