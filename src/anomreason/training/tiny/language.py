@@ -135,6 +135,7 @@ class Speech:
         words = {*thing_names(), *colour_words()}
         words |= {word[:1].upper() + word[1:] for word in words}
         self.names = [self._spelt(thing) for thing in table().things]
+        """By thing, in the order of `thing_names`; see `_spelt`."""
         self.words = {ids[0] for ids in map(self.ids, sorted(words)) if len(ids) == 2}
         self.apart = torch.ones(len(KINDS) + 1, len(self.tokenizer), dtype=torch.bool)
         """(kinds, vocabulary): words for things that were never said of a kind; see `learn`."""
