@@ -20,7 +20,8 @@ from anomreason.scenes.scene import KINDS
 from anomreason.training.tiny import dense, language
 from anomreason.training.tiny.corpus import Size, draw_shard, held_out, read_shard, thing_names, usable
 from anomreason.training.tiny.dense import Dense, DenseSettings, train_dense
-from anomreason.training.tiny.language import LanguageSettings, Said, Speech, answer_of, make_model, train_language
+from anomreason.training.tiny.exchange import Said
+from anomreason.training.tiny.language import LanguageSettings, Speech, answer_of, make_model, train_language
 from anomreason.training.tiny.model import TinyShape
 
 SHAPE = TinyShape(side=84, vision_depth=1, vision_width=48, depth=1, width=64, heads=2, vocabulary=1200, context=512)
@@ -274,7 +275,7 @@ def test_a_thing_is_exchanged_in_what_is_seen_and_in_what_is_said(
     speech.learn(said)
     rng, names, count = np.random.default_rng(0), thing_names(), 0
     for answer in said:
-        found = speech.exchanged(rng, answer)
+        found = speech.exchange(rng, answer)
         if found is None:
             continue
         new, old, other = found
@@ -282,7 +283,7 @@ def test_a_thing_is_exchanged_in_what_is_seen_and_in_what_is_said(
         assert names[old] in was
         assert names[other] in text
         assert was.count(names[old]) > text.count(names[old])
-        assert any(not speech.apart[kind, speech.names[other][0][0]] for kind in set(new.about) - {0})
+        assert any(not speech.apart[kind, speech.exchange.names[other][0][0]] for kind in set(new.about) - {0})
         assert new.silent == len(new.ids) - 1
         count += 1
     assert count > 10

@@ -31,7 +31,7 @@ TINTED = 0.5
 SILHOUETTES = 0.75
 """Share of the cut-outs that are cut along the thing's outline; the others bring what is around it."""
 SHADOWED = 0.5
-"""Share of the silhouettes that have a shadow at their foot."""
+"""Share of the cut-outs that have a shadow at their foot."""
 SMALLEST, LARGEST = 24, 0.66
 """Of a cut-out's longer side: pixels, and share of the picture's side."""
 SPLINTER = 0.25
@@ -94,7 +94,7 @@ def with_cutouts(rng: np.random.Generator, view: View, others: Sequence[View]) -
             y, x = (int(rng.integers(0, len(touched) - edge + 1)) for edge in (high, wide))
             there = slice(y, y + high), slice(x, x + wide)
             if not (made.outlines[there] * (cover > 0)).any():
-                if rng.random() < SHADOWED and not cover.all():
+                if rng.random() < SHADOWED:
                     _shade(rng, made, touched, there)
                 _set_down(made, piece, cover, there)
                 touched[there] |= cover > 0

@@ -21,17 +21,14 @@ from typing import Any
 import numpy as np
 
 from anomreason.anomaly import Anomaly
-from anomreason.english import plural
 from anomreason.scenes.scene import KINDS, Kind
-from anomreason.scenes.sprites.table import SpriteThing, table
 from anomreason.textform import write_anomalies
 from anomreason.training.tiny.corpus import Shard, colour_words, read_shard, thing_names, usable, varying_words
+from anomreason.training.tiny.exchange import Exchange, Said
 from anomreason.training.tiny.model import TinyShape, make_tiny
 from anomreason.training.tiny.tower import Tower, autocast, patches_of, precision
 from anomreason.vlm.card import DetectorCard
 
-EXCHANGEABLE: tuple[Kind, ...] = ("floating", "scale", "orientation", "out_of_place", "colour")
-"""Kinds that say the same of one thing as of another."""
 CARD = DetectorCard(prompt="What cannot be so in this scene?", out_of_domain="This is no scene that I know.")
 
 
@@ -56,17 +53,6 @@ class LanguageSettings:
     Below 1 it is sooner said that something is wrong. Until then 1."""
     exchanged: float = 0.0
     """Share of the answers in which a thing is exchanged for another one of which the same was said."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """An answer as tokens."""
-
-    ids: tuple[int, ...]
-    about: tuple[int, ...]
-    """Of a token that is a word for a thing: 1 + the place among KINDS of the anomaly that it tells; of others 0."""
-    silent: int | None = None
-    """Place of the token by which it says that nothing is wrong, or nothing more."""
 
 
 def answer_of(told: dict[str, Any]) -> str:
@@ -134,24 +120,13 @@ class Speech:
         self.pad = self.tokenizer.pad_token_id
         words = {*thing_names(), *colour_words()}
         words |= {word[:1].upper() + word[1:] for word in words}
-        self.names = [self._spelt(thing) for thing in table().things]
-        """By thing, in the order of `thing_names`; see `_spelt`."""
         self.words = {ids[0] for ids in map(self.ids, sorted(words)) if len(ids) == 2}
         self.apart = torch.ones(len(KINDS) + 1, len(self.tokenizer), dtype=torch.bool)
         """(kinds, vocabulary): words for things that were never said of a kind; see `learn`."""
         self.apart[:, [k for k in range(len(self.tokenizer)) if k not in self.words]] = False
         self.apart[0] = False
-        self._exchangeable = {1 + KINDS.index(kind) for kind in EXCHANGEABLE}
+        self.exchange = Exchange(self.ids, self.words, self.apart)
         self._positions = self._all_positions(made)
-
-    def _spelt(self, thing: SpriteThing) -> tuple[tuple[int, ...], ...]:
-        """Tokens of its name and of its name with its colour, both in small letters, then both with a capital; nothing
-        where small ones are not a token a word, or the plural is not formed with an s."""
-        texts = [thing.name, f"{thing.colour} {thing.name}" if thing.colour else thing.name]
-        texts += [text[:1].upper() + text[1:] for text in texts]
-        spelt = tuple(tuple(self.ids(text)[:-1]) for text in texts)
-        usual = [*map(len, spelt[:2])] == [1, 1 + bool(thing.colour)] and plural(thing.name) == thing.name + "s"
-        return spelt if usual else ()
 
     def _all_positions(self, made: Any, longest: int = 400) -> Any:
         """(3, prefix + longest): rotary positions of the prefix and of any answer behind it."""
@@ -183,38 +158,6 @@ class Speech:
         if told["answer"] is None:
             return Said(tuple(ids), tuple(about))
         return Said(tuple(ids), tuple(about), silent=len(ids) - 1 if told["answer"] else 0)
-
-    def exchanged(self, rng: np.random.Generator, answer: Said) -> tuple[Said, int, int] | None:
-        """The answer with another thing instead of one that it tells of, and which (places among the names): one of
-        which the same kind was said before. None where there is none."""
-        told = [
-            (thing, kind)
-            for thing, spelt in enumerate(self.names)
-            for kind in sorted(set(answer.about) & self._exchangeable)
-            if spelt and (spelt[0][0], kind) in zip(answer.ids, answer.about, strict=True)
-        ]
-        if not told:
-            return None
-        old, kind = told[int(rng.integers(len(told)))]
-        fit = [k for k, spelt in enumerate(self.names) if spelt and k != old and not self.apart[kind, spelt[0][0]]]
-        if not fit:
-            return None
-        new = fit[int(rng.integers(len(fit)))]
-        made = self._renamed(answer, old, new, kind)
-        return (made, old, new) if made.ids != answer.ids else None
-
-    def _renamed(self, answer: Said, old: int, new: int, kind: int) -> Said:
-        ids, about, k = list[int](), list[int](), 0
-        coloured = slice(0, None, 2) if kind == 1 + KINDS.index("colour") else slice(1, None, 2)
-        forms = list(zip(self.names[old][coloured], self.names[new][coloured], strict=True))
-        while k < len(answer.ids):
-            own = answer.about[k] == kind or answer.ids[k] not in self.words
-            here = (pair for pair in forms if own and answer.ids[k : k + len(pair[0])] == pair[0])
-            was, now = next(here, (answer.ids[k : k + 1],) * 2)
-            about += answer.about[k : k + 1] if was is now else [kind * (one in self.words) for one in now]
-            ids, k = [*ids, *now], k + len(was)
-        silent = answer.silent if not answer.silent else len(ids) - 1
-        return Said(tuple(ids), tuple(about), silent)
 
     def learn(self, answers: Sequence[Said]) -> None:
         """Take note of the words that these say of each kind."""
@@ -319,7 +262,7 @@ class Spoken:
 
     def _row(self, rng: np.random.Generator, seen: Any, answer: Said, things: Any) -> tuple[Any, Said]:
         """Sometimes with a thing exchanged: its tokens move by what lies between the two things' means."""
-        found = self.speech.exchanged(rng, answer) if rng.random() < self.share else None
+        found = self.speech.exchange(rng, answer) if rng.random() < self.share else None
         if found is None:
             return seen, answer
         said, old, new = found
