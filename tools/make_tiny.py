@@ -2,7 +2,8 @@
 
 Every stage goes on where it was stopped: shards that are drawn stay, towers and models are saved every few minutes. The
 tower first sees every kind of violation, then those that the model is to name, then these between cut-outs of things in
-any colour, turn and size, and whole pictures turned and tinted, so that it knows things in whatever state they are.
+any colour, turn and size, things repainted where they stand, and whole pictures turned and tinted, so that it knows
+things in whatever state they are.
 
     python tools/make_tiny.py --work tiny-work
 
@@ -35,7 +36,7 @@ def main() -> None:
         "--dense", type=int, default=3300, help="steps of the vision tower on every kind, 32 pictures each"
     )
     parser.add_argument("--known", type=int, default=3100, help="its further steps on the kinds to be named")
-    parser.add_argument("--cutouts", type=int, default=4300, help="its last steps, with cut-outs and strange pictures")
+    parser.add_argument("--cutouts", type=int, default=6900, help="its last steps, with cut-outs and strange pictures")
     parser.add_argument("--language", type=int, default=2150, help="steps of the language model, 48 pictures each")
     given = parser.parse_args()
     work: Path = given.work
@@ -50,7 +51,8 @@ def main() -> None:
         decay=0.5,
         kinds=KNOWN,
         cutouts=0.7,
-        strange=0.35,
+        repainted=0.35,
+        strange=0.3,
         start=tower.with_name("state.pt"),
     )
     tower = train_dense(work / "cutouts", shards, last, unseen)

@@ -71,13 +71,13 @@ def test_kinds_that_are_not_wanted_are_left_out(shards: list[Path]) -> None:
     kept = usable(shard, ("floating", "colour"))
     assert 0 < len(kept) < len(shard.answers) == len(usable(shard, ()))
     assert {kind for k in kept for kind in shard.answers[k]["kinds"]} == {"floating", "colour"}
-    data = dense.Pictures(shards, ("floating", "colour"))
+    data = dense.Pictures(shards, DenseSettings(steps=1, kinds=("floating", "colour")))
     kinds = data.batch(np.random.default_rng(0), 64).kinds
     assert {KINDS[k - 1] for k in kinds.unique().tolist() if k} <= {"floating", "colour"}
 
 
 def test_cutouts_are_named_and_not_judged(shards: list[Path]) -> None:
-    plain, cut = (dense.Pictures(shards, (), cutouts=share) for share in (0.0, 1.0))
+    plain, cut = (dense.Pictures(shards, DenseSettings(steps=1, cutouts=share)) for share in (0.0, 1.0))
     before, after = (data.batch(np.random.default_rng(0), 64) for data in (plain, cut))
     assert (before.kinds >= 0).all()
     new = after.kinds == -1
@@ -86,8 +86,17 @@ def test_cutouts_are_named_and_not_judged(shards: list[Path]) -> None:
     assert {0, 1} <= set(after.turned[new].unique().tolist())
 
 
+def test_repainted_things_are_named_and_not_judged(shards: list[Path]) -> None:
+    plain, painted = (dense.Pictures(shards, DenseSettings(steps=1, repainted=share)) for share in (0.0, 1.0))
+    before, after = (data.batch(np.random.default_rng(0), 64) for data in (plain, painted))
+    assert (before.kinds >= 0).all()
+    judged = after.kinds >= 0
+    assert 0.05 < float((~judged).float().mean()) < 0.5
+    assert (after.things[~judged] > 0).any()
+
+
 def test_strange_pictures_are_named_and_nothing_else_is_told_of_them(shards: list[Path]) -> None:
-    data = dense.Pictures(shards, (), strange=1.0)
+    data = dense.Pictures(shards, DenseSettings(steps=1, strange=1.0))
     batch = data.batch(np.random.default_rng(0), 64)
     assert set(batch.kinds.unique().tolist()) == {-1}
     assert set(batch.scene.tolist()) == {-1.0}
@@ -101,7 +110,7 @@ def test_strange_pictures_are_named_and_nothing_else_is_told_of_them(shards: lis
 def test_what_never_stood_together_is_neither_taught_nor_denied(
     shards: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = dense.Pictures(shards, ())
+    data = dense.Pictures(shards, DenseSettings(steps=1))
     # So few pictures show no kind with many things; what is held out is left open all the same.
     there = [(KINDS[k - 1], thing_names()[t - 1]) for k, t in data.apart().nonzero().tolist()]
     assert there
@@ -125,7 +134,8 @@ def test_what_never_stood_together_is_neither_taught_nor_denied(
 def test_a_tower_begins_where_another_ended(shards: list[Path], tmp_path: Path) -> None:
     first = train_dense(tmp_path / "first", shards, DenseSettings(steps=2, batch=8, shape=SHAPE))
     state = first.with_name("state.pt")
-    given = DenseSettings(steps=2, batch=8, shape=SHAPE, rate=1e-6, start=state, cutouts=0.5, strange=0.5)
+    changed = {"cutouts": 0.5, "repainted": 0.5, "strange": 0.5}
+    given = DenseSettings(steps=2, batch=8, shape=SHAPE, rate=1e-6, start=state, **changed)
     second, before = (torch.load(path) for path in (train_dense(tmp_path / "second", shards, given, shards[1]), first))
     assert all(torch.allclose(second[name], before[name], atol=1e-4) for name in second)
     assert "unseen" in json.loads((tmp_path / "second" / "log.jsonl").read_text())

@@ -6,7 +6,8 @@ things in any colour, turn, size and surroundings that say nothing of what may b
 things into other pictures is after Ghiasi et al. 2021, "Simple Copy-Paste is a Strong Data Augmentation Method"). Try
 it:
 
-    with_cutouts(np.random.default_rng(0), scene, [other])[0].picture
+    rng = np.random.default_rng(0)
+    with_cutouts(rng, scene, [drawn(rng, "dog", 196)])[0].picture
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from anomreason.scenes.sprites.pictures import vendored
 from anomreason.scenes.sprites.table import table
 from anomreason.training.tiny.corpus import Bytes, held_out
 from anomreason.training.tiny.model import STEP
@@ -30,6 +32,10 @@ TURNS = (0.5, 0.1, 0.3, 0.1)
 TINTED = 0.5
 SILHOUETTES = 0.75
 """Share of the cut-outs that are cut along the thing's outline; the others bring what is around it."""
+AS_IT_STOOD = 0.4
+"""Share of the cut-outs that keep size, turn, colour and place, and so stand as things do, in another scene."""
+DRAWN = 0.4
+"""Share of the cut-outs that show a thing's own picture."""
 SHADOWED = 0.5
 """Share of the cut-outs that have a shadow at their foot."""
 SMALLEST, LARGEST = 24, 0.66
@@ -55,6 +61,13 @@ class View:
     """(height, width): UPRIGHT, TURNED or UNKNOWN."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cutout:
+    piece: View
+    corner: tuple[int, int] | None = None
+    """Row and column of its upper left corner; None: anywhere."""
+
+
 def changed(rng: np.random.Generator, view: View) -> View:
     """Turned by quarters, mirrored, in one hue, several of these or none."""
     quarters, mirrored = int(rng.choice(4, p=TURNS)), rng.random() < 0.5
@@ -67,6 +80,15 @@ def changed(rng: np.random.Generator, view: View) -> View:
     return View(*(part[:, ::-1] for part in parts)) if mirrored else View(*parts)
 
 
+def repainted(rng: np.random.Generator, view: View) -> tuple[View, Mask]:
+    """One of the picture's things in one hue, and which pixels it has; none of a picture without."""
+    things = np.unique(view.outlines[view.outlines > 0])
+    touched = np.isin(view.outlines, rng.choice(things, size=1) if len(things) else [])
+    shown = _softened(touched)[..., None]
+    picture = np.rint(view.picture * (1 - shown) + _tinted(rng, view.picture) * shown).astype(np.uint8)
+    return View(picture, view.outlines, view.turned), touched
+
+
 def _tinted(rng: np.random.Generator, picture: Bytes) -> Bytes:
     """Every hue becomes one; light and dark stay."""
     hue, saturation, value = Image.fromarray(np.ascontiguousarray(picture)).convert("HSV").split()
@@ -76,22 +98,20 @@ def _tinted(rng: np.random.Generator, picture: Bytes) -> Bytes:
     return np.asarray(Image.merge("HSV", (hue, saturation, value)).convert("RGB"))
 
 
-def with_cutouts(rng: np.random.Generator, view: View, others: Sequence[View]) -> tuple[View, Mask]:
-    """The picture with a thing of each other one somewhere on its background, and which pixels are not as they were.
+def with_cutouts(rng: np.random.Generator, view: View, cutouts: Sequence[Cutout]) -> tuple[View, Mask]:
+    """The picture with these on its background, and which pixels are not as they were.
 
-    A thing for which there is no room is left out.
+    One for which there is no room is left out.
     """
     made = View(*(np.array(part) for part in (view.picture, view.outlines, view.turned)))
     touched = np.zeros(made.outlines.shape, dtype=np.bool_)
-    for other in others:
-        piece = _cut(rng, other)
-        if piece is None:
-            continue
-        piece = changed(rng, piece)
-        cover = _silhouette(piece) if rng.random() < SILHOUETTES else _rounded(rng, piece.outlines.shape)
+    for one in cutouts:
+        piece, stays = one.piece, one.corner is not None
+        outlined = stays or rng.random() < SILHOUETTES
+        cover = _softened(piece.outlines > 0) if outlined else _rounded(rng, piece.outlines.shape)
         high, wide = cover.shape
-        for _ in range(_TRIES):
-            y, x = (int(rng.integers(0, len(touched) - edge + 1)) for edge in (high, wide))
+        for _ in range(1 if stays else _TRIES):
+            y, x = one.corner or (int(rng.integers(0, len(touched) - edge + 1)) for edge in (high, wide))
             there = slice(y, y + high), slice(x, x + wide)
             if not (made.outlines[there] * (cover > 0)).any():
                 if rng.random() < SHADOWED:
@@ -102,17 +122,18 @@ def with_cutouts(rng: np.random.Generator, view: View, others: Sequence[View]) -
     return made, touched
 
 
-def _cut(rng: np.random.Generator, view: View) -> View | None:
-    """One of its things with a little of what is around it, in another size."""
-    things = np.unique(view.outlines[view.outlines > 0])
-    if not len(things):
-        return None
-    thing = things[int(rng.integers(len(things)))]
+def cut(rng: np.random.Generator, view: View, thing: int) -> Cutout | None:
+    """That thing: as it stood, or changed, in another size and with a little of what is around it. None where it shows
+    in no pixel."""
     rows, columns = np.nonzero(view.outlines == thing)
+    if not len(rows):
+        return None
     margin = _MARGIN + int(rng.uniform(0, 0.2) * max(np.ptp(rows), np.ptp(columns)))
     top, left = max(int(rows.min()) - margin, 0), max(int(columns.min()) - margin, 0)
     there = slice(top, int(rows.max()) + margin + 1), slice(left, int(columns.max()) + margin + 1)
     square, outlines, turned = view.picture[there], view.outlines[there], view.turned[there]
+    if rng.random() < AS_IT_STOOD:
+        return Cutout(View(square, np.where(outlines == thing, outlines, 0), turned), (top, left))
     longest = max(outlines.shape)
     wanted = float(np.clip(longest * 2.0 ** rng.uniform(-1, 1), SMALLEST, LARGEST * len(view.outlines)))
     high, wide = (max(2, round(edge * wanted / longest)) for edge in outlines.shape)
@@ -122,15 +143,31 @@ def _cut(rng: np.random.Generator, view: View) -> View | None:
     )
     at = (np.arange(high) * outlines.shape[0] // high)[:, None], np.arange(wide) * outlines.shape[1] // wide
     shown = np.where(smooth > 127, np.where(outlines[at] > 0, outlines[at], thing), 0).astype(np.uint8)
-    return View(picture, shown, turned[at])
+    return Cutout(changed(rng, View(picture, shown, turned[at])))
 
 
-def _silhouette(piece: View) -> Cover:
-    """Its things and nothing else, the edge a pixel wide."""
-    inside = np.pad((piece.outlines > 0).astype(np.float32), 1)
-    high, wide = piece.outlines.shape
-    near = [inside[y : y + high, x : x + wide] for y, x in ((0, 1), (1, 0), (1, 2), (2, 1))]
-    mean: Cover = (inside[1:-1, 1:-1] * (4 + sum(near)) / 8).astype(np.float32)
+def drawn(rng: np.random.Generator, name: str, side: int) -> Cutout:
+    """A thing's own picture, sharp in any size and alone on one colour, changed.
+
+    Of a thing of the table that has a picture. side: pixels of the picture's edge for which it is made.
+    """
+    sprite = vendored(table().named(name).picture)
+    longest = rng.uniform(SMALLEST, LARGEST * side)
+    wide, high = (max(2, round(edge * longest / max(sprite.size))) for edge in sprite.size)
+    small = sprite.resize((wide, high), Image.Resampling.BICUBIC)
+    picture = Image.new("RGB", (wide, high), tuple(int(c) for c in rng.integers(60, 230, size=3)))
+    picture.paste(small, (0, 0), small)
+    thing = 1 + [row.name for row in table().things].index(name)
+    outlines = np.where(np.asarray(small.getchannel("A")) > 127, thing, 0).astype(np.uint8)
+    return Cutout(changed(rng, View(np.asarray(picture), outlines, np.zeros_like(outlines))))
+
+
+def _softened(inside: Mask) -> Cover:
+    """Its edge a pixel wide."""
+    padded = np.pad(inside.astype(np.float32), 1)
+    high, wide = inside.shape
+    near = [padded[y : y + high, x : x + wide] for y, x in ((0, 1), (1, 0), (1, 2), (2, 1))]
+    mean: Cover = (inside * (4 + sum(near)) / 8).astype(np.float32)
     return mean
 
 
@@ -163,7 +200,10 @@ def _set_down(made: View, piece: View, cover: Cover, there: tuple[slice, slice])
 
 
 def tokens(view: View) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For each token: the thing (0 background, -1 unknown), and whether it is turned (-1 unknown). (tokens,) each."""
+    """For each token: the thing (0 background, -1 unknown), and whether it is turned (-1 unknown).
+
+    (tokens,) each.
+    """
     order, turned = _by_token(view.outlines), _by_token(view.turned)
     count, pixels = order.shape
     most = 1 + len(table().things)

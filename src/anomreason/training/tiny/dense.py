@@ -22,8 +22,22 @@ import numpy as np
 
 from anomreason.scenes.scene import KINDS, Kind
 from anomreason.scenes.sprites.places import PLACES
+from anomreason.scenes.sprites.table import table
 from anomreason.training.tiny.corpus import Shard, held_out, read_shard, thing_names, usable
-from anomreason.training.tiny.cutouts import UNKNOWN, View, changed, changed_tokens, tokens, told_upright, with_cutouts
+from anomreason.training.tiny.cutouts import (
+    DRAWN,
+    UNKNOWN,
+    Cutout,
+    View,
+    changed,
+    changed_tokens,
+    cut,
+    drawn,
+    repainted,
+    tokens,
+    told_upright,
+    with_cutouts,
+)
 from anomreason.training.tiny.model import STEP, TinyShape, tiny_visual
 from anomreason.training.tiny.tower import Tower, autocast, patches_of, precision
 
@@ -48,6 +62,8 @@ class DenseSettings:
     """Pictures in which another kind stands are left out; empty: none is."""
     cutouts: float = 0.0
     """Share of the pictures into which up to four cut-outs of things are set."""
+    repainted: float = 0.0
+    """Share of the pictures of which one thing is tinted."""
     strange: float = 0.0
     """Share of the pictures that are turned, tinted or both as a whole, and not judged."""
     start: Path | None = None
@@ -148,7 +164,7 @@ def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings, unse
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    dense, data = Dense(given), Pictures(shards[:-1], given.kinds, given.cutouts, given.strange)
+    dense, data = Dense(given), Pictures(shards[:-1], given)
     test, new = read_shard(shards[-1]), read_shard(unseen) if unseen else None
     first, state = 0, folder / "state.pt"
     if state.exists():
@@ -203,11 +219,10 @@ def _save(dense: Dense, step: int, folder: Path) -> None:
 class Pictures:
     """Random batches from shards; where no text is to be read, half of them turned left to right."""
 
-    def __init__(
-        self, shards: Sequence[Path], kinds: Sequence[Kind], cutouts: float = 0.0, strange: float = 0.0
-    ) -> None:
+    def __init__(self, shards: Sequence[Path], given: DenseSettings) -> None:
+        self.given = given
         self.shards: dict[Path, tuple[Shard, set[int]]] = {}
-        self.kinds, self.cutouts, self.strange = kinds, cutouts, strange
+        self.shown: dict[Path, list[tuple[int, Any]]] = {}
         self.written: set[int] = set()
         self.together = np.zeros((len(KINDS) + 1, len(thing_names()) + 1), dtype=np.bool_)
         for path in shards:
@@ -215,9 +230,11 @@ class Pictures:
 
     def _add(self, path: Path) -> None:
         shard = read_shard(path)
-        self.shards[path] = shard, set(usable(shard, self.kinds))
+        self.shards[path] = shard, set(usable(shard, self.given.kinds))
         self.written |= set(np.unique(shard.things[shard.kinds == 1 + KINDS.index("text")]).tolist())
         self.together[shard.kinds, shard.things] = True
+        there = [(int(thing), np.any(shard.things == thing, axis=(1, 2))) for thing in np.unique(shard.things) if thing]
+        self.shown[path] = [(thing, np.flatnonzero(rows)) for thing, rows in there]
 
     def refresh(self, folder: Path, test: Path) -> None:
         """Take in shards that have been drawn since."""
@@ -261,21 +278,36 @@ class Pictures:
         turned = np.where((thing > 0) & told_upright()[thing], kind == 1 + KINDS.index("orientation"), -1)
         place, scene = int(shard.places[k]) - 1, float(shard.answers[k]["answer"] is not None)
         new = np.zeros(thing.shape, dtype=np.bool_)
-        if rng.random() < self.strange:
+        if rng.random() < self.given.repainted:
+            view, touched = repainted(rng, view)
+            new |= changed_tokens(touched)
+        if rng.random() < self.given.strange:
             view, place, scene = changed(rng, view), -1, -1.0
             new[:] = True
-        if rng.random() < self.cutouts:
-            view, touched = with_cutouts(rng, view, self._others(rng))
+        if rng.random() < self.given.cutouts:
+            view, touched = with_cutouts(rng, view, self._cutouts(rng, len(view.picture)))
             new |= changed_tokens(touched)
         if new.any():
             named, down = tokens(view)
             thing, turned, kind = np.where(new, named, thing), np.where(new, down, turned), np.where(new, -1, kind)
         return view.picture, thing, kind, turned, np.int64(place), np.float32(scene)
 
-    def _others(self, rng: np.random.Generator) -> list[View]:
-        names = sorted(self.shards)
-        chosen = [self.shards[names[int(rng.integers(len(names)))]][0] for _ in range(int(rng.integers(1, 5)))]
-        return [_view(shard, int(rng.integers(len(shard.answers)))) for shard in chosen]
+    def _cutouts(self, rng: np.random.Generator, side: int) -> list[Cutout]:
+        """Rare things as often as common ones."""
+        paths, found = sorted(self.shards), list[Cutout | None]()
+        for _ in range(int(rng.integers(1, 5))):
+            if rng.random() < DRAWN:
+                found.append(drawn(rng, _with_picture()[int(rng.integers(len(_with_picture())))], side))
+                continue
+            path = paths[int(rng.integers(len(paths)))]
+            thing, rows = self.shown[path][int(rng.integers(len(self.shown[path])))]
+            found.append(cut(rng, _view(self.shards[path][0], int(rng.choice(rows))), thing))
+        return [one for one in found if one]
+
+
+@cache
+def _with_picture() -> tuple[str, ...]:
+    return tuple(thing.name for thing in table().things if thing.drawn is None)
 
 
 @cache
