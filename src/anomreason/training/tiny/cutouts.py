@@ -23,7 +23,7 @@ from PIL import Image
 
 from anomreason.scenes.sprites.pictures import vendored
 from anomreason.scenes.sprites.table import table
-from anomreason.training.tiny.corpus import Bytes, held_out
+from anomreason.training.tiny.corpus import Bytes, held_out, thing_names
 from anomreason.training.tiny.model import STEP
 
 UPRIGHT, TURNED, UNKNOWN = 0, 1, 2
@@ -146,10 +146,16 @@ def cut(rng: np.random.Generator, view: View, thing: int) -> Cutout | None:
     return Cutout(changed(rng, View(picture, shown, turned[at])))
 
 
+@cache
+def with_picture() -> tuple[str, ...]:
+    """Things that have a picture of their own, which is the same in every scene."""
+    return tuple(thing.name for thing in table().things if thing.drawn is None)
+
+
 def drawn(rng: np.random.Generator, name: str, side: int) -> Cutout:
     """A thing's own picture, sharp in any size and alone on one colour, changed.
 
-    Of a thing of the table that has a picture. side: pixels of the picture's edge for which it is made.
+    Of one of `with_picture`. side: pixels of the picture's edge for which it is made.
     """
     sprite = vendored(table().named(name).picture)
     longest = rng.uniform(SMALLEST, LARGEST * side)
@@ -157,8 +163,7 @@ def drawn(rng: np.random.Generator, name: str, side: int) -> Cutout:
     small = sprite.resize((wide, high), Image.Resampling.BICUBIC)
     picture = Image.new("RGB", (wide, high), tuple(int(c) for c in rng.integers(60, 230, size=3)))
     picture.paste(small, (0, 0), small)
-    thing = 1 + [row.name for row in table().things].index(name)
-    outlines = np.where(np.asarray(small.getchannel("A")) > 127, thing, 0).astype(np.uint8)
+    outlines = np.where(np.asarray(small.getchannel("A")) > 127, 1 + thing_names().index(name), 0).astype(np.uint8)
     return Cutout(changed(rng, View(np.asarray(picture), outlines, np.zeros_like(outlines))))
 
 

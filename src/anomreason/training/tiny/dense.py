@@ -22,7 +22,6 @@ import numpy as np
 
 from anomreason.scenes.scene import KINDS, Kind
 from anomreason.scenes.sprites.places import PLACES
-from anomreason.scenes.sprites.table import table
 from anomreason.training.tiny.corpus import Shard, held_out, read_shard, thing_names, usable
 from anomreason.training.tiny.cutouts import (
     DRAWN,
@@ -37,6 +36,7 @@ from anomreason.training.tiny.cutouts import (
     tokens,
     told_upright,
     with_cutouts,
+    with_picture,
 )
 from anomreason.training.tiny.model import STEP, TinyShape, tiny_visual
 from anomreason.training.tiny.tower import Tower, autocast, patches_of, precision
@@ -297,17 +297,12 @@ class Pictures:
         paths, found = sorted(self.shards), list[Cutout | None]()
         for _ in range(int(rng.integers(1, 5))):
             if rng.random() < DRAWN:
-                found.append(drawn(rng, _with_picture()[int(rng.integers(len(_with_picture())))], side))
+                found.append(drawn(rng, with_picture()[int(rng.integers(len(with_picture())))], side))
                 continue
             path = paths[int(rng.integers(len(paths)))]
             thing, rows = self.shown[path][int(rng.integers(len(self.shown[path])))]
             found.append(cut(rng, _view(self.shards[path][0], int(rng.choice(rows))), thing))
         return [one for one in found if one]
-
-
-@cache
-def _with_picture() -> tuple[str, ...]:
-    return tuple(thing.name for thing in table().things if thing.drawn is None)
 
 
 @cache
