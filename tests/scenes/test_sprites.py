@@ -245,6 +245,12 @@ def test_a_size_changes_the_picture_but_not_the_scene(size: int) -> None:
     assert [(p.kind, p.anomaly.name) for p in large.planted] == [(p.kind, p.anomaly.name) for p in small.planted]
 
 
+def test_names_that_are_plural_are_said_to_be() -> None:
+    for thing in table().things:
+        several = thing.name.endswith("s") and not thing.name.endswith(("ss", "us", "os"))
+        assert thing.plural == several, thing.name
+
+
 def test_what_cannot_be_drawn_is_a_usage_error() -> None:
     for wrong in ({"size": 8}, {"size": 64, "count": -1}, {"size": 64, "kinds": ("melting",)}):
         with pytest.raises(UsageError):
