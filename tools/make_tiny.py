@@ -3,23 +3,24 @@
 Every stage goes on where it was stopped: shards that are drawn stay, towers and models are saved every few minutes. The
 tower first sees every kind of violation, then those that the model is to name, then these between cut-outs of things in
 any colour, turn and size, things repainted where they stand, and whole pictures turned and tinted, so that it knows
-things in whatever state they are.
+things in whatever state they are. Of tower and language model several trainings go on from one, and their mean is kept.
 
     python tools/make_tiny.py --work tiny-work
 
-The model is then in `tiny-work/language/model`; try it with `anomreason detect FOLDER --schedule single
---model local:tiny-work/language/model`, measure it with `benchmarks/tiny.py`.
+The model is then in `tiny-work/model`; try it with `anomreason detect FOLDER --schedule single
+--model local:tiny-work/model`, measure it with `benchmarks/tiny.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from anomreason.training.tiny import KNOWN
 from anomreason.training.tiny.corpus import Size, draw_shard, held_out
-from anomreason.training.tiny.dense import DenseSettings, train_dense
-from anomreason.training.tiny.language import LanguageSettings, make_model, train_language
+from anomreason.training.tiny.dense import DenseSettings, mean_tower, train_dense
+from anomreason.training.tiny.language import LanguageSettings, make_model, mean_model, train_language
 
 UNSEEN = 900
 """Number of the shard that holds only combinations which training does not."""
@@ -36,15 +37,19 @@ def main() -> None:
         "--dense", type=int, default=3300, help="steps of the vision tower on every kind, 32 pictures each"
     )
     parser.add_argument("--known", type=int, default=3100, help="its further steps on the kinds to be named")
-    parser.add_argument("--cutouts", type=int, default=6900, help="its last steps, with cut-outs and strange pictures")
+    parser.add_argument(
+        "--cutouts", type=int, default=6900, help="its further ones, with cut-outs and strange pictures"
+    )
+    parser.add_argument("--more", type=int, default=700, help="steps of a second tower that goes on from there")
     parser.add_argument("--language", type=int, default=2150, help="steps of the language model, 48 pictures each")
+    parser.add_argument("--branch", type=int, default=360, help="steps of each of two that go on from there")
     given = parser.parse_args()
     work: Path = given.work
     tower = first_tower(given)
     size = Size(kinds=KNOWN)
     shards = [draw_shard(work / "known", number, size) for number in range(given.known_shards)]
     unseen = draw_shard(work / "unseen", UNSEEN, Size(pictures=1000, kinds=KNOWN), held_out)
-    last = DenseSettings(
+    strange = DenseSettings(
         steps=given.cutouts,
         save_every=200,
         rate=1.3e-3,
@@ -55,11 +60,21 @@ def main() -> None:
         strange=0.3,
         start=tower.with_name("state.pt"),
     )
-    tower = train_dense(work / "cutouts", shards, last, unseen)
+    first = train_dense(work / "cutouts", shards, strange, unseen).with_name("state.pt")
+    last = replace(strange, steps=given.more, rate=1.2e-3, decay=0.6, denied=True, start=first)
+    second = train_dense(work / "denied", shards, last, unseen).with_name("state.pt")
+    tower = mean_tower(work / "tower", [first, second], strange)
     settings = LanguageSettings(steps=given.language, kinds=KNOWN, silence=0.02, exchanged=0.6)
-    if not (work / "base").exists():
-        make_model(work / "base", tower, shards[:6], settings.shape, settings.seed, tower.with_name("words.pt"))
-    print(train_language(work / "language", work / "base", shards[:16], settings))
+    base = work / "base"
+    if not base.exists():
+        make_model(base, tower, shards[:6], settings.shape, settings.seed, tower.with_name("words.pt"))
+    train_language(work / "language", base, shards[:16], settings)
+    states = [work / "language" / "state.pt"]
+    for seed in (1, 2):
+        branch = replace(settings, steps=given.branch, rate=1.2e-3, decay=0.7, steps_a_shard=1, silence=0.01, seed=seed)
+        train_language(work / f"branch-{seed}", base, shards[:10], replace(branch, start=states[0]))
+        states.append(work / f"branch-{seed}" / "state.pt")
+    print(mean_model(work / "model", base, states, settings.shape))
 
 
 def first_tower(given: argparse.Namespace) -> Path:

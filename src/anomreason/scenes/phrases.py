@@ -73,14 +73,16 @@ def describe(kind: Kind, level: str, slots: Slots, rng: np.random.Generator) -> 
 
 
 def plainest(kind: Kind, level: str, slots: Slots) -> tuple[str, str, str, float]:
-    """As `describe`, in the one wording that asks least: the first that mentions neither another thing nor a detail."""
+    """As `describe`, in the one wording that asks least: the first that mentions neither another thing nor a detail. Of
+    the names the first such one that begins with the thing, where there is one."""
     wording = wordings(kind)[level]
 
     def first(templates: Sequence[str]) -> str:
         usable = [t for t in templates if _filled(t, slots)]
         return fill(next((t for t in usable if _filled(t, replace(slots, other="", detail=""))), usable[0]), slots)
 
-    return first(wording.names), first(wording.phenomena), first(wording.reasoning), wording.severity
+    names = sorted(wording.names, key=lambda name: not name.startswith("{thing} "))
+    return first(names), first(wording.phenomena), first(wording.reasoning), wording.severity
 
 
 def wordings(kind: Kind) -> Mapping[str, Wording]:

@@ -47,6 +47,7 @@ def test_answers_are_read_back_and_one_wording_serves_a_kind() -> None:
         for anomaly in label(SpriteWorld().draw(seed, size=64, count=1, kinds=("floating",)), SIDE).answer or ():
             assert read_anomalies(write_anomalies([anomaly])) == (anomaly,)
             told.add(anomaly.reasoning.split(" the ")[0])
+            assert anomaly.name.removesuffix(" in mid-air").lower() in thing_names()
     assert told == {"Gravity pulls"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,24 @@ from PIL import Image
 
 from anomreason import detect
 from anomreason.scenes.scene import KINDS
+from anomreason.scenes.sprites.table import table
 from anomreason.training.tiny import dense, language
-from anomreason.training.tiny.corpus import Size, draw_shard, held_out, read_shard, thing_names, usable
+from anomreason.training.tiny.corpus import (
+    Size,
+    draw_shard,
+    held_out,
+    plurals,
+    read_shard,
+    thing_names,
+    trained_on,
+    usable,
+)
 from anomreason.training.tiny.dense import Dense, DenseSettings, train_dense
 from anomreason.training.tiny.exchange import Said
 from anomreason.training.tiny.language import LanguageSettings, Speech, answer_of, make_model, train_language
 from anomreason.training.tiny.model import TinyShape
 
-SHAPE = TinyShape(side=84, vision_depth=1, vision_width=48, depth=1, width=64, heads=2, vocabulary=1200, context=512)
+SHAPE = TinyShape(side=84, vision_depth=1, vision_width=48, depth=1, width=64, heads=2, vocabulary=4096, context=512)
 
 
 @pytest.fixture(scope="module")
@@ -141,11 +152,43 @@ def test_a_tower_begins_where_another_ended(shards: list[Path], tmp_path: Path) 
     assert "unseen" in json.loads((tmp_path / "second" / "log.jsonl").read_text())
 
 
+def test_the_mean_of_trainings_lies_between_them(base: Path, shards: list[Path], tmp_path: Path) -> None:
+    first = train_dense(tmp_path / "first", shards, DenseSettings(steps=1, batch=8, shape=SHAPE)).with_name("state.pt")
+    given = DenseSettings(steps=1, batch=8, shape=SHAPE, warm_up=1, rate=0.05, denied=True, start=first)
+    both = [first, train_dense(tmp_path / "second", shards, given).with_name("state.pt")]
+    towers = [torch.load(path.with_name("tower.pt")) for path in both]
+    middle = torch.load(dense.mean_tower(tmp_path / "mean", both, given))
+    assert all(torch.allclose(middle[name], (towers[0][name] + towers[1][name]) / 2, atol=1e-6) for name in middle)
+    assert any(not torch.allclose(middle[name], towers[0][name], atol=1e-3) for name in middle)
+    assert dense.measure(
+        Dense(DenseSettings(steps=1, shape=SHAPE, start=tmp_path / "mean" / "state.pt")), read_shard(shards[1]), ()
+    )
+
+    steps = LanguageSettings(steps=2, batch=8, warm_up=1, rate=0.01, shape=SHAPE)
+    train_language(tmp_path / "one", base, shards, steps)
+    one = tmp_path / "one" / "state.pt"
+    train_language(tmp_path / "two", base, shards, replace(steps, start=one, seed=1))
+    words = [torch.load(tmp_path / name / "state.pt")["model"]["lm_head.weight"] for name in ("one", "two")]
+    assert not torch.equal(*words)
+    made = language.mean_model(tmp_path / "model", base, [one, tmp_path / "two" / "state.pt"], SHAPE)
+    assert torch.allclose(Speech(made, SHAPE).model.lm_head.weight, sum(words) / 2, rtol=0.01, atol=1e-3)
+
+
+def test_what_no_scene_shows_is_denied_where_asked_but_never_what_is_held_out(
+    shards: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense, "COMMON", 0.02)
+    left, denied = (dense.Pictures(shards, DenseSettings(steps=1, denied=denied)).apart() for denied in (False, True))
+    assert (left & denied == denied).all()
+    there = [(KINDS[k - 1], thing_names()[t - 1]) for k, t in (left & ~denied).nonzero().tolist()]
+    assert there
+    assert not any(held_out(*one) for one in there)
+
+
 def test_loss_is_the_published_models(base: Path, shards: list[Path]) -> None:
     shard, speech = read_shard(shards[0]), Speech(base, SHAPE)
     answers = [speech.said(told) for told in shard.answers[:6]]
-    speech.learn([speech.said(told) for told in shard.answers])
-    speech.apart[:] = False
+    speech.apart[:] = speech.never[:] = False
     with torch.no_grad():
         ours = float(speech.loss(speech.features(shard.pictures[:6]), answers))
         summed = 0.0
@@ -171,14 +214,34 @@ def test_words_for_things_are_known_in_their_anomaly_and_not_denied_in_others(ba
     two = next(k for k, one in enumerate(told) if len(one["kinds"]) == 2)
     words = [speech.tokenizer.decode([t]) for t, k in zip(said[two].ids, said[two].about, strict=True) if k]
     assert len(words) >= 2
-    assert all(word.strip().lower() in " ".join(a["name"] for a in told[two]["answer"]).lower() for word in words)
-    speech.learn(said)
-    floating = 1 + KINDS.index("floating")
-    never = {t for t in speech.words if speech.apart[floating, t]}
-    ever = {t for answer in said for t, k in zip(answer.ids, answer.about, strict=True) if k == floating}
-    assert never == speech.words - ever
-    assert ever
+    texts = " ".join(" ".join(map(str, anomaly.values())) for anomaly in told[two]["answer"])
+    assert all(word.strip().lower() in texts.lower() for word in words)
+
+
+def test_combinations_held_out_are_denied_neither_the_thing_nor_the_kind(base: Path) -> None:
+    speech = Speech(base, SHAPE)
+
+    def word(text: str) -> int:
+        token, _ = speech.ids(text)
+        return token
+
+    for kind, end in {"floating": " in mid-air", "out_of_place": " in the wrong place"}.items():
+        row = speech.apart[1 + KINDS.index(kind)]
+        out = {thing.name for thing in table().things if held_out(kind, thing.name)}
+        assert out
+        assert {word(name) for name in out} == {t for t in map(word, thing_names()) if row[t]}
+        assert speech.never[:, word(end)].nonzero().flatten().tolist() == sorted(word(n.capitalize()) for n in out)
     assert not speech.apart[0].any()
+
+
+def test_what_is_left_open_is_not_counted_but_what_is_said_is(base: Path, shards: list[Path]) -> None:
+    speech, shard = Speech(base, SHAPE), read_shard(shards[0])
+    k = next(k for k, one in enumerate(shard.answers) if one["kinds"] == ["floating"])
+    seen, answer = speech.features(shard.pictures[[k]]), speech.said(shard.answers[k])
+    with torch.no_grad():
+        before = float(speech.loss(seen, [answer]))
+        speech.never[:] = True
+        assert float(speech.loss(seen, [answer])) < 0.01 < before
 
 
 def test_silence_that_costs_less_weighs_less_and_nothing_else_does(base: Path, shards: list[Path]) -> None:
@@ -205,14 +268,12 @@ def test_words_for_things_begin_as_what_the_tower_knows_of_them(base: Path, shar
     torch.save(heads, tmp_path / "words.pt")
     tower = base.parent / "dense" / "tower.pt"
     model = Speech(make_model(tmp_path / "base", tower, shards, SHAPE, 0, tmp_path / "words.pt"), SHAPE)
-    table = model.model.get_input_embeddings().weight.detach()
+    vectors = model.model.get_input_embeddings().weight.detach()
     alike = []
-    for name, row in zip(thing_names(), heads[1:], strict=True):
-        for word in (name, name[:1].upper() + name[1:]):
-            ids = model.ids(word)[:-1]
-            if len(ids) == 1:
-                alike.append(float(torch.cosine_similarity(table[ids[0]], row, dim=0)))
-    assert len(alike) > 20
+    for names, row in zip(zip(thing_names(), plurals(), strict=True), heads[1:], strict=True):
+        for word in names:
+            (token, _) = model.ids(word)  # each is a word of its own, whether any answer holds it or not
+            alike.append(float(torch.cosine_similarity(vectors[token], row, dim=0)))
     assert min(alike) > 0.999
 
 
@@ -282,7 +343,6 @@ def test_a_thing_is_exchanged_in_what_is_seen_and_in_what_is_said(
     speech = Speech(base, SHAPE)
     told = read_shard(shards[0]).answers
     said = [speech.said(one) for one in told]
-    speech.learn(said)
     rng, names, count = np.random.default_rng(0), thing_names(), 0
     for answer in said:
         found = speech.exchange(rng, answer)
@@ -293,7 +353,7 @@ def test_a_thing_is_exchanged_in_what_is_seen_and_in_what_is_said(
         assert names[old] in was
         assert names[other] in text
         assert was.count(names[old]) > text.count(names[old])
-        assert any(not speech.apart[kind, speech.exchange.names[other][0][0]] for kind in set(new.about) - {0})
+        assert any(trained_on(KINDS[kind - 1], names[other]) for kind in set(new.about) - {0})
         assert new.silent == len(new.ids) - 1
         count += 1
     assert count > 10

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from anomreason.anomaly import Anomaly
+from anomreason.english import plural
 from anomreason.scenes.phrases import plainest
 from anomreason.scenes.scene import KINDS, Allow, Drawn, Kind, Planted, Slots
 from anomreason.scenes.sprites.places import PLACES
@@ -57,6 +58,11 @@ def thing_names() -> tuple[str, ...]:
     return tuple(thing.name for thing in table().things)
 
 
+def plurals() -> tuple[str, ...]:
+    """Of the things, in the same order; of those that are plural as they are, themselves."""
+    return tuple(thing.name if thing.plural else plural(thing.name) for thing in table().things)
+
+
 def colour_words() -> tuple[str, ...]:
     """What stands before names in the texts."""
     return tuple(sorted({f"{thing.colour} " for thing in table().things if thing.colour}))
@@ -72,7 +78,7 @@ def varying_words(scenes: int = 800) -> tuple[str, ...]:
         for planted in world.draw(seed, size=32, count=3, allow=trained_on).planted:
             slots = _learnt(planted.slots)
             found |= {slots.place, slots.detail} - {""}
-    found |= {*thing_names(), *colour_words()}
+    found |= {*thing_names(), *plurals(), *colour_words()}
     return tuple(sorted(found | {word[:1].upper() + word[1:] for word in found}))
 
 
@@ -191,7 +197,7 @@ def _labelled(
         picture=scaled(image, side),
         things=np.where(covered, of[best], 0).astype(np.uint8),
         kinds=np.where(covered, wrong[best], 0).astype(np.uint8),
-        answer=tuple(plain(one) for one in ordered),
+        answer=tuple(plain(one, names[one.objects[0]]) for one in ordered),
         outlines=np.concatenate([[np.uint8(0)], of])[fine],
         place=1 + list(PLACES).index(drawn.place),
         planted=tuple(one.kind for one in ordered),
@@ -219,9 +225,11 @@ def _shares(owners: Bytes, things: int, cells: int) -> npt.NDArray[np.float32]:
     return np.stack(shares, axis=-1).astype(np.float32)
 
 
-def plain(planted: Planted) -> Anomaly:
-    """The anomaly in the wording that is learnt: one for each kind and level, and no position beside another thing."""
-    name, phenomenon, reasoning, severity = plainest(planted.kind, planted.level, _learnt(planted.slots))
+def plain(planted: Planted, thing: str) -> Anomaly:
+    """The anomaly in the wording that is learnt: one for each kind and level, the name begins with the thing as the
+    table calls it, and no position beside another thing."""
+    _, phenomenon, reasoning, severity = plainest(planted.kind, planted.level, _learnt(planted.slots))
+    name = plainest(planted.kind, planted.level, replace(planted.slots, thing=thing))[0]
     return Anomaly(name=name, phenomenon=phenomenon, reasoning=reasoning, severity=severity)
 
 

@@ -38,7 +38,7 @@ DRAWN = 0.4
 """Share of the cut-outs that show a thing's own picture."""
 SHADOWED = 0.5
 """Share of the cut-outs that have a shadow at their foot."""
-SMALLEST, LARGEST = 24, 0.66
+SMALLEST, LARGEST = 14, 0.66
 """Of a cut-out's longer side: pixels, and share of the picture's side."""
 SPLINTER = 0.25
 """Share of a token that a thing must cover in a changed picture to be its label; with less it has none."""
@@ -158,7 +158,7 @@ def drawn(rng: np.random.Generator, name: str, side: int) -> Cutout:
     Of one of `with_picture`. side: pixels of the picture's edge for which it is made.
     """
     sprite = vendored(table().named(name).picture)
-    longest = rng.uniform(SMALLEST, LARGEST * side)
+    longest = SMALLEST * (LARGEST * side / SMALLEST) ** rng.random()
     wide, high = (max(2, round(edge * longest / max(sprite.size))) for edge in sprite.size)
     small = sprite.resize((wide, high), Image.Resampling.BICUBIC)
     picture = Image.new("RGB", (wide, high), tuple(int(c) for c in rng.integers(60, 230, size=3)))

@@ -39,7 +39,7 @@ from anomreason.training.tiny.cutouts import (
     with_picture,
 )
 from anomreason.training.tiny.model import STEP, TinyShape, tiny_visual
-from anomreason.training.tiny.tower import Tower, autocast, patches_of, precision
+from anomreason.training.tiny.tower import Tower, autocast, mean, patches_of, precision
 
 COMMON = 0.25
 """Share of all things with which a kind must have been shown for the others to be left open."""
@@ -66,6 +66,8 @@ class DenseSettings:
     """Share of the pictures of which one thing is tinted."""
     strange: float = 0.0
     """Share of the pictures that are turned, tinted or both as a whole, and not judged."""
+    denied: bool = False
+    """Whether a kind that befalls many things is denied of those that no scene shows with it, unless held out."""
     start: Path | None = None
     """The state.pt of another training, whose tower and heads are those to begin with."""
 
@@ -199,6 +201,17 @@ def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings, unse
     return folder / "tower.pt"
 
 
+def mean_tower(folder: Path, states: Sequence[Path], given: DenseSettings) -> Path:
+    """Writes the mean of these state.pt, as `train_dense` writes a tower; gives back tower.pt."""
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    dense = Dense(given)
+    dense.module.load_state_dict(mean([torch.load(state)["module"] for state in states]))
+    _save(dense, 0, folder)
+    return folder / "tower.pt"
+
+
 def _share(step: int, given: DenseSettings) -> float:
     left = (given.steps - step) / (given.steps * given.decay)
     return min((step + 1) / given.warm_up, 1.0, left)
@@ -247,7 +260,7 @@ class Pictures:
         never what is held out."""
         import torch
 
-        common = self.together.mean(axis=1) >= COMMON
+        common = (self.together.mean(axis=1) >= COMMON) & (not self.given.denied)
         common[0] = False
         apart = ~self.together & (common[:, None] | _held_out())
         apart[:, 0] = False

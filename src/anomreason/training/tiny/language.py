@@ -2,9 +2,10 @@
 
 Answers are in the ordinary text form, in one wording for each kind of violation. What the tower makes of a picture is
 computed once and kept; the language model then reads it many times. Words of things begin as what the tower's head of
-things learnt, so that to say a word is to pass on what is seen; where an anomaly of a kind is told, no word is denied
-that was never said of that kind; and things are exchanged for others, in what is seen and in what is said, so that what
-often has a kind is not said for what rarely has it. Stops and resumes at any time.
+things learnt, so that to say a word is to pass on what is seen. The thing is said before what is wrong with it; no
+combination of the two that is held out of training is ever denied, neither the thing where such an anomaly is told nor
+the anomaly behind the thing. Things are exchanged for others, in what is seen and in what is said, so that what often
+has a kind is not said for what rarely has it. Stops and resumes at any time.
 
     train_language(Path("language"), Path("dense/tower.pt"), shards, LanguageSettings(steps=1500))
 """
@@ -15,18 +16,30 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from anomreason.anomaly import Anomaly
-from anomreason.scenes.scene import KINDS, Kind
+from anomreason.scenes.phrases import levels, plainest
+from anomreason.scenes.scene import KINDS, Kind, Slots
+from anomreason.scenes.sprites.table import table
 from anomreason.textform import write_anomalies
-from anomreason.training.tiny.corpus import Shard, colour_words, read_shard, thing_names, usable, varying_words
+from anomreason.training.tiny.corpus import (
+    Shard,
+    colour_words,
+    held_out,
+    plurals,
+    read_shard,
+    thing_names,
+    usable,
+    varying_words,
+)
 from anomreason.training.tiny.exchange import Exchange, Said
 from anomreason.training.tiny.model import TinyShape, make_tiny
-from anomreason.training.tiny.tower import Tower, autocast, patches_of, precision
+from anomreason.training.tiny.tower import Tower, autocast, mean, patches_of, precision
 from anomreason.vlm.card import DetectorCard
 
 CARD = DetectorCard(prompt="What cannot be so in this scene?", out_of_domain="This is no scene that I know.")
@@ -52,7 +65,9 @@ class LanguageSettings:
     """While the rate falls: what it costs to go on where nothing more is wrong, beside what any other wrong word costs.
     Below 1 it is sooner said that something is wrong. Until then 1."""
     exchanged: float = 0.0
-    """Share of the answers in which a thing is exchanged for another one of which the same was said."""
+    """Share of the answers in which a thing is exchanged for another one; see `exchange.py`."""
+    start: Path | None = None
+    """The state.pt of another training, whose model is that to begin with."""
 
 
 def answer_of(told: dict[str, Any]) -> str:
@@ -89,11 +104,19 @@ def _meant(model: Any, tokenizer: Any, words: Any) -> None:
     vectors = model.get_input_embeddings().weight
     length = 2 * float(vectors.detach().norm(dim=1).mean())
     with torch.no_grad():
-        for name, row in zip(thing_names(), words[1:], strict=True):
-            for word in (name, name[:1].upper() + name[1:]):
+        for names, row in zip(_words(), words[1:], strict=True):
+            for word in names:
                 ids = tokenizer(word, add_special_tokens=False)["input_ids"]
                 if len(ids) == 1:
                     vectors[ids[0]] = row / row.norm() * length
+
+
+def _words() -> list[tuple[str, ...]]:
+    """Of every thing the words for it: one and several of them, in small letters and with a capital."""
+    pairs = zip(thing_names(), plurals(), strict=True)
+    return [
+        tuple(dict.fromkeys(form for word in pair for form in (word, word[:1].upper() + word[1:]))) for pair in pairs
+    ]
 
 
 class Speech:
@@ -118,15 +141,29 @@ class Speech:
         self.places = self.prefix == self.model.config.image_token_id
         self.end = self.tokenizer.convert_tokens_to_ids("<|im_end|>")
         self.pad = self.tokenizer.pad_token_id
-        words = {*thing_names(), *colour_words()}
-        words |= {word[:1].upper() + word[1:] for word in words}
-        self.words = {ids[0] for ids in map(self.ids, sorted(words)) if len(ids) == 2}
-        self.apart = torch.ones(len(KINDS) + 1, len(self.tokenizer), dtype=torch.bool)
-        """(kinds, vocabulary): words for things that were never said of a kind; see `learn`."""
-        self.apart[:, [k for k in range(len(self.tokenizer)) if k not in self.words]] = False
-        self.apart[0] = False
-        self.exchange = Exchange(self.ids, self.words, self.apart)
+        colours = [form for word in colour_words() for form in (word, word[:1].upper() + word[1:])]
+        self.words = {ids[0] for ids in map(self.ids, [*chain(*_words()), *colours]) if len(ids) == 2}
+        self.apart, self.never = self._held_out()
+        self.exchange = Exchange(self.ids, self.words)
         self._positions = self._all_positions(made)
+
+    def _held_out(self) -> tuple[Any, Any]:
+        """What is not denied: (kinds, vocabulary), words for things that are held out with a kind; and (vocabulary,
+        vocabulary), behind such words what the names of anomalies of the kind go on with."""
+        import torch
+
+        size = len(self.tokenizer)
+        apart = torch.zeros(len(KINDS) + 1, size, dtype=torch.bool)
+        never = torch.zeros(size, size, dtype=torch.bool)
+        for thing, words in zip(table().things, _words(), strict=True):
+            for kind in (kind for kind in KINDS if held_out(kind, thing.name)):
+                for ids in map(self.ids, words):
+                    apart[1 + KINDS.index(kind), ids[0]] = len(ids) == 2
+                for level in levels(kind):
+                    name = plainest(kind, level, Slots(thing.name, "there", "that", "so", thing.plural))[0]
+                    first, second, *_ = self.ids(name)
+                    never[first, second] = first in self.words
+        return apart, never
 
     def _all_positions(self, made: Any, longest: int = 400) -> Any:
         """(3, prefix + longest): rotary positions of the prefix and of any answer behind it."""
@@ -159,12 +196,6 @@ class Speech:
             return Said(tuple(ids), tuple(about))
         return Said(tuple(ids), tuple(about), silent=len(ids) - 1 if told["answer"] else 0)
 
-    def learn(self, answers: Sequence[Said]) -> None:
-        """Take note of the words that these say of each kind."""
-        for answer in answers:
-            for token, kind in zip(answer.ids, answer.about, strict=True):
-                self.apart[kind, token] = False
-
     def loss(self, features: Any, answers: Sequence[Said], silence: float = 1.0) -> Any:
         """Mean over the tokens of the answers; their ends are learnt too. silence: see LanguageSettings."""
         import torch
@@ -191,7 +222,8 @@ class Speech:
             hidden = core(inputs_embeds=shown, position_ids=positions, use_cache=False).last_hidden_state
             wanted = goal != -100
             logits = self.model.lm_head(hidden[:, count - 1 : width - 1][wanted])
-        hidden = self.apart[about[wanted]].scatter(1, goal[wanted][:, None], value=False)
+        before = ids[:, count - 1 : width - 1][wanted]
+        hidden = (self.apart[about[wanted]] | self.never[before]).scatter(1, goal[wanted][:, None], value=False)
         logits = logits.float().masked_fill(hidden, -1e4)
         lost = F.cross_entropy(logits, goal[wanted], reduction="none")
         return (lost * weight[wanted]).sum() / weight[wanted].sum()
@@ -230,7 +262,6 @@ class Spoken:
             torch.save(self._features(shard, fit), kept.with_suffix(".part"))
             kept.with_suffix(".part").rename(kept)
         said = [self.speech.said(told) for told in shard.answers]
-        self.speech.learn(said)
         features = torch.load(kept, mmap=True)
         things = torch.from_numpy(shard.things[fit].reshape(len(fit), -1)).long()
         self.rows.append((features, [said[k] for k in fit], things))
@@ -288,6 +319,8 @@ def train_language(folder: Path, base: Path, shards: Sequence[Path], given: Lang
 
     folder.mkdir(parents=True, exist_ok=True)
     speech = Speech(base, given.shape)
+    if given.start:
+        speech.model.load_state_dict(torch.load(given.start)["model"])
     for parameter in speech.model.model.visual.parameters():
         parameter.requires_grad_(False)
     matrices, others = halves(speech.model.model.language_model)
@@ -337,6 +370,15 @@ def train_language(folder: Path, base: Path, shards: Sequence[Path], given: Lang
             torch.save(whole, folder / "state.part")
             (folder / "state.part").replace(state)
     return save(speech, base, folder / "model")
+
+
+def mean_model(folder: Path, base: Path, states: Sequence[Path], shape: TinyShape) -> Path:
+    """Writes the mean of these state.pt, which began from `base`, as a model in `folder`."""
+    import torch
+
+    speech = Speech(base, shape)
+    speech.model.load_state_dict(mean([torch.load(state)["model"] for state in states]))
+    return save(speech, base, folder)
 
 
 def save(speech: Speech, base: Path, folder: Path) -> Path:

@@ -66,8 +66,9 @@ def make_tiny(
 ) -> Path:
     """Write model, tokenizer, chat template, pixel budget and card into `folder`, as a published checkpoint has them.
 
-    texts: what the model will read and write; the tokenizer is made from them. words: phrases in them that vary, such
-    as names of things: no token spans the border of one, so that what is learnt of one text holds with another phrase.
+    texts: what the model will read and write; the tokenizer is made from them. words: phrases that vary in them, such
+    as names of things: each is a token, and none spans the border of one, so that what is learnt of one text holds with
+    another phrase.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ids = _write_tokenizer(folder, texts, shape, words)
@@ -105,7 +106,7 @@ def _write_tokenizer(folder: Path, texts: Sequence[str], shape: TinyShape, words
 
     tokenizer = Tokenizer(models.BPE())
     longest = "|".join(re.escape(word) for word in sorted(words, key=lambda word: (-len(word), word)))
-    apart = rf"\b(?:{longest})(?=(?:e?s)?\b)|\n" if words else r"\n"
+    apart = rf"\b(?:{longest})\b|\n" if words else r"\n"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(apart), "isolated"),
@@ -120,7 +121,7 @@ def _write_tokenizer(folder: Path, texts: Sequence[str], shape: TinyShape, words
         max_token_length=256,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator([*texts, *words], trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
