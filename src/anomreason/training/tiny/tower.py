@@ -106,8 +106,8 @@ def _order(side: int) -> npt.NDArray[np.int64]:
 
 
 def mean(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of the parameters of trainings that went on from one another: right more often than each of them, at the cost of
-    none (Wortsman et al. 2022, arXiv 2203.05482)."""
+    """Of the parameters of trainings that went on from one another, which often is better than each of them (Wortsman
+    et al. 2022, arXiv 2203.05482)."""
     return {name: sum(one[name] for one in trainings) / len(trainings) for name in trainings[0]}
 
 
