@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,21 @@ def plurals() -> tuple[str, ...]:
     return tuple(thing.name if thing.plural else plural(thing.name) for thing in table().things)
 
 
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def thing_words() -> list[tuple[str, ...]]:
+    """Of every thing, in the same order, the words for it: one and several of them, in small letters and with a
+    capital."""
+    pairs = zip(thing_names(), plurals(), strict=True)
+    return [tuple(dict.fromkeys(form for word in pair for form in (word, capital(word)))) for pair in pairs]
+
+
 def colour_words() -> tuple[str, ...]:
-    """What stands before names in the texts."""
-    return tuple(sorted({f"{thing.colour} " for thing in table().things if thing.colour}))
+    """What stands before names in the texts, in small letters and with a capital."""
+    words = {f"{thing.colour} " for thing in table().things if thing.colour}
+    return tuple(sorted(words | set(map(capital, words))))
 
 
 def varying_words(scenes: int = 800) -> tuple[str, ...]:
@@ -78,8 +91,7 @@ def varying_words(scenes: int = 800) -> tuple[str, ...]:
         for planted in world.draw(seed, size=32, count=3, allow=trained_on).planted:
             slots = _learnt(planted.slots)
             found |= {slots.place, slots.detail} - {""}
-    found |= {*thing_names(), *plurals(), *colour_words()}
-    return tuple(sorted(found | {word[:1].upper() + word[1:] for word in found}))
+    return tuple(sorted({*found, *map(capital, found), *chain(*thing_words()), *colour_words()}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import numpy as np
 from anomreason.english import plural
 from anomreason.scenes.scene import KINDS, Kind
 from anomreason.scenes.sprites.table import SpriteThing, table
-from anomreason.training.tiny.corpus import plurals, thing_names, trained_on
+from anomreason.training.tiny.corpus import capital, plurals, thing_names, trained_on
 
 EXCHANGEABLE: tuple[Kind, ...] = ("floating", "scale", "orientation", "out_of_place", "colour")
 """Kinds that say the same of one thing as of another."""
@@ -97,9 +97,5 @@ def _spelt(ids: Ids, thing: SpriteThing, several: str) -> Spelt | None:
     def tokens(*texts: str) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(ids(text)[:-1]) for text in texts)
 
-    coloured = tokens(thing.phrase, many, _capital(many))
-    return Spelt(coloured, tokens(thing.name, several, _capital(several), _capital(thing.name)))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    coloured = tokens(thing.phrase, many, capital(many))
+    return Spelt(coloured, tokens(thing.name, several, capital(several), capital(thing.name)))

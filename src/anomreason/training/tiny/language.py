@@ -7,7 +7,7 @@ combination of the two that is held out of training is ever denied, neither the 
 the anomaly behind the thing. Things are exchanged for others, in what is seen and in what is said, so that what often
 has a kind is not said for what rarely has it. Stops and resumes at any time.
 
-    train_language(Path("language"), Path("dense/tower.pt"), shards, LanguageSettings(steps=1500))
+    train_language(Path("language"), Path("base"), shards, LanguageSettings(steps=1500))
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from anomreason.training.tiny.corpus import (
     Shard,
     colour_words,
     held_out,
-    plurals,
     read_shard,
     thing_names,
+    thing_words,
     usable,
     varying_words,
 )
@@ -104,19 +104,11 @@ def _meant(model: Any, tokenizer: Any, words: Any) -> None:
     vectors = model.get_input_embeddings().weight
     length = 2 * float(vectors.detach().norm(dim=1).mean())
     with torch.no_grad():
-        for names, row in zip(_words(), words[1:], strict=True):
+        for names, row in zip(thing_words(), words[1:], strict=True):
             for word in names:
                 ids = tokenizer(word, add_special_tokens=False)["input_ids"]
                 if len(ids) == 1:
                     vectors[ids[0]] = row / row.norm() * length
-
-
-def _words() -> list[tuple[str, ...]]:
-    """Of every thing the words for it: one and several of them, in small letters and with a capital."""
-    pairs = zip(thing_names(), plurals(), strict=True)
-    return [
-        tuple(dict.fromkeys(form for word in pair for form in (word, word[:1].upper() + word[1:]))) for pair in pairs
-    ]
 
 
 class Speech:
@@ -141,8 +133,8 @@ class Speech:
         self.places = self.prefix == self.model.config.image_token_id
         self.end = self.tokenizer.convert_tokens_to_ids("<|im_end|>")
         self.pad = self.tokenizer.pad_token_id
-        colours = [form for word in colour_words() for form in (word, word[:1].upper() + word[1:])]
-        self.words = {ids[0] for ids in map(self.ids, [*chain(*_words()), *colours]) if len(ids) == 2}
+        words = [*chain(*thing_words()), *colour_words()]
+        self.words = {ids[0] for ids in map(self.ids, words) if len(ids) == 2}
         self.apart, self.never = self._held_out()
         self.exchange = Exchange(self.ids, self.words)
         self._positions = self._all_positions(made)
@@ -155,7 +147,7 @@ class Speech:
         size = len(self.tokenizer)
         apart = torch.zeros(len(KINDS) + 1, size, dtype=torch.bool)
         never = torch.zeros(size, size, dtype=torch.bool)
-        for thing, words in zip(table().things, _words(), strict=True):
+        for thing, words in zip(table().things, thing_words(), strict=True):
             for kind in (kind for kind in KINDS if held_out(kind, thing.name)):
                 for ids in map(self.ids, words):
                     apart[1 + KINDS.index(kind), ids[0]] = len(ids) == 2
