@@ -3,7 +3,8 @@
 Every stage goes on where it was stopped: shards that are drawn stay, towers and models are saved every few minutes. The
 tower first sees every kind of violation, then those that the model is to name, then these between cut-outs of things in
 any colour, turn and size, things repainted where they stand, and whole pictures turned and tinted, so that it knows
-things in whatever state they are. Of tower and language model several trainings go on from one, and their mean is kept.
+things in whatever state they are. Scenes in which one thing stands in for another show on many things what befalls few.
+Of tower and language model several trainings go on from one, and their mean is kept.
 
     python tools/make_tiny.py --work tiny-work
 
@@ -24,6 +25,8 @@ from anomreason.training.tiny.language import LanguageSettings, make_model, mean
 
 UNSEEN = 900
 """Number of the shard that holds only combinations which training does not."""
+STAND_INS = 300
+"""Number of the first shard of scenes by lamp light."""
 
 
 def main() -> None:
@@ -40,7 +43,11 @@ def main() -> None:
     parser.add_argument(
         "--cutouts", type=int, default=6900, help="its further ones, with cut-outs and strange pictures"
     )
-    parser.add_argument("--more", type=int, default=700, help="steps of a second tower that goes on from there")
+    parser.add_argument(
+        "--stand-ins", type=int, default=3, help="shards of such scenes by lamp light, and as many aloft"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="of two towers that go on from the mean of the last two")
+    parser.add_argument("--more", type=int, default=600, help="steps of each of these")
     parser.add_argument("--language", type=int, default=2150, help="steps of the language model, 48 pictures each")
     parser.add_argument("--branch", type=int, default=360, help="steps of each of two that go on from there")
     given = parser.parse_args()
@@ -60,21 +67,36 @@ def main() -> None:
         strange=0.3,
         start=tower.with_name("state.pt"),
     )
-    first = train_dense(work / "cutouts", shards, strange, unseen).with_name("state.pt")
-    last = replace(strange, steps=given.more, rate=1.2e-3, decay=0.6, denied=True, start=first)
-    second = train_dense(work / "denied", shards, last, unseen).with_name("state.pt")
-    tower = mean_tower(work / "tower", [first, second], strange)
+    tower = train_dense(work / "cutouts", shards, strange, unseen)
+    others = stand_ins(given)
+    for number in range(given.rounds):
+        more = replace(strange, steps=given.more, rate=1.2e-3, warm_up=60, decay=0.7, start=tower.with_name("state.pt"))
+        states = []
+        for denied in (False, True):
+            this = replace(more, denied=denied, seed=1 + 2 * number + denied)
+            made = train_dense(work / f"tower-{this.seed}", [*shards[:-1], *others, shards[-1]], this, unseen)
+            states.append(made.with_name("state.pt"))
+        tower = mean_tower(work / f"towers-{number}", states, strange)
     settings = LanguageSettings(steps=given.language, kinds=KNOWN, silence=0.02, exchanged=0.6)
     base = work / "base"
     if not base.exists():
         make_model(base, tower, shards[:6], settings.shape, settings.seed, tower.with_name("words.pt"))
-    train_language(work / "language", base, shards[:16], settings)
+    train_language(work / "language", base, [*shards[:16], *others[:3]], settings)
     states = [work / "language" / "state.pt"]
     for seed in (1, 2):
         branch = replace(settings, steps=given.branch, rate=1.2e-3, decay=0.7, steps_a_shard=1, silence=0.01, seed=seed)
-        train_language(work / f"branch-{seed}", base, shards[:10], replace(branch, start=states[0]))
+        train_language(work / f"branch-{seed}", base, [*shards[:10], *others[:3]], replace(branch, start=states[0]))
         states.append(work / f"branch-{seed}" / "state.pt")
     print(mean_model(work / "model", base, states, settings.shape))
+
+
+def stand_ins(given: argparse.Namespace) -> list[Path]:
+    """Shards of scenes by lamp light and of scenes with something aloft, in turns."""
+    drawn = []
+    for number in range(given.stand_ins):
+        for first, scenes in ((STAND_INS, "by_lamp_light"), (2 * STAND_INS, "aloft")):
+            drawn.append(draw_shard(given.work / "stand-ins", first + number, Size(kinds=KNOWN, scenes=scenes)))
+    return drawn
 
 
 def first_tower(given: argparse.Namespace) -> Path:

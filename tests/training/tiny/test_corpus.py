@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from anomreason.scenes.scene import KINDS
 from anomreason.scenes.sprites.world import SpriteWorld
 from anomreason.textform import read_anomalies, write_anomalies
 from anomreason.training.tiny.corpus import (
+    Scenes,
     Size,
     draw_shard,
     held_out,
@@ -51,8 +53,11 @@ def test_answers_are_read_back_and_one_wording_serves_a_kind() -> None:
     assert told == {"Gravity pulls"}
 
 
-def test_a_shard_is_the_same_each_time_and_holds_no_combination_that_is_held_out(tmp_path: Path) -> None:
-    size = Size(pictures=40, side=84)
+@pytest.mark.parametrize("scenes", ["world", "by_lamp_light", "aloft"])
+def test_a_shard_is_the_same_each_time_and_holds_no_combination_that_is_held_out(
+    tmp_path: Path, scenes: Scenes
+) -> None:
+    size = Size(pictures=40, side=84, scenes=scenes)
     first, again = (read_shard(draw_shard(tmp_path / name, 3, size)) for name in "ab")
     assert np.array_equal(first.pictures, again.pictures)
     assert first.answers == again.answers

@@ -369,3 +369,27 @@ def test_a_thing_is_exchanged_in_what_is_seen_and_in_what_is_said(
         assert tokens.any() == (answer is not row[1])
         moved += bool(tokens.any())
     assert moved > 10
+
+
+def test_alarms_are_of_things_in_clean_scenes_and_never_of_what_is_held_out(
+    base: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    speech, rng, names = Speech(base, SHAPE), np.random.default_rng(0), thing_names()
+    spoken = language.Spoken(speech, tmp_path / "features", shards[:1], (), alarmed=1.0)
+    assert spoken.more()
+    alarms = 0
+    for row in zip(*spoken.rows[0], strict=True):
+        seen, answer = spoken._row(rng, *row)
+        tokens = (seen != row[0]).any(dim=1)
+        if row[1].silent != 0:
+            assert answer is row[1]
+            continue
+        if answer is row[1]:
+            continue  # a clean scene in which no token shows a thing
+        (thing,) = {names[t - 1] for t in row[2][tokens].tolist()} or {""}
+        kinds = {KINDS[kind - 1] for kind in answer.about if kind}
+        assert all(trained_on(kind, thing) for kind in kinds)
+        assert speech.tokenizer.decode(answer.ids).lower().find(thing) >= 0
+        assert answer.silent is None
+        alarms += bool(kinds)
+    assert alarms > 5

@@ -32,7 +32,6 @@ _PAINTERS: dict[str, Painter] = {
     "kitchen": indoors.kitchen, "desk": indoors.desk,
 }  # fmt: skip
 _SHADES: dict[str, RGB] = {"snow field": (120, 150, 205), "desert": (120, 95, 90), "savanna": (110, 95, 80)}
-LAMPS = ("street lamp", "floor lamp")
 _BANK = 0.51
 """Where the lake begins."""
 _TOP = 0.31
@@ -203,9 +202,9 @@ class Canvas:
         """As it looks by lamp light, or through water."""
         if self.stage.place == "sea floor":
             return Image.blend(image, Image.new("RGB", image.size, (40, 140, 180)), 0.2)
-        lamps = [item for item in items if item.thing in LAMPS]
+        lamps = [item for item in items if item.is_lamp]
         night = self.stage.place == "street at night"
-        if not night and not any(item.thing == "floor lamp" for item in self.stage.items):
+        if not night and not any(item.is_lamp for item in self.stage.items):
             return image
         n = self.size
         light = Image.new("RGB", image.size, _NIGHT if night else _EVENING)

@@ -20,6 +20,7 @@ from anomreason.scenes.world import Support
 
 Box = tuple[float, float, float, float]
 Shadow = Literal["own", "none", "wrong"]
+LAMPS = ("street lamp", "floor lamp")
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,17 @@ class Item:
     mirror: str = ""
     """What its mirror image shows: itself, `nothing`, or the thing of this name."""
     lights: bool = True
-    """Whether it throws light, if it is lit."""
+    """Whether it throws light, if it is a lamp."""
+    glows: bool = False
+    """Whether it is a lamp though such things are none."""
     through: float | None = None
     """The foot of a thing nearer than itself, which this one's left half stands in front of all the same."""
     host: int = -1
     """Index of the item it stands on; -1: the place itself."""
+
+    @property
+    def is_lamp(self) -> bool:
+        return self.glows or self.thing in LAMPS
 
     @property
     def row(self) -> SpriteThing:

@@ -121,7 +121,7 @@ def _a(phrase: str) -> str:
 def function(bench: Bench, i: int, rng: np.random.Generator) -> Change | None:
     """A lamp that lights nothing, a fire under water or on it."""
     item, place = bench.items[i], bench.stage.place
-    if item.thing in ("street lamp", "floor lamp"):
+    if item.is_lamp:
         return Change("function", "dark_lamp", bench.slots(i, rng), ((i, replace(item, lights=False)),))
     if place not in ("sea floor", "open sea", "lake shore"):
         return None

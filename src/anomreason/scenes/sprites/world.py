@@ -7,7 +7,7 @@ Knows no dataset and no file that is written. Try it:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from anomreason.errors import UsageError
 from anomreason.scenes.phrases import describe
 from anomreason.scenes.scene import Allow, Drawn, Kind, Planted, Shown, anything
 from anomreason.scenes.sprites.layout import lay_out
-from anomreason.scenes.sprites.render import LAMPS, Canvas, View
+from anomreason.scenes.sprites.render import Canvas, View
 from anomreason.scenes.sprites.scene import Box, Change, Item, Stage, applied, grown, overlap, union
 from anomreason.scenes.sprites.table import table
 from anomreason.scenes.sprites.violations import Bench
@@ -34,15 +34,17 @@ class SpriteWorld:
     name = "sprites"
     kinds: tuple[Kind, ...] = tuple(VIOLATIONS)
 
-    def __init__(self) -> None:
+    def __init__(self, lay_out: Callable[[int], Stage] = lay_out) -> None:
+        """lay_out: the clean scene of a seed."""
         self.version = table().version
+        self._lay_out = lay_out
 
     def draw(
         self, seed: int, *, size: int, count: int = 0, kinds: Sequence[Kind] = (), allow: Allow = anything
     ) -> Drawn:
         """See `scene.World`. UsageError for a negative seed, a size below 32, or a kind this world cannot plant."""
         _check(seed, size, count, kinds)
-        stage = lay_out(seed)
+        stage = self._lay_out(seed)
         rng = np.random.default_rng((seed, 2))
         changes = plant(stage, count, tuple(kinds) or self.kinds, allow, rng) if count else []
         canvas = Canvas(stage, size)
@@ -87,7 +89,7 @@ def _one(
         for i in rng.permutation(len(bench.items)).tolist():
             if i in busy:
                 continue
-            if kind != "function" and bench.items[i].thing in LAMPS:
+            if kind != "function" and bench.items[i].is_lamp:
                 continue  # its light falls on everything, and only `function` may change that
             change = VIOLATIONS[kind](bench, i, rng)
             if change is None or not allow(kind, change.items[0].thing):

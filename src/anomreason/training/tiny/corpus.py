@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,14 @@ from anomreason.anomaly import Anomaly
 from anomreason.english import plural
 from anomreason.scenes.phrases import plainest
 from anomreason.scenes.scene import KINDS, Allow, Drawn, Kind, Planted, Slots
+from anomreason.scenes.sprites.layout import lay_out
 from anomreason.scenes.sprites.places import PLACES
+from anomreason.scenes.sprites.scene import Stage
 from anomreason.scenes.sprites.table import table
 from anomreason.scenes.sprites.world import SpriteWorld
 from anomreason.training.tiny.elsewhere import no_scene
 from anomreason.training.tiny.model import STEP
+from anomreason.training.tiny.standins import aloft, by_lamp_light, stand_ins
 
 Bytes = npt.NDArray[np.uint8]
 SIZES, SHARES = (256, 384, 512), (0.7, 0.2, 0.1)
@@ -40,9 +43,13 @@ COUNTS = (0.2, 0.55, 0.2, 0.05)
 """Share of scenes with no, one, two and three violations."""
 ELSEWHERE = 0.06
 """Share of pictures that are no scenes."""
+DARK = 0.6
+"""Share of the scenes by lamp light in which only that can be wrong: that the lamp lights nothing."""
 SCENES_FROM = 10_000_000
 """First seed; those below are for evaluation."""
 SEEDS_A_SHARD = 100_000
+Scenes = Literal["world", "by_lamp_light", "aloft"]
+_LAYOUTS: dict[Scenes, Callable[[int], Stage]] = {"world": lay_out, "by_lamp_light": by_lamp_light, "aloft": aloft}
 
 
 def held_out(kind: Kind, thing: str) -> bool:
@@ -103,6 +110,8 @@ class Size:
     """Pixels of a picture's edge as the model takes it; a multiple of STEP."""
     kinds: tuple[Kind, ...] = ()
     """Of violations; empty: all."""
+    scenes: Scenes = "world"
+    """The world's own, or those of `standins.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +139,7 @@ def draw_shard(folder: Path, number: int, size: Size, allow: Allow = trained_on)
     if path.exists():
         return path
     rng = np.random.default_rng([number, 7])
-    world, rows = SpriteWorld(), list[Labelled]()
+    world, rows = SpriteWorld(_LAYOUTS[size.scenes]), list[Labelled]()
     seed = SCENES_FROM + number * SEEDS_A_SHARD
     while len(rows) < size.pictures:
         if rng.random() < ELSEWHERE:
@@ -160,13 +169,18 @@ def _elsewhere(rng: np.random.Generator, side: int) -> Labelled:
 
 
 def _scene(world: SpriteWorld, seed: int, rng: np.random.Generator, given: Size, allow: Allow) -> Iterator[Labelled]:
-    drawn = world.draw(
-        seed,
-        size=int(rng.choice(SIZES, p=SHARES)),
-        count=int(rng.choice(len(COUNTS), p=COUNTS)),
-        kinds=given.kinds,
-        allow=allow,
-    )
+    edge, count, kinds = int(rng.choice(SIZES, p=SHARES)), int(rng.choice(len(COUNTS), p=COUNTS)), given.kinds
+    if given.scenes == "aloft":
+        flying = stand_ins(aloft(seed))
+        turned = world.draw(
+            seed, size=edge, count=1, kinds=("orientation",), allow=lambda k, thing: thing in flying and allow(k, thing)
+        )
+        if turned.planted:  # else, as in its twin, something hangs in the air, and nothing says so
+            yield label(turned, given.side)
+        return
+    if given.scenes == "by_lamp_light" and rng.random() < DARK:
+        count, kinds = 1, ("function",)
+    drawn = world.draw(seed, size=edge, count=count, kinds=kinds, allow=allow)
     yield label(drawn, given.side)
     if drawn.planted:
         yield label_twin(drawn, int(rng.integers(len(drawn.planted))), given.side)

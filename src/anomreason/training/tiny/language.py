@@ -25,7 +25,7 @@ import numpy as np
 from anomreason.anomaly import Anomaly
 from anomreason.scenes.phrases import levels, plainest
 from anomreason.scenes.scene import KINDS, Kind, Slots
-from anomreason.scenes.sprites.table import table
+from anomreason.scenes.sprites.table import SpriteThing, table
 from anomreason.textform import write_anomalies
 from anomreason.training.tiny.corpus import (
     Shard,
@@ -37,12 +37,16 @@ from anomreason.training.tiny.corpus import (
     usable,
     varying_words,
 )
-from anomreason.training.tiny.exchange import Exchange, Said
+from anomreason.training.tiny.exchange import EXCHANGEABLE, Exchange, Said
 from anomreason.training.tiny.model import TinyShape, make_tiny
 from anomreason.training.tiny.tower import Tower, autocast, mean, patches_of, precision
 from anomreason.vlm.card import DetectorCard
 
 CARD = DetectorCard(prompt="What cannot be so in this scene?", out_of_domain="This is no scene that I know.")
+
+SHIFTS = 0.15, 0.8
+"""How much of what wrong things have more than sound ones is seen in an alarm. Of things that training never showed so
+the tower shows that much."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class LanguageSettings:
     Below 1 it is sooner said that something is wrong. Until then 1."""
     exchanged: float = 0.0
     """Share of the answers in which a thing is exchanged for another one; see `exchange.py`."""
+    alarmed: float = 0.0
+    """Share of the clean scenes in which one thing is seen as wrong things are, and said to be so."""
     start: Path | None = None
     """The state.pt of another training, whose model is that to begin with."""
 
@@ -220,6 +226,19 @@ class Speech:
         lost = F.cross_entropy(logits, goal[wanted], reduction="none")
         return (lost * weight[wanted]).sum() / weight[wanted].sum()
 
+    def alarm(self, thing: SpriteThing, kind: Kind) -> Said:
+        """The beginning of an answer that tells of such an anomaly: of its name what is the same for every level."""
+        slots = Slots(thing.name, "there", "that", "so", thing.plural)
+        names = [plainest(kind, level, slots)[0] for level in levels(kind)]
+        texts = [write_anomalies([Anomaly(name=n, phenomenon="-", reasoning="-", severity=0)]) for n in names]
+        named = texts[0][: texts[0].index(names[0]) + len(names[0])]
+        ids = list[int]()
+        for same in zip(*map(self.ids, texts), strict=False):
+            if len(set(same)) > 1 or not named.startswith(self.tokenizer.decode([*ids, same[0]])):
+                break
+            ids.append(same[0])
+        return Said(tuple(ids), tuple((1 + KINDS.index(kind)) * (one in self.words) for one in ids))
+
     def ids(self, answer: str) -> list[int]:
         found: list[int] = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         return [*found, self.end]
@@ -229,16 +248,24 @@ class Spoken:
     """Features and answers of shards, computed as they are asked for and kept on the disk."""
 
     def __init__(
-        self, speech: Speech, folder: Path, shards: Sequence[Path], kinds: Sequence[Kind], exchanged: float = 0.0
+        self,
+        speech: Speech,
+        folder: Path,
+        shards: Sequence[Path],
+        kinds: Sequence[Kind],
+        exchanged: float = 0.0,
+        alarmed: float = 0.0,
     ) -> None:
         import torch
 
         self.speech, self.folder, self.left, self.kinds = speech, folder, list(shards), kinds
-        self.share = exchanged
+        self.exchanged, self.alarmed = exchanged, alarmed
         self.rows: list[tuple[Any, list[Said], Any]] = []
         self.texts: list[Said] = []
         most = 1 + len(thing_names())
-        self._sums, self._counts = torch.zeros(most, speech.model.config.text_config.hidden_size), torch.zeros(most, 1)
+        width = speech.model.config.text_config.hidden_size
+        self._sums, self._counts = torch.zeros(most, width), torch.zeros(most, 1)
+        self._wrong, self._wrongs = torch.zeros(len(KINDS) + 1, width), torch.zeros(len(KINDS) + 1, 1)
         folder.mkdir(parents=True, exist_ok=True)
 
     def more(self) -> bool:
@@ -259,6 +286,10 @@ class Spoken:
         self.rows.append((features, [said[k] for k in fit], things))
         self._sums.index_add_(0, things.flatten(), features.flatten(0, 1).float())
         self._counts += torch.bincount(things.flatten(), minlength=len(self._counts))[:, None]
+        wrong = torch.from_numpy(shard.kinds[fit].reshape(len(fit), -1)).long()
+        means = self._sums / self._counts.clamp(min=1)
+        self._wrong.index_add_(0, wrong.flatten(), (features.float() - means[things]).flatten(0, 1))
+        self._wrongs += torch.bincount(wrong.flatten(), minlength=len(self._wrongs))[:, None]
         self.texts += said
         return True
 
@@ -284,8 +315,11 @@ class Spoken:
         return torch.stack([seen for seen, _ in rows]), [answer for _, answer in rows]
 
     def _row(self, rng: np.random.Generator, seen: Any, answer: Said, things: Any) -> tuple[Any, Said]:
-        """Sometimes with a thing exchanged: its tokens move by what lies between the two things' means."""
-        found = self.speech.exchange(rng, answer) if rng.random() < self.share else None
+        """Sometimes with a thing exchanged: its tokens move by what lies between the two things' means. Of clean scenes
+        sometimes with an alarm: a thing's tokens move by what wrong things have more than sound ones."""
+        if answer.silent == 0:
+            return self._alarmed(rng, seen, things) or (seen, answer) if rng.random() < self.alarmed else (seen, answer)
+        found = self.speech.exchange(rng, answer) if rng.random() < self.exchanged else None
         if found is None:
             return seen, answer
         said, old, new = found
@@ -294,6 +328,17 @@ class Spoken:
             return seen, answer
         means = self._sums[[1 + old, 1 + new]] / self._counts[[1 + old, 1 + new]]
         return seen + shown[:, None] * (means[1] - means[0]).to(seen.dtype), said
+
+    def _alarmed(self, rng: np.random.Generator, seen: Any, things: Any) -> tuple[Any, Said] | None:
+        there = sorted(set(things.unique().tolist()) - {0})
+        if not there:
+            return None
+        thing = table().things[there[int(rng.integers(len(there)))] - 1]
+        kinds = [kind for kind in (*EXCHANGEABLE, "function") if not held_out(kind, thing.name)]
+        kind = kinds[int(rng.integers(len(kinds)))]
+        more = self._wrong[1 + KINDS.index(kind)] / self._wrongs[1 + KINDS.index(kind)].clamp(min=1)
+        shown = things == 1 + thing_names().index(thing.name)
+        return seen + shown[:, None] * (rng.uniform(*SHIFTS) * more).to(seen.dtype), self.speech.alarm(thing, kind)
 
     def reading(self, rng: np.random.Generator, count: int) -> tuple[Any, list[Said]]:
         """Answers of any kind, and nothing to be seen."""
@@ -327,7 +372,8 @@ def train_language(folder: Path, base: Path, shards: Sequence[Path], given: Lang
         for optimizer, there in zip(optimizers, held["optimizers"], strict=True):
             optimizer.load_state_dict(there)
         first = held["step"]
-    spoken, sums = Spoken(speech, folder / "features", shards, given.kinds, given.exchanged), list[float]()
+    spoken = Spoken(speech, folder / "features", shards, given.kinds, given.exchanged, given.alarmed)
+    sums = list[float]()
     began = time.monotonic()
     for step in range(given.steps):
         if step % given.steps_a_shard == 0:
