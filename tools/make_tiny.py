@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--more", type=int, default=600, help="steps of each of these")
     parser.add_argument("--language", type=int, default=2150, help="steps of the language model, 48 pictures each")
     parser.add_argument("--branch", type=int, default=360, help="steps of each of two that go on from there")
+    parser.add_argument("--alarms", type=int, default=300, help="steps of each of these with alarms of sound things")
     given = parser.parse_args()
     work: Path = given.work
     tower = first_tower(given)
@@ -83,10 +84,14 @@ def main() -> None:
         make_model(base, tower, shards[:6], settings.shape, settings.seed, tower.with_name("words.pt"))
     train_language(work / "language", base, [*shards[:16], *others[:3]], settings)
     states = [work / "language" / "state.pt"]
+    branch = replace(settings, rate=1.2e-3, decay=0.7, steps_a_shard=1, silence=0.01)
     for seed in (1, 2):
-        branch = replace(settings, steps=given.branch, rate=1.2e-3, decay=0.7, steps_a_shard=1, silence=0.01, seed=seed)
-        train_language(work / f"branch-{seed}", base, [*shards[:10], *others[:3]], replace(branch, start=states[0]))
-        states.append(work / f"branch-{seed}" / "state.pt")
+        named = work / f"branch-{seed}", work / f"alarms-{seed}"
+        quiet = replace(branch, steps=given.branch, seed=seed, start=states[0])
+        alarmed = replace(quiet, steps=given.alarms, silence=0.3, alarmed=0.2, start=named[0] / "state.pt")
+        for folder, this in zip(named, (quiet, alarmed), strict=True):
+            train_language(folder, base, [*shards[:10], *others[:3]], this)
+            states.append(folder / "state.pt")
     print(mean_model(work / "model", base, states, settings.shape))
 
 
