@@ -34,8 +34,9 @@ from anomreason.training.lora import train
 from anomreason.training.recipe import read_recipe
 from anomreason.training.tiny import KNOWN
 from anomreason.training.tiny.corpus import COUNTS, Labelled, Size, draw_shard, label, label_twin, trained_on
-from anomreason.training.tiny.language import CARD, LanguageSettings, answer_of, make_model, train_language
+from anomreason.training.tiny.language import LanguageSettings, make_model, train_language
 from anomreason.training.tiny.model import TinyShape
+from anomreason.training.tiny.speech import CARD, answer_of
 from anomreason.vlm.local_weights import find_source, load_model
 from anomreason.vlm.protocol import VLMOptions
 

@@ -32,8 +32,10 @@ from anomreason.training.tiny.corpus import (
 )
 from anomreason.training.tiny.dense import Dense, DenseSettings, train_dense
 from anomreason.training.tiny.exchange import Said
-from anomreason.training.tiny.language import LanguageSettings, Speech, answer_of, make_model, train_language
+from anomreason.training.tiny.language import LanguageSettings, make_model, train_language
 from anomreason.training.tiny.model import TinyShape
+from anomreason.training.tiny.speech import Speech, answer_of
+from anomreason.training.tiny.spoken import Spoken
 
 SHAPE = TinyShape(side=84, vision_depth=1, vision_width=48, depth=1, width=64, heads=2, vocabulary=4096, context=512)
 
@@ -294,7 +296,7 @@ def test_language_learns_goes_on_and_leaves_a_model_that_detects(
         return loss(*args, silence=silence)
 
     with monkeypatch.context() as patched:
-        patched.setattr(language.Speech, "loss", stop)
+        patched.setattr(Speech, "loss", stop)
         with pytest.raises(Stopped):
             train_language(tmp_path / "parts", base, shards, given)
     shutil.copytree(tmp_path / "parts", tmp_path / "again", ignore=saved)
@@ -319,7 +321,7 @@ def test_square_pictures_of_any_size_are_seen_at_the_size_of_training(base: Path
 
 def test_words_of_every_kind_are_read_without_a_picture(base: Path, shards: list[Path], tmp_path: Path) -> None:
     speech = Speech(base, SHAPE)
-    spoken = language.Spoken(speech, tmp_path / "features", shards, ("floating",))
+    spoken = Spoken(speech, tmp_path / "features", shards, ("floating",))
     assert spoken.more()
     features, answers = spoken.reading(np.random.default_rng(0), 60)
     assert features.shape == (60, SHAPE.cells**2, SHAPE.width)
@@ -358,7 +360,7 @@ def test_a_thing_is_exchanged_in_what_is_seen_and_in_what_is_said(
         count += 1
     assert count > 10
 
-    spoken = language.Spoken(speech, tmp_path / "features", shards[:1], (), exchanged=1.0)
+    spoken = Spoken(speech, tmp_path / "features", shards[:1], (), exchanged=1.0)
     assert spoken.more()
     features, answers, things = spoken.rows[0]
     moved = 0
@@ -375,7 +377,7 @@ def test_alarms_are_of_things_in_clean_scenes_and_never_of_what_is_held_out(
     base: Path, shards: list[Path], tmp_path: Path
 ) -> None:
     speech, rng, names = Speech(base, SHAPE), np.random.default_rng(0), thing_names()
-    spoken = language.Spoken(speech, tmp_path / "features", shards[:1], (), alarmed=1.0)
+    spoken = Spoken(speech, tmp_path / "features", shards[:1], (), alarmed=1.0)
     assert spoken.more()
     alarms = 0
     for row in zip(*spoken.rows[0], strict=True):
