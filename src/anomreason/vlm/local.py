@@ -14,10 +14,8 @@ that can turn a near tie.
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,19 +41,6 @@ class _Job:
     """Most tokens of the reply: the request's cap, or what the model's context leaves."""
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage collection meanwhile: importing torch and transformers makes millions of objects that stay, and going
-    through them again and again took an eighth of the loading of a small model."""
-    wanted = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if wanted:
-            gc.enable()
-
-
 class LocalVLM:
     """A VLM that runs here. `close` ends its thread and frees the weights; it cannot be asked afterwards."""
 
@@ -71,9 +56,8 @@ class LocalVLM:
         self.name: str = source.name
         self.card: DetectorCard | None = source.card
         """How a fine-tuned detector wants to be asked; None for a general model."""
-        with _uncollected():
-            self._reader = Reader(source.base, source.card)
-            self._engine: _Engine | None = _Engine(load_model(source, options), self._reader, self.name)
+        self._reader = Reader(source.base, source.card)
+        self._engine: _Engine | None = _Engine(load_model(source, options), self._reader, self.name)
         self._context = self._engine.context
         self._batcher = Batcher(self._engine.answer, rows=BATCH_ROWS, area=BATCH_TOKENS)
         self._desk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="anomreason-pictures")
