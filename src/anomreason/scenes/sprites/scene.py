@@ -61,6 +61,7 @@ class Item:
 
     @property
     def is_lamp(self) -> bool:
+        """Whether a scene with it is drawn by lamp light."""
         return self.glows or self.thing in LAMPS
 
     @property

@@ -99,8 +99,8 @@ class Spoken:
     def _row(self, rng: np.random.Generator, seen: Any, answer: Said, things: Any) -> tuple[Any, Said]:
         """Sometimes with a thing exchanged: its tokens move by what lies between the two things' means. Of clean scenes
         sometimes with an alarm: a thing's tokens move by what wrong things have more than sound ones."""
-        if answer.silent == 0:
-            return self._alarmed(rng, seen, things) or (seen, answer) if rng.random() < self.alarmed else (seen, answer)
+        if answer.silent == 0 and things.any() and rng.random() < self.alarmed:
+            return self._alarm(rng, seen, things)
         found = self.speech.exchange(rng, answer) if rng.random() < self.exchanged else None
         if found is None:
             return seen, answer
@@ -111,10 +111,8 @@ class Spoken:
         means = self._sums[[1 + old, 1 + new]] / self._counts[[1 + old, 1 + new]]
         return seen + shown[:, None] * (means[1] - means[0]).to(seen.dtype), said
 
-    def _alarmed(self, rng: np.random.Generator, seen: Any, things: Any) -> tuple[Any, Said] | None:
+    def _alarm(self, rng: np.random.Generator, seen: Any, things: Any) -> tuple[Any, Said]:
         there = sorted(set(things.unique().tolist()) - {0})
-        if not there:
-            return None
         thing = table().things[there[int(rng.integers(len(there)))] - 1]
         kinds = [kind for kind in (*EXCHANGEABLE, "function") if not held_out(kind, thing.name)]
         kind = kinds[int(rng.integers(len(kinds)))]

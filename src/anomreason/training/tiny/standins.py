@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -27,6 +28,7 @@ FLYING = (
 EXCHANGED = 0.85
 """Share of the scenes by lamp light in which another thing of the place is the lamp."""
 WIDEST = 0.3
+"""Of the picture's edge: a lamp's width at most; aloft, the height too."""
 _FROM = 2**40
 """First seed of layouts; neither those of evaluation nor of the world's own scenes in training come near it."""
 _TRIES = 256
@@ -43,14 +45,15 @@ def by_lamp_light(seed: int) -> Stage:
     return _exchanged(stage, lamp, names, lambda new: min(old.h * float(rng.uniform(0.35, 1)), _widest(new)), rng)
 
 
+@lru_cache(maxsize=1)  # asked for once to draw, once to know what stands in
 def aloft(seed: int) -> Stage:
     """A clean scene with one of FLYING in the sky, where it can only be of interest turned."""
     rng = np.random.default_rng((seed, 9))
     stage, flying = _with(seed, lambda item: item.thing == "helicopter")
     if flying < 0:
         return stage
-    old = stage.items[flying]
-    return _exchanged(stage, flying, FLYING, lambda new: min(max(old.h, old.w) * new.h / max(new.h, new.w), 0.3), rng)
+    edge = max(stage.items[flying].h, stage.items[flying].w)
+    return _exchanged(stage, flying, FLYING, lambda new: min(edge * new.h / max(new.h, new.w), WIDEST), rng)
 
 
 def stand_ins(stage: Stage) -> frozenset[str]:
