@@ -172,9 +172,7 @@ def test_the_mean_of_trainings_lies_between_them(base: Path, shards: list[Path],
     train_language(tmp_path / "two", base, shards, replace(steps, start=one, seed=1))
     words = [torch.load(tmp_path / name / "state.pt")["model"]["lm_head.weight"] for name in ("one", "two")]
     assert not torch.equal(*words)
-    made = language.mean_language(tmp_path / "mean-words", base, [one, tmp_path / "two" / "state.pt"], SHAPE)
-    again = torch.load(made.with_name("state.pt"))["model"]["lm_head.weight"]
-    assert torch.allclose(again, sum(words) / 2, atol=1e-6)
+    made = language.mean_model(tmp_path / "model", base, [one, tmp_path / "two" / "state.pt"], SHAPE)
     assert torch.allclose(Speech(made, SHAPE).model.lm_head.weight, sum(words) / 2, rtol=0.01, atol=1e-3)
 
 
@@ -364,8 +362,9 @@ def test_a_thing_is_exchanged_in_what_is_seen_and_in_what_is_said(
 
     spoken = Spoken(speech, tmp_path / "features", shards[:1], (), exchanged=1.0)
     assert spoken.more()
+    features, answers, things = spoken.rows[0]
     moved = 0
-    for row in zip(*spoken.rows[0], strict=True):
+    for row in zip(features, answers, things, strict=True):
         seen, answer = spoken._row(rng, *row)
         tokens = (seen != row[0]).any(dim=1)
         assert len(set(row[2][tokens].tolist())) <= 1  # those of one thing, or none
@@ -374,35 +373,25 @@ def test_a_thing_is_exchanged_in_what_is_seen_and_in_what_is_said(
     assert moved > 10
 
 
-def test_alarms_are_of_sound_things_behind_what_is_told_and_never_of_what_is_held_out(
+def test_alarms_are_of_things_in_clean_scenes_and_never_of_what_is_held_out(
     base: Path, shards: list[Path], tmp_path: Path
 ) -> None:
     speech, rng, names = Speech(base, SHAPE), np.random.default_rng(0), thing_names()
-    with pytest.raises(ValueError, match="judge"):
-        Spoken(speech, tmp_path / "features", shards[:1], (), alarmed=1.0)
-    judge = base.parent / "dense" / "kinds.pt"
-    spoken = Spoken(speech, tmp_path / "features", shards[:1], (), alarmed=1.0, judge=judge)
+    spoken = Spoken(speech, tmp_path / "features", shards[:1], (), alarmed=1.0)
     assert spoken.more()
-    alarms = {0: 0, 1: 0, 2: 0, 3: 0}
+    alarms = 0
     for row in zip(*spoken.rows[0], strict=True):
         seen, answer = spoken._row(rng, *row)
-        _, was, things, wrong = row
         tokens = (seen != row[0]).any(dim=1)
-        if answer is was:
-            assert not tokens.any()
+        if row[1].silent != 0:
+            assert answer is row[1]
             continue
-        (thing,) = {names[t - 1] for t in things[tokens].tolist()} or {""}
-        assert not wrong[tokens].any()
-        count = speech.told(was)
-        kept = 0 if not count else len(was.ids) - 1
-        assert answer.ids[:kept] == was.ids[:kept]
-        text = speech.tokenizer.decode(answer.ids[kept:]).strip()
-        assert text.startswith(f"@{count + 1}. Name: ")
-        assert thing in text.lower()
-        assert all(trained_on(KINDS[kind - 1], thing) for kind in answer.about[kept:] if kind)
-        assert len(answer.ids) == len(answer.about)
+        if answer is row[1]:
+            continue  # a clean scene in which no token shows a thing
+        (thing,) = {names[t - 1] for t in row[2][tokens].tolist()} or {""}
+        kinds = {KINDS[kind - 1] for kind in answer.about if kind}
+        assert all(trained_on(kind, thing) for kind in kinds)
+        assert speech.tokenizer.decode(answer.ids).lower().find(thing) >= 0
         assert answer.silent is None
-        alarms[count] += 1
-    assert alarms[0] > 5
-    assert alarms[1] > 5
-    assert alarms[3] == 0
+        alarms += bool(kinds)
+    assert alarms > 5

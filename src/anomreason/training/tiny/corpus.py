@@ -41,8 +41,6 @@ LEAST = 0.12
 """Share of a token's area that a thing must cover to be its label."""
 COUNTS = (0.2, 0.55, 0.2, 0.05)
 """Share of scenes with no, one, two and three violations."""
-MOST = len(COUNTS) - 1
-"""Violations in a scene."""
 ELSEWHERE = 0.06
 """Share of pictures that are no scenes."""
 DARK = 0.6

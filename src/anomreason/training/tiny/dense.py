@@ -159,7 +159,7 @@ def _mean(loss: Any, given: Any, wanted: Any) -> Any:
 
 def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings, unseen: Path | None = None) -> Path:
     """Writes tower.pt (the vision tower's parameters; given back), words.pt (what the head of things learnt: a row for
-    the background, then one for each name), kinds.pt (the head of kinds), log.jsonl, and state.pt to go on from.
+    the background, then one for each name), log.jsonl, and state.pt to go on from.
 
     unseen: a shard of what was held out of training, measured beside the last shard.
     """
@@ -197,7 +197,7 @@ def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings, unse
             with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
             print(json.dumps(line), flush=True)
-            save_tower(dense, step + 1, folder)
+            _save(dense, step + 1, folder)
     return folder / "tower.pt"
 
 
@@ -208,7 +208,7 @@ def mean_tower(folder: Path, states: Sequence[Path], given: DenseSettings) -> Pa
     folder.mkdir(parents=True, exist_ok=True)
     dense = Dense(given)
     dense.module.load_state_dict(mean([torch.load(state)["module"] for state in states]))
-    save_tower(dense, 0, folder)
+    _save(dense, 0, folder)
     return folder / "tower.pt"
 
 
@@ -217,14 +217,13 @@ def _share(step: int, given: DenseSettings) -> float:
     return min((step + 1) / given.warm_up, 1.0, left)
 
 
-def save_tower(dense: Dense, step: int, folder: Path) -> None:
-    """The files that `train_dense` tells of, but for the log."""
+def _save(dense: Dense, step: int, folder: Path) -> None:
     import torch
 
     optimizers = [optimizer.state_dict() for optimizer in dense.optimizers]
     whole = {"module": dense.module.state_dict(), "optimizers": optimizers, "step": step}
-    heads = ("words.pt", dense.things.weight.detach()), ("kinds.pt", dense.kinds.state_dict())
-    for name, content in (("state.pt", whole), ("tower.pt", dense.visual.state_dict()), *heads):
+    words = dense.things.weight.detach()
+    for name, content in (("state.pt", whole), ("tower.pt", dense.visual.state_dict()), ("words.pt", words)):
         part = folder / f"{name}.part"
         torch.save(content, part)
         part.replace(folder / name)

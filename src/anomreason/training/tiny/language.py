@@ -50,8 +50,6 @@ class LanguageSettings:
     """Share of the answers in which a thing is exchanged for another one; see `exchange.py`."""
     alarmed: float = 0.0
     """Share of the clean scenes in which one thing is seen as wrong things are, and said to be so."""
-    judge: Path | None = None
-    """The kinds.pt of the tower, for alarms."""
     start: Path | None = None
     """The state.pt of another training, whose model is that to begin with."""
 
@@ -114,7 +112,7 @@ def train_language(folder: Path, base: Path, shards: Sequence[Path], given: Lang
         for optimizer, there in zip(optimizers, held["optimizers"], strict=True):
             optimizer.load_state_dict(there)
         first = held["step"]
-    spoken = Spoken(speech, folder / "features", shards, given.kinds, given.exchanged, given.alarmed, given.judge)
+    spoken = Spoken(speech, folder / "features", shards, given.kinds, given.exchanged, given.alarmed)
     sums = list[float]()
     began = time.monotonic()
     for step in range(given.steps):
@@ -152,15 +150,13 @@ def train_language(folder: Path, base: Path, shards: Sequence[Path], given: Lang
     return save(speech, base, folder / "model")
 
 
-def mean_language(folder: Path, base: Path, states: Sequence[Path], shape: TinyShape) -> Path:
-    """Writes the mean of these state.pt, which began from `base`, as `train_language` does; gives back folder/model."""
+def mean_model(folder: Path, base: Path, states: Sequence[Path], shape: TinyShape) -> Path:
+    """Writes the mean of these state.pt, which began from `base`, as a model in `folder`."""
     import torch
 
     speech = Speech(base, shape)
     speech.model.load_state_dict(mean([torch.load(state)["model"] for state in states]))
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": speech.model.state_dict()}, folder / "state.pt")
-    return save(speech, base, folder / "model")
+    return save(speech, base, folder)
 
 
 def save(speech: Speech, base: Path, folder: Path) -> Path:

@@ -10,7 +10,7 @@ thing. Knows no shards and no steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Speech:
         self.model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
         self.tower = Tower(self.model.model.visual, shape.side)
         self.places = self.prefix == self.model.config.image_token_id
-        self.end, self.newline = self.tokenizer.convert_tokens_to_ids(["<|im_end|>", "Ċ"])
+        self.end = self.tokenizer.convert_tokens_to_ids("<|im_end|>")
         self.pad = self.tokenizer.pad_token_id
         words = [*chain(*thing_words()), *colour_words()]
         self.words = {ids[0] for ids in map(self.ids, words) if len(ids) == 2}
@@ -102,9 +102,10 @@ class Speech:
     def said(self, told: dict[str, Any]) -> Said:
         """The answer for one picture of a shard."""
         ids = self.ids(answer_of(told))
+        newline = self.tokenizer.convert_tokens_to_ids("Ċ")
         about, kind, last = list[int](), 0, 0
         for token in ids:
-            kind += token == last == self.newline
+            kind += token == last == newline
             about.append(1 + KINDS.index(told["kinds"][kind]) if token in self.words else 0)
             last = token
         if told["answer"] is None:
@@ -143,24 +144,18 @@ class Speech:
         lost = F.cross_entropy(logits, goal[wanted], reduction="none")
         return (lost * weight[wanted]).sum() / weight[wanted].sum()
 
-    def told(self, answer: Said) -> int:
-        """How many anomalies the answer for a scene tells."""
-        return 0 if answer.silent == 0 else 1 + sum(pair == (self.newline,) * 2 for pair in pairwise(answer.ids))
-
-    def alarm(self, thing: SpriteThing, kind: Kind, after: Said) -> Said:
-        """The answer with the beginning of one anomaly more: of its name what is the same for every level."""
+    def alarm(self, thing: SpriteThing, kind: Kind) -> Said:
+        """The beginning of an answer that tells of such an anomaly: of its name what is the same for every level."""
         slots = Slots(thing.name, "there", "that", "so", thing.plural)
         names = [plainest(kind, level, slots)[0] for level in levels(kind)]
-        told = self.told(after)
-        header = write_anomalies([Anomaly(name="-", phenomenon="-", reasoning="-", severity=0)]).partition("-")[0]
-        header = header.replace("1", str(told + 1))
-        ids, about = ([*after.ids[:-1], *[self.newline] * 2], [*after.about[:-1], 0, 0]) if told else ([], [])
-        for same in zip(*(self.ids(f"{header}{name}\n")[:-2] for name in names), strict=False):
-            if len(set(same)) > 1:
+        texts = [write_anomalies([Anomaly(name=n, phenomenon="-", reasoning="-", severity=0)]) for n in names]
+        named = texts[0][: texts[0].index(names[0]) + len(names[0])]
+        ids = list[int]()
+        for same in zip(*map(self.ids, texts), strict=False):
+            if len(set(same)) > 1 or not named.startswith(self.tokenizer.decode([*ids, same[0]])):
                 break
             ids.append(same[0])
-            about.append((1 + KINDS.index(kind)) * (same[0] in self.words))
-        return Said(tuple(ids), tuple(about))
+        return Said(tuple(ids), tuple((1 + KINDS.index(kind)) * (one in self.words) for one in ids))
 
     def ids(self, answer: str) -> list[int]:
         found: list[int] = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
