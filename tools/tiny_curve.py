@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from typing import Any
 Points = Sequence[tuple[float, float]]
 WIDTH, HEIGHT, LEFT, TOP, GAP = 420, 230, 46, 34, 70
 COLOURS = ("#1b6ca8", "#c2410c", "#4d7c0f")
+MOST = 0.2
+"""Of the losses that are shown; those of the first steps are ten times as high."""
 
 
 def panel(x: float, title: str, below: str, series: dict[str, Points], top: float) -> list[str]:
@@ -30,7 +31,7 @@ def panel(x: float, title: str, below: str, series: dict[str, Points], top: floa
         value = top * tenth / 10
         y = TOP + HEIGHT * (1 - tenth / 10)
         drawn.append(f'<line x1="{x}" x2="{x + WIDTH}" y1="{y}" y2="{y}" stroke="#ddd"/>')
-        drawn.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{value:.1f}</text>')
+        drawn.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{value:.2g}</text>')
     for part in range(5):
         step = most * part / 4
         drawn.append(
@@ -40,7 +41,7 @@ def panel(x: float, title: str, below: str, series: dict[str, Points], top: floa
     for place, (name, points) in enumerate(series.items()):
         line, colour = " ".join(at(*point) for point in points), COLOURS[place]
         drawn.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        drawn.append(f'<text x="{x + 110 + 150 * place}" y="{TOP - 14}" fill="{colour}">{name}</text>')
+        drawn.append(f'<text x="{x + 90 + 130 * place}" y="{TOP - 14}" fill="{colour}">{name}</text>')
     return drawn
 
 
@@ -63,11 +64,10 @@ def main() -> None:
         "kinds named right": [(one["step"], one["kind"]) for one in tower],
         "kinds, held-out": [(one["step"] + before, one["unseen"]["kind"]) for one in cutouts],
     }
-    lost = {"loss a token": [(one["step"], one["loss"]) for one in language]}
-    most = float(math.ceil(max(one["loss"] for one in language)))
+    lost = {f"loss a token, cut off at {MOST}": [(one["step"], one["loss"]) for one in language]}
     whole = 2 * (LEFT + WIDTH) + GAP
     drawn = panel(LEFT, "vision tower", "steps of 32 pictures", told, 1.0)
-    drawn += panel(2 * LEFT + WIDTH + GAP - 20, "language", "steps of 48 pictures", lost, most)
+    drawn += panel(2 * LEFT + WIDTH + GAP - 20, "language", "steps of 48 pictures", lost, MOST)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole} {TOP + HEIGHT + 50}" '
     head += 'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>'
     given.out.write_text("\n".join([head, *drawn, "</svg>"]) + "\n", encoding="utf-8")

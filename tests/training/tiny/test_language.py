@@ -309,6 +309,23 @@ def test_language_learns_goes_on_and_leaves_a_model_that_detects(
     assert found.usage.calls >= 1
 
 
+def test_a_loss_that_is_no_number_stops_and_what_was_saved_stands(
+    base: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = LanguageSettings(steps=2, batch=8, save_every=1, shape=SHAPE)
+    losses = iter((1.0, float("nan")))
+
+    def lose(*args: Any, silence: float, loss: Any = Speech.loss) -> Any:
+        return loss(*args, silence=silence) * next(losses)
+
+    monkeypatch.setattr(Speech, "loss", lose)
+    with pytest.raises(RuntimeError, match="non-finite"):
+        train_language(tmp_path / "run", base, shards, given)
+    held = torch.load(tmp_path / "run" / "state.pt")
+    assert held["step"] == 1
+    assert all(torch.isfinite(value).all() for value in held["model"].values())
+
+
 def test_square_pictures_of_any_size_are_seen_at_the_size_of_training(base: Path) -> None:
     from anomreason.vlm.card import read_card
     from anomreason.vlm.local_processor import Reader

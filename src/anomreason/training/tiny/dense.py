@@ -186,7 +186,7 @@ def train_dense(folder: Path, shards: Sequence[Path], given: DenseSettings, unse
             optimizer.zero_grad(set_to_none=True)
         loss = dense.loss(data.batch(np.random.default_rng([given.seed, step]), given.batch), data.apart())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(dense.module.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(dense.module.parameters(), 1.0, error_if_nonfinite=True)
         for optimizer in dense.optimizers:
             optimizer.step()
         sums.append(float(loss.detach()))

@@ -130,7 +130,7 @@ def train_language(folder: Path, base: Path, shards: Sequence[Path], given: Lang
         batch = spoken.reading if given.read and rng.random() < given.read else spoken.batch
         loss = speech.loss(*batch(rng, given.batch), silence=given.silence if left < 1 else 1.0)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([*matrices, *others], 1.0)
+        torch.nn.utils.clip_grad_norm_([*matrices, *others], 1.0, error_if_nonfinite=True)
         for optimizer in optimizers:
             optimizer.step()
         sums.append(float(loss.detach()))
