@@ -53,7 +53,8 @@ def test_a_file_is_read_and_its_name_does_not_hide_the_packages_own(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('[model]\nbase = "x"\n[lora]\nrnak = 8', "there is no setting 'lora.rnak'"),
+        ('[model]\nbase = "x"\n[lora]\nrnak = 8', "there is no setting 'lora.rnak'; did you mean 'lora.rank'?"),
+        ('[model]\nbase = "x"\n[zzz]\nq = 8', "there is no setting 'zzz'; there are about, model.base,"),
         ('[model]\nbase = "x"\n[lora]\nrank = 0', "lora.rank: input should be greater than or equal to 1 (it is 0)"),
         ('[model]\nbase = "x"\n[lora]\ndropout = 1.0', "lora.dropout: input should be less than 1 (it is 1.0)"),
         ("[lora]\nrank = 8", "'model' is missing; add it"),

@@ -13,7 +13,7 @@ def command(
     adapter: Annotated[str, typer.Argument(help="The adapter: a folder or a hub id.")],
     out: Annotated[Path, typer.Option(help="Where the merged checkpoint goes: a new or empty folder.")],
     dtype: Annotated[
-        str | None, typer.Option(help="Of the merged weights: fp32 or bf16. [default: the base's]")
+        str | None, typer.Option(help="Of the merged weights: float32, bfloat16 or float16. [default: the base's]")
     ] = None,
 ) -> None:
     """Write a base and its adapter as one checkpoint, and prove that it says what the two said.

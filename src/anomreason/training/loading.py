@@ -8,6 +8,7 @@ Knows nothing of data. Needs torch and transformers, imported when they are used
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from anomreason.errors import MissingExtra, UsageError
 from anomreason.training.batches import Encoder
 from anomreason.training.checks import VISION, learns
+from anomreason.training.instance import Instance
 from anomreason.training.recipe import LoraPart, Recipe
 from anomreason.vlm.card import DetectorCard
 from anomreason.vlm.local import end_ids
@@ -47,6 +49,15 @@ def require_training(recipe: Recipe) -> None:
     require_libraries()
     if recipe.model.four_bit and importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtra("training on 4-bit weights (model.four_bit)", "qlora")
+
+
+def require_conversations(instances: Sequence[Instance]) -> None:
+    """Raise UsageError when there are none."""
+    if not instances:
+        raise UsageError(
+            "there are no conversations to learn from; name sources by --data, or by data.train in the recipe, and "
+            "read above what was left out of them"
+        )
 
 
 def device_here() -> str:

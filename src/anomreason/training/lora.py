@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from anomreason.errors import UsageError
 from anomreason.runs import provenance
 from anomreason.training.batches import Encoder, lengths_of
 from anomreason.training.checks import (
@@ -47,6 +46,7 @@ from anomreason.training.loading import (
     load_base,
     lora_config,
     prepare_full,
+    require_conversations,
     require_training,
 )
 from anomreason.training.recipe import Recipe
@@ -73,8 +73,7 @@ def train(
     MissingExtra when libraries are missing, ProofFailed when the training does not do what it must.
     """
     require_training(recipe)
-    if not instances:
-        raise UsageError("there are no conversations to learn from; check data.train and what was dropped")
+    require_conversations(instances)
     with _quiet_libraries():
         from accelerate import PartialState
 

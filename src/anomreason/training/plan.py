@@ -32,7 +32,7 @@ from anomreason.errors import UsageError
 from anomreason.training.batches import Encoder, lengths_of
 from anomreason.training.checks import LANGUAGE, VISION, learns, matched_modules
 from anomreason.training.instance import Instance
-from anomreason.training.loading import load_reader, require_training
+from anomreason.training.loading import load_reader, require_conversations, require_training
 from anomreason.training.recipe import Recipe
 from anomreason.vlm.local_weights import folder_of
 
@@ -99,8 +99,7 @@ def plan(recipe: Recipe, instances: Sequence[Instance]) -> Plan:
     Raises UsageError for a recipe that does not fit the model and for conversations that are too long.
     """
     require_training(recipe)
-    if not instances:
-        raise UsageError("there are no conversations to learn from; check data.train and what was dropped")
+    require_conversations(instances)
     folder = folder_of(recipe.model.base, LIGHT)
     model = empty_model(folder)
     encoder = Encoder(load_reader(recipe, folder), _ends(folder), recipe.data.max_tokens)

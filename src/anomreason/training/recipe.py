@@ -9,11 +9,12 @@ Knows no torch and no data. The package carries recipes of its own, which a name
 from __future__ import annotations
 
 import tomllib
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from anomreason.anomaly import Record, Text
 from anomreason.errors import UsageError
@@ -224,11 +225,23 @@ def _bytes_of(source: str | Path) -> tuple[str, bytes]:
         raise UsageError(f"the recipe {str(path)!r} cannot be read ({error.strerror}); check the path") from error
 
 
+def _settings(part: type[BaseModel], before: str = "") -> list[str]:
+    """Keys of a recipe with their sections, as they are written with dots."""
+    found = list[str]()
+    for name, field in part.model_fields.items():
+        kinds = (field.annotation, *get_args(field.annotation))
+        section = next((one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)), None)
+        found += _settings(section, f"{before}{name}.") if section else [before + name]
+    return found
+
+
 def _told(error: Any) -> str:
     """One fault with its key as it stands in the file."""
     key = ".".join(str(part) for part in error["loc"]) or "the file"
     if error["type"] == "extra_forbidden":
-        return f"there is no setting {key!r}; see docs/training.md for those there are"
+        near = get_close_matches(key, _settings(Recipe), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_settings(Recipe))}"
+        return f"there is no setting {key!r}; {hint}"
     if error["type"] == "missing":
         return f"{key!r} is missing; add it"
     message = str(error["msg"]).removeprefix("Value error, ")

@@ -156,6 +156,9 @@ def made(watch: Watch) -> Any:
                 if proof := watch.gradients.look(given["model"], rate):
                     watch.prove(proof)
 
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            control.should_log |= state.global_step >= state.max_steps  # so a short training has a loss to show
+
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:
             watch.learnt(state.global_step, state.max_steps, logs or {})
 

@@ -258,7 +258,8 @@ def _full(reply: Reply, cut_at: int) -> CallFailed | None:
     return CallFailed(
         "truncated",
         f"the reply was cut after {used} tokens although more were allowed: the model's context is full. "
-        "Lower --max-objects or --max-side, or use a model with a larger context",
+        "Lower --max-objects or --max-side, take --schedule single for a model that was trained on it, or use a model "
+        "with a larger context",
     )
 
 

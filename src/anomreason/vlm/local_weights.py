@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from anomreason.errors import MissingExtra, UsageError
@@ -182,9 +183,13 @@ def _with_adapter(model: Any, folder: Path) -> Any:
             warnings.filterwarnings("error", message="Found missing adapter keys")
             return PeftModel.from_pretrained(model, str(folder)).get_base_model()
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, UserWarning, SafetensorError) as error:
-        raise UsageError(f"the adapter {folder} does not fit its base ({error}); name the base it was made for") from (
-            error
+        made_for = (
+            _read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "the base it was made for"
         )
+        told = " ".join(str(error).split())
+        raise UsageError(
+            f"the adapter {folder} does not fit its base; name {made_for} ({shorten(told, 300, placeholder=' ...')})"
+        ) from error
 
 
 def _device(asked: str | None) -> str:
