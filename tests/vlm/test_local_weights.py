@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from anomreason.errors import UsageError
@@ -28,6 +29,11 @@ def test_an_adapter_made_for_other_layers_is_refused_rather_than_ignored(
     save_file(renamed, other / "adapter_model.safetensors")
     with pytest.raises(UsageError, match="does not fit its base"):
         load_model(find_source(f"{tiny_qwen}+{other}"), CPU)
+    wider = {key: np.concatenate([value, value]) for key, value in weights.items()}
+    save_file(wider, other / "adapter_model.safetensors")
+    with pytest.raises(UsageError, match=r"does not fit its base; name .*size mismatch") as failed:
+        load_model(find_source(f"{tiny_qwen}+{other}"), CPU)
+    assert len(str(failed.value)) < 700  # and not a line for every tensor
 
 
 def test_other_weights_in_the_same_folder_are_another_model(tiny_qwen: Path, tmp_path: Path) -> None:
