@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from anomreason.anomaly import Anomaly
+from anomreason.errors import UsageError
 from anomreason.scenes.make import Make, make_scenes
 from anomreason.textform import write_anomalies
 from anomreason.training.answering import Answered
 from anomreason.training.instance import Instance, Turn
+from anomreason.training.prepare import prepare
 from anomreason.training.recipe import read_recipe
 
 FLOATS = Anomaly(name="Floating cup", phenomenon="A cup hangs in the air.", reasoning="Cups fall.", severity=5)
@@ -40,6 +42,19 @@ def test_the_score_is_that_of_the_answers_and_unreadable_ones_score_zero() -> No
     assert score([right, clean, nonsense, cut]) == {"semf1": 0.5, "semap": 0.5, "readable": 0.5}
     half = score([answered((FLOATS, SPLIT), write_anomalies([FLOATS]))])
     assert half["semf1"] == pytest.approx(2 / 3)
+
+
+def test_pictures_that_are_learnt_are_not_held_out(tiny_qwen: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    for name, seed in (("scenes", 0), ("held", 1)):
+        make_scenes(tmp_path / name, Make(n=2, seed=seed, size=64), jobs=1)
+    recipe = read_recipe("tiny-lora")
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": str(tiny_qwen)})})
+    apart = prepare(recipe, [tmp_path / "scenes"], [tmp_path / "held"])
+    assert apart.instances
+    assert apart.held_out
+    with pytest.raises(UsageError, match="both learnt from and held out"):
+        prepare(recipe, [tmp_path / "scenes"], [tmp_path / "held", tmp_path / "held" / ".." / "scenes"])
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from anomreason.errors import UsageError
 from anomreason.training.conversations import LengthReport, Made, make_instances
 from anomreason.training.drops import Dropped
 from anomreason.training.instance import Annotated, Instance
@@ -34,7 +35,8 @@ class Prepared:
 def prepare(recipe: Recipe, train: Sequence[str | Path] = (), held_out: Sequence[str | Path] = ()) -> Prepared:
     """Read the sources (those given, else those of the recipe) and write the conversations.
 
-    Of a source with a split, `train` is learnt and `test` held out. Raises UsageError for what cannot be read.
+    Of a source with a split, `train` is learnt and `test` held out. Raises UsageError for what cannot be read, and for
+    pictures that would be learnt and held out.
     """
     require_training(recipe)
     folder = folder_of(recipe.model.base, LIGHT)
@@ -46,6 +48,13 @@ def prepare(recipe: Recipe, train: Sequence[str | Path] = (), held_out: Sequence
     room = Room(count, recipe.data.max_tokens, recipe.model.min_pixels, recipe.model.max_pixels)
     made, dropped = _made(recipe, train or recipe.data.train, "train", room)
     watched, _ = _made(recipe, held_out or recipe.data.held_out, "test", room)
+    learnt = {one.image.resolve() for one in made.instances}
+    both = sorted({one.name for one in watched.instances if one.image.resolve() in learnt})
+    if both:
+        raise UsageError(
+            f"pictures are both learnt from and held out ({len(both)}, the first is {both[0]}), so scores flatter; "
+            "name other ones by --held-out"
+        )
     return Prepared(made.instances, watched.instances, LengthReport.of(made, dropped))
 
 
