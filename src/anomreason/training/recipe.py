@@ -239,8 +239,9 @@ def _told(error: Any) -> str:
     """One fault with its key as it stands in the file."""
     key = ".".join(str(part) for part in error["loc"]) or "the file"
     if error["type"] == "extra_forbidden":
-        near = get_close_matches(key, _settings(Recipe), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_settings(Recipe))}"
+        settings = _settings(Recipe)
+        near = get_close_matches(key, settings, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(settings)}"
         return f"there is no setting {key!r}; {hint}"
     if error["type"] == "missing":
         return f"{key!r} is missing; add it"

@@ -140,10 +140,14 @@ def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
         ) from error
 
 
+def _base_of(adapter: Path) -> str:
+    """What the adapter says that it was made for."""
+    return _read_json(adapter / "adapter_config.json").get("base_model_name_or_path") or "BASE"
+
+
 def _check_base(folder: Path) -> None:
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        base = _read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "BASE"
-        raise UsageError(f"{folder} is an adapter; name its base too: local:{base}+{folder}")
+        raise UsageError(f"{folder} is an adapter; name its base too: local:{_base_of(folder)}+{folder}")
     if not (folder / "config.json").is_file():
         raise UsageError(f"{folder} holds no config.json, so it is no checkpoint; name the folder of a Qwen2.5-VL")
     kind = _read_json(folder / "config.json").get("model_type")
@@ -183,12 +187,9 @@ def _with_adapter(model: Any, folder: Path) -> Any:
             warnings.filterwarnings("error", message="Found missing adapter keys")
             return PeftModel.from_pretrained(model, str(folder)).get_base_model()
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, UserWarning, SafetensorError) as error:
-        made_for = (
-            _read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "the base it was made for"
-        )
-        told = " ".join(str(error).split())
+        told = shorten(str(error), 300, placeholder=" ...")
         raise UsageError(
-            f"the adapter {folder} does not fit its base; name {made_for} ({shorten(told, 300, placeholder=' ...')})"
+            f"the adapter {folder} does not fit its base ({told}); it was made for {_base_of(folder)}: name that"
         ) from error
 
 
