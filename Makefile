@@ -8,7 +8,7 @@ demo: .venv/.core
 	$(BIN)/anomreason demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=20
 
 lint: .venv/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -28,7 +28,7 @@ lint: .venv/.dev
 
 # What fine-tuning gives and costs the bundled model; under an hour on two cores.
 reproduce-tiny: .venv/.dev
-	$(BIN)/python tools/reproduce_tiny.py --work reproduce
+	$(BIN)/python -m tools.tiny.reproduce --work reproduce
 
 clean:
 	rm -rf .venv demo dist reproduce

@@ -31,8 +31,8 @@ from PIL import Image
 from anomreason.agent.roles import Prompts
 from anomreason.detection import DetectOptions, Session, detect_images, open_run
 from anomreason.images import Encoded
-from anomreason.inputs import find_images
-from anomreason.vlm.openai import OpenAIVLM, endpoint_schema
+from anomreason.sources.inputs import find_images
+from anomreason.vlm.endpoint.openai import OpenAIVLM, endpoint_schema
 from anomreason.vlm.protocol import Reply, Request, VLMOptions
 
 OBJECTS = 8

@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py
 
-Training takes the faster one by what the CPU has instructions for (`training/tiny/tower.py`); ratios of one run.
+Training takes the faster one by what the CPU has instructions for (`tools/tiny/tower.py`); ratios of one run.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from anomreason.training.tiny.model import TinyShape, tiny_visual
-from anomreason.training.tiny.muon import Muon
-from anomreason.training.tiny.tower import Tower, patches_of, precision
+from tools.tiny.model import TinyShape, tiny_visual
+from tools.tiny.muon import Muon
+from tools.tiny.tower import Tower, patches_of, precision
 
 PICTURES = 8
 ROUNDS = 3

@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from tools.tiny.corpus import SCENES_FROM, SEEDS_A_SHARD, held_out
 
 from anomreason import detect
 from anomreason.evaluation.exact import evaluate_exact
-from anomreason.evaluation.known import read_scenes
-from anomreason.evaluation.reading import key_of, read_source
 from anomreason.metrics.planted import Claim, Matcher
 from anomreason.runs import read_results
 from anomreason.scenes.make import Make, make_scenes
+from anomreason.sources.annotations import key_of, read_source
+from anomreason.sources.scenes import read_scenes
 from anomreason.stats import wilson
-from anomreason.training.tiny import KNOWN
-from anomreason.training.tiny.corpus import SCENES_FROM, SEEDS_A_SHARD, held_out
+from anomreason.vlm.card import TINY_KINDS
 
 SIZE = 512
 SHARDS, PICTURES = 50, 2000
@@ -58,9 +58,9 @@ def speed(model: str, work: Path) -> dict[str, Any]:
 
     from anomreason.agent.roles import Prompts
     from anomreason.detection import DetectOptions, Session, detect_images
-    from anomreason.inputs import find_images
+    from anomreason.sources.inputs import find_images
 
-    make_scenes(work / "few", Make(n=12, seed=5, kinds=KNOWN, twins=False), jobs=1)
+    make_scenes(work / "few", Make(n=12, seed=5, kinds=TINY_KINDS, twins=False), jobs=1)
     _, images = find_images([str(work / "few")])
     begun = time.perf_counter()
     session = Session(model, DetectOptions(schedule="single", in_flight=1), Prompts.load(None))
@@ -81,7 +81,9 @@ def speed(model: str, work: Path) -> dict[str, Any]:
 
 def exact(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     scenes, run = work / "scenes", work / "run"
-    make_scenes(scenes, Make(n=given.n, seed=given.seed, size=SIZE, kinds=() if given.all_kinds else KNOWN), jobs=2)
+    make_scenes(
+        scenes, Make(n=given.n, seed=given.seed, size=SIZE, kinds=() if given.all_kinds else TINY_KINDS), jobs=2
+    )
     seeds = [json.loads(line)["seed"] for line in (scenes / "metadata.jsonl").read_text().splitlines()]
     assert not any(map(of_training, seeds)), "a training picture is among the scenes: take another --seed"
     begun = time.perf_counter()

@@ -26,7 +26,7 @@ from anomreason.images import load_picture
 from anomreason.textform import find_json
 from anomreason.vlm.calling import Caller
 from anomreason.vlm.ledger import Ledger, read_calls
-from anomreason.vlm.simulator import Simulator, SimulatorRates
+from anomreason.vlm.simulator.model import Simulator, SimulatorRates
 
 KEPT = Path(__file__).parents[1] / "tests" / "data" / "replies.jsonl"
 OBJECTS, ANOMALIES = 8, 5

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from tools.tiny.model import TinyShape, make_tiny
 
-from anomreason.training.instance import Instance, Turn
+from anomreason.training.data.instance import Instance, Turn
 from anomreason.training.lora import train
 from anomreason.training.recipe import Recipe, recipe_of
-from anomreason.training.tiny.model import TinyShape, make_tiny
 from anomreason.vlm.card import DetectorCard
 
 ASKED = "What is semantically wrong in this image?"
@@ -86,7 +86,7 @@ def bare(recipe: Recipe, data: Sequence[Instance]) -> float:
     import torch
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    from anomreason.vlm.local_processor import load_processor
+    from anomreason.vlm.local.processor import load_processor
 
     folder, batch = Path(recipe.model.base), recipe.batch.per_device
     torch.manual_seed(0)

@@ -23,7 +23,7 @@ from anomreason.anomaly import Detection
 from anomreason.errors import UsageError
 from anomreason.runs import read_results, read_settings
 from anomreason.vlm.ledger import read_calls
-from anomreason.vlm.simulator import Simulator
+from anomreason.vlm.simulator.model import Simulator
 
 World = Callable[..., Path]
 Served = Callable[..., AbstractContextManager[str]]

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from anomreason.anomaly import KINDS, Kind
 from anomreason.metrics.kind_words import SCALE, Floats, from_cues, shortened, terms
-from anomreason.metrics.kinds import KINDS, Kind, plain, weights_found
+from anomreason.metrics.kinds import plain, weights_found
 from anomreason.scenes.phrases import describe, levels
 from anomreason.scenes.scene import Slots
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from anomreason.anomaly import Kind
 from anomreason.scenes.make import open_world
-from anomreason.scenes.scene import Drawn, Kind, World
+from anomreason.scenes.scene import Drawn, World
 
 CELL, LABEL, PAIRS, GAP = 250, 20, 2, 14
 

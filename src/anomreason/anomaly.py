@@ -10,11 +10,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Kind = Literal[
+    "floating",
+    "intersection",
+    "scale",
+    "orientation",
+    "out_of_place",
+    "missing_part",
+    "duplicated_part",
+    "colour",
+    "shadow",
+    "reflection",
+    "function",
+    "physical_state",
+    "text",
+    "count",
+    "lighting",
+    "split",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""The kinds of anomaly that scenes plant. `Anomaly.kind` is free: other sources have other labels."""
 FailureKind = Literal["unreadable_image", "refused", "truncated", "unparsable", "endpoint", "budget"]
 
 

@@ -22,13 +22,14 @@ from anomreason.agent.roles import Prompts
 from anomreason.anomaly import Detection, Failure
 from anomreason.errors import Stopped, UnreadableImage, UsageError
 from anomreason.images import Picture, load_picture
-from anomreason.inputs import Image, find_images
 from anomreason.runs import Done, RunFolder, provenance
+from anomreason.sources.inputs import Image, find_images
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
 from anomreason.vlm.ledger import Budget, Ledger, price_of
-from anomreason.vlm.protocol import TINY, VLM, VLMOptions, open_vlm, runs_here
+from anomreason.vlm.opening import open_vlm
+from anomreason.vlm.protocol import TINY, VLM, VLMOptions, runs_here
 
 HOPELESS = 20
 """Images in a row lost to the server after which a run stops: a wrong key need not be tried 20,000 times."""

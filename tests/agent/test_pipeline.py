@@ -21,9 +21,9 @@ from anomreason.errors import EndpointError
 from anomreason.images import Encoded, load_picture
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.card import DetectorCard
-from anomreason.vlm.openai import OpenAIVLM
+from anomreason.vlm.endpoint.openai import OpenAIVLM
 from anomreason.vlm.protocol import VLM, Reply, Request, VLMOptions
-from anomreason.vlm.simulator import Simulator, SimulatorRates
+from anomreason.vlm.simulator.model import Simulator, SimulatorRates
 
 SCHEDULES = get_args(Schedule)
 World = Callable[..., Path]

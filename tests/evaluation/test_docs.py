@@ -19,9 +19,9 @@ def test_the_python_of_the_page_does_what_it_shows() -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("module", ["joining", "pairs", "signature", "boards"])
+@pytest.mark.parametrize("module", ["sources.joining", "evaluation.pairs", "evaluation.signature", "report.boards"])
 def test_the_examples_of_modules_do_what_they_show(module: str) -> None:
-    opened = importlib.import_module(f"anomreason.evaluation.{module}")
+    opened = importlib.import_module(f"anomreason.{module}")
     result = doctest.testmod(opened, extraglobs={"SemanticSettings": _settings()})
     assert result.attempted > 0
     assert result.failed == 0

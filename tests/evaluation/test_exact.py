@@ -10,7 +10,7 @@ from anomreason.anomaly import Anomaly, Detection, Failure, Region
 from anomreason.cli.show_exact import exact
 from anomreason.errors import UsageError
 from anomreason.evaluation.exact import evaluate_exact, write_exact
-from anomreason.evaluation.known import read_scenes
+from anomreason.sources.scenes import read_scenes
 
 FLOATING = {
     "kind": "floating",

@@ -18,10 +18,7 @@ from hypothesis import strategies as st
 from anomreason.errors import StorageError, UsageError
 from anomreason.evaluation.backbone import BackboneSpec
 from anomreason.evaluation.calibration import Calibration
-from anomreason.evaluation.findings import Finding
-from anomreason.evaluation.joining import entrant, scored_images
 from anomreason.evaluation.pairs import pairs_of
-from anomreason.evaluation.reading import read_source
 from anomreason.evaluation.running import Contest, Settings, blocks, run
 from anomreason.evaluation.semantic import evaluate, folders_of
 from anomreason.evaluation.signature import HUB, comparable, differences, line, published_table
@@ -32,6 +29,9 @@ from anomreason.metrics.image_scores import SemanticSettings, score_image
 from anomreason.metrics.matching import rank
 from anomreason.metrics.semantic import SemanticScorer
 from anomreason.report.scores import build_score_report
+from anomreason.sources.annotations import read_source
+from anomreason.sources.findings import Finding
+from anomreason.sources.joining import entrant, scored_images
 
 TEXTS = (
     "The raised hand has six fingers.",

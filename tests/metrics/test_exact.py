@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomreason.anomaly import Region
+from anomreason.anomaly import KINDS, Kind, Region
 from anomreason.errors import UsageError
 from anomreason.metrics.exact import Answer, Claim, ExactScores, KnownAnomaly, KnownImage, KnownObject, score_exact
-from anomreason.metrics.kinds import KINDS, Kind
 from anomreason.metrics.planted import MOST, Matcher, best_matching
 
 LEFT = Region(x0=0.0, y0=0.0, x1=0.4, y1=1.0)

@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from anomreason.evaluation.calibration import Calibration
-from anomreason.evaluation.findings import Finding
 from anomreason.evaluation.groups import by_truths
 from anomreason.evaluation.pairs import pairs_of
 from anomreason.metrics.chance import ChanceScorer, chunks
@@ -28,6 +27,7 @@ from anomreason.metrics.image_scores import SemanticSettings, score_image
 from anomreason.metrics.matching import rank
 from anomreason.metrics.semantic import SemanticScorer, compare
 from anomreason.report.scores import build_score_report
+from anomreason.sources.findings import Finding
 
 Floats = npt.NDArray[np.float64]
 Said = dict[str, Any]

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anomreason.errors import UsageError
+from anomreason.evaluation.records import Matches
 from anomreason.metrics.image_scores import SemanticSettings
 from anomreason.report.figures import HEIGHT, WIDTH, Group, Level, Mark, against_threshold, bars, diagonal, strip
-from anomreason.report.score_files import Matches
 from anomreason.report.scores import CHUNK, LONGEST_TEXT, MOST_SHOWN, build_score_report
 
 HERE = Path(__file__).parent

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from anomreason.errors import RunConflict, UsageError
-from anomreason.formats import read_published
 from anomreason.scenes.make import Made, Make, make_scenes, scene_seed
-from anomreason.vlm.simulator_truth import Truth
+from anomreason.sources.formats import read_published
+from anomreason.vlm.simulator.truth import Truth
 
 SMALL = Make(world="sprites", n=12, seed=7, size=128)
 
@@ -160,7 +160,7 @@ def test_the_rate_is_the_share_of_scenes_with_violations() -> None:
 
 
 def test_generators_of_five_known_rates_are_ranked_right(tmp_path: Path) -> None:
-    from anomreason.evaluation.plausibility import assess
+    from anomreason.audit.assess import assess
 
     rates = (0.0, 0.2, 0.4, 0.7, 1.0)
     inputs = []

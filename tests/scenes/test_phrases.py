@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomreason.anomaly import Anomaly
+from anomreason.anomaly import KINDS, Anomaly, Kind
 from anomreason.scenes.phrases import definition, describe, fill, levels, wordings
-from anomreason.scenes.scene import KINDS, Kind, Slots
+from anomreason.scenes.scene import Slots
 from anomreason.textform import read_anomalies, write_anomalies
 
 ROWS: list[tuple[Kind, str]] = [(kind, level) for kind in KINDS for level in levels(kind)]

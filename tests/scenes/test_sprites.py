@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomreason.anomaly import Region
+from anomreason.anomaly import Kind, Region
 from anomreason.errors import UsageError
 from anomreason.scenes.phrases import levels
-from anomreason.scenes.scene import LIGHT_EVERYWHERE, Drawn, Kind
+from anomreason.scenes.scene import LIGHT_EVERYWHERE, Drawn
 from anomreason.scenes.sprites.layout import lay_out
 from anomreason.scenes.sprites.places import LOOKS
 from anomreason.scenes.sprites.scene import drawn_height, overlap

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomreason.training.instance import Instance, Turn
+from anomreason.training.data.instance import Instance, Turn
 from anomreason.training.recipe import Recipe, recipe_of
 
 ASKED = "What is semantically wrong in this image?"

@@ -24,10 +24,10 @@ from anomreason.training.checks import (
     matched_modules,
     read_tensors,
 )
-from anomreason.training.instance import Instance
+from anomreason.training.data.instance import Instance
 from anomreason.training.loading import load_base, lora_config
 from anomreason.training.recipe import FullPart, LoraPart, Recipe
-from anomreason.vlm.local_weights import find_source, load_model
+from anomreason.vlm.local.weights import find_source, load_model
 from anomreason.vlm.protocol import VLMOptions
 
 Conversations = Callable[..., list[Instance]]

@@ -18,14 +18,14 @@ from safetensors.torch import load_file, save_file
 from anomreason import detect
 from anomreason.anomaly import Detection
 from anomreason.errors import MissingExtra, RunConflict, UnreadableImage, UsageError
+from anomreason.report.curve import read_log
 from anomreason.training.answering import Answered
 from anomreason.training.checks import ProofFailed
-from anomreason.training.curve import read_log
-from anomreason.training.instance import Instance, Turn
+from anomreason.training.data.instance import Instance, Turn
 from anomreason.training.lora import Trained, train
 from anomreason.training.recipe import Recipe
 from anomreason.vlm.card import read_card
-from anomreason.vlm.local_weights import find_source, load_model
+from anomreason.vlm.local.weights import find_source, load_model
 from anomreason.vlm.protocol import VLMOptions
 
 Conversations = Callable[..., list[Instance]]
@@ -346,7 +346,7 @@ def test_four_bits_without_their_library_say_what_to_install(
 
 _KILLED = """
 import json, pathlib, sys
-from anomreason.training.instance import Instance, Turn
+from anomreason.training.data.instance import Instance, Turn
 from anomreason.training.lora import train
 from anomreason.training.recipe import recipe_of
 import torch

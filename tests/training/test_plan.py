@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tools.tiny.model import TinyShape, make_tiny
 
 from anomreason.errors import UsageError
-from anomreason.training.batches import Encoder, lengths_of
-from anomreason.training.instance import Instance
+from anomreason.training.data.batches import Encoder, lengths_of
+from anomreason.training.data.instance import Instance
 from anomreason.training.loading import load_reader, lora_config
 from anomreason.training.plan import empty_model, plan, plan_for
 from anomreason.training.recipe import Recipe, read_recipe, recipe_of
-from anomreason.training.tiny.model import TinyShape, make_tiny
 from anomreason.vlm.card import DetectorCard
 
 Conversations = Callable[..., list[Instance]]

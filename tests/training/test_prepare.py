@@ -15,7 +15,7 @@ from anomreason.errors import UsageError
 from anomreason.scenes.make import Make, make_scenes
 from anomreason.textform import write_anomalies
 from anomreason.training.answering import Answered
-from anomreason.training.instance import Instance, Turn
+from anomreason.training.data.instance import Instance, Turn
 from anomreason.training.prepare import prepare
 from anomreason.training.recipe import read_recipe
 

@@ -32,8 +32,8 @@ def command(
     """
     from anomreason.cli.eval import interruptible, progress
     from anomreason.cli.show_deepfake import judgements
+    from anomreason.deepfake.judge import judge
     from anomreason.evaluation.backbone import BackboneSpec
-    from anomreason.evaluation.deepfake import judge
     from anomreason.evaluation.running import Settings
     from anomreason.evaluation.writing import check_folder, make_folder, write_json
 

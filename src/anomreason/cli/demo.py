@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from anomreason.scenes.make import Make
-from anomreason.training.tiny import KNOWN
+from anomreason.vlm.card import TINY_KINDS
 
-DEMO = Make(n=12, seed=11, kinds=KNOWN)
+DEMO = Make(n=12, seed=11, kinds=TINY_KINDS)
 """What the demo and the examples of the README look at: scenes with what the bundled model was taught to name."""
 
 
@@ -20,7 +20,7 @@ def command(folder: Annotated[Path, typer.Argument(help="Where to put pictures a
     from anomreason.cli import detect, show_exact
     from anomreason.evaluation.exact import evaluate_exact
     from anomreason.scenes.make import make_scenes
-    from anomreason.vlm.local_weights import require_libraries
+    from anomreason.vlm.local.weights import require_libraries
 
     require_libraries()
     scenes, run = folder / "scenes", folder / "run"

@@ -14,8 +14,8 @@ import typer
 
 if TYPE_CHECKING:
     from anomreason.detection import DetectOptions, Session
-    from anomreason.inputs import Image
     from anomreason.runs import RunFolder
+    from anomreason.sources.inputs import Image
 
 ASK_ABOVE_DOLLARS = 1.0
 ASK_ABOVE_TOKENS = 1_000_000
@@ -79,8 +79,8 @@ def command(
     """
     given = dict(locals())
     from anomreason.detection import DetectOptions, open_run, remaining, usual_schedule
-    from anomreason.inputs import find_images
     from anomreason.runs import default_run, done_in
+    from anomreason.sources.inputs import find_images
 
     given |= {"base_urls": tuple(base_url or ()), "schedule": schedule or usual_schedule(model, card)}
     options = DetectOptions(**{f.name: given[f.name] for f in fields(DetectOptions)})

@@ -24,7 +24,7 @@ def command(
     refused, since their numbers cannot be compared. Rows marked † are the paper's own figures.
     """
     from anomreason.cli.show_leaderboard import leaderboards
-    from anomreason.evaluation.leaderboard import boards, find, write_boards
+    from anomreason.report.leaderboard import boards, find, write_boards
 
     made = boards(find(folders), mixed=mixed)
     # Files first: a closed pipe ends the program where it prints.

@@ -30,8 +30,8 @@ def command(
     MAI adds up how implausible an image's anomalies are, (100 - severity) / 100 each; AF counts them; CAP is MAI x AF.
     Images that failed are left out and counted beside the scores, since a failure is no flawless image.
     """
+    from anomreason.audit.assess import assess
     from anomreason.cli.show_plausibility import generators
-    from anomreason.evaluation.plausibility import assess
     from anomreason.evaluation.writing import check_folder, make_folder, write_json
 
     if out is not None:

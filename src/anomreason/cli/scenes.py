@@ -47,8 +47,8 @@ def kinds() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from anomreason.anomaly import KINDS
     from anomreason.scenes.phrases import definition, levels
-    from anomreason.scenes.scene import KINDS
 
     table = Table(box=None, pad_edge=False)
     for column in ("kind", "what it is", "severity"):

@@ -10,7 +10,7 @@ from rich.text import Text
 from anomreason.cli.show import printable
 from anomreason.cli.show_scores import console
 from anomreason.cli.show_tables import Blocks, number, words
-from anomreason.evaluation.boards import Board, counts, name_of
+from anomreason.report.boards import Board, counts, name_of
 
 
 def leaderboards(boards: Sequence[Board]) -> None:

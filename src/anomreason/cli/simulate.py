@@ -26,8 +26,8 @@ def command(
     It answers each role from the truth file, which names objects and anomalies of each picture; it knows a picture by
     its pixels. Its answers are simulated: no number made with it says anything about a detector.
     """
-    from anomreason.vlm.simulator import Simulator, SimulatorRates
-    from anomreason.vlm.simulator_server import serve
+    from anomreason.vlm.simulator.model import Simulator, SimulatorRates
+    from anomreason.vlm.simulator.server import serve
 
     rates = SimulatorRates(
         misses=misses,

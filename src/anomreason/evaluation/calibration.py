@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from anomreason.evaluation.findings import Finding
 from anomreason.metrics.image_scores import SemanticSettings
+from anomreason.sources.findings import Finding
 
 BINS = 10
 """Bins of ten points each; the last one holds 100 too."""

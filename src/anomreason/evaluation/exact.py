@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from anomreason.errors import UsageError
-from anomreason.evaluation.joining import Entrant, Truth, entrant
-from anomreason.evaluation.known import read_scenes
-from anomreason.evaluation.reading import Said, Source, key_of, read_source
 from anomreason.evaluation.writing import check_folder, folders_of, make_folder, plain, write_json
 from anomreason.metrics.exact import Failures, score_exact
 from anomreason.metrics.planted import Answer, Claim, KnownImage
+from anomreason.sources.annotations import Said, Source, key_of, read_source
+from anomreason.sources.joining import Entrant, Truth, entrant
+from anomreason.sources.scenes import read_scenes
 
 
 def evaluate_exact(

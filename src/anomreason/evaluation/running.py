@@ -19,14 +19,14 @@ import numpy as np
 
 from anomreason.errors import UsageError
 from anomreason.evaluation.calibration import Calibration
-from anomreason.evaluation.findings import Finding
-from anomreason.evaluation.joining import Entrant, Truth
 from anomreason.evaluation.pairs import pairs_of
-from anomreason.evaluation.reading import Said
 from anomreason.metrics.chance import CHUNK, REPEATS, ChanceScorer, chunks, derangement
 from anomreason.metrics.image_scores import FULL_ALPHA, PROFILES, ImageScores, Profile, SemanticSettings, score_image
 from anomreason.metrics.matching import RankBy, rank
 from anomreason.metrics.semantic import MISSING, Failures, SemanticResult, SemanticScorer
+from anomreason.sources.annotations import Said
+from anomreason.sources.findings import Finding
+from anomreason.sources.joining import Entrant, Truth
 
 if TYPE_CHECKING:
     from anomreason.metrics.bertscore import Backbone, Chunk, Similarities

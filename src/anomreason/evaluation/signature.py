@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from anomreason.evaluation.reading import Said
 from anomreason.metrics.image_scores import SemanticSettings
+from anomreason.sources.annotations import Said
 
 Signature = Mapping[str, Any]
 TABLES = {("distilbert-base-uncased", 5): 1, ("roberta-large-mnli", 19): 4, ("mt5-large", 19): 5}

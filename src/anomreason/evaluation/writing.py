@@ -24,8 +24,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from anomreason.errors import StorageError, UsageError
-from anomreason.evaluation.reading import Source
 from anomreason.runs import write_atomically
+from anomreason.sources.annotations import Source
 from anomreason.stats import Interval
 
 _ASSETS = ("report.css", "scores.css", "scores.js")

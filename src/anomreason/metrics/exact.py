@@ -16,9 +16,9 @@ from typing import Generic, Literal, TypeVar, get_args
 
 import numpy as np
 
+from anomreason.anomaly import KINDS
 from anomreason.errors import UsageError
 from anomreason.metrics.estimate import Estimate, estimate, ratio
-from anomreason.metrics.kinds import KINDS
 from anomreason.metrics.planted import Answer, Claim, KnownAnomaly, KnownImage, KnownObject, Matcher, Pair, check
 from anomreason.stats import RESAMPLES, Floats, wilson
 

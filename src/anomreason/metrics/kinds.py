@@ -15,32 +15,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
-from typing import Literal, get_args
 
 import numpy as np
 
+from anomreason.anomaly import KINDS, Kind
 from anomreason.metrics.kind_words import Floats, chances
 
-Kind = Literal[
-    "floating",
-    "intersection",
-    "scale",
-    "orientation",
-    "out_of_place",
-    "missing_part",
-    "duplicated_part",
-    "colour",
-    "shadow",
-    "reflection",
-    "function",
-    "physical_state",
-    "text",
-    "count",
-    "lighting",
-    "split",
-]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-"""The kinds that scenes plant."""
 _Found = Mapping[Kind, tuple[float, ...]]
 """By kind, the weights of the strongest cues in one text."""
 SHARES = (1.5, 1.0, 0.4)

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from anomreason.anomaly import Region
+from anomreason.anomaly import Kind, Region
 from anomreason.errors import UsageError
-from anomreason.metrics.kinds import Kind, kind_of
+from anomreason.metrics.kinds import kind_of
 from anomreason.metrics.mentions import Names, key
 
 OVERLAP = 0.5

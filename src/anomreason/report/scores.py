@@ -20,10 +20,7 @@ from typing import Any
 from markupsafe import Markup
 
 from anomreason.errors import UsageError
-from anomreason.metrics.image_scores import PROFILES
-from anomreason.report.figures import Group, Level, Mark, against_threshold, bars, diagonal, strip
-from anomreason.report.html import FAILURES, json_script, templates
-from anomreason.report.score_files import (
+from anomreason.evaluation.records import (
     METRICS,
     Axes,
     Calibration,
@@ -34,6 +31,9 @@ from anomreason.report.score_files import (
     phenomenon_share,
     read_metrics,
 )
+from anomreason.metrics.image_scores import PROFILES
+from anomreason.report.figures import Group, Level, Mark, against_threshold, bars, diagonal, strip
+from anomreason.report.html import FAILURES, json_script, templates
 from anomreason.runs import write_atomically
 
 CHUNK = 100

@@ -17,8 +17,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from anomreason.anomaly import Anomaly, Region
-from anomreason.formats import Published, write_published
 from anomreason.runs import write_atomically
+from anomreason.sources.formats import Published, write_published
 
 SHEET = "contact-sheet.png"
 LICENCES = {

@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from anomreason.anomaly import KINDS, Kind
 from anomreason.errors import RunConflict, StorageError, UsageError
 from anomreason.runs import Appender, lock_folder, read_lines, settings_difference, write_atomically
 from anomreason.scenes import folder
-from anomreason.scenes.scene import KINDS, Drawn, Kind, Shown, World
+from anomreason.scenes.scene import Drawn, Shown, World
 
 WORLDS = {"sprites": "anomreason.scenes.sprites.world:SpriteWorld", "rooms": "anomreason.scenes.rooms.world:RoomWorld"}
 """Where each world is; its module is loaded when it is asked for."""

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from anomreason.anomaly import KINDS, Kind
 from anomreason.english import plural, with_article
-from anomreason.scenes.scene import KINDS, Kind, Slots
+from anomreason.scenes.scene import Slots
 
 LONGEST_NAME = 7
 """Words; templates that would make a longer name are passed over while there is another."""

@@ -10,34 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomreason.anomaly import Anomaly, Region
-
-Kind = Literal[
-    "floating",
-    "intersection",
-    "scale",
-    "orientation",
-    "out_of_place",
-    "missing_part",
-    "duplicated_part",
-    "colour",
-    "shadow",
-    "reflection",
-    "function",
-    "physical_state",
-    "text",
-    "count",
-    "lighting",
-    "split",
-]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-"""Every kind of violation that some world can plant; `kinds.toml` says what each means and how severe it is."""
+from anomreason.anomaly import Anomaly, Kind, Region
 
 LIGHT_EVERYWHERE: tuple[Kind, ...] = ("lighting", "function")
 """Kinds that may change the light of the whole picture: outside the region a twin may differ."""

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from anomreason.training.batches import Encoder
 from anomreason.training.checks import as_at_inference
-from anomreason.training.instance import Instance
-from anomreason.vlm.local_processor import Prepared
+from anomreason.training.data.batches import Encoder
+from anomreason.training.data.instance import Instance
+from anomreason.vlm.local.processor import Prepared
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from anomreason.errors import UsageError
-from anomreason.training.batches import Encoder
-from anomreason.training.instance import Instance
+from anomreason.training.data.batches import Encoder
+from anomreason.training.data.instance import Instance
 from anomreason.training.recipe import FullPart, LoraPart
 
 LANGUAGE, VISION, PROJECTOR = "language_model", "visual", "visual.merger"

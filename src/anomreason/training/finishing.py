@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from anomreason.runs import write_atomically
-from anomreason.training.batches import Encoder
 from anomreason.training.checks import (
     EXACT,
     NEAR,
@@ -26,14 +25,15 @@ from anomreason.training.checks import (
     logits_of,
     read_tensors,
 )
+from anomreason.training.data.batches import Encoder
+from anomreason.training.data.instance import Instance
 from anomreason.training.folder import Chosen
-from anomreason.training.instance import Instance
 from anomreason.training.job import Job
 from anomreason.training.loading import card_of, device_here, weights_dtype
 from anomreason.training.merging import copy_processor, merge_in_place
 from anomreason.training.watching import PROBE, PROBE_TOKENS, Watch
 from anomreason.vlm.card import CARD_NAME
-from anomreason.vlm.local_weights import find_source, load_model
+from anomreason.vlm.local.weights import find_source, load_model
 from anomreason.vlm.protocol import TINY, VLMOptions
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anomreason.training.checks import Proof
+from anomreason.training.data.instance import Instance
 from anomreason.training.folder import TrainingFolder
-from anomreason.training.instance import Instance
 from anomreason.training.recipe import Recipe
-from anomreason.vlm.local_weights import Source
+from anomreason.vlm.local.weights import Source
 
 PROBES = 2
 """Conversations on which the trained and the saved model are compared."""

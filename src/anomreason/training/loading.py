@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from anomreason.errors import MissingExtra, UsageError
-from anomreason.training.batches import Encoder
 from anomreason.training.checks import VISION, learns
-from anomreason.training.instance import Instance
+from anomreason.training.data.batches import Encoder
+from anomreason.training.data.instance import Instance
 from anomreason.training.recipe import LoraPart, Recipe
 from anomreason.vlm.card import DetectorCard
-from anomreason.vlm.local import end_ids
-from anomreason.vlm.local_processor import Reader
-from anomreason.vlm.local_weights import Source, load_model, require_libraries
+from anomreason.vlm.local.model import end_ids
+from anomreason.vlm.local.processor import Reader
+from anomreason.vlm.local.weights import Source, load_model, require_libraries
 from anomreason.vlm.protocol import VLMOptions
 
 _LIBRARIES = ("trl", "peft", "datasets", "accelerate", "transformers", "torch")

@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from anomreason.report.curve import TrainLog
 from anomreason.runs import provenance
-from anomreason.training.batches import Encoder, lengths_of
 from anomreason.training.checks import (
     Proof,
     check_loss_mask,
@@ -34,10 +34,10 @@ from anomreason.training.checks import (
     check_trainable,
     matched_modules,
 )
-from anomreason.training.curve import TrainLog
+from anomreason.training.data.batches import Encoder, lengths_of
+from anomreason.training.data.instance import Instance
 from anomreason.training.finishing import finish
 from anomreason.training.folder import Chosen, TrainingFolder
-from anomreason.training.instance import Instance
 from anomreason.training.job import Job, Trained
 from anomreason.training.loading import (
     Base,
@@ -51,7 +51,7 @@ from anomreason.training.loading import (
 )
 from anomreason.training.recipe import Recipe
 from anomreason.training.watching import Progress, Score, Watch, made, quiet
-from anomreason.vlm.local_weights import Source, find_source
+from anomreason.vlm.local.weights import Source, find_source
 
 _PATIENCE = 7200
 """Seconds that one of several processes waits for another."""

@@ -17,13 +17,13 @@ from PIL import Image
 
 from anomreason.errors import MissingExtra, UsageError
 from anomreason.runs import write_atomically
-from anomreason.training.batches import Encoder
 from anomreason.training.checks import EXACT, ROUNDED, Proof, check_same, logits_of
-from anomreason.training.instance import Instance, Turn
+from anomreason.training.data.batches import Encoder
+from anomreason.training.data.instance import Instance, Turn
 from anomreason.vlm.card import CARD_NAME, DetectorCard
-from anomreason.vlm.local import end_ids
-from anomreason.vlm.local_processor import Reader
-from anomreason.vlm.local_weights import Source, find_source, load_model, require_libraries
+from anomreason.vlm.local.model import end_ids
+from anomreason.vlm.local.processor import Reader
+from anomreason.vlm.local.weights import Source, find_source, load_model, require_libraries
 from anomreason.vlm.protocol import VLMOptions
 
 _MADE_BY_MODEL = ("config.json", "generation_config.json", "adapter_config.json", CARD_NAME)

@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from anomreason.errors import UsageError
-from anomreason.training.batches import Encoder, lengths_of
 from anomreason.training.checks import LANGUAGE, VISION, learns, matched_modules
-from anomreason.training.instance import Instance
+from anomreason.training.data.batches import Encoder, lengths_of
+from anomreason.training.data.instance import Instance
 from anomreason.training.loading import load_reader, require_conversations, require_training
 from anomreason.training.recipe import Recipe
-from anomreason.vlm.local_weights import folder_of
+from anomreason.vlm.local.weights import folder_of
 
 LIGHT = ["*.json", "*.jinja", "*.txt"]
 FOUR_BIT = 0.53

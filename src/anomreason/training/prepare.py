@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anomreason.errors import UsageError
-from anomreason.training.conversations import LengthReport, Made, make_instances
-from anomreason.training.drops import Dropped
-from anomreason.training.instance import Annotated, Instance
-from anomreason.training.lengths import Room
+from anomreason.training.data.conversations import LengthReport, Made, make_instances
+from anomreason.training.data.drops import Dropped
+from anomreason.training.data.instance import Annotated, Instance
+from anomreason.training.data.lengths import Room
+from anomreason.training.data.sources import read_annotated
 from anomreason.training.loading import load_reader, require_training
 from anomreason.training.plan import LIGHT
 from anomreason.training.recipe import Recipe
-from anomreason.training.sources import read_annotated
-from anomreason.vlm.local_weights import folder_of
+from anomreason.vlm.local.weights import folder_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from anomreason.errors import UsageError
+from anomreason.report.curve import TrainLog
 from anomreason.training.answering import Answered, answer
-from anomreason.training.batches import Encoder
 from anomreason.training.checks import GradientWatch, Proof, ProofFailed, logits_of
-from anomreason.training.curve import TrainLog
+from anomreason.training.data.batches import Encoder
 from anomreason.training.folder import Chosen
 from anomreason.training.job import Job
 

@@ -13,11 +13,22 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from anomreason.anomaly import Record, Text
+from anomreason.anomaly import Kind, Record, Text
 from anomreason.errors import UsageError
 
 CARD_NAME = "anomreason.json"
 _LARGEST_CARD = 1 << 20
+TINY_KINDS: tuple[Kind, ...] = (
+    "floating",
+    "scale",
+    "orientation",
+    "out_of_place",
+    "colour",
+    "reflection",
+    "function",
+    "count",
+)
+"""Kinds that the bundled model was taught to name."""
 
 
 class DetectorCard(Record):

@@ -2,7 +2,7 @@
 
 A `VLM` makes exactly one attempt: retries, budgets, caching and the reading of replies are `calling.Caller`'s.
 
-    vlm = open_vlm("gpt-4o")
+    vlm = open_vlm("gpt-4o")  # anomreason.vlm.opening
     reply = await vlm.ask(Request(("What is odd here?", picture.encoded), Tag(image="a.jpg", role="", step="")))
 """
 
@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from anomreason.anomaly import Usage
-from anomreason.errors import UsageError
 from anomreason.images import Encoded
 from anomreason.textform import find_json
 
@@ -117,29 +116,3 @@ class VLMOptions:
 def runs_here(spec: str) -> bool:
     """Whether the spec names a model that is loaded into this process."""
     return spec == TINY or spec.startswith("local:")
-
-
-def open_vlm(spec: str, options: VLMOptions = VLMOptions()) -> VLM:
-    """A model by its spec: `tiny`, `local:PATH_OR_ID[+ADAPTER]`, `sim:TRUTH.json`, or a name known to an endpoint.
-
-    Raises UsageError for a spec that cannot be opened, MissingExtra when a local model lacks its dependencies.
-    """
-    kind, mark, rest = spec.partition(":") if spec != TINY else ("local", ":", TINY)
-    if mark and kind in ("sim", "local"):
-        if not rest:
-            raise UsageError(f"{spec!r} names no {'truth file' if kind == 'sim' else 'model'}; write {kind}:PATH")
-        if options.base_urls:
-            raise UsageError(
-                f"a base URL means nothing for {spec!r}, which runs in this process; leave one of them out"
-            )
-    if kind == "sim" and rest:
-        from anomreason.vlm.simulator import Simulator
-
-        return Simulator.from_file(rest)
-    if kind == "local" and rest:
-        from anomreason.vlm.local import LocalVLM
-
-        return LocalVLM(rest, options)
-    from anomreason.vlm.openai import OpenAIVLM
-
-    return OpenAIVLM(spec, options)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from anomreason.anomaly import Kind
 from anomreason.scenes.rooms.furniture import Floats, Mesh, bounds, clipped, selected, split_off, transformed
 from anomreason.scenes.rooms.scene import Item, Room, RoomPart, build, overlap, scaled, shift, table, turn
-from anomreason.scenes.scene import Kind
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from anomreason.anomaly import Kind
 from anomreason.scenes.rooms import textures as textures
 from anomreason.scenes.rooms.furniture import Colour, Finish, Part, bounds, refinished
 from anomreason.scenes.rooms.made import clock_with, water_in
@@ -30,7 +31,6 @@ from anomreason.scenes.rooms.violations import (
     scale,
     split,
 )  # fmt: skip
-from anomreason.scenes.scene import Kind
 
 NEVER: Mapping[str, Colour] = {
     "blue": (0.02, 0.1, 0.7), "purple": (0.28, 0.02, 0.45), "pink": (0.85, 0.1, 0.35), "green": (0.04, 0.5, 0.05),

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from anomreason.anomaly import Anomaly
+from anomreason.anomaly import Anomaly, Kind
 from anomreason.errors import UsageError
 from anomreason.scenes.phrases import describe
 from anomreason.scenes.rooms import layout as furnishing
@@ -38,7 +38,7 @@ from anomreason.scenes.rooms.textures import Picture
 from anomreason.scenes.rooms.tricks import TRICKS, Studio, Trick
 from anomreason.scenes.rooms.violations import Change, Workshop
 from anomreason.scenes.rooms.violations_more import MAKERS
-from anomreason.scenes.scene import Allow, Drawn, Kind, Planted, Shown, Slots, anything
+from anomreason.scenes.scene import Allow, Drawn, Planted, Shown, Slots, anything
 
 GLANCE = 128
 """Edge in pixels of the owner maps by which a room is judged before it is drawn."""

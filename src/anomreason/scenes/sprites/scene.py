@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from anomreason.scenes.scene import Kind, Slots
+from anomreason.anomaly import Kind
+from anomreason.scenes.scene import Slots
 from anomreason.scenes.sprites.drawn import State
 from anomreason.scenes.sprites.pictures import Edit, aspect
 from anomreason.scenes.sprites.table import SpriteThing, table

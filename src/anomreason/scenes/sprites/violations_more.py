@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from anomreason.scenes.scene import Kind, Slots
+from anomreason.anomaly import Kind
+from anomreason.scenes.scene import Slots
 from anomreason.scenes.sprites import violations as single
 from anomreason.scenes.sprites.layout import fits, placed
 from anomreason.scenes.sprites.places import PLACES, Spot

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from anomreason.anomaly import Anomaly, Region
+from anomreason.anomaly import Anomaly, Kind, Region
 from anomreason.errors import UsageError
 from anomreason.scenes.phrases import describe
-from anomreason.scenes.scene import Allow, Drawn, Kind, Planted, Shown, anything
+from anomreason.scenes.scene import Allow, Drawn, Planted, Shown, anything
 from anomreason.scenes.sprites.layout import lay_out
 from anomreason.scenes.sprites.render import Canvas, View
 from anomreason.scenes.sprites.scene import Box, Change, Item, Stage, applied, grown, overlap, union

@@ -1,0 +1,1 @@
+"""Comparing generators by the anomalies found in their images."""

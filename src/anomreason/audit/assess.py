@@ -1,0 +1,211 @@
+"""`plausibility`: how plausible the images of generators are, by what an assessor found in them.
+
+    assess(["flux=runs/flux", "sdxl=runs/sdxl"], pair_by_name=True)["generators"][0]["scores"]["mai"]
+
+A generator is an input, or what a manifest says of each image. Knows nothing of texts: severities alone count.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from os.path import splitext
+from pathlib import Path
+from posixpath import basename
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from anomreason.errors import ParseError, UsageError
+from anomreason.evaluation.writing import plain
+from anomreason.metrics.plausibility import (
+    METRICS,
+    Assessed,
+    GeneratorPlausibility,
+    differences,
+    plausibility,
+    rank_agreement,
+)
+from anomreason.metrics.semantic import MISSING
+from anomreason.sources.annotations import Said, Source, check_text, key_of, read_source
+from anomreason.sources.formats import read_manifest
+from anomreason.sources.joining import join
+from anomreason.textform import parse_json
+
+UNKNOWN = "unknown"
+
+
+class Made(NamedTuple):
+    """What a manifest says of one image."""
+
+    generator: str
+    prompt: str | None
+
+
+def assess(
+    inputs: Sequence[str | Path],
+    *,
+    manifest: Path | None = None,
+    pair_by_name: bool = False,
+    against: Sequence[str | Path] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Scores, ranks and differences of generators; what `plausibility.json` holds.
+
+    inputs: as `reading.read_source` takes them, one a generator, or whatever holds the images of the manifest.
+    pair_by_name: images of one name, folder and suffix aside, were made from the same prompt; where a generator has a
+    name in several folders, of one path. against: another assessor's results of the same generators. `warnings` says
+    what a reader must know. Raises UsageError, naming file and place.
+    """
+    made = None if manifest is None else read_manifest_of(manifest)
+    sources = [read_source(path) for path in inputs]
+    records, strangers, warnings = _assessed(sources, made, manifest)
+    records = _paired(records) if pair_by_name else records
+    rng = np.random.default_rng(seed)
+    generators, paired = plausibility(records, rng), differences(records, rng)
+    prompts = any(r.prompt is not None for r in records)
+    if prompts and len(generators) > 1 and not any(d.difference.n for d in paired):
+        warnings.append("no prompt is common to two generators, so no pair is compared; check names and prompts")
+    found = {
+        "signature": _signature(sources, records),
+        "simulated": any(source.simulated for source in sources),
+        "paired": prompts,
+        "not_in_manifest": strangers,
+        "generators": [plain(generator) for generator in generators],
+        "differences": [plain(difference) for difference in paired],
+    }
+    if against:
+        others = [read_source(path) for path in against]
+        second, _, _ = _assessed(others, made, manifest)
+        second = _paired(second) if pair_by_name else second
+        warnings += _same_generators(others, records, second)
+        found["against"] = _signature(others, second)
+        found["agreement"] = _agreement(generators, plausibility(second, rng), rng)
+    return {**found, "warnings": warnings}
+
+
+def read_manifest_of(path: Path) -> dict[str, Made]:
+    """Generator and prompt by normalised image name, from the columns `generator` and `prompt` of a manifest."""
+    names = [Path(picture) for picture in read_manifest(path)]
+    told: dict[str, Made] = {}
+    for line, row in _rows(path):
+        generator = row.get("generator")
+        if not isinstance(generator, str) or not generator.strip():
+            raise UsageError(f"{path}, line {line}: write the image's generator under 'generator'")
+        prompt = row.get("prompt")
+        name = next((row[k] for k in ("file_name", "image", "file", "path") if row.get(k)), "")
+        key = key_of(str(name))
+        if key in told:
+            raise UsageError(f"{path}, line {line}: the image {str(name)!r} is there twice; remove one of the two rows")
+        check_text(f"{generator}{prompt}", f"{path}, line {line}")
+        told[key] = Made(generator.strip(), str(prompt).strip() or None if prompt is not None else None)
+    if len(told) != len({key_of(str(n)) for n in names}):
+        raise UsageError(f"{path}: some rows name no picture; give each one under file_name, image, file or path")
+    return told
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Rows of a manifest that `read_manifest` has read without complaint."""
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix.lower() == ".csv":
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        for row in reader:
+            yield reader.line_num, {key.strip(): value for key, value in row.items() if key}
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, parse_json(line)
+            except ParseError as error:
+                raise UsageError(f"{path}, line {number}: {error}") from None
+
+
+def _assessed(
+    sources: Sequence[Source], made: Mapping[str, Made] | None, manifest: Path | None
+) -> tuple[list[Assessed], list[str], list[str]]:
+    """A record an image, the images that the manifest does not have, and warnings."""
+    if made is None:
+        names = [source.name for source in sources]
+        if doubles := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"two inputs are called {doubles[0]!r}; name the generators as NAME=PATH")
+        records = [_record(key, said, source.name, None) for source in sources for key, said in source.images.items()]
+        return records, [], []
+    found: dict[str, Assessed] = {}
+    strangers: list[str] = []
+    warnings: list[str] = []
+    for source in sources:
+        joined = join(made, source.images)
+        strangers += [source.images[name].image for name in joined.strangers]
+        if doubtful := joined.ambiguous:
+            name = source.images[doubtful[0]].image
+            warnings.append(
+                f"{source.path}: {len(doubtful):,} images are among several of one file name, e.g. {name!r}"
+            )
+        for name, there in joined.of.items():
+            if name in found:
+                raise UsageError(f"{source.path} has the image {name!r} that another input has too; give it once")
+            found[name] = _record(name, source.images[there], *made[name])
+    for name, one in made.items():
+        if name not in found:
+            found[name] = Assessed(name, one.generator, one.prompt, failure=MISSING)
+    if all(record.failure == MISSING for record in found.values()):
+        paths = ", ".join(str(source.path) for source in sources)
+        raise UsageError(
+            f"no image of the manifest {manifest} is in {paths}; they are joined by relative path, else by a file name "
+            "that occurs once"
+        )
+    return list(found.values()), strangers, warnings
+
+
+def _record(name: str, said: Said, generator: str, prompt: str | None) -> Assessed:
+    if said.unanswered is not None:
+        return Assessed(name, generator, prompt, failure=said.unanswered)
+    return Assessed(name, generator, prompt, tuple(finding.severity for finding in said.findings))
+
+
+def _paired(records: Sequence[Assessed]) -> list[Assessed]:
+    """The same, with names for the prompts that are not told."""
+    stems = [splitext(record.image)[0] for record in records]
+    times = Counter((record.generator, basename(stem)) for record, stem in zip(records, stems, strict=True))
+    repeated = {name for (_, name), count in times.items() if count > 1}
+    return [
+        replace(record, prompt=record.prompt or (stem if basename(stem) in repeated else basename(stem)))
+        for record, stem in zip(records, stems, strict=True)
+    ]
+
+
+def _same_generators(sources: Sequence[Source], records: Sequence[Assessed], second: Sequence[Assessed]) -> list[str]:
+    """A warning of generators that one assessor alone saw. UsageError for one that the first does not know."""
+    known = {r.generator for r in records}
+    if unknown := sorted({r.generator for r in second} - known):
+        paths = ", ".join(str(source.path) for source in sources)
+        raise UsageError(
+            f"{paths}: the generator {unknown[0]!r} of --against is not among those that are scored "
+            f"({', '.join(map(repr, sorted(known)))}); name each as NAME=PATH as there"
+        )
+    one, other = ({r.generator for r in of if r.severities is not None} for of in (records, second))
+    alone = ", ".join(map(repr, sorted(one ^ other)))
+    return [f"only one assessor has results of {alone}, left out of the agreement"] if alone else []
+
+
+def _signature(sources: Sequence[Source], records: Iterable[Assessed]) -> dict[str, Any]:
+    assessors = sorted({name for source in sources for name in source.detectors or (UNKNOWN,)})
+    prompts = sorted({record.prompt for record in records if record.prompt is not None})
+    digest = hashlib.sha256("\n".join(prompts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return {"assessor": assessors, "prompts": digest if prompts else UNKNOWN, "anomreason": version("anomreason")}
+
+
+def _agreement(
+    one: Sequence[GeneratorPlausibility], other: Sequence[GeneratorPlausibility], rng: np.random.Generator
+) -> dict[str, Any]:
+    """Whether two assessors order the generators alike, by metric."""
+
+    def scores(of: Sequence[GeneratorPlausibility], metric: Any) -> dict[str, float]:
+        return {g.generator: value for g in of if (value := g.scores[metric].value) is not None}
+
+    return {metric: plain(rank_agreement(scores(one, metric), scores(other, metric), rng)) for metric in METRICS}

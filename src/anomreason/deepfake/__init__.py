@@ -1,0 +1,1 @@
+"""Telling AI images from photographs, with reasons."""

@@ -1,0 +1,375 @@
+"""What files say of images: run folders, JSON lines of ours, the authors' JSON, lists of names.
+
+Knows nothing of scores. Each file is read whole and bounded before anything is computed; whatever is wrong with it is a
+UsageError that names the file and the place. Try it:
+
+    source = read_source("runs/photos-1a2b3c4d5e")
+    print(source.name, len(source.images), "images")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from pydantic import ValidationError
+
+from anomreason.anomaly import Anomaly, Detection, FailureKind, Region
+from anomreason.errors import ParseError, UsageError
+from anomreason.metrics.semantic import NOT_ASSESSED
+from anomreason.runs import read_settings
+from anomreason.sources.findings import Finding, Packed
+from anomreason.sources.formats import confidence, iter_published, read_manifest, read_split
+from anomreason.sources.scenes import region_from
+from anomreason.textform import anomaly_from_mapping, parse_json
+from anomreason.textform.fields import shown
+
+MAX_TEXT = 100_000
+"""Characters; a longer text is no sentence of a finding. Backbones read some 2,500."""
+MAX_ANOMALIES = 1_000
+"""Of one image; a usual one has ten."""
+_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*+"|(-?Infinity|NaN)', re.DOTALL)
+
+
+Form = Literal["run", "lines", "published", "pictures"]
+
+
+class Said(NamedTuple):
+    """What one file says of one image."""
+
+    image: str
+    """As the file names it."""
+    findings: Sequence[Finding] = ()
+    annotated: bool = True
+    """Whether it was looked at for anomalies; False for a photograph, a failure, and where only its kind is told."""
+    failure: str | None = None
+    """Kind; then there are no findings."""
+    description: str | None = None
+    """What a photograph shows."""
+    generated: bool | None = None
+    """AI image (True) or photograph (False); None where the file does not say."""
+    p_generated: float | None = None
+    detector: str | None = None
+    file_size: int | None = None
+    """Bytes of the picture's file; None when it is not known."""
+
+    @property
+    def unanswered(self) -> str | None:
+        """Why there is no list of anomalies, not even an empty one: kind of failure, or `not_assessed`."""
+        return self.failure or (None if self.annotated else NOT_ASSESSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file or run folder, read."""
+
+    name: str
+    """What tables call it: the name given as NAME=PATH, else the file's or folder's."""
+    path: Path
+    form: Form
+    images: dict[str, Said]
+    """By the normalised name, in the file's order."""
+    pictures: Path | None = None
+    """Folder that the names are relative to; only a run folder tells."""
+
+    @property
+    def detectors(self) -> tuple[str, ...]:
+        """Who said it; empty where the file does not tell."""
+        return tuple(sorted({one.detector for one in self.images.values() if one.detector}))
+
+    @property
+    def simulated(self) -> bool:
+        return any(name.startswith(("sim:", "simulat")) for name in self.detectors)
+
+
+def read_source(given: str | Path) -> Source:
+    """Read PATH or NAME=PATH: a run folder, a `.jsonl` file, or the authors' `.json`. Raises UsageError."""
+    try:
+        return _source(str(given))
+    except OSError as error:
+        raise UsageError(f"{shown(str(given))} cannot be read: {error.strerror or error}") from None
+
+
+def _source(given: str) -> Source:
+    name, path = named(given)
+    if path.is_dir():
+        run = _run(path)
+        return Source(name or path.resolve().name, path, "run", run, _pictures(path))
+    beside_run = path.name == "results.jsonl" and (path.parent / "run.json").is_file()
+    if beside_run:
+        return read_source(f"{name or path.resolve().parent.name}={path.parent}")
+    if not path.is_file():
+        raise UsageError(f"{str(path)!r} does not exist; give a run folder, a .jsonl file or the published .json form")
+    if path.suffix.lower() == ".jsonl":
+        return Source(name or path.stem, path, "lines", _unique(path, _json_lines(path)))
+    return Source(name or path.stem, path, "published", _unique(path, _published(path)))
+
+
+def read_names(given: str | Path) -> tuple[str, ...]:
+    """Image names of a subset: a split (`FILE` or `FILE:PART`), a JSON list, a manifest, or one name a line.
+
+    Of a split with several parts `test` is taken unless one is named. Raises UsageError.
+    """
+    text = str(given)
+    head, mark, tail = text.rpartition(":")
+    path, part = (Path(head), tail) if mark and not Path(text).exists() else (Path(text), "")
+    if path.suffix.lower() in (".jsonl", ".csv"):
+        return tuple(Path(os.path.relpath(p, path.parent)).as_posix() for p in read_manifest(path))
+    content = _text(path)
+    if path.suffix.lower() != ".json":
+        return tuple(line.strip() for line in content.splitlines() if line.strip())
+    if content.lstrip().startswith("["):
+        return _list(path, content)
+    parts = read_split(path)
+    part = part or ("test" if "test" in parts else next(iter(parts), ""))
+    if part not in parts or (len(parts) > 1 and not mark and part != "test"):
+        known = ", ".join(map(shown, parts)) or "none"
+        raise UsageError(f"{path} has the parts {known}; name the one to score as {path}:PART")
+    return parts[part]
+
+
+def key_of(name: str) -> str:
+    """An image name in the form that names are compared in: forward slashes, no `./`, no double slashes."""
+    return os.path.normpath(name.replace("\\", "/"))
+
+
+def named(given: str) -> tuple[str, Path]:
+    """Name and path of NAME=PATH; the name is empty where only a path is given, or such a file exists."""
+    name, mark, rest = given.partition("=")
+    return (name, Path(rest)) if mark and name and not Path(given).exists() else ("", Path(given))
+
+
+def _pictures(run: Path) -> Path | None:
+    root = read_settings(run).get("root")
+    return run.parent / root if isinstance(root, str) else None
+
+
+def _run(path: Path) -> dict[str, Said]:
+    """The last line of an image counts; a torn last line is that of a run that was killed, and is passed over."""
+    read_settings(path)
+    file = path / "results.jsonl"
+    found: dict[str, Said] = {}
+    for line, data in _rows(file, torn=True):
+        said = _detection(data, f"{file}, line {line}")
+        found[key_of(said.image)] = said
+    if not found:
+        raise UsageError(f"{file} has no results yet; run the same detect command again")
+    return found
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, Said]]:
+    for line, data in _rows(path):
+        where = f"{path}, line {line}"
+        yield where, _detection(data, where) if "status" in data else _row(data, where)
+
+
+def _rows(path: Path, *, torn: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and object of each line that is not blank. torn: a last line without its end is none."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip() and not (torn and not line.endswith(b"\n")):
+                    yield number, _object(line, f"{path}, line {number}")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = parse_json(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise UsageError(f"{where}: not UTF-8; save the file as UTF-8") from None
+    except ParseError as error:
+        raise UsageError(f"{where}: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: write one JSON object a line, not {shown(value)}")
+    return value
+
+
+def _detection(data: dict[str, Any], where: str) -> Said:
+    try:
+        detection = Detection.model_validate(data)
+    except ValidationError as error:
+        blame = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, blame["loc"]))
+        raise UsageError(f"{where}: not a detection: {shown(place)}: {blame['msg']}") from None
+    sure = {(c.name, c.phenomenon, c.reasoning): c.score for c in detection.candidates if c.dropped is None}
+    where = f"{where}, image {shown(detection.image)}"
+    _few(detection.anomalies, where)
+    return Said(
+        image=detection.image,
+        findings=Packed(
+            _finding(a, sure.get((a.name, a.phenomenon, a.reasoning)), f"{where}, anomaly {n}")
+            for n, a in enumerate(detection.anomalies, 1)
+        ),
+        annotated=detection.failure is None,
+        failure=detection.failure.kind if detection.failure else None,
+        generated=detection.generated,
+        p_generated=detection.p_generated,
+        detector=detection.detector,
+        file_size=detection.file_size,
+    )
+
+
+def _row(data: dict[str, Any], where: str) -> Said:
+    """A line written by hand or another program."""
+    known = {"image", "anomalies", "description", "failure", "generated", "p_generated", "detector", "sha256"}
+    if wrong := sorted(data.keys() - known):
+        raise UsageError(f"{where}: unknown key {shown(wrong[0])}; the keys are {', '.join(sorted(known))}")
+    image = data.get("image")
+    if not isinstance(image, str) or not image.strip():
+        raise UsageError(f"{where}: 'image' is {shown(image)}; write the image's name")
+    where = f"{where}, image {shown(image)}"
+    given = [key for key in ("anomalies", "description", "failure") if data.get(key) is not None]
+    if len(given) > 1 or not (given or "generated" in data):
+        raise UsageError(f"{where}: give one of 'anomalies' (a list), 'description' (a text) and 'failure' (a kind)")
+    return Said(
+        image=image,
+        findings=_findings(data["anomalies"], where) if given == ["anomalies"] else (),
+        annotated=given == ["anomalies"],
+        failure=_failure(data["failure"], where) if given == ["failure"] else None,
+        description=_described(data["description"], where) if given == ["description"] else None,
+        generated=_one_of(data, "generated", where, lambda v: isinstance(v, bool), "true or false"),
+        p_generated=_one_of(data, "p_generated", where, _is_number, "a number"),
+        detector=_one_of(data, "detector", where, lambda v: isinstance(v, str), "a name"),
+    )
+
+
+def _one_of(data: Mapping[str, Any], key: str, where: str, fits: Callable[[Any], bool], form: str) -> Any:
+    value = data.get(key)
+    if value is not None and not fits(value):
+        raise UsageError(f"{where}: {key!r} is {shown(value)}; write {form}, or leave it out")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _failure(value: Any, where: str) -> str:
+    kind = value.get("kind") if isinstance(value, dict) else value
+    if kind not in get_args(FailureKind):
+        raise UsageError(f"{where}: 'failure' is {shown(kind)}; the kinds are {', '.join(get_args(FailureKind))}")
+    return str(kind)
+
+
+def _described(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f"{where}: the description is {shown(value)}; write one text")
+    return _short(value, f"{where}, description")
+
+
+def _findings(value: Any, where: str) -> Packed:
+    if not isinstance(value, list):
+        raise UsageError(f"{where}: write a list of anomalies, not {shown(value)}")
+    _few(value, where)
+    found = []
+    for n, entry in enumerate(value, 1):
+        try:
+            anomaly = anomaly_from_mapping(entry)
+        except ParseError as error:
+            raise UsageError(f"{where}, anomaly {n}: {error}") from None
+        anomaly = anomaly.model_copy(update={"region": _region(entry.get("region"), f"{where}, anomaly {n}")})
+        found.append(_finding(anomaly, confidence(entry, f"{where}, anomaly {n}"), f"{where}, anomaly {n}"))
+    return Packed(found)
+
+
+def _region(value: Any, where: str) -> Region | None:
+    try:
+        return None if value is None else Region.model_validate(region_from(value))
+    except ValidationError:
+        raise UsageError(
+            f"{where}: the region is {shown(value)}; write [x0, y0, x1, y1] in fractions 0..1 with x0 < x1 and y0 < y1"
+        ) from None
+
+
+def _finding(anomaly: Anomaly, confidence: float | None, where: str) -> Finding:
+    for field in ("name", "phenomenon", "reasoning"):
+        _short(getattr(anomaly, field), f"{where}, {field}")
+    a = anomaly
+    return Finding(a.name, a.phenomenon, a.reasoning, a.severity, confidence, a.objects, a.region)
+
+
+def _short(text: str, where: str) -> str:
+    if len(text) > MAX_TEXT:
+        raise UsageError(f"{where}: {len(text):,} characters, more than {MAX_TEXT:,}; this is no sentence: repair it")
+    return check_text(text, where)
+
+
+def check_text(text: str, where: str) -> str:
+    """The same text. UsageError for half a surrogate pair, which JSON can hold and no file that we write can."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"{where}: {shown(text)} holds characters that are not text; remove them") from None
+    return text
+
+
+def _few(found: Sized, where: str) -> None:
+    if len(found) > MAX_ANOMALIES:
+        raise UsageError(
+            f"{where}: {len(found):,} anomalies, more than {MAX_ANOMALIES:,}; the entry is surely damaged: repair it "
+            "or leave the image out"
+        )
+
+
+def _published(path: Path) -> Iterator[tuple[str, Said]]:
+    try:
+        for image, one in iter_published(path):
+            where = f"{path}, image {shown(image)}"
+            _few(one.anomalies, where)
+            sure = one.confidences or (None,) * len(one.anomalies)
+            findings = [
+                _finding(a, c, f"{where}, anomaly {n}")
+                for n, (a, c) in enumerate(zip(one.anomalies, sure, strict=True), 1)
+            ]
+            description = None if one.description is None else _described(one.description, where)
+            yield where, Said(image, Packed(findings), description is None, description=description)
+    except UsageError as error:
+        raise UsageError(f"{error}{_where_is_no_number(path)}") from None
+
+
+def _where_is_no_number(path: Path) -> str:
+    """The line of the first NaN or Infinity, which a JSON reader complains of without saying where."""
+    text = path.read_bytes().decode("utf-8", "replace") if path.is_file() else ""
+    for token in _CONSTANT.finditer(text):
+        if token[1]:
+            return f" (line {text.count(chr(10), 0, token.start()) + 1}: {token[1]})"
+    return ""
+
+
+def _unique(path: Path, rows: Iterable[tuple[str, Said]]) -> dict[str, Said]:
+    found: dict[str, Said] = {}
+    for where, said in rows:
+        key = key_of(check_text(said.image, where))
+        if key in found:
+            raise UsageError(f"{where}: the image {shown(said.image)} is there twice; remove one of the two entries")
+        found[key] = said
+    if not found:
+        raise UsageError(f"{path} names no image; write one entry an image")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+
+
+def _list(path: Path, content: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(content)
+    except ValueError as error:
+        raise UsageError(f"{path}: the JSON cannot be read: {error}") from None
+    for n, name in enumerate(names, 1):
+        if not isinstance(name, str) or not name.strip():
+            raise UsageError(f"{path}, entry {n}: write an image name, not {shown(name)}")
+    return tuple(names)

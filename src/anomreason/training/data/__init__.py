@@ -1,0 +1,1 @@
+"""Instruction data: what is learnt from."""

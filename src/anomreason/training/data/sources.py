@@ -1,0 +1,295 @@
+"""Annotated pictures from wherever they are kept: scenes, run folders, JSON lines, the authors' published files.
+
+Knows nothing of prompts and tokens. A file that is damaged is a UsageError that names the place; a picture that cannot
+be learnt from is counted with its reason. What a run found counts as accepted: who names a run vouches for it. Try it:
+
+    found = read_annotated(Path("scenes"))
+    print(len(found), tally(found.dropped))
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from anomreason.anomaly import Anomaly, Detection, Region
+from anomreason.errors import ParseError, UnreadableImage, UsageError
+from anomreason.images import image_size, thumbnail
+from anomreason.runs import iter_results, read_settings
+from anomreason.sources.annotations import Said, key_of, read_source
+from anomreason.sources.formats import read_split
+from anomreason.sources.inputs import SUFFIXES
+from anomreason.sources.joining import join
+from anomreason.textform import anomaly_from_mapping, parse_json
+from anomreason.textform.fields import shown
+from anomreason.training.data.drops import Dropped
+from anomreason.training.data.instance import Annotated
+
+KINDS = {"0_real": False, "1_fake": True}
+"""Folders of photographs and of AI images."""
+MISSING = "picture is missing"
+UNREADABLE = "picture cannot be opened"
+UNANNOTATED = "picture without an annotation"
+NOT_PICTURED = "in the split, but not annotated"
+OUT_OF_DOMAIN = "the detector did not know such pictures"
+KIND_ONLY = "only its kind is told"
+TWO_PICTURES = "a photograph and an AI image have its name"
+
+Entry = Annotated | Dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """The pictures of one source: those that can be learnt from, in the source's order, and the others with why."""
+
+    images: tuple[Annotated, ...]
+    dropped: tuple[Dropped, ...]
+
+    def __iter__(self) -> Iterator[Annotated]:
+        return iter(self.images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def read_annotated(
+    path: Path, *, pictures: Path | None = None, split: Path | None = None, part: str = "train", decode: bool = True
+) -> Annotations:
+    """Read a folder of scenes, a run folder, a `.jsonl` file, a published `.json`, or a folder that holds such files.
+
+    A published folder has its `*.json` beside the pictures, which may lie in `0_real/`, `1_fake/` or `images/`;
+    of a `split.json` there, or the one named in `split`, only `part` is read. pictures: where the names of pictures
+    start, by default the folder of the file, or what the run says. decode: False trusts the pictures' headers.
+    Raises UsageError, naming file and place, for what is not in such a form.
+    """
+    form = _form(path)
+    if form == "scenes":
+        entries = list(_scenes(path if path.is_dir() else path.parent, pictures))
+    elif form == "run":
+        entries = list(_run(path if path.is_dir() else path.parent, pictures))
+    else:
+        split = split or _own_split(path)
+        entries = list(_published(path, pictures, split))
+    if split is not None:
+        entries = _of_part(entries, split, part)
+    return _checked(entries, decode)
+
+
+def _form(path: Path) -> str:
+    if path.name == "metadata.jsonl" or (path / "metadata.jsonl").is_file():
+        return "scenes"
+    if (path / "run.json").is_file() or (path.name == "results.jsonl" and (path.parent / "run.json").is_file()):
+        return "run"
+    if not path.exists():
+        raise UsageError(f"{str(path)!r} does not exist; give scenes, a run folder, a .jsonl file or a published .json")
+    return "published"
+
+
+def _scenes(folder: Path, pictures: Path | None) -> Iterator[Entry]:
+    file, seen = folder / "metadata.jsonl", set()
+    for where, row in _rows(file):
+        name = row.get("file_name")
+        if not isinstance(name, str) or not name.strip() or "\0" in name:
+            raise UsageError(f"{where}: 'file_name' is {shown(name)}; write the picture's path")
+        if key_of(name) in seen:
+            raise UsageError(f"{where}: the picture {shown(name)} is there twice; remove one of the two lines")
+        seen.add(key_of(name))
+        given = row.get("anomalies")
+        if not isinstance(given, list):
+            raise UsageError(f"{where}: 'anomalies' is {shown(given)}; write a list, [] for a clean picture")
+        found = tuple(_planted(entry, f"{where}, anomaly {n}") for n, entry in enumerate(given, 1))
+        yield Annotated((pictures or folder) / name, name, found, source="scenes")
+
+
+def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield f"{file}, line {number}", _object(line, f"{file}, line {number}")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror or error}") from None
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = parse_json(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise UsageError(f"{where}: not UTF-8; save the file as UTF-8") from None
+    except ParseError as error:
+        raise UsageError(f"{where}: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: write one JSON object a line, not {shown(value)}")
+    return value
+
+
+def _planted(entry: Any, where: str) -> Anomaly:
+    try:
+        anomaly = anomaly_from_mapping(entry)
+        corners = entry.get("region")
+        if not corners:
+            return anomaly
+        return anomaly.model_copy(
+            update={"region": Region(**dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)))}
+        )
+    except (ParseError, ValueError, TypeError) as error:
+        reason = "'region' is not four fractions x0 < x1, y0 < y1" if not isinstance(error, ParseError) else error
+        raise UsageError(f"{where}: {reason}") from None
+
+
+def _run(folder: Path, pictures: Path | None) -> Iterator[Entry]:
+    root = read_settings(folder).get("root")
+    base = pictures or (folder.parent / root if isinstance(root, str) else folder)
+    try:
+        for detection in iter_results(folder):
+            yield _detected(detection, base)
+    except (ValidationError, KeyError) as error:
+        what = f"{error.error_count()} faults" if isinstance(error, ValidationError) else f"no {error}"
+        raise UsageError(f"{folder / 'results.jsonl'}: a line is not a detection ({what}); detect again") from None
+
+
+def _detected(detection: Detection, base: Path) -> Entry:
+    if detection.failure is not None:
+        return Dropped(detection.image, f"detecting failed: {detection.failure.kind}", detection.failure.message)
+    if detection.out_of_domain:
+        return Dropped(detection.image, OUT_OF_DOMAIN)
+    told = _folder_kind(detection.image)
+    generated = detection.generated if told is None else told
+    return Annotated(base / detection.image, detection.image, detection.anomalies, generated, source="run")
+
+
+def _own_split(path: Path) -> Path | None:
+    own = (path if path.is_dir() else path.parent) / "split.json"
+    return own if own.is_file() and path != own else None
+
+
+def _published(path: Path, pictures: Path | None, split: Path | None) -> Iterator[Entry]:
+    base = pictures or (path if path.is_dir() else path.parent)
+    files = _published_files(path, split) if path.is_dir() else [path]
+    seen: dict[str, Path] = {}
+    told: set[str] = set()
+    for file in files:
+        source = read_source(file)
+        for key, said in source.images.items():
+            if key in seen:
+                raise UsageError(f"{file}: the image {shown(said.image)} is in {seen[key]} too; remove one of the two")
+            seen[key] = file
+            places = _places(said, base)
+            told.update(os.path.abspath(base / place) for place in places)
+            yield _entry(said, places, base, file, "lines" if source.form == "lines" else "published")
+    for picture in _pictures_of_kinds(base):
+        if os.path.abspath(picture) not in told:
+            yield Dropped(picture.relative_to(base).as_posix(), UNANNOTATED)
+
+
+def _published_files(folder: Path, split: Path | None) -> list[Path]:
+    ours = {os.path.abspath(split)} if split is not None else set()
+    files = [file for file in sorted(folder.glob("*.json")) if os.path.abspath(file) not in ours]
+    if not files:
+        raise UsageError(f"{str(folder)!r} holds no metadata.jsonl, no run.json and no published *.json; name the file")
+    return files
+
+
+def _pictures_of_kinds(base: Path) -> Iterator[Path]:
+    for kind in KINDS:
+        for folder, folders, files in os.walk(base / kind):
+            folders.sort()
+            yield from (Path(folder, f) for f in sorted(files) if Path(f).suffix.lower() in SUFFIXES)
+
+
+def _entry(said: Said, places: Sequence[str], base: Path, file: Path, source: str) -> Entry:
+    if said.failure is not None:
+        return Dropped(said.image, f"detecting failed: {said.failure}")
+    if not said.annotated and said.description is None:
+        return Dropped(said.image, KIND_ONLY)
+    if len(places) > 1:
+        return Dropped(said.image, TWO_PICTURES, "write the folder into the image's name, as 1_fake/NAME")
+    place = places[0] if places else said.image
+    generated = _generated(said, place, f"{file}, image {said.image!r}")
+    anomalies = tuple(
+        Anomaly(name=f.name, phenomenon=f.phenomenon, reasoning=f.reasoning, severity=f.severity) for f in said.findings
+    )
+    return Annotated(base / place, said.image, anomalies, generated, said.description, source)
+
+
+def _places(said: Said, base: Path) -> list[str]:
+    """Where below `base` the picture is: under its name, or in one of the usual folders. Several when unclear."""
+    name = said.image.replace("\\", "/")
+    if os.path.isfile(base / name):
+        return [name]
+    kinds = [f"{kind}/{name}" for kind in KINDS if os.path.isfile(base / kind / name)]
+    told = said.generated
+    if told is None and (said.findings or said.description is not None):
+        told = said.description is None
+    if len(kinds) > 1 and told is not None:
+        kinds = [place for place in kinds if _folder_kind(place) is told]
+    usual = [f"images/{name}"] if os.path.isfile(base / "images" / name) else []
+    return kinds or usual
+
+
+def _folder_kind(name: str) -> bool | None:
+    kinds = [KINDS[folder] for folder in PurePosixPath(name).parent.parts if folder in KINDS]
+    return kinds[-1] if kinds else None
+
+
+def _generated(said: Said, place: str, where: str) -> bool:
+    """As `generated` or the folder says, else by what there is to read: anomalies are those of an AI image."""
+    told = {kind for kind in (_folder_kind(place), said.generated) if kind is not None}
+    if said.findings:
+        told.add(True)
+    if said.description is not None:
+        told.add(False)
+    if len(told) > 1:
+        raise UsageError(
+            f"{where}: told to be both AI image and photograph (by folder, 'generated', anomalies or description); "
+            "make them agree"
+        )
+    return told.pop() if told else True
+
+
+def _of_part(entries: Iterable[Entry], split: Path, part: str) -> list[Entry]:
+    """The entries of one part of a split; the others with the reason that they are not of it."""
+    parts = read_split(split)
+    if part not in parts:
+        raise UsageError(f"{split} has the parts {', '.join(map(shown, parts)) or 'none'}, and no {part!r}; name one")
+    owner: dict[str, str] = {}
+    for name, key in ((name, key_of(image)) for name, images in parts.items() for image in images):
+        if owner.setdefault(key, name) != name:
+            raise UsageError(f"{split}: {key!r} is in {owner[key]!r} and in {name!r}; leave it in one of the two")
+    entries = list(entries)
+    joined = join((key_of(entry.name) for entry in entries), owner)
+    found: list[Entry] = []
+    for entry in entries:
+        mine = owner.get(joined.of.get(key_of(entry.name), ""))
+        found.append(entry if mine == part else Dropped(entry.name, f"not in part {part!r} of the split"))
+    return found + [Dropped(name, NOT_PICTURED) for name in joined.strangers if owner[name] == part]
+
+
+def _checked(entries: Iterable[Entry], decode: bool) -> Annotations:
+    """Without the pictures that are missing or cannot be opened, which would stop a training days later."""
+    entries = list(entries)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        looked = list(pool.map(lambda entry: _looked_at(entry, decode), entries))
+    images = tuple(entry for entry in looked if isinstance(entry, Annotated))
+    return Annotations(images, tuple(entry for entry in looked if isinstance(entry, Dropped)))
+
+
+def _looked_at(entry: Entry, decode: bool) -> Entry:
+    if isinstance(entry, Dropped):
+        return entry
+    if not os.path.exists(entry.image):
+        return Dropped(entry.name, MISSING, f"there is no {str(entry.image)!r}")
+    try:
+        if decode:
+            thumbnail(entry.image, 28)
+        else:
+            image_size(entry.image)
+    except UnreadableImage as error:
+        return Dropped(entry.name, UNREADABLE, str(error))
+    return replace(entry, image=Path(os.path.abspath(entry.image)))

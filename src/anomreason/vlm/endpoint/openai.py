@@ -1,0 +1,352 @@
+"""Any OpenAI-compatible endpoint (OpenAI, vLLM, SGLang, llama.cpp, Ollama, OpenRouter ...) behind the official SDK.
+
+One `ask` is one HTTP attempt; what a server refuses of the optional parts of a request is learnt and left out from then
+on. It knows nothing of retries, budgets, caches or of what replies mean: that is `calling.Caller`'s.
+
+    vlm = OpenAIVLM("Qwen/Qwen2.5-VL-7B-Instruct", VLMOptions(base_urls=("http://127.0.0.1:8000/v1",)))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import os
+import re
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import httpx2
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
+
+from anomreason.anomaly import Usage
+from anomreason.errors import EndpointError, UsageError
+from anomreason.vlm.endpoint.answers import Answer, excerpt, read_completion, redacted
+from anomreason.vlm.protocol import Reply, Request, Tag, VLMOptions
+
+OPENAI_URL = "https://api.openai.com/v1"
+ASIDE_SECONDS = 5.0
+CONNECT_SECONDS = 10.0
+LARGEST_ANSWER = 32 * 2**20
+
+_CHUNK = 2**16
+# Under the 5 s after which common servers drop an idle connection, so that no request is written into a closing one.
+_KEEPALIVE_SECONDS = 4.0
+_NO_KEY = "none"
+
+# Keywords that strict mode takes (https://platform.openai.com/docs/guides/structured-outputs); all others are left out.
+_KEPT = {
+    *("type", "enum", "const", "description", "pattern", "multipleOf", "minItems", "maxItems"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+}
+
+
+def endpoint_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """`schema` as OpenAI's strict mode takes it: closed objects, every property required, no bounds on strings.
+
+    Source: https://platform.openai.com/docs/guides/structured-outputs. What is left out is the reader's to check.
+    """
+    # Beside a $ref strict mode takes nothing.
+    strict = {k: v for k, v in schema.items() if k in _KEPT} if "$ref" not in schema else {"$ref": schema["$ref"]}
+    for choice in ("anyOf", "oneOf"):
+        if choice in schema:
+            strict["anyOf"] = [endpoint_schema(s) for s in schema[choice]]
+    if isinstance(schema.get("items"), Mapping):
+        strict["items"] = endpoint_schema(schema["items"])
+    if "$defs" in schema:
+        strict["$defs"] = {name: endpoint_schema(s) for name, s in schema["$defs"].items()}
+    if "properties" in schema or schema.get("type") == "object":
+        properties = {name: endpoint_schema(s) for name, s in schema.get("properties", {}).items()}
+        strict |= {"properties": properties, "required": list(properties), "additionalProperties": False}
+    return strict
+
+
+class OpenAIVLM:
+    """A model behind one or several OpenAI-compatible servers, asked through one pooled client a server.
+
+    `close` gives the connections back; a later `ask` opens them again. One event loop at a time.
+    """
+
+    bounds_pixels = False
+    reopens = True
+    """Closed and asked again, it opens a new pool, on whatever event loop runs then."""
+
+    def __init__(self, model: str, options: VLMOptions) -> None:
+        """Raises UsageError for an address that cannot be used, and for OpenAI's own without a key."""
+        if not model.strip():
+            raise UsageError(f"{model!r} is no model name; give the one the server knows, e.g. --model gpt-4o")
+        self.name = model
+        self._options = options
+        urls = options.base_urls or tuple(filter(None, [os.environ.get("OPENAI_BASE_URL", "").strip()]))
+        self._key = _key(required=not urls)
+        self._secret = "" if self._key == _NO_KEY else self._key
+        self._servers = [_Server(_checked_url(url)) for url in dict.fromkeys(urls or (OPENAI_URL,))]
+        self._quirks = _Quirks()
+        self._turn = 0
+        self._schemas: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
+
+    async def ask(self, request: Request) -> Reply:
+        """One HTTP attempt. Raises EndpointError; a refusal or a cut reply is a Reply with that finish."""
+        sent = self._quirks.sendable(request)
+        body = _Body(request, self._parameters(request, sent))
+        server = self._pick()
+        server.in_flight += 1
+        try:
+            response = await self._post(server, body, request.tag)
+        finally:
+            server.in_flight -= 1
+        text = response.content.decode("utf-8", "replace")
+        answer = Answer(response.status_code, response.headers, text, server.shown, self._secret)
+        if not answer.fault:
+            self._quirks.worked(request, sent)
+            return read_completion(answer, self.name)
+        if answer.policy:
+            return Reply(text=answer.complaint, finish="refused", usage=Usage(calls=1), model=self.name)
+        self._quirks.learn(request, sent, answer)
+        raise answer.error(self.name)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for server in self._servers:
+            client, server.client = server.client, None
+            if client is not None:
+                await client.close()
+
+    def _parameters(self, request: Request, sent: frozenset[str]) -> dict[str, Any]:
+        sampling = request.sampling
+        cap = "max_tokens" if "max_tokens" in sent else "max_completion_tokens"
+        parameters: dict[str, Any] = {"model": self.name, cap: sampling.max_tokens}
+        if "temperature" in sent:
+            parameters["temperature"] = sampling.temperature
+        if "seed" in sent:
+            parameters["seed"] = sampling.seed
+        if "logprobs" in sent:
+            parameters |= {"logprobs": True, "top_logprobs": 20}
+        if "response_format" in sent and request.schema is not None:
+            name = re.sub(r"[^A-Za-z0-9_-]", "_", request.tag.step)[:64] or "reply"
+            schema = {"name": name, "strict": True, "schema": self._strict(request.schema)}
+            parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return parameters
+
+    def _strict(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        # By identity: a run uses a handful of schemas thousands of times. The schema is kept, so its id stays its own.
+        if id(schema) not in self._schemas:
+            if len(self._schemas) >= 64:
+                self._schemas.clear()
+            self._schemas[id(schema)] = (schema, endpoint_schema(schema))
+        return self._schemas[id(schema)][1]
+
+    def _pick(self) -> _Server:
+        now = time.monotonic()
+        usable = [s for s in self._servers if s.usable(now)] or self._servers
+        server = min(usable, key=lambda s: (s.in_flight, s.turn))
+        self._turn += 1
+        server.turn = self._turn
+        return server
+
+    async def _post(self, server: _Server, body: _Body, tag: Tag) -> httpx2.Response:
+        # The SDK's general `post` with a ready body: `chat.completions.create` takes twice the CPU for a 400 KB image.
+        headers = {"Content-Length": str(body.length), **(_tag_headers(tag) if server.loopback else {})}
+        error: EndpointError
+        try:
+            async with asyncio.timeout(self._options.timeout):
+                response = await server.connected(self._key, self._options).post(
+                    "/chat/completions",
+                    cast_to=httpx2.Response,
+                    content=body,
+                    options={"headers": headers, "security": {"bearer_auth": True}, "follow_redirects": False},
+                )
+            server.aside_until = None
+            return response
+        except TimeoutError:
+            error = EndpointError(
+                "timeout", f"{server.shown} gave no answer within {self._options.timeout:g} s (--timeout)"
+            )
+        except APIStatusError as e:
+            server.aside_until = None
+            return e.response
+        except (APIConnectionError, aiohttp.ClientError, OSError) as e:
+            server.aside_until = time.monotonic() + ASIDE_SECONDS
+            reason = redacted(str(e.__cause__ or e).replace(" ssl:default", ""), self._secret)
+            error = EndpointError(
+                "connection", f"no connection to {server.shown}, is it running? {excerpt(reason) or type(e).__name__}"
+            )
+        # Raised out here so that no traceback shows the SDK's own error, which may hold what a server echoed.
+        raise error
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    # Loading the certificates takes longer than opening all else of a client.
+    return httpx2.create_ssl_context()
+
+
+@dataclass
+class _Server:
+    url: str
+    client: AsyncOpenAI | None = None
+    in_flight: int = 0
+    turn: int = 0
+    """When it was last picked: ties go to who waited longest."""
+    aside_until: float | None = None
+    """Since a connection failed, on the monotonic clock; None when all is well."""
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        host = parts.hostname or ""
+        self.shown = f"{parts.scheme}://{parts.netloc}{parts.path}"
+        try:
+            self.loopback = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            self.loopback = host == "localhost"
+
+    def usable(self, now: float) -> bool:
+        """True when all is well, or when it may be tried again, by one request only."""
+        return self.aside_until is None or (now >= self.aside_until and self.in_flight == 0)
+
+    def connected(self, key: str, options: VLMOptions) -> AsyncOpenAI:
+        if self.client is None:
+            limits = httpx2.Limits(
+                max_connections=options.in_flight,
+                max_keepalive_connections=options.in_flight,
+                keepalive_expiry=_KEEPALIVE_SECONDS,
+            )
+            timeout = httpx2.Timeout(None, connect=min(CONNECT_SECONDS, options.timeout))
+            http = DefaultAioHttpClient(
+                limits=limits, timeout=timeout, verify=_trusted(), event_hooks={"response": [_bound]}
+            )
+            plain = {"Accept-Encoding": "identity"}
+            self.client = AsyncOpenAI(
+                api_key=key, base_url=self.url, timeout=timeout, max_retries=0, default_headers=plain, http_client=http
+            )
+        return self.client
+
+
+@dataclass
+class _Quirks:
+    """What this model's servers were found not to take. At most one more thing is learnt from each failed attempt."""
+
+    refused: set[str] = field(default_factory=set)
+    steps: set[str] = field(default_factory=set)
+    """Steps whose schema is refused, where others' may not be."""
+    suspects: set[Tag] = field(default_factory=set)
+    """Requests refused for no stated reason: they go once without their schema, which shows whether that was it."""
+
+    def sendable(self, request: Request) -> frozenset[str]:
+        sent = {"max_tokens", "temperature"}
+        if request.sampling.seed is not None:
+            sent.add("seed")
+        if request.sampling.logprobs:
+            sent.add("logprobs")
+        if request.schema is not None and request.tag.step not in self.steps and request.tag not in self.suspects:
+            sent.add("response_format")
+        return frozenset(sent - self.refused)
+
+    def worked(self, request: Request, sent: frozenset[str]) -> None:
+        if request.tag in self.suspects and "response_format" not in sent:
+            self.suspects.discard(request.tag)
+            self.steps.add(request.tag.step)
+
+    def learn(self, request: Request, sent: frozenset[str], answer: Answer) -> None:
+        """Raises EndpointError 'adjusted' when the same request is worth sending again without what was refused."""
+        option = answer.refused_option
+        if option is not None and option in sent:
+            if option == "response_format" and answer.bad_schema:
+                self.steps.add(request.tag.step)
+            else:
+                self.refused.add(option)
+            instead = ", asking with max_completion_tokens" if option == "max_tokens" else f", asking without {option}"
+            raise EndpointError("adjusted", f"{answer.said()}{instead} from now on")
+        if answer.unexplained and "response_format" in sent:
+            self.suspects.add(request.tag)
+            raise EndpointError("adjusted", f"{answer.said()}, trying without response_format")
+        if answer.status < 429:
+            self.suspects.discard(request.tag)
+
+
+class _Body:
+    """The request's JSON in pieces: a picture's data URL is never escaped, nor copied as a whole."""
+
+    def __init__(self, request: Request, parameters: Mapping[str, Any]) -> None:
+        self._pieces: list[str] = []
+        text, comma = '{"messages":[{"role":"user","content":[', ""
+        for part in request.parts:
+            if isinstance(part, str):
+                text += comma + json.dumps({"type": "text", "text": part})
+            else:
+                self._pieces += [text + comma + '{"type":"image_url","image_url":{"url":"', part.data_url]
+                text = '"}}'
+            comma = ","
+        text += "]}"
+        for said, answered in request.turns:
+            turn = [{"role": "assistant", "content": said}, {"role": "user", "content": answered}]
+            text += "," + json.dumps(turn)[1:-1]
+        self._pieces.append(text + "]," + json.dumps(parameters)[1:])
+        self.length = sum(map(len, self._pieces))  # bytes: json.dumps and base64 write ASCII only
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            for start in range(0, len(piece), _CHUNK):
+                yield piece[start : start + _CHUNK].encode("ascii")
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream, limit: int) -> None:
+        self._stream = stream
+        self._limit = limit
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self._limit
+        async for chunk in self._stream:
+            left -= len(chunk)
+            if left < 0:
+                raise EndpointError("server", f"the answer is over {self._limit:,} bytes; is this a model's server?")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """No server may fill our memory; one that compresses unasked (a bomb grows a thousandfold) gets less room."""
+    limit = LARGEST_ANSWER // 64 if "content-encoding" in response.headers else LARGEST_ANSWER
+    if isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = _BoundedStream(response.stream, limit)
+
+
+def _tag_headers(tag: Tag) -> dict[str, str]:
+    """Who asks, for a server on this machine: file names are nobody else's business."""
+    fields = {"Role": tag.role, "Step": tag.step, "Object": tag.object, "Image": tag.image, "Sample": str(tag.sample)}
+    coded = {f"X-Anomreason-{name}": quote(value, errors="replace") for name, value in fields.items() if value}
+    return {name: value for name, value in coded.items() if len(value) <= 4000}  # servers take 8 KB of headers
+
+
+def _key(required: bool) -> str:
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError("OPENAI_API_KEY holds spaces, line breaks or non-ASCII characters; set it to the bare key")
+    if required and not key:
+        raise UsageError("no key for OpenAI: set OPENAI_API_KEY, or pass --base-url for a server of your own")
+    return key or _NO_KEY
+
+
+def _checked_url(url: str) -> str:
+    """Raises UsageError; the message leaves out what may hold a password."""
+    try:
+        parts = urlsplit(url)
+        httpx2.URL(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, httpx2.InvalidURL):
+        usable = False
+    if not usable or not url.isascii() or not url.isprintable() or " " in url:
+        shown = url.rpartition("@")[2].partition("?")[0]
+        raise UsageError(f"{shown!r} is no base URL; give one like http://127.0.0.1:8000/v1")
+    if parts.username is not None or parts.fragment:
+        raise UsageError(f"a base URL holds no user, password or #: {parts.hostname!r}; the key goes in OPENAI_API_KEY")
+    return url

@@ -1,0 +1,231 @@
+"""What `local:` names: the folders of a checkpoint and an adapter, found, checked and loaded.
+
+Knows nothing of requests. Finding needs neither torch nor transformers; loading imports them.
+
+    >>> source = find_source("Qwen/Qwen2.5-VL-3B-Instruct+my-adapter")
+    >>> model = load_model(source, VLMOptions())
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from anomreason.errors import MissingExtra, UsageError
+from anomreason.vlm.card import DetectorCard, read_card
+from anomreason.vlm.protocol import TINY, VLMOptions
+
+_LIBRARIES = ("torch", "transformers", "accelerate", "peft", "llguidance", "huggingface_hub")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
+"""Of a hub repository. Weights in any other form can hold code and are never loaded."""
+_DTYPES = ("float32", "bfloat16", "float16")
+_TAIL = 1 << 16
+BUNDLED = Path(__file__).parents[1] / "tiny"
+"""The checkpoint that comes with the package; its README is the model card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model comes from."""
+
+    spec: str
+    base: Path
+    adapter: Path | None
+    card: DetectorCard | None
+    """The adapter's, else the checkpoint's."""
+
+    @property
+    def name(self) -> str:
+        """The spec and a short hash of the weights: another training run in the same folder is another model."""
+        folders = [self.base, *([self.adapter] if self.adapter else [])]
+        return f"local:{self.spec}@{_fingerprint(folders)}"
+
+
+def require_libraries() -> None:
+    """Raise MissingExtra unless everything a local model needs is installed; imports nothing heavy."""
+    for library in _LIBRARIES:
+        try:
+            found = importlib.util.find_spec(library)
+        except (ImportError, ValueError):
+            found = None
+        if found is None:
+            raise MissingExtra("local models", "local")
+
+
+def find_source(spec: str) -> Source:
+    """Folders for `PATH_OR_ID` or `BASE+ADAPTER`; what is on the hub is fetched. Raises UsageError."""
+    base_name, adapter_name = _split(spec)
+    base = folder_of(base_name)
+    adapter = folder_of(adapter_name) if adapter_name is not None else None
+    _check_base(base)
+    if adapter is not None:
+        _check_adapter(adapter)
+    card = (read_card(adapter) if adapter else None) or read_card(base)
+    return Source(spec, base, adapter, card)
+
+
+def load_model(source: Source, options: VLMOptions) -> Any:
+    """The model in evaluation mode on its device. Raises UsageError for weights or options that cannot be used."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import Qwen2_5_VLForConditionalGeneration
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar of its own inside ours
+    device = _device(options.device)
+    try:
+        model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            source.base,
+            dtype=getattr(torch, _dtype(options.dtype, device)),
+            device_map=None if device == "cpu" else {"": device},
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise UsageError(f"{source.base} does not fit into the memory of {device}; take a smaller model") from error
+        raise UsageError(f"{source.base} cannot be loaded ({error}); fetch the checkpoint again") from error
+    if report["missing_keys"]:
+        some = ", ".join(sorted(report["missing_keys"])[:3])
+        raise UsageError(f"{source.base} lacks weights of a Qwen2.5-VL ({some} ...); fetch the checkpoint again")
+    return (_with_adapter(model, source.adapter) if source.adapter else model).eval()
+
+
+def _split(spec: str) -> tuple[str, str | None]:
+    """Base and adapter. A path that exists as a whole is a path, and so are the halves around any one '+'."""
+    if "+" not in spec or Path(spec).exists():
+        return spec, None
+    places = [i for i, letter in enumerate(spec) if letter == "+"]
+    halves = [(spec[:i], spec[i + 1 :]) for i in places]
+    for base, adapter in halves:
+        if all(half == TINY or Path(half).exists() or _HUB_ID.fullmatch(half) for half in (base, adapter)):
+            return base, adapter
+    return halves[0]
+
+
+def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
+    """A checkpoint's folder by its path or hub id; of the hub, files like `wanted` are fetched. Raises UsageError.
+
+    `tiny` is the bundled one; a folder of that name is `./tiny`.
+    """
+    if name == TINY:
+        return BUNDLED
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        return path
+    if path.exists() and name:
+        raise UsageError(f"{name!r} is a file; name the folder that holds the checkpoint")
+    if not _HUB_ID.fullmatch(name):
+        raise UsageError(f"there is no folder {name!r}; name a checkpoint's folder or a hub model as OWNER/NAME")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(wanted)))
+    except Exception as error:
+        # The hub client raises a dozen unrelated kinds, and what the user can do about them is the same.
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UsageError(
+            f"there is no folder {name!r}, and the model hub did not give such a model ({reason}); check the name, "
+            "the connection and, for a gated model, `hf auth login`; or name a folder"
+        ) from error
+
+
+def _base_of(adapter: Path) -> str:
+    """What the adapter says that it was made for."""
+    return _read_json(adapter / "adapter_config.json").get("base_model_name_or_path") or "BASE"
+
+
+def _check_base(folder: Path) -> None:
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise UsageError(f"{folder} is an adapter; name its base too: local:{_base_of(folder)}+{folder}")
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{folder} holds no config.json, so it is no checkpoint; name the folder of a Qwen2.5-VL")
+    kind = _read_json(folder / "config.json").get("model_type")
+    if kind != "qwen2_5_vl":
+        raise UsageError(f"{folder} holds a model of type {kind!r}; only Qwen2.5-VL checkpoints can be run here")
+
+
+def _check_adapter(folder: Path) -> None:
+    if not (folder / "adapter_config.json").is_file():
+        raise UsageError(f"{folder} holds no adapter_config.json; name the folder of a LoRA adapter after the '+'")
+    kind = _read_json(folder / "adapter_config.json").get("peft_type")
+    if kind != "LORA":
+        raise UsageError(f"{folder} holds an adapter of type {kind!r}; only LoRA adapters can be used here")
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise UsageError(f"{folder} holds no adapter_model.safetensors; save the adapter again with safetensors")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read as JSON ({error}); fetch the folder again") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} is no JSON object; fetch the folder again")
+    return value
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    """The model with its LoRA layers put in, not merged: merging in half precision rounds part of the change away."""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
+            # Weights that do not fit by name are left at zero with a mere warning: the adapter would do nothing.
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            return PeftModel.from_pretrained(model, str(folder)).get_base_model()
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, UserWarning, SafetensorError) as error:
+        told = shorten(str(error), 300, placeholder=" ...")
+        raise UsageError(
+            f"the adapter {folder} does not fit its base ({told}); it was made for {_base_of(folder)}: name that"
+        ) from error
+
+
+def _device(asked: str | None) -> str:
+    import torch
+
+    if asked is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=asked)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"the device {asked!r} cannot be used here ({reason}); try 'cpu'") from error
+    return asked
+
+
+def _dtype(asked: str | None, device: str) -> str:
+    import torch
+
+    if asked is None:
+        if not device.startswith("cuda"):
+            return "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if asked not in _DTYPES:
+        raise UsageError(f"{asked!r} is no dtype for a local model; choose one of {', '.join(_DTYPES)}")
+    return asked
+
+
+def _fingerprint(folders: list[Path]) -> str:
+    """Eight hex digits over name, size and last 64 KiB of each file of a model; training changes weights everywhere."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(p for pattern in _WANTED for p in folder.glob(pattern) if p.is_file()):
+            size = path.stat().st_size
+            digest.update(f"{path.name}\0{size}\0".encode())
+            with path.open("rb") as file:
+                file.seek(max(0, size - _TAIL))
+                digest.update(file.read(_TAIL))
+    return digest.hexdigest()[:8]

@@ -1,0 +1,1 @@
+"""The public fake model, in process and over HTTP."""

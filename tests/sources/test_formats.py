@@ -1,0 +1,216 @@
+"""Foreign formats: read as published, written whole or not at all, refused with the file and the place."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from anomreason.anomaly import Anomaly, Region
+from anomreason.errors import UsageError
+from anomreason.sources.formats import Published, read_manifest, read_published, read_split, write_published
+
+FINGERS = Anomaly(name="Six fingers", phenomenon="The left hand has six.", reasoning="Hands have five.", severity=25)
+ENTRY = {
+    "Name": "Six fingers",
+    "Observed Phenomenon": "The left hand has six.",
+    "Reasoning": "Hands have five.",
+    "Severity Score": "25/100 (noticeable but not highly disruptive).",
+}
+LOWER = {"name": ENTRY["Name"], "phenomenon": FINGERS.phenomenon, "reasoning": FINGERS.reasoning, "severity": 25}
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(lambda t: bool(t.strip()))
+ANOMALIES = st.builds(
+    Anomaly,
+    name=TEXTS,
+    phenomenon=TEXTS,
+    reasoning=TEXTS,
+    severity=st.one_of(st.integers(0, 100), st.floats(0, 100)),
+)
+PUBLISHED = st.one_of(
+    st.builds(Published, anomalies=st.lists(ANOMALIES, max_size=3).map(tuple)), st.builds(Published, description=TEXTS)
+)
+
+
+def file(folder: Path, name: str, content: object) -> Path:
+    path = folder / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+# --- the authors' JSON
+
+
+def test_both_published_forms_and_descriptions_are_read(tmp_path: Path) -> None:
+    path = file(tmp_path, "a.json", {"a.jpg": [ENTRY, LOWER], "none.jpg": [], "photo.jpg": "Two cats on a sofa."})
+    assert read_published(path) == {
+        "a.jpg": Published(anomalies=(FINGERS, FINGERS)),
+        "none.jpg": Published(),
+        "photo.jpg": Published(description="Two cats on a sofa."),
+    }
+
+
+@given(published=st.dictionaries(TEXTS, PUBLISHED, max_size=4), lower_case=st.booleans())
+def test_what_is_written_is_read_back_equal(
+    tmp_path_factory: pytest.TempPathFactory, published: dict[str, Published], lower_case: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "round.json"
+    write_published(path, published, lower_case=lower_case)
+    assert read_published(path) == published
+
+
+def test_the_written_file_is_in_the_published_form(tmp_path: Path) -> None:
+    located = FINGERS.model_copy(update={"name": "Fünf", "objects": ("a",), "region": Region(x0=0, y0=0, x1=1, y1=1)})
+    write_published(tmp_path / "a.json", {"a.jpg": Published(anomalies=(located,))})
+    write_published(tmp_path / "b.json", {"a.jpg": Published(anomalies=(located,))}, lower_case=True)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"a.jpg": [ENTRY | {"Name": "Fünf", "Severity Score": "25/100"}]}
+    assert "Fünf" in text
+    assert json.loads((tmp_path / "b.json").read_bytes()) == {"a.jpg": [LOWER | {"name": "Fünf"}]}
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_published(path, {"a.jpg": Published(description="A cat.")})
+    with pytest.raises(UsageError, match="rename the image"):
+        write_published(path, {"\udcff.jpg": Published()})
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_published(tmp_path / "missing" / "a.json", {})
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_published(tmp_path / "folder", {})
+    assert read_published(path) == {"a.jpg": Published(description="A cat.")}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "folder"]
+
+
+def test_an_image_has_anomalies_or_a_description() -> None:
+    with pytest.raises(ValidationError, match="not both"):
+        Published(anomalies=(FINGERS,), description="A cat.")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"a.jpg": [', "line 1"),
+        ('{\n"a.jpg": [],\n"b.jpg": [}', "line 3"),
+        ('{"a.jpg": [], "a.jpg": []}', "'a.jpg' stands twice"),
+        ([ENTRY], "write one JSON object, not a list"),
+        ({"a.jpg": 5}, "image 'a.jpg': write a list of anomalies"),
+        ({"a.jpg": " "}, "image 'a.jpg': write a list of anomalies"),
+        ({"a.jpg": "\ud800"}, "image 'a.jpg': the description holds characters"),
+        ({"a.jpg": [ENTRY, "x"]}, "image 'a.jpg', anomaly 2: a finding is an object"),
+        ({"a.jpg": [{"Name": "x", "Phenomena": "y"}]}, "anomaly 1: 'Phenomenon' is missing"),
+        ({"a.jpg": [LOWER | {"Name": "x"}]}, "anomaly 1: 'Name' stands twice"),
+        ({"a.jpg": [LOWER | {"severity": "150/100"}]}, "anomaly 1: 'Severity Score' is '150/100'"),
+        ({"a.jpg": [LOWER | {"severity": float("nan")}]}, "'NaN' is not a number"),
+        ({"a.jpg": [LOWER | {"name": ["x"]}]}, "anomaly 1: 'Name' is a list"),
+        (b'{"a.jpg": []}\n\xff', "line 2: not UTF-8"),
+        ("[" * 100_000, "nested too deeply"),
+        ("", "line 1"),
+    ],
+    ids=range(16),
+)
+def test_a_wrong_file_is_named_with_the_place(tmp_path: Path, content: object, told: str) -> None:
+    path = file(tmp_path, "wrong.json", content)
+    with pytest.raises(UsageError) as caught:
+        read_published(path)
+    assert str(path) in str(caught.value)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [read_published, read_split])
+def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path, read: object) -> None:
+    assert callable(read)
+    for path in (tmp_path / "missing.json", tmp_path):
+        with pytest.raises(UsageError, match="cannot be read"):
+            read(path)
+
+
+# --- splits
+
+
+def test_a_split_is_read_as_it_stands(tmp_path: Path) -> None:
+    path = file(tmp_path, "split.json", b"\xef\xbb\xbf" + b'{"train": ["b.jpg", "a.jpg"], "test": []}')
+    assert read_split(path) == {"train": ("b.jpg", "a.jpg"), "test": ()}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"train": "a.jpg"}, "part 'train': write a list of image names, not 'a.jpg'"),
+        ({"train": ["a.jpg", 3]}, "part 'train', entry 2"),
+        ({"train": [""]}, "part 'train', entry 1"),
+        (["a.jpg"], "write one JSON object"),
+        ('{"train": [], "train": []}', "'train' stands twice"),
+    ],
+)
+def test_a_wrong_split_is_named_with_the_place(tmp_path: Path, content: object, told: str) -> None:
+    with pytest.raises(UsageError, match="split") as caught:
+        read_split(file(tmp_path, "split.json", content))
+    assert told in str(caught.value)
+
+
+# --- manifests
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (
+            "m.jsonl",
+            '{"image": "b.jpg", "n": 1}\n\n{"file_name": "in/a.jpg"}\r\n{"path": "./b.jpg"}\n{"file": "/x/c.jpg"}',
+        ),
+        ("m.csv", 'n,image\n1,b.jpg\n\n2,in/a.jpg\n3,./b.jpg\n4,"/x/c.jpg"\n'),
+        ("m.CSV", "\ufefffile_name , text\r\nb.jpg,two words\r\nin/a.jpg,\r\nb.jpg,\r\n/x/c.jpg,\r\n"),
+        (
+            "metadata.jsonl",
+            '{"file_name": "b.jpg"}\n{"file_name": "in/a.jpg", "text": "\u2028"}\n{"image": "/x/c.jpg"}',
+        ),
+    ],
+)
+def test_a_manifest_gives_each_picture_once_in_order_from_its_folder(tmp_path: Path, name: str, content: str) -> None:
+    path = file(tmp_path, name, content)
+    assert read_manifest(path) == (tmp_path / "b.jpg", tmp_path / "in" / "a.jpg", Path("/x/c.jpg"))
+
+
+def test_a_path_column_beside_a_file_column_is_left_alone(tmp_path: Path) -> None:
+    path = file(tmp_path, "manifest.csv", "file,label,repo,path\nai/a.png,ai,x/y,docs/other.png\n")
+    assert read_manifest(path) == (tmp_path / "ai" / "a.png",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("m.jsonl", '{"image": "a.jpg"}\n{"image": "b', "line 2"),
+        ("m.jsonl", '{"image": "a.jpg"}\n\n{"picture": "b.jpg"}', "line 3: names no picture"),
+        ("m.jsonl", '{"image": "a.jpg", "image": "b.jpg"}', "line 1: the JSON cannot be read: the key 'image'"),
+        ("m.jsonl", '{"image": NaN}', "line 1"),
+        ("m.jsonl", '["a.jpg"]', "line 1: write one JSON object a line, not a list"),
+        ("m.jsonl", '{"image": {"path": "a.jpg"}}', "line 1: write the path of a picture, not an object"),
+        ("m.jsonl", '{"image": "a\\u0000.jpg"}', "line 1: 'a\\x00.jpg' cannot be a path"),
+        ("m.jsonl", '{"image": "\\ud800.jpg"}', "line 1: '\\ud800.jpg' cannot be a path"),
+        ("m.jsonl", '{"image": "https://example.org/a.jpg"}', "download the picture"),
+        ("m.jsonl", "\n", "lists no pictures"),
+        ("m.jsonl", b'{"image": "a.jpg"}\n{"image": "\xff.jpg"}', "line 2: not UTF-8"),
+        ("m.csv", "", "lists no pictures"),
+        ("m.csv", "image\n", "lists no pictures"),
+        ("m.csv", "picture,n\na.jpg,1\n", "line 1: names no picture"),
+        ("m.csv", "n,image\n1,a.jpg\n2\n", "line 3: write the path of a picture"),
+        ("m.csv", "n,image\n1, \n", "line 2: write the path of a picture"),
+        ("m.csv", 'image\n"a.jpg\n', "line 2: not CSV"),
+        ("m.csv", "image\n" + "a" * 200_000, "line 2: not CSV"),
+        ("m.txt", "a.jpg\n", "a manifest is a .jsonl or .csv file"),
+    ],
+    ids=range(19),
+)
+def test_a_wrong_manifest_is_named_with_the_line(tmp_path: Path, name: str, content: object, told: str) -> None:
+    path = file(tmp_path, name, content)
+    with pytest.raises(UsageError) as caught:
+        read_manifest(path)
+    assert str(path) in str(caught.value)
+    assert told in str(caught.value)

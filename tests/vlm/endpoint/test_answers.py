@@ -1,0 +1,120 @@
+"""What servers say, in the many forms they say it: every text is a completion or a named fault."""
+
+from __future__ import annotations
+
+import json
+import time
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anomreason.errors import EndpointError
+from anomreason.vlm.endpoint.answers import Answer, excerpt, read_completion
+from anomreason.vlm.protocol import Reply
+
+URL = "http://127.0.0.1:8000/v1"
+WORDS = (
+    *("choices", "message", "content", "refusal", "finish_reason", "logprobs", "top_logprobs", "token", "logprob"),
+    *("usage", "prompt_tokens", "prompt_tokens_details", "cached_tokens", "model", "text", "type"),
+    *("error", "code", "param", "detail", "loc", "msg", "metadata", "raw"),
+)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(WORDS),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "0.25"}, 0.25),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "-4"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"x-ratelimit-reset-requests": "1m2s", "x-ratelimit-reset-tokens": "250ms"}, 0.25),
+        ({"x-ratelimit-reset": "12"}, 12.0),
+        ({"x-ratelimit-reset": "1000000001"}, 0.0),
+    ],
+)
+def test_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert Answer(429, headers, "", URL).retry_after == seconds
+
+
+def test_a_moment_to_come_is_that_far_away() -> None:
+    moment = time.time() + 100
+    for headers in ({"retry-after": formatdate(moment, usegmt=True)}, {"x-ratelimit-reset": str(int(moment * 1000))}):
+        seconds = Answer(429, headers, "", URL).retry_after
+        assert seconds is not None
+        assert 0 < seconds <= 100
+
+
+def test_limits_that_renew_say_nothing_of_a_broken_server() -> None:
+    assert Answer(500, {"x-ratelimit-reset-requests": "60s"}, "", URL).retry_after is None
+
+
+def test_what_a_validator_echoes_of_our_input_is_not_repeated() -> None:
+    detail = [{"loc": ["body", "messages", 0], "msg": "too odd", "input": "data:image/png;base64,AAAA temperature"}]
+    answer = Answer(422, {}, json.dumps({"detail": detail}), URL)
+    assert answer.complaint == "body.messages.0: too odd"
+    assert answer.refused_option is None
+
+
+def test_an_excerpt_is_one_short_printable_line() -> None:
+    assert excerpt("a\n\n b\x1b[0m\tc") == "a b [0m c"
+    assert len(excerpt("x" * 10_000)) == 200
+
+
+@settings(deadline=None)
+@given(st.sampled_from([200, 204, 302, 400, 403, 404, 422, 429, 500]), anything)
+def test_any_json_is_a_reply_or_a_named_fault(status: int, data: Any) -> None:
+    answer = Answer(status, {}, json.dumps(data), URL, "secret")
+    assert answer.policy in (True, False)
+    assert answer.refused_option is None or answer.fault
+    outcome = answer.error("gpt-4o") if answer.fault else _read(answer)
+    if isinstance(outcome, EndpointError):
+        assert outcome.kind in (("rate_limit", "server", "rejected") if answer.fault else ("server",))
+    else:
+        assert outcome.finish in ("stop", "length", "refused")
+        assert outcome.usage.cached_tokens <= outcome.usage.prompt_tokens
+
+
+def _read(answer: Answer) -> Reply | EndpointError:
+    try:
+        return read_completion(answer, "gpt-4o")
+    except EndpointError as e:
+        return e
+
+
+@given(st.text(), st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-reset"]), st.text()))
+def test_any_text_is_a_fault(text: str, headers: dict[str, str]) -> None:
+    wait = Answer(429, headers, text, URL).error("gpt-4o").retry_after
+    assert wait is None or wait >= 0
+
+
+@pytest.mark.parametrize("key", ["x", "null", "EMPTY", "objects"])
+def test_a_word_in_the_keys_place_changes_nothing_that_the_model_said(key: str) -> None:
+    said = '{"objects": [{"name": "wax EMPTY box", "box": null}]}'
+    body = json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}], "model": "m"})
+    assert read_completion(Answer(200, {}, body, URL, key), "m").text == said
+
+
+def test_a_real_key_is_hidden_even_where_a_model_says_it() -> None:
+    key = "sk-0123456789abcdef"
+    body = json.dumps({"choices": [{"message": {"content": f"key {key}"}, "finish_reason": "stop"}], "model": key})
+    reply = read_completion(Answer(200, {}, body, URL, key), "m")
+    assert key not in reply.text + reply.model

@@ -1,0 +1,1 @@
+"""How `anomreason-tiny` is made: labelled pictures, vision tower, language model. See `tools/tiny/make.py`."""
