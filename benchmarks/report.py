@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from anomreason.anomaly import Anomaly, Candidate, Detection, Region, SceneObject, Usage
-from anomreason.images import Encoded, load_picture
+from anomreason.images import Encoded, load_image
 from anomreason.report.html import build_report
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.ledger import Call, Ledger
@@ -61,7 +61,7 @@ def anomaly(rng: random.Random) -> Anomaly:
 
 
 def detection(path: Path, rng: random.Random) -> Detection:
-    picture, status = load_picture(path), path.stat()
+    picture, status = load_image(path), path.stat()
     dropped = Candidate(
         name="Blur",
         phenomenon="The wall is soft.",

@@ -22,7 +22,7 @@ from PIL import Image
 from anomreason.agent.estimate import calls_needed
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.anomaly import Usage
-from anomreason.images import load_picture
+from anomreason.images import load_image
 from anomreason.textform import find_json
 from anomreason.vlm.calling import Caller
 from anomreason.vlm.ledger import Ledger, read_calls
@@ -83,7 +83,7 @@ async def look(folder: Path, truth: Path, schedule: Schedule) -> Usage:
     ledger = Ledger(folder / schedule / "calls.jsonl")
     caller = Caller(Simulator.from_file(truth, SimulatorRates(latency=0.05)), ledger)
     settings = AgentSettings(schedule=schedule)
-    found = await AnomAgent(caller, settings).detect(load_picture(folder / "a.png"), "a.png")
+    found = await AnomAgent(caller, settings).detect(load_image(folder / "a.png"), "a.png")
     ledger.close()
     if (
         found.failure

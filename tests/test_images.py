@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from anomreason.anomaly import Region
 from anomreason.errors import UnreadableImage
-from anomreason.images import Picture, browser_can_show, crop, image_size, load_picture, thumbnail
+from anomreason.images import LoadedImage, browser_can_show, crop, image_size, load_image, thumbnail
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"]
@@ -64,7 +64,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: b
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
 
-def shown(picture: Picture) -> Image.Image:
+def shown(picture: LoadedImage) -> Image.Image:
     """What the model sees, and what was recorded of it holds."""
     with Image.open(BytesIO(picture.encoded.data)) as image:
         image.load()
@@ -90,7 +90,7 @@ Put = Callable[..., Path]
 @pytest.mark.parametrize("kind", FORMATS)
 def test_each_format_is_told_by_its_content_and_sent_with_its_own_pixels(kind: str, put: Put) -> None:
     path = put(saved(gradient(), kind), "wrong.txt")
-    picture = load_picture(path)
+    picture = load_image(path)
     with Image.open(path) as original:
         assert shown(picture).convert("RGB").tobytes() == original.convert("RGB").tobytes()
     assert (picture.width, picture.height) == image_size(path) == (40, 30)
@@ -102,7 +102,7 @@ def test_each_format_is_told_by_its_content_and_sent_with_its_own_pixels(kind: s
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_file_that_needs_nothing_is_sent_byte_for_byte(kind: str, mode: str, put: Put) -> None:
     data = saved(gradient(mode), kind)
-    picture = load_picture(put(data))
+    picture = load_image(put(data))
     assert picture.encoded.data == data
     assert picture.sent.notes == ()
 
@@ -110,12 +110,12 @@ def test_a_file_that_needs_nothing_is_sent_byte_for_byte(kind: str, mode: str, p
 @pytest.mark.parametrize("mode", ["P", "1"])
 def test_a_png_of_few_colours_is_sent_byte_for_byte(mode: str, put: Put) -> None:
     data = saved(gradient(mode), "PNG")
-    assert load_picture(put(data)).encoded.data == data
+    assert load_image(put(data)).encoded.data == data
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP", "AVIF"])
 def test_a_format_that_endpoints_do_not_take_is_sent_as_png(kind: str, put: Put) -> None:
-    picture = load_picture(put(saved(gradient(), kind)))
+    picture = load_image(put(saved(gradient(), kind)))
     assert picture.encoded.mime == "image/png"
     assert picture.sent.notes == (f"{kind} encoded as PNG",)
 
@@ -128,7 +128,7 @@ def test_metadata_is_never_sent(kind: str, max_side: int | None, put: Put) -> No
     exif.get_ifd(0x8825)[1] = "N"
     data = saved(gradient(), kind, exif=exif, icc_profile=PROFILE)
     assert b"SECRET" in data
-    picture = load_picture(put(data), max_side)
+    picture = load_image(put(data), max_side)
     image = shown(picture)
     assert b"SECRET" not in picture.encoded.data
     assert not image.getexif()
@@ -136,7 +136,7 @@ def test_metadata_is_never_sent(kind: str, max_side: int | None, put: Put) -> No
 
 
 def test_lossless_stripping_is_recorded(put: Put) -> None:
-    assert load_picture(put(saved(gradient(), "JPEG", comment=b"hello"))).sent.notes == ("metadata removed",)
+    assert load_image(put(saved(gradient(), "JPEG", comment=b"hello"))).sent.notes == ("metadata removed",)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -145,7 +145,7 @@ def test_the_picture_is_turned_as_its_exif_says(kind: str, orientation: int, put
     path = put(saved(gradient(), kind, exif=turned(orientation)))
     with Image.open(path) as image:
         upright = ImageOps.exif_transpose(image)
-    picture = load_picture(path)
+    picture = load_image(path)
     assert shown(picture).tobytes() == upright.tobytes()
     assert (picture.width, picture.height) == image_size(path) == upright.size
     assert (f"turned by EXIF orientation {orientation}" in picture.sent.notes) == (orientation > 1)
@@ -156,20 +156,20 @@ def test_the_picture_is_turned_as_its_exif_says(kind: str, orientation: int, put
 
 def test_an_avif_is_turned_as_its_own_boxes_say(put: Put) -> None:
     path = put(saved(gradient(), "AVIF", exif=turned(6)))
-    assert shown(load_picture(path)).size == image_size(path) == (30, 40)
+    assert shown(load_image(path)).size == image_size(path) == (30, 40)
 
 
 def test_a_png_may_say_its_orientation_after_its_pixels(put: Put) -> None:
     plain, exif = saved(gradient(), "PNG"), turned(6).tobytes()[6:]
     late = b"eXIf" + exif
     data = plain[:-12] + struct.pack(">I", len(exif)) + late + struct.pack(">I", zlib.crc32(late)) + plain[-12:]
-    assert shown(load_picture(put(data))).size == (30, 40)
+    assert shown(load_image(put(data))).size == (30, 40)
 
 
 def test_orientation_in_xmp_alone_is_ignored_as_browsers_do(put: Put) -> None:
     xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     path = put(saved(gradient(), "JPEG", xmp=xmp))
-    assert shown(load_picture(path)).size == image_size(path) == (40, 30)
+    assert shown(load_image(path)).size == image_size(path) == (40, 30)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -178,7 +178,7 @@ def test_orientation_in_xmp_alone_is_ignored_as_browsers_do(put: Put) -> None:
 )
 def test_damaged_exif_does_not_cost_the_picture(exif: bytes, put: Put) -> None:
     path = put(saved(gradient(), "JPEG", exif=exif))
-    assert shown(load_picture(path)).size == image_size(path) == (40, 30)
+    assert shown(load_image(path)).size == image_size(path) == (40, 30)
 
 
 def half_clear(mode: str) -> Image.Image:
@@ -194,7 +194,7 @@ def half_clear(mode: str) -> Image.Image:
 )
 def test_transparency_is_flattened_on_white_and_noted(kind: str, mode: str, put: Put) -> None:
     options = {"lossless": True} if kind == "WEBP" else {"quality": 100} if kind == "AVIF" else {}
-    picture = load_picture(put(saved(half_clear(mode), kind, **options)))
+    picture = load_image(put(saved(half_clear(mode), kind, **options)))
     flat = shown(picture).convert("RGB")
     assert "transparency flattened on white" in picture.sent.notes
     assert flat.getpixel((10, 20)) == (255, 255, 255)
@@ -207,7 +207,7 @@ def test_premultiplied_grey_is_flattened_on_white(put: Put) -> None:
     extra_samples = struct.pack("<HHIH", 338, 3, 1, 2), struct.pack("<HHIH", 338, 3, 1, 1)
     premultiplied = straight.replace(*extra_samples)
     assert premultiplied != straight
-    assert shown(load_picture(put(premultiplied))).getpixel((1, 1)) == pytest.approx(127 + 100, abs=2)
+    assert shown(load_image(put(premultiplied))).getpixel((1, 1)) == pytest.approx(127 + 100, abs=2)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_transparent_colour_is_flattened_on_white_and_noted(kind: str, mode: s
     image = Image.new("RGB", (40, 30), (200, 0, 0))
     image.paste((0, 0, 200), (0, 0, 20, 30))
     image = image.convert(mode)
-    picture = load_picture(put(saved(image, kind, transparency=image.getpixel((0, 0)) if clear is None else clear)))
+    picture = load_image(put(saved(image, kind, transparency=image.getpixel((0, 0)) if clear is None else clear)))
     assert "transparency flattened on white" in picture.sent.notes
     assert shown(picture).convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     assert shown(picture).convert("RGB").getpixel((39, 0)) == image.convert("RGB").getpixel((39, 0))
@@ -226,8 +226,8 @@ def test_a_transparent_colour_is_flattened_on_white_and_noted(kind: str, mode: s
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_an_alpha_channel_that_hides_nothing_needs_no_flattening(mode: str, put: Put) -> None:
     data = saved(gradient(mode), "PNG")
-    assert load_picture(put(data)).encoded.data == data
-    smaller = load_picture(put(data), 20)
+    assert load_image(put(data)).encoded.data == data
+    smaller = load_image(put(data), 20)
     assert smaller.sent.notes == ("scaled from 40x30",)
     assert shown(smaller).mode == {"RGBA": "RGB", "LA": "L"}[mode]
 
@@ -235,7 +235,7 @@ def test_an_alpha_channel_that_hides_nothing_needs_no_flattening(mode: str, put:
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_becomes_rgb(kind: str, put: Put) -> None:
     options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
-    picture = load_picture(put(saved(Image.new("CMYK", (20, 10), (0, 255, 255, 0)), kind, **options)))
+    picture = load_image(put(saved(Image.new("CMYK", (20, 10), (0, 255, 255, 0)), kind, **options)))
     assert shown(picture).mode == "RGB"
     assert shown(picture).getpixel((5, 5)) == pytest.approx((255, 0, 0), abs=3)
     assert picture.sent.notes == ("CMYK converted to sRGB", f"{kind} encoded as PNG")
@@ -244,7 +244,7 @@ def test_cmyk_becomes_rgb(kind: str, put: Put) -> None:
 @pytest.mark.parametrize("profile", [PROFILE, b"not a profile"])
 def test_cmyk_with_a_profile_that_does_not_fit_becomes_rgb_all_the_same(profile: bytes, put: Put) -> None:
     path = put(saved(Image.new("CMYK", (20, 10), (0, 255, 255, 0)), "TIFF", icc_profile=profile))
-    image = shown(load_picture(path))
+    image = shown(load_image(path))
     assert image.getpixel((5, 5)) == (255, 0, 0)
     assert "icc_profile" not in image.info
 
@@ -253,13 +253,13 @@ def test_a_profile_that_is_a_number_is_dropped(put: Put) -> None:
     data = saved(gradient(), "TIFF", icc_profile=PROFILE)
     odd = data.replace(struct.pack("<HHI", 34675, 7, len(PROFILE)), struct.pack("<HHI", 34675, 3, 1))
     assert odd != data
-    assert "icc_profile" not in shown(load_picture(put(odd))).info
+    assert "icc_profile" not in shown(load_image(put(odd))).info
 
 
 def test_lab_becomes_rgb(put: Put) -> None:
     red = (139, 128 + 80, 128 + 67)
     path = put(saved(Image.new("LAB", (20, 10), red), "TIFF"))
-    assert shown(load_picture(path)).getpixel((5, 5)) == pytest.approx((255, 0, 0), abs=12)
+    assert shown(load_image(path)).getpixel((5, 5)) == pytest.approx((255, 0, 0), abs=12)
 
 
 def test_16_bits_are_reduced_to_the_8_that_show(put: Put) -> None:
@@ -267,7 +267,7 @@ def test_16_bits_are_reduced_to_the_8_that_show(put: Put) -> None:
     rgb = png(1, 1, 16, 2, b"\0" + struct.pack(">HHH", 0x1234, 0xABCD, 0xFFFF))
     clear = png(2, 1, 16, 0, b"\0" + struct.pack(">HH", 0x1234, 0x5678), b"tRNS" + b"\x12\x34")
     for data, expected in [(grey, b"\x12\xff"), (rgb, b"\x12\xab\xff"), (clear, b"\xff\x56")]:
-        picture = load_picture(put(data))
+        picture = load_image(put(data))
         assert shown(picture).tobytes() == expected
         assert picture.sent.notes[0] == "16 bits a channel reduced to 8"
 
@@ -289,7 +289,7 @@ def test_16_bits_are_reduced_to_the_8_that_show(put: Put) -> None:
     ],
 )
 def test_deep_grey_is_brought_to_8_bits_and_noted(values: np.ndarray, expected: list[int], put: Put) -> None:
-    picture = load_picture(put(saved(Image.fromarray(values), "TIFF")))
+    picture = load_image(put(saved(Image.fromarray(values), "TIFF")))
     assert list(shown(picture).tobytes()) == expected
     assert "bits" in picture.sent.notes[0]
 
@@ -298,7 +298,7 @@ def test_deep_grey_is_brought_to_8_bits_and_noted(values: np.ndarray, expected: 
 def test_compressed_tiff_is_read(compression: str, put: Put) -> None:
     path = put(saved(gradient(), "TIFF", compression=compression))
     with Image.open(path) as original:
-        assert shown(load_picture(path)).tobytes() == original.convert("RGB").tobytes()
+        assert shown(load_image(path)).tobytes() == original.convert("RGB").tobytes()
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_of_an_animation_the_first_frame_is_sent_and_noted(kind: str, note: str,
     frames = [Image.new("RGB", (20, 10), c) for c in ("red", "lime", "blue")]
     options = {"quality": 100} if kind == "AVIF" else {"lossless": True} if kind == "WEBP" else {}
     data = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    picture = load_picture(put(data))
+    picture = load_image(put(data))
     assert picture.sent.notes[0] == note
     assert shown(picture).convert("RGB").getpixel((5, 5)) == pytest.approx((255, 0, 0), abs=3)
     assert getattr(shown(picture), "n_frames", 1) == 1
@@ -324,24 +324,24 @@ def test_of_an_animation_the_first_frame_is_sent_and_noted(kind: str, note: str,
 def test_a_gif_whose_later_frames_are_lost_still_shows_its_first(put: Put) -> None:
     frames = [gradient(), gradient().rotate(90), gradient().rotate(180)]
     data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert shown(load_picture(put(data[: int(len(data) * 0.6)]))).size == (40, 30)
+    assert shown(load_image(put(data[: int(len(data) * 0.6)]))).size == (40, 30)
 
 
 def test_heif_is_read_with_the_extra(put: Put) -> None:
     path = put(heif(gradient()), "photo.jpg")
-    picture = load_picture(path)
+    picture = load_image(path)
     assert shown(picture).tobytes() == gradient().tobytes()
     assert picture.sent.notes == ("HEIF encoded as PNG",)
     assert not browser_can_show(path)
     turned_path = put(heif(gradient(), exif=turned(6).tobytes()))
-    assert image_size(turned_path) == shown(load_picture(turned_path)).size
+    assert image_size(turned_path) == shown(load_image(turned_path)).size
 
 
 def test_heif_without_the_extra_names_the_install_line(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     path = put(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50))
     with pytest.raises(UnreadableImage, match=r"pip install 'anomreason\[heif\]'"):
-        load_picture(path)
+        load_image(path)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_heif_without_the_extra_names_the_install_line(put: Put, monkeypatch: py
 def test_the_long_edge_is_bounded(
     size: tuple[int, int], max_side: int | None, expected: tuple[int, int], put: Put
 ) -> None:
-    picture = load_picture(put(saved(gradient(size=size), "PNG")), max_side)
+    picture = load_image(put(saved(gradient(size=size), "PNG")), max_side)
     assert shown(picture).size == expected
     assert (picture.width, picture.height) == size
     assert picture.sent.notes == ((f"scaled from {size[0]}x{size[1]}",) if expected != size else ())
@@ -366,19 +366,19 @@ def test_the_long_edge_is_bounded(
 
 def test_scaling_averages_instead_of_picking_pixels(put: Put) -> None:
     stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 32)))
-    values = np.asarray(shown(load_picture(put(saved(stripes, "PNG")), 16)))
+    values = np.asarray(shown(load_image(put(saved(stripes, "PNG")), 16)))
     assert values.min() > 100
     assert values.max() < 155
 
 
 def test_a_file_of_odd_make_is_sent_as_the_pixels_it_gave(put: Put) -> None:
     data = saved(gradient(), "PNG")
-    picture = load_picture(put(data[:-12]))
+    picture = load_image(put(data[:-12]))
     assert shown(picture).tobytes() == gradient().tobytes()
     assert picture.encoded.data.endswith(data[-12:])
 
 
-@pytest.mark.parametrize("read", [load_picture, image_size, lambda p: thumbnail(p, 64)])
+@pytest.mark.parametrize("read", [load_image, image_size, lambda p: thumbnail(p, 64)])
 def test_what_cannot_be_opened_says_why_and_names_the_path(read: Callable[[Path], object], tmp_path: Path) -> None:
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
     bomb = png(30_000, 30_000, 8, 0, b"")
@@ -418,7 +418,7 @@ def test_what_is_not_a_regular_file_is_refused_without_waiting(tmp_path: Path) -
     }
     for path, words in cases.items():
         with pytest.raises(UnreadableImage, match=words):
-            load_picture(Path(path))
+            load_image(Path(path))
 
 
 def test_a_file_too_large_to_read_is_refused_by_its_size(tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_a_file_too_large_to_read_is_refused_by_its_size(tmp_path: Path) -> None
     with path.open("wb") as file:
         file.truncate(1 << 34)
     with pytest.raises(UnreadableImage, match="17,179,869,184 bytes"):
-        load_picture(path)
+        load_image(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
@@ -434,7 +434,7 @@ def test_a_file_that_may_not_be_read_says_so(put: Put) -> None:
     path = put(saved(gradient(), "PNG"))
     path.chmod(0)
     with pytest.raises(UnreadableImage, match="may not be read"):
-        load_picture(path)
+        load_image(path)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -442,7 +442,7 @@ def test_a_file_that_may_not_be_read_says_so(put: Put) -> None:
 def test_a_truncated_file_is_unreadable(kind: str, share: float, put: Put) -> None:
     data = saved(gradient(size=(200, 150)), kind)
     with pytest.raises(UnreadableImage, match="damaged"):
-        load_picture(put(data[: int(len(data) * share)]))
+        load_image(put(data[: int(len(data) * share)]))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP"])
@@ -453,7 +453,7 @@ def test_the_size_comes_from_the_header_alone(kind: str, put: Put) -> None:
 
 
 def test_crop_shows_the_region_and_its_margin_exactly(put: Put) -> None:
-    picture = load_picture(put(saved(gradient(size=(200, 100)), "JPEG")))
+    picture = load_image(put(saved(gradient(size=(200, 100)), "JPEG")))
     part = crop(picture, Region(x0=0.5, y0=0.2, x1=0.7, y1=0.4), margin=0.5)
     with Image.open(BytesIO(part.data)) as image:
         assert image.tobytes() == shown(picture).crop((80, 10, 160, 50)).tobytes()
@@ -466,16 +466,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tiny(folder: Path) -> Picture:
+def tiny(folder: Path) -> LoadedImage:
     (folder / "tiny.png").write_bytes(saved(gradient("RGBA", (7, 5)), "PNG"))
-    return load_picture(folder / "tiny.png")
+    return load_image(folder / "tiny.png")
 
 
 fraction = st.floats(0, 1)
 
 
 @given(st.lists(fraction, min_size=2, max_size=2, unique=True), st.lists(fraction, min_size=2, max_size=2, unique=True))
-def test_a_crop_is_never_empty_and_never_leaves_the_picture(tiny: Picture, xs: list[float], ys: list[float]) -> None:
+def test_a_crop_is_never_empty_and_never_leaves_the_image(tiny: LoadedImage, xs: list[float], ys: list[float]) -> None:
     region = Region(x0=min(xs), y0=min(ys), x1=max(xs), y1=max(ys))
     bare, wide = crop(tiny, region, 0), crop(tiny, region, 2)
     assert 1 <= bare.width <= wide.width <= 7
@@ -519,9 +519,9 @@ def test_browsers_show_what_they_know_the_right_way_up(data: bytes, can: bool, p
 
 def test_threads_get_what_one_thread_gets(put: Put) -> None:
     paths = [put(saved(gradient(), kind, exif=turned(6)), kind) for kind in ("JPEG", "PNG", "WEBP", "TIFF")]
-    alone = [load_picture(p, 20).encoded.data for p in paths]
+    alone = [load_image(p, 20).encoded.data for p in paths]
     with ThreadPoolExecutor(8) as pool:
-        together = [p.encoded.data for p in pool.map(lambda p: load_picture(p, 20), paths * 8)]
+        together = [p.encoded.data for p in pool.map(lambda p: load_image(p, 20), paths * 8)]
     assert together == alone * 8
 
 
@@ -585,8 +585,8 @@ def opened_or_refused(path: Path, data: bytes) -> None:
     attempt(image_size, path)
     attempt(lambda p: thumbnail(p, 8), path)
     browser_can_show(path)
-    picture = attempt(lambda p: load_picture(p, 12), path)
-    if isinstance(picture, Picture):
+    picture = attempt(lambda p: load_image(p, 12), path)
+    if isinstance(picture, LoadedImage):
         assert max(shown(picture).size) <= 12
         assert crop(picture, Region(x0=0.4, y0=0.4, x1=0.6, y1=0.6)).width >= 1
 

@@ -21,7 +21,7 @@ from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.agent.roles import Prompts
 from anomreason.anomaly import Detection, Failure
 from anomreason.errors import Stopped, UnreadableImage, UsageError
-from anomreason.images import Picture, load_picture
+from anomreason.images import LoadedImage, load_image
 from anomreason.runs import Done, RunFolder, provenance
 from anomreason.sources.inputs import Image, find_images
 from anomreason.vlm.cache import ReplyStore
@@ -114,7 +114,7 @@ class Detector(Protocol):
 
     name: str
 
-    async def detect(self, picture: Picture, image: str) -> Detection: ...
+    async def detect(self, picture: LoadedImage, image: str) -> Detection: ...
 
 
 def _number(name: str, value: Any) -> float:
@@ -210,7 +210,7 @@ async def detect_images(
 async def _one(detector: Detector, image: Image, max_side: int | None) -> Detection:
     size, mtime = _stat(image.path)
     try:
-        picture = await asyncio.to_thread(load_picture, image.path, max_side)
+        picture = await asyncio.to_thread(load_image, image.path, max_side)
     except UnreadableImage as e:
         if not e.final:
             size = mtime = None  # what is not known to be the same is tried again

@@ -3,7 +3,7 @@
 Knows nothing of models, prompts or runs. A file is hostile until it is decoded: its type is taken from its content,
 only the formats listed here are tried, and whatever is wrong with it becomes an UnreadableImage. Safe in threads.
 
-    >>> load_picture(Path("photo.jpg")).sent
+    >>> load_image(Path("photo.jpg")).sent
     SentImage(mime='image/jpeg', width=1024, height=768, bytes=181223, notes=('metadata removed',))
 """
 
@@ -67,7 +67,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Picture:
+class LoadedImage:
     """One opened image: what the file is, and what is sent of it."""
 
     path: Path
@@ -80,7 +80,7 @@ class Picture:
     sent: SentImage
 
 
-def load_picture(path: Path, max_side: int | None = 1536) -> Picture:
+def load_image(path: Path, max_side: int | None = 1536) -> LoadedImage:
     """Open, orient, bound and encode one file. Raises UnreadableImage.
 
     The long edge is at most `max_side` pixels (None: as it is). The file's own bytes are sent, less their metadata,
@@ -106,10 +106,10 @@ def load_picture(path: Path, max_side: int | None = 1536) -> Picture:
     sent = SentImage(
         mime=encoded.mime, width=encoded.width, height=encoded.height, bytes=len(encoded.data), notes=tuple(notes)
     )
-    return Picture(path, hashlib.sha256(data).hexdigest(), width, height, encoded, sent)
+    return LoadedImage(path, hashlib.sha256(data).hexdigest(), width, height, encoded, sent)
 
 
-def crop(picture: Picture, region: Region, margin: float = 0.1) -> Encoded:
+def crop(picture: LoadedImage, region: Region, margin: float = 0.1) -> Encoded:
     """The part of the sent picture inside `region`, widened by `margin` of its size on each side, losslessly.
 
     It is never empty: at least one pixel a side.

@@ -18,7 +18,7 @@ from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule, _verif
 from anomreason.agent.roles import STEPS
 from anomreason.anomaly import Anomaly, Detection, Region, Usage
 from anomreason.errors import EndpointError
-from anomreason.images import Encoded, load_picture
+from anomreason.images import Encoded, load_image
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.card import DetectorCard
 from anomreason.vlm.endpoint.openai import OpenAIVLM
@@ -53,7 +53,7 @@ def look(vlm: VLM, folder: Path, image: str, settings: AgentSettings) -> Detecti
     async def run() -> Detection:
         try:
             caller = Caller(vlm, patience=Patience(first_wait=0.0))
-            return await AnomAgent(caller, settings).detect(load_picture(folder / image), image)
+            return await AnomAgent(caller, settings).detect(load_image(folder / image), image)
         finally:
             await vlm.close()
 
@@ -197,7 +197,7 @@ def test_candidates_keep_where_they_came_from_their_score_and_why_they_were_drop
 
 @pytest.mark.parametrize("order", [(95, 10), (10, 95)])
 def test_a_candidate_behind_two_proposals_keeps_the_better_score(order: tuple[int, int]) -> None:
-    finding = replies.Finding(name="n", phenomenon="p", reasoning="r")
+    finding = replies.ProposedAnomaly(name="n", phenomenon="p", reasoning="r")
     entry = Entry(finding, "role", "step")
     proposals = [Proposal(finding, frozenset({entry}))] * 2
     checks = [replies.Check(id=n, score=score, reason=str(score)) for n, score in enumerate(order, start=1)]

@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 
 from anomreason import detect
 from anomreason.anomaly import Detection
-from anomreason.images import load_picture
+from anomreason.images import load_image
 from anomreason.runs import read_results
 from anomreason.vlm.ledger import read_calls
 
@@ -184,7 +184,7 @@ def test_it_is_said_of_each_picture_whether_the_file_itself_went_out(detected: C
 def test_what_is_sent_shows_the_picture_exactly_unless_it_had_to_be_scaled(album: Album, max_side: int) -> None:
     scaled = 0
     for image in album.noted:
-        picture = load_picture(FOLDER / image, max_side)
+        picture = load_image(FOLDER / image, max_side)
         with Image.open(FOLDER / image) as file:
             original = ImageOps.exif_transpose(file).convert("RGB")
         with Image.open(BytesIO(picture.encoded.data)) as file:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, FailureKind, Region, SceneObject, Usage
 from anomreason.errors import UsageError
-from anomreason.images import Encoded, load_picture
+from anomreason.images import Encoded, load_image
 from anomreason.report.calls import LONGEST_TEXT, timeline
 from anomreason.report.html import FAILURES, build_report, duration, is_current, money
 from anomreason.vlm.cache import ReplyStore, Stored
@@ -86,7 +86,7 @@ class Run:
         """A picture file, as an ok detection without findings."""
         file = self.pictures / name
         Image.new("RGB", (60, 40), colour).save(file, **how)
-        picture, status = load_picture(file), file.stat()
+        picture, status = load_image(file), file.stat()
         return Detection(
             image=name,
             sha256=picture.sha256,

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from anomreason.agent.replies import Check, Finding, SourcedAnomaly
+from anomreason.agent.replies import Check, ProposedAnomaly, SourcedAnomaly
 from anomreason.anomaly import Anomaly, Candidate
 
 KEEP = 50.0
@@ -21,7 +21,7 @@ KEEP = 50.0
 class Entry:
     """One candidate on its way."""
 
-    finding: Finding
+    finding: ProposedAnomaly
     role: str
     step: str
     of: str | None = None
@@ -61,7 +61,7 @@ Sources = frozenset[Entry]
 class Proposal:
     """A finding that later steps worded, and the candidates it rests on."""
 
-    finding: Finding
+    finding: ProposedAnomaly
     sources: Sources
 
 
@@ -120,13 +120,13 @@ def numbers(shown: Sequence[object]) -> range:
     return range(1, len(shown) + 1)
 
 
-def lines(findings: Iterable[Finding], numbered: bool = True) -> str:
+def lines(findings: Iterable[ProposedAnomaly], numbered: bool = True) -> str:
     """For a prompt: one JSON object a line, numbered from 1."""
     written = [_line(f, n if numbered else None) for n, f in enumerate(findings, start=1)]
     return "\n".join(written) or "(none)"
 
 
-def _line(finding: Finding, number: int | None) -> str:
+def _line(finding: ProposedAnomaly, number: int | None) -> str:
     item: dict[str, object] = {} if number is None else {"id": number}
     item |= {"name": finding.name, "phenomenon": finding.phenomenon, "reasoning": finding.reasoning}
     return json.dumps(item | {"objects": list(finding.objects)}, ensure_ascii=False)

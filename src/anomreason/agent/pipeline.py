@@ -32,7 +32,7 @@ from anomreason.agent.replies import schema_of
 from anomreason.agent.roles import ATTRIBUTES, INTEGRATOR, RELATIONS, STEPS, Prompts
 from anomreason.anomaly import Anomaly, Detection, Failure, SceneObject
 from anomreason.errors import CallFailed
-from anomreason.images import Encoded, Picture, crop
+from anomreason.images import Encoded, LoadedImage, crop
 from anomreason.vlm.calling import Caller, Meter
 from anomreason.vlm.card import DetectorCard
 from anomreason.vlm.protocol import Part, Reply, Request, Sampling, Tag
@@ -72,7 +72,7 @@ class Look:
 
     caller: Caller
     prompts: Prompts
-    picture: Picture
+    picture: LoadedImage
     image: str
     settings: AgentSettings
     meter: Meter = field(default_factory=Meter)
@@ -303,7 +303,7 @@ class AnomAgent:
         self.card: DetectorCard | None = card or getattr(caller.vlm, "card", None)
         self.name = f"{caller.vlm.name} {settings.schedule}"
 
-    async def detect(self, picture: Picture, image: str) -> Detection:
+    async def detect(self, picture: LoadedImage, image: str) -> Detection:
         """Everything found in one picture; a lost step gives a failed detection. Raises Stopped when asked to stop."""
         look = Look(self.caller, self.prompts, picture, image, self.settings, card=self.card)
         begun = time.monotonic()

@@ -73,7 +73,7 @@ class Objects(_Form):
     objects: Annotated[list[ObjectItem], Field(min_length=1, max_length=40)]
 
 
-class Finding(_Form):
+class ProposedAnomaly(_Form):
     """What one step says is wrong."""
 
     name: Name
@@ -83,18 +83,18 @@ class Finding(_Form):
 
 
 class Findings(_Form):
-    findings: Annotated[list[Finding], Field(max_length=12)]
+    findings: Annotated[list[ProposedAnomaly], Field(max_length=12)]
     nothing_found: bool
 
 
-class InspectedFinding(Finding):
+class InspectedAnomaly(ProposedAnomaly):
     kind: Literal["attribute", "relation"]
 
 
 class Inspection(_Form):
     object: Name
     look: Remark
-    findings: Annotated[list[InspectedFinding], Field(max_length=8)]
+    findings: Annotated[list[InspectedAnomaly], Field(max_length=8)]
 
 
 class Inspected(_Form):
@@ -113,13 +113,13 @@ class Checks(_Form):
     checks: Annotated[list[Check], Field(max_length=1000)]
 
 
-class MergedFinding(Finding):
+class MergedAnomaly(ProposedAnomaly):
     sources: Ids = Field(alias="from")
 
 
 class Reviewed(_Form):
     checks: Annotated[list[Check], Field(max_length=1000)]
-    findings: Annotated[list[MergedFinding], Field(max_length=12)]
+    findings: Annotated[list[MergedAnomaly], Field(max_length=12)]
     nothing_found: bool
 
 
@@ -232,7 +232,7 @@ def unique_names(names: Iterable[str]) -> list[str]:
     return unique
 
 
-def read_findings(text: str) -> tuple[Finding, ...]:
+def read_findings(text: str) -> tuple[ProposedAnomaly, ...]:
     """Findings; none only when the reply says so. Raises ParseError."""
     if says_no_anomalies(text):
         return ()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from anomreason.errors import UsageError
-from anomreason.images import load_picture
+from anomreason.images import load_image
 from anomreason.training.data.batches import NO_LOSS, Encoder, lengths_of
 from anomreason.training.data.instance import Instance, Turn
 from anomreason.training.loading import load_reader
@@ -55,7 +55,7 @@ def test_a_row_begins_with_what_inference_asks(
 ) -> None:
     instance = conversations(1, first=2, turns=turns)[0]
     said = [turn.text for turn in instance.turns]
-    picture = load_picture(instance.image, max_side=None).encoded
+    picture = load_image(instance.image, max_side=None).encoded
     before = ((said[1], said[2]),) if turns == 2 else ()
     asked = reader.prepare(Request((picture, said[0]), Tag("", "", ""), turns=before))
     row = encoder.encode(instance)

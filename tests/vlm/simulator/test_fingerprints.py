@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from anomreason.errors import UnreadableImage, UsageError
-from anomreason.images import load_picture
+from anomreason.images import load_image
 from anomreason.vlm.simulator.fingerprints import Fingerprints, fingerprint
 
 
@@ -104,7 +104,7 @@ def test_what_is_sent_of_an_unusual_file_is_the_file(kind: str, tmp_path: Path) 
     )
     (tmp_path / "other.png").write_bytes(encoded(drawing(7), "PNG"))
     index = Fingerprints.of_files([tmp_path / "other.png", path])
-    assert index.find(load_picture(path).encoded.data) == 1
+    assert index.find(load_image(path).encoded.data) == 1
 
 
 @pytest.mark.parametrize("data", [b"", b"text", encoded(drawing(0), "PNG")[:400]])

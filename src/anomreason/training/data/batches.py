@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 
 from anomreason.errors import EndpointError, UsageError
-from anomreason.images import Encoded, image_size, load_picture
+from anomreason.images import Encoded, image_size, load_image
 from anomreason.training.data.instance import Instance
 from anomreason.vlm.local.processor import Prepared, Reader
 from anomreason.vlm.protocol import Request, Tag
@@ -81,7 +81,7 @@ class Encoder:
     def prepare(self, instance: Instance, said: Sequence[str]) -> Prepared:
         """What the model is shown to be asked the question after so many answers. Raises as `encode`."""
         asked, _ = _halves(instance)
-        picture = load_picture(instance.image, max_side=None).encoded
+        picture = load_image(instance.image, max_side=None).encoded
         turns = tuple(zip(said, asked[1:], strict=False))
         try:
             return self.reader.prepare(Request((picture, asked[0]), _tag(instance), turns=turns))

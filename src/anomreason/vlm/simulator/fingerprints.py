@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from anomreason.errors import UnreadableImage, UsageError
-from anomreason.images import load_picture
+from anomreason.images import load_image
 
 SIDE = 32
 TELL_APART = 4
@@ -63,7 +63,7 @@ def _of_file(path: Path) -> Print:
             plain = image.format in _PLAIN_FORMATS and image.mode in _PLAIN_MODES
     except Exception:  # a missing, foreign or damaged file: opening it as a picture says which
         plain = False
-    return fingerprint(data if plain else load_picture(path).encoded.data)
+    return fingerprint(data if plain else load_image(path).encoded.data)
 
 
 def _cells(image: Image.Image) -> Print:
