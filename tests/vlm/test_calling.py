@@ -105,6 +105,13 @@ def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
     assert outcomes == ["timeout", "ok"]
 
 
+def test_a_model_that_times_out_by_itself_is_retried_without_a_time_limit_of_ours(tmp_path: Path) -> None:
+    unlimited = replace(QUICK, timeout=None, retries=1)
+    _, value, outcomes = pursue(tmp_path, [TimeoutError(), TimeoutError()], unlimited)
+    assert str(value) == "no answer in time (tried 2 times)"
+    assert outcomes == ["timeout", "timeout"]
+
+
 def test_a_cut_reply_is_asked_for_again_with_twice_the_cap_up_to_the_limit(tmp_path: Path) -> None:
     vlm, value, outcomes = pursue(tmp_path, [("cut", "length")] * 3)
     assert [r.sampling.max_tokens for r in vlm.asked] == [100, 200, 400]

@@ -171,7 +171,9 @@ class Caller:
                 used = reply.usage
                 return reply, attempt
             except TimeoutError:
-                error = EndpointError("timeout", f"no answer within {self.patience.timeout:g} s (--timeout)")
+                limit = self.patience.timeout
+                within = "in time" if limit is None else f"within {limit:g} s (--timeout)"
+                error = EndpointError("timeout", f"no answer {within}")
             except EndpointError as e:
                 error = e
                 used = None if e.kind == "timeout" else Usage()

@@ -1,4 +1,4 @@
-"""Opens a model by its spec; the only module that knows every kind of model.
+"""Opens a model by its spec, or reads its card without opening it; the only module that imports every kind of model.
 
 vlm = open_vlm("gpt-4o")
 """
@@ -6,6 +6,7 @@ vlm = open_vlm("gpt-4o")
 from __future__ import annotations
 
 from anomreason.errors import UsageError
+from anomreason.vlm.card import DetectorCard
 from anomreason.vlm.protocol import TINY, VLM, VLMOptions
 
 
@@ -14,22 +15,44 @@ def open_vlm(spec: str, options: VLMOptions = VLMOptions()) -> VLM:  # noqa: B00
 
     Raises UsageError for a spec that cannot be opened, MissingExtra when a local model lacks its dependencies.
     """
-    kind, mark, rest = spec.partition(":") if spec != TINY else ("local", ":", TINY)
-    if mark and kind in ("sim", "local"):
-        if not rest:
-            raise UsageError(f"{spec!r} names no {'truth file' if kind == 'sim' else 'model'}; write {kind}:PATH")
-        if options.base_urls:
-            raise UsageError(
-                f"a base URL means nothing for {spec!r}, which runs in this process; leave one of them out"
-            )
-    if kind == "sim" and rest:
+    kind, name = _parsed(spec)
+    if kind != "endpoint" and options.base_urls:
+        raise UsageError(f"{spec!r} runs in this process, so a base URL has no effect; leave one of them out")
+    if kind == "sim":
         from anomreason.vlm.simulator.model import Simulator
 
-        return Simulator.from_file(rest)
-    if kind == "local" and rest:
+        return Simulator.from_file(name)
+    if kind == "local":
         from anomreason.vlm.local.model import LocalVLM
 
-        return LocalVLM(rest, options)
+        return LocalVLM(name, options)
     from anomreason.vlm.endpoint.openai import OpenAIVLM
 
-    return OpenAIVLM(spec, options)
+    return OpenAIVLM(name, options)
+
+
+def card_of(spec: str) -> DetectorCard | None:
+    """The card of the model that `spec` names, read without loading the model; None for a model without one.
+
+    Of a model on the hub only the card is fetched. Raises UsageError for a spec or a card that cannot be used.
+    """
+    kind, name = _parsed(spec)
+    if kind != "local":
+        return None
+    from anomreason.vlm.local.weights import find_card
+
+    return find_card(name)
+
+
+def _parsed(spec: str) -> tuple[str, str]:
+    """The kind of model (`local`, `sim` or `endpoint`) and the rest of the spec."""
+    if spec == TINY:
+        return "local", TINY
+    if spec.startswith(f"{TINY}+"):
+        raise UsageError(f"{spec!r} is not a model name; for the bundled model with an adapter write local:{spec}")
+    kind, _, name = spec.partition(":")
+    if kind not in ("sim", "local") or spec == kind:
+        return "endpoint", spec
+    if not name:
+        raise UsageError(f"{spec!r} names no {'truth file' if kind == 'sim' else 'model'}; write {kind}:PATH")
+    return kind, name

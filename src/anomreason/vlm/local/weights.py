@@ -20,7 +20,7 @@ from textwrap import shorten
 from typing import Any
 
 from anomreason.errors import MissingExtra, UsageError
-from anomreason.vlm.card import DetectorCard, read_card
+from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
 from anomreason.vlm.protocol import TINY, VLMOptions
 
 _LIBRARIES = ("torch", "transformers", "accelerate", "peft", "llguidance", "huggingface_hub")
@@ -69,8 +69,17 @@ def find_source(spec: str) -> Source:
     _check_base(base)
     if adapter is not None:
         _check_adapter(adapter)
-    card = (read_card(adapter) if adapter else None) or read_card(base)
-    return Source(spec, base, adapter, card)
+    return Source(spec, base, adapter, _card(base, adapter))
+
+
+def find_card(spec: str) -> DetectorCard | None:
+    """The card of `PATH_OR_ID` or `BASE+ADAPTER`; of what is on the hub only the card is fetched. Raises UsageError."""
+    base, adapter = _split(spec)
+    return _card(folder_of(base, [CARD_NAME]), folder_of(adapter, [CARD_NAME]) if adapter is not None else None)
+
+
+def _card(base: Path, adapter: Path | None) -> DetectorCard | None:
+    return (read_card(adapter) if adapter else None) or read_card(base)
 
 
 def load_model(source: Source, options: VLMOptions) -> Any:
@@ -127,6 +136,8 @@ def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
         raise UsageError(f"{name!r} is a file; name the folder that holds the checkpoint")
     if not _HUB_ID.fullmatch(name):
         raise UsageError(f"there is no folder {name!r}; name a checkpoint's folder or a hub model as OWNER/NAME")
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise MissingExtra("models of the hub", "local")
     from huggingface_hub import snapshot_download
 
     try:
