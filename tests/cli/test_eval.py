@@ -367,3 +367,25 @@ def test_generators_are_printed_with_ranks_and_differences(files: Path, tmp_path
 @pytest.mark.parametrize("command", ["eval", "leaderboard", "plausibility", "deepfake"])
 def test_every_command_explains_itself(command: str) -> None:
     assert len(ask(command, "--help").splitlines()) > 5
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(("--backbone", "b"), ("--layer", "5"), ("--profile", "both"), ("--alpha", "0.3"), ("--rank-by", "order")),
+        *(("--shuffles", "3"), ("--precision", "bf16"), ("--threads", "1"), ("--verbose",), ("--subset", "s")),
+        *(("--against", "a"), ("--ceiling", "c")),
+    ],
+)
+def test_what_eval_exact_would_ignore_is_refused(option: tuple[str, ...], tmp_path: Path) -> None:
+    told = refused("eval", "p.json", "scenes", "--exact", "--out", tmp_path / "out", *option)
+    assert f"{option[0]} has no effect with --exact" in told
+
+
+def test_what_other_modes_would_ignore_is_refused(files: Path, tmp_path: Path) -> None:
+    for option in (("--layer", "6"), ("--precision", "fp32"), ("--threads", "1"), ("--profile", "both")):
+        assert f"{option[0]} has no effect without --backbone" in refused("deepfake", "p.json", "t.json", *option)
+    ranked: tuple[str, ...] = ("--profile", "release", "--rank-by", "severity")
+    assert "--rank-by has no effect" in refused("deepfake", "p.json", "t.json", "--backbone", "b", *ranked)
+    given = (files / "one.json", files / "truth.json")
+    assert "--rank-by has no effect" in refused("eval", *given, "--out", tmp_path / "out", *ranked)

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from anomreason.cli.options import refuse_unused
+
 
 def command(
+    context: typer.Context,
     predictions: Annotated[str, typer.Argument(help="Run folder (detect --judge-source), .jsonl or published .json.")],
     truth: Annotated[str, typer.Argument(help="Which is which: a folder with 0_real/ and 1_fake/, or a file.")],
     backbone: Annotated[
@@ -37,6 +40,10 @@ def command(
     from anomreason.evaluation.running import Settings
     from anomreason.evaluation.writing import check_folder, make_folder, write_json
 
+    if backbone is None:
+        refuse_unused(context, ("layer", "precision", "threads", "profile", "rank_by"), "without --backbone")
+    elif profile == "release":
+        refuse_unused(context, ["rank_by"], "with --profile release, which does not rank predictions")
     if out is not None:
         check_folder(out)
     settings = Settings(profile, rank_by=rank_by, seed=seed)  # type: ignore[arg-type]

@@ -9,8 +9,17 @@ from typing import Annotated
 
 import typer
 
+from anomreason.cli.options import refuse_unused
+
+NEEDS_TEXTS = (
+    *("backbone", "layer", "precision", "threads", "profile", "alpha", "rank_by", "shuffles"),
+    *("subset", "against", "ceiling", "report", "verbose"),
+)
+"""Options of the comparison of texts, which `--exact` does without."""
+
 
 def command(
+    context: typer.Context,
     predictions: Annotated[
         list[str],
         typer.Argument(metavar="PREDICTIONS...", help="Run folders, .jsonl files or published .json; or NAME=PATH."),
@@ -53,8 +62,11 @@ def command(
     and the truth is encoded once. Needs: pip install 'anomreason[score]'.
     """
     if exact:
-        _exact(predictions, truth, out, failures, seed, {"subset": subset, "against": against, "ceiling": ceiling})
+        refuse_unused(context, NEEDS_TEXTS, "with --exact")
+        _exact(predictions, truth, out, failures, seed)
         return
+    if profile == "release":
+        refuse_unused(context, ["rank_by"], "with --profile release, which does not rank predictions")
     from anomreason.cli import show_scores
     from anomreason.evaluation.backbone import BackboneSpec
     from anomreason.evaluation.running import Settings
@@ -83,15 +95,10 @@ def command(
         typer.echo(f"Side by side: anomreason leaderboard {out}", err=True)
 
 
-def _exact(
-    predictions: list[str], scenes: str, out: Path, failures: str, seed: int, unused: dict[str, str | None]
-) -> None:
+def _exact(predictions: list[str], scenes: str, out: Path, failures: str, seed: int) -> None:
     from anomreason.cli import show_exact
-    from anomreason.errors import UsageError
     from anomreason.evaluation.exact import write_exact
 
-    if given := [name for name, value in unused.items() if value is not None]:
-        raise UsageError(f"--{given[0]} has no meaning with --exact; leave one of the two out")
     with interruptible(out):
         written = write_exact(predictions, scenes, out, failures, seed)
     for found, folder in written:
