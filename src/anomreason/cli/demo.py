@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +15,10 @@ from anomreason.scenes.make import Make
 from anomreason.vlm.card import TINY_KINDS
 
 DEMO = Make(n=12, seed=11, kinds=TINY_KINDS)
-"""What the demo and the examples of the README look at: scenes with what the bundled model was taught to name."""
+"""The scenes of the demo and of the README's examples: only kinds that the bundled model was taught to name."""
 
 
-def command(folder: Annotated[Path, typer.Argument(help="Where to put pictures and results.")] = Path("demo")) -> None:
+def command(folder: Annotated[Path, typer.Argument(help="Folder for images and results.")] = Path("demo")) -> None:
     """Draw scenes, detect with the bundled model, score exactly: no key, no network, no GPU."""
     from anomreason.cli import detect, show_exact
     from anomreason.evaluation.exact import evaluate_exact
@@ -25,14 +28,23 @@ def command(folder: Annotated[Path, typer.Argument(help="Where to put pictures a
     require_libraries()
     scenes, run = folder / "scenes", folder / "run"
     make_scenes(scenes, DEMO, jobs=1)
-    typer.echo(f"{DEMO.n} scenes and their twins without the violations were drawn into {scenes}.")
-    typer.echo("The bundled model now looks at each; it gets the pixels and one question, nothing else.\n")
-    try:
-        with suppress(typer.Exit):
-            detect.command([str(scenes)], "tiny", run=run)
-        show_exact.exact(evaluate_exact(run, scenes))
-    finally:
-        typer.echo("\nIt knows such scenes, not the world. On photographs ask a large model:")
-        typer.echo("  anomreason detect photo.jpg --model gpt-4o   (needs OPENAI_API_KEY)")
-        typer.echo(f"The pictures: {scenes / 'contact-sheet.png'}")
-        typer.echo(f"Report of this run: {run / 'report.html'}")
+    typer.echo(f"Drew {DEMO.n} scenes with planted anomalies, and their twins without them, into {scenes}.")
+    typer.echo("The bundled model now looks at each. It gets the pixels and one question, nothing else.\n")
+    with suppress(typer.Exit):
+        detect.command([str(scenes)], "tiny", run=run)
+    show_exact.exact(evaluate_exact(run, scenes))
+    program = _program()
+    typer.echo("\nThe bundled model only works on such scenes. Next:")
+    typer.echo(f"  {program} detect {scenes / 'images' / '000000.png'} --model tiny")
+    typer.echo(f"  {program} detect photo.jpg --model gpt-4o      # a large model; needs OPENAI_API_KEY")
+    typer.echo(f"All scenes at a glance: {scenes / 'contact-sheet.png'}")
+    typer.echo(f"Report of this run: {run / 'report.html'}")
+
+
+def _program() -> str:
+    """How to call this program from here: its name if it is on the path, else the path that was used."""
+    called = Path(sys.argv[0])
+    if called.name != "anomreason":
+        return "python -m anomreason"
+    found = shutil.which("anomreason")
+    return "anomreason" if found and os.path.samefile(found, called) else str(called)
