@@ -1,10 +1,10 @@
-"""What `anomreason-tiny` finds on scenes that it has never seen, what it says of photographs, and how long it takes.
+"""What `anomreason-tiny` finds on scenes it has never seen, what it says of photographs, and how long it takes.
 
-python benchmarks/tiny.py --model tiny --n 500 --photographs FOLDER
+    python -m benchmarks.tiny --model tiny --n 500 --photographs FOLDER
 
 Scenes have the kinds that the model names (all with `--all-kinds`), twins beside them, and seeds that no training
-picture has. A combination of thing and kind that was held out of training is one in ten, told apart. Photographs are
-scaled to the scenes' size and written in the same format, so that neither can tell them.
+image has. Combinations of object and kind that were held out of training (one in ten) are reported apart. Photographs
+are scaled to the scenes' size and saved in the same format, so that neither gives them away.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Conversations a second of our trainer against a bare transformers loop, on the same model and data.
 
-    python benchmarks/training.py                   on the CPU, on a random model of anomreason-tiny's shape
-    python benchmarks/training.py --steps 60
-    python benchmarks/training.py --largest         on a GPU: peak memory and speed of the largest model that fits
+    python -m benchmarks.training                   on the CPU, on a random model of anomreason-tiny's shape
+    python -m benchmarks.training --steps 60
+    python -m benchmarks.training --largest         on a GPU: peak memory and speed of the largest model that fits
 
 The bare loop is what one would write: processor, the model's own loss, backward, clipping, AdamW; nothing is logged,
 checked or saved. Ours is `train()` itself. The two take turns; of each turn the first steps are not counted, nor is

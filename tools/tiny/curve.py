@@ -1,7 +1,6 @@
-"""The course of the training of `anomreason-tiny` as a picture, from the logs of its stages.
+"""Draws how the training of `anomreason-tiny` went, from the logs of its stages.
 
-    python -m tools.tiny.curve --dense docs/tiny-dense.jsonl --cutouts docs/tiny-cutouts.jsonl \
-        --language docs/tiny-language.jsonl --out docs/tiny-curve.svg
+python -m tools.tiny.curve --out docs/tiny-curve.svg
 """
 
 from __future__ import annotations
@@ -51,23 +50,23 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dense", type=Path, required=True)
-    parser.add_argument("--cutouts", type=Path, required=True)
-    parser.add_argument("--language", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    for stage in ("dense", "cutouts", "language"):
+        log = Path(__file__).with_name(f"log-{stage}.jsonl")
+        parser.add_argument(f"--{stage}", type=Path, default=log, help=f"log of this stage [default: {log.name}]")
+    parser.add_argument("--out", type=Path, required=True, help="SVG file to write")
     given = parser.parse_args()
     dense, cutouts, language = read(given.dense), read(given.cutouts), read(given.language)
     before = dense[-1]["step"]
     tower = dense + [one | {"step": one["step"] + before} for one in cutouts]
     told = {
-        "things named right": [(one["step"], one["thing"]) for one in tower],
+        "objects named right": [(one["step"], one["thing"]) for one in tower],
         "kinds named right": [(one["step"], one["kind"]) for one in tower],
         "kinds, held-out": [(one["step"] + before, one["unseen"]["kind"]) for one in cutouts],
     }
     lost = {f"loss a token, cut off at {MOST}": [(one["step"], one["loss"]) for one in language]}
     whole = 2 * (LEFT + WIDTH) + GAP
-    drawn = panel(LEFT, "vision tower", "steps of 32 pictures", told, 1.0)
-    drawn += panel(2 * LEFT + WIDTH + GAP - 20, "language", "steps of 48 pictures", lost, MOST)
+    drawn = panel(LEFT, "vision tower", "steps of 32 images", told, 1.0)
+    drawn += panel(2 * LEFT + WIDTH + GAP - 20, "language", "steps of 48 images", lost, MOST)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole} {TOP + HEIGHT + 50}" '
     head += 'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>'
     given.out.write_text("\n".join([head, *drawn, "</svg>"]) + "\n", encoding="utf-8")

@@ -1,15 +1,10 @@
-"""Makes `anomreason-tiny` from nothing: pictures with exact labels, vision tower, language model. Stops and resumes.
-
-Every stage goes on where it was stopped: shards that are drawn stay, towers and models are saved every few minutes. The
-tower first sees every kind of violation, then those that the model is to name, then these between cut-outs of things in
-any colour, turn and size, things repainted where they stand, and whole pictures turned and tinted, so that it knows
-things in whatever state they are. Scenes in which one thing stands in for another show on many things what befalls few.
-Of tower and language model several trainings go on from one, and their mean is kept.
+"""Makes `anomreason-tiny` from nothing: images with exact labels, vision tower, language model. Stops and resumes.
 
     python -m tools.tiny.make --work tiny-work
 
-The model is then in `tiny-work/model`; try it with `anomreason detect FOLDER --schedule single
---model local:tiny-work/model`, measure it with `benchmarks/tiny.py`.
+The model is then in `tiny-work/model`. Try it with `anomreason detect FOLDER --schedule single
+--model local:tiny-work/model` and measure it with `python -m benchmarks.tiny --model local:tiny-work/model`. Finished
+shards are kept, and towers and models are saved every few minutes; why each stage is there: NOTES.md.
 """
 
 from __future__ import annotations
