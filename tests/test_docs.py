@@ -1,0 +1,83 @@
+"""Every example runs: those of the modules' docstrings and those of the README and the pages in docs/."""
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import anomreason
+from anomreason.cli.demo import DEMO
+from anomreason.scenes.make import make_scenes
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(anomreason.__file__).parent
+EXTRAS = {"scenes.rooms": "mitsuba", "training": "trl", "vlm.local": "torch"}
+"""Rooms whose examples need an optional library."""
+SKIPPED = {
+    "anomreason.scenes.rooms.render": "which variant of Mitsuba is used depends on the machine",
+}
+"""Modules that may mark examples with `+SKIP`."""
+TO_MEND = (
+    *(
+        "anomreason.evaluation.groups",
+        "anomreason.images",
+        "anomreason.metrics.bertscore",
+        "anomreason.metrics.encoder",
+    ),
+    *("anomreason.metrics.kind_words", "anomreason.metrics.loading", "anomreason.metrics.packing"),
+    *("anomreason.scenes.rooms.furniture", "anomreason.scenes.rooms.made"),
+    *("anomreason.training.answering", "anomreason.training.checks", "anomreason.training.data.batches"),
+    *("anomreason.training.loading", "anomreason.training.merging", "anomreason.training.plan"),
+    *("anomreason.vlm.local.processor", "anomreason.vlm.local.steps", "anomreason.vlm.local.weights"),
+)
+"""Modules whose examples assume names or downloads that a reader does not have."""
+
+
+def modules() -> list[str]:
+    """Names of all modules that show an example."""
+    files = (f for f in sorted(PACKAGE.rglob("*.py")) if ">>> " in f.read_text(encoding="utf-8"))
+    return [".".join(("anomreason", *f.relative_to(PACKAGE).with_suffix("").parts)) for f in files]
+
+
+def pages() -> list[str]:
+    """All pages that show an example, as paths from the root."""
+    files = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [str(f.relative_to(ROOT)) for f in files if ">>> " in f.read_text(encoding="utf-8")]
+
+
+def run(examples: list[doctest.DocTest]) -> tuple[int, str]:
+    """Number of examples that ran, and what went wrong."""
+    wrong: list[str] = []
+    runner = doctest.DocTestRunner()
+    for one in examples:
+        runner.run(one, out=wrong.append)
+    return runner.tries, "".join(wrong)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_the_examples_of_a_module_do_what_they_show(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if name in TO_MEND:
+        request.applymarker(pytest.mark.xfail(reason="the example assumes what a reader does not have"))
+    for room, library in EXTRAS.items():
+        if name.startswith(f"anomreason.{room}"):
+            pytest.importorskip(library, exc_type=ImportError)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    examples = doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name.removesuffix(".__init__")))
+    ran, wrong = run(examples)
+    assert wrong == ""
+    assert ran == 0 if name in SKIPPED else ran == sum(len(one.examples) for one in examples) > 0
+
+
+@pytest.mark.parametrize("page", pages())
+def test_the_examples_of_a_page_do_what_they_show(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_scenes(tmp_path / "demo" / "scenes", DEMO, jobs=1)
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    examples = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
+    ran, wrong = run([examples])
+    assert wrong == ""
+    assert ran == len(examples.examples) > 0
