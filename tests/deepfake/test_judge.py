@@ -10,9 +10,9 @@ from PIL import Image
 
 from anomreason.deepfake.judge import judge, read_truth
 from anomreason.errors import UsageError
-from anomreason.evaluation.backbone import BackboneSpec
 from anomreason.evaluation.running import Settings
 from anomreason.evaluation.writing import plain
+from anomreason.metrics.bertscore import BackboneSpec
 
 HAND = {"name": "x", "phenomenon": "The hand has six fingers.", "reasoning": "Hands have five.", "severity": 5}
 CUP = {"name": "y", "phenomenon": "A cup hangs in the air.", "reasoning": "Gravity pulls it down.", "severity": 9}

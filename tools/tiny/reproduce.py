@@ -27,10 +27,10 @@ from tools.tiny.speech import CARD, answer_of
 
 from anomreason import detect
 from anomreason.anomaly import Kind
-from anomreason.evaluation.backbone import BackboneSpec
 from anomreason.evaluation.exact import evaluate_exact
 from anomreason.evaluation.running import Settings
 from anomreason.evaluation.semantic import evaluate
+from anomreason.metrics.bertscore import BackboneSpec
 from anomreason.scenes.make import Make, make_scenes
 from anomreason.scenes.sprites.world import SpriteWorld
 from anomreason.training.data.instance import Instance, Turn

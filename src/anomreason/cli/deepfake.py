@@ -36,9 +36,9 @@ def command(
     from anomreason.cli.eval import interruptible, progress
     from anomreason.cli.show_deepfake import judgements
     from anomreason.deepfake.judge import judge
-    from anomreason.evaluation.backbone import BackboneSpec
     from anomreason.evaluation.running import Settings
     from anomreason.evaluation.writing import check_folder, make_folder, write_json
+    from anomreason.metrics.bertscore import BackboneSpec
 
     if backbone is None:
         refuse_unused(context, ("layer", "precision", "threads", "profile", "rank_by"), "without --backbone")

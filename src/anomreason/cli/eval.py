@@ -68,9 +68,9 @@ def command(
     if profile == "release":
         refuse_unused(context, ["rank_by"], "with --profile release, which does not rank predictions")
     from anomreason.cli import show_scores
-    from anomreason.evaluation.backbone import BackboneSpec
     from anomreason.evaluation.running import Settings
     from anomreason.evaluation.semantic import evaluate
+    from anomreason.metrics.bertscore import BackboneSpec
     from anomreason.report.scores import build_score_report
 
     settings = Settings(profile, tuple(alpha or ()), rank_by, failures, shuffles, seed)  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ def command(
 
 
 def _score(backbone: str, layer: int | None) -> Any:
-    from anomreason.evaluation.backbone import BackboneSpec
+    from anomreason.metrics.bertscore import BackboneSpec
     from anomreason.training.scoring import semantic_score
 
     return semantic_score(BackboneSpec(backbone, layer).open())

@@ -18,11 +18,11 @@ import numpy as np
 from anomreason.containers import HEAD, kind_of
 from anomreason.deepfake.explain import Explanations, explain
 from anomreason.errors import UnreadableImage, UsageError
-from anomreason.evaluation.backbone import BackboneSpec
 from anomreason.evaluation.running import Progress, Settings
 from anomreason.evaluation.signature import semantic_signature, truth_hash
 from anomreason.evaluation.writing import plain
 from anomreason.images import image_size
+from anomreason.metrics.bertscore import BackboneSpec
 from anomreason.metrics.deepfake import EXPLAINED, Judged, deepfake
 from anomreason.metrics.leaks import FileFacts, leaks
 from anomreason.metrics.semantic import MISSING

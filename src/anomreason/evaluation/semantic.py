@@ -11,20 +11,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anomreason.errors import UsageError
-from anomreason.evaluation.backbone import BackboneSpec
 from anomreason.evaluation.groups import by_truths
 from anomreason.evaluation.running import COMPARISON, Contest, Progress, Settings, run
 from anomreason.evaluation.signature import comparable, semantic_signature
 from anomreason.evaluation.writing import Lines, check_folder, folders_of, write_results
+from anomreason.metrics.bertscore import Backbone, BackboneSpec
 from anomreason.metrics.semantic import SemanticResult, compare
 from anomreason.sources.annotations import read_source
 from anomreason.sources.joining import Entrant, Truth, entrant, scored_images
-
-if TYPE_CHECKING:
-    from anomreason.metrics.bertscore import Backbone
 
 _GROUPS = 3
 """Stream of the draws for scores by number of truths; see `running`."""

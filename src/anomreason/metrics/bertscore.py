@@ -1,15 +1,15 @@
 """Greedy-matching BERTScore F1 without idf weights and rescaling, as bert_score 0.3.13 computes it, for many images.
 
-Knows nothing of anomalies, matching and files: an image is a few lists of texts, one a field. Importing it is light;
-opening a backbone loads torch and the weights. Try it:
+An image is a few lists of texts, one per field. Importing it is light; opening a backbone loads torch and the weights.
+Try it:
 
     >>> backbone = Backbone.open("distilbert-base-uncased")
     >>> backbone.similarity_matrices(["A cup floats."], ["The cup hangs in the air.", "Six fingers."]).round(2)
 
 Each token of one text takes its most similar token of the other; the means over one text's tokens (precision) and the
 other's (recall) give F1 (Zhang et al., https://arxiv.org/abs/1904.09675, equations 1-3). CLS and SEP can be taken but
-are not averaged. A token that is unlike all others counts 0: so it does in bert_score, which lets padding be taken, for
-every text but the longest of a batch; here it does not depend on the batch.
+are not averaged. A token whose similarities are all negative counts 0. In bert_score it does so too, by matching
+padding, except in the longest text of a batch; here it does not depend on the batch.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomreason.errors import UsageError
-from anomreason.metrics.encoder import Encoder, TextCounts, Tokens
-from anomreason.metrics.loading import load
+from anomreason.metrics.encoder import TextCounts, TextEncoder, Tokens, open_encoder
 
 DEFAULT_BACKBONE = "distilbert-base-uncased"
 Similarity = npt.NDArray[np.float32]
@@ -36,24 +35,49 @@ Texts = Mapping[str, Sequence[str]]
 _ROW_TOKENS, _COLUMN_TOKENS = 2048, 8192
 """Sides of the largest block of token similarities: 64 MB."""
 _BLOCK_BATCHES = 16
-"""Batches worth of texts that are encoded together: enough to sort by length, few enough to hold."""
-_LETTERS = 4
-"""Characters a token, roughly; only sizes blocks."""
+"""Batches of texts that are encoded together: enough to sort by length, few enough to hold in memory."""
+_TOKEN_CHARACTERS = 4
+"""Characters per token, roughly; only sizes blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneSpec:
+    """Settings of a backbone that is not loaded yet."""
+
+    name: str = DEFAULT_BACKBONE
+    """Hugging Face id or local folder."""
+    layer: int | None = None
+    """From 1; None for the default one of `DEFAULT_LAYERS`."""
+    precision: str = "fp32"
+    """`fp32` or `bf16`."""
+    threads: int | None = None
+    """CPU threads; None leaves them to torch."""
+
+    def open(self) -> Backbone:
+        """Raises MissingExtra without torch and transformers, UsageError for what cannot be loaded."""
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads must be at least 1, not {self.threads}")
+        opened = Backbone.open(self.name, self.layer, self.precision)
+        if self.threads is not None:
+            import torch
+
+            torch.set_num_threads(self.threads)
+        return opened
 
 
 @dataclass(frozen=True, slots=True)
 class Similarities:
-    """What one image's predictions have in common with truths, by field."""
+    """Similarities of one image's predictions to truths, by field."""
 
     own: dict[str, Similarity]
-    """With the truths of the same image."""
+    """To the truths of the same image."""
     partners: tuple[dict[str, Similarity], ...]
-    """With the truths of each partner that was named, in that order."""
+    """To the truths of each partner, in the order given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How far F1 of a backbone in lower precision is from F1 in fp32."""
+    """Differences between F1 of a backbone in lower precision and F1 in fp32."""
 
     pairs: int
     mean: float
@@ -62,11 +86,11 @@ class Drift:
 
 
 class Backbone:
-    """An opened encoder. `open` makes it; it holds no texts, only counts of them."""
+    """An encoder and what it was opened with; made by `open`. It holds no texts, only counts of them."""
 
-    def __init__(self, spec: str, revision: str | None, layer: int, opened: Encoder) -> None:
+    def __init__(self, spec: str, revision: str | None, layer: int, encoder: TextEncoder) -> None:
         self.spec, self.revision, self.layer = spec, revision, layer
-        self._encoder = opened
+        self._encoder = encoder
         self._hub = {} if Path(spec).expanduser().is_dir() else {"hub": f"{spec}@{revision}" if revision else spec}
 
     @classmethod
@@ -78,17 +102,17 @@ class Backbone:
         device: str | None = None,
         revision: str | None = None,
     ) -> Backbone:
-        """A folder (offline) or a hub id. layer: from 1; None for those whose layer is known by their name.
+        """A folder (offline) or a hub id. layer: from 1; None for the default one of `DEFAULT_LAYERS`.
 
-        precision: `fp32`, or `bf16`, whose numbers have to be marked with their `drift`. device: None takes a GPU
-        where there is one. revision: of a hub model. Raises MissingExtra, and UsageError for what cannot be used.
+        precision: `fp32`, or `bf16`, whose numbers have to be reported with their `drift`. device: None takes a GPU
+        if there is one. revision: of a hub model. Raises MissingExtra, and UsageError for what cannot be used.
         """
-        opened, found = load(spec, layer, precision, device, revision)
-        return cls(spec, revision, found, opened)
+        encoder, used = open_encoder(spec, layer, precision, device, revision)
+        return cls(spec, revision, used, encoder)
 
     @property
     def signature(self) -> dict[str, str | int]:
-        """What the numbers depend on; a folder is known by its name, `weights` by their hash, `hub` is the hub's id."""
+        """What the numbers depend on: name of folder or model, layer, hub id, hash of the weights, precision."""
         return {
             "backbone": self.spec.rstrip("/").rpartition("/")[2],
             "layer": self.layer,
@@ -99,7 +123,7 @@ class Backbone:
 
     @property
     def counts(self) -> TextCounts:
-        """Texts seen so far. Say so when some were truncated: only their first `limit` tokens count."""
+        """Texts processed so far. Report truncated ones: only their first `limit` tokens count."""
         return self._encoder.counts
 
     @property
@@ -126,7 +150,7 @@ class Backbone:
         Loads the weights a second time. UsageError when there is no pair.
         """
         if not predictions or not truths:
-            raise UsageError("the drift of a precision is measured on texts; give at least one of each side")
+            raise UsageError("drift is measured on pairs of texts; give at least one of each side")
         exact = Backbone.open(self.spec, self.layer, device=self.device, revision=self.revision)
         difference = np.abs(
             self.similarity_matrices(predictions, truths) - exact.similarity_matrices(predictions, truths)
@@ -138,11 +162,11 @@ class Backbone:
         return dict(zip(distinct, self._encoder.encode(distinct), strict=True))
 
     def _block_characters(self) -> int:
-        return _BLOCK_BATCHES * self._encoder.batch_tokens * _LETTERS
+        return _BLOCK_BATCHES * self._encoder.batch_tokens * _TOKEN_CHARACTERS
 
 
 class Chunk:
-    """Some images' truths, encoded. Takes about 4 x dim bytes a token: 200 images of 12 texts, 0.3 GB at dim 768."""
+    """Encoded truths of some images. About 4 x dim bytes per token: 0.3 GB for 200 images of 12 texts, dim 768."""
 
     def __init__(self, backbone: Backbone, truths: Sequence[Texts]) -> None:
         self._backbone, self._truths = backbone, truths
@@ -154,11 +178,11 @@ class Chunk:
     def score(
         self, predictions: Sequence[Texts], partners: Sequence[Sequence[int]] | None = None
     ) -> Iterator[Similarities]:
-        """One result an image, in order; each distinct text is encoded once and let go after its last image.
+        """One result per image, in order; each distinct text is encoded once and dropped after its last image.
 
-        predictions: one an image of the chunk; a field that is not there has no predictions. partners: for each image,
-        places in the chunk of other images whose truths its predictions are held against too. UsageError where the
-        lengths do not fit.
+        predictions: one per image of the chunk; a missing field has no predictions. partners: for each image, places
+        in the chunk of other images whose truths its predictions are compared with too. UsageError where the lengths
+        do not fit.
         """
         partners = [()] * len(self) if partners is None else partners
         if not len(predictions) == len(partners) == len(self):
@@ -182,7 +206,7 @@ class Chunk:
                         found.pop(text, None)
 
     def _blocks(self, predictions: Sequence[Texts]) -> Iterator[range]:
-        """Runs of images with enough text to fill batches of texts of one length."""
+        """Consecutive images with enough text to fill batches of texts of about one length."""
         start = size = 0
         for place, image in enumerate(predictions):
             size += sum(map(len, _all_texts([image])))
@@ -219,7 +243,7 @@ def _f1(rows: Sequence[Tokens], columns: Sequence[Tokens]) -> Similarity:
 
 
 def _groups(texts: Sequence[Tokens], room: int) -> Iterator[list[int]]:
-    """Places of the texts that have tokens, in runs of at most `room` tokens, or of one text."""
+    """Places of the texts that have tokens, in groups of at most `room` tokens, or of one text."""
     group: list[int] = []
     filled = 0
     for place, text in enumerate(texts):
@@ -257,7 +281,7 @@ def _pool_on_cpu(alike: Any, rows: Sequence[Tokens], columns: Sequence[Tokens]) 
 
 
 def _pool_on_gpu(alike: Any, rows: Sequence[Tokens], columns: Sequence[Tokens]) -> tuple[Similarity, Similarity]:
-    """The same with few launches; sums as products, because adding into shared places has no fixed order there."""
+    """The same with few kernel launches; sums as matrix products, because scattered adds have no fixed order there."""
     row_of, row_weights = _membership(rows, alike.device)
     column_of, column_weights = _membership(columns, alike.device)
     best_column = alike.new_zeros((alike.shape[0], len(columns)))
@@ -269,7 +293,7 @@ def _pool_on_gpu(alike: Any, rows: Sequence[Tokens], columns: Sequence[Tokens]) 
 
 
 def _membership(texts: Sequence[Tokens], device: Any) -> tuple[Any, Any]:
-    """Which text each token is of (tokens,), and its weight there (texts, tokens)."""
+    """The text of each token (tokens,), and the weights of tokens in texts (texts, tokens)."""
     import torch
 
     of = np.repeat(np.arange(len(texts)), list(map(len, texts)))
