@@ -24,7 +24,7 @@ from anomreason import detect
 from anomreason.evaluation.exact import evaluate_exact
 from anomreason.metrics.planted import Claim, Matcher
 from anomreason.runs import read_results
-from anomreason.scenes.make import Make, make_scenes
+from anomreason.scenes.make import SceneSettings, make_scenes
 from anomreason.sources.annotations import key_of, read_source
 from anomreason.sources.scenes import read_scenes
 from anomreason.stats import wilson
@@ -60,7 +60,7 @@ def speed(model: str, work: Path) -> dict[str, Any]:
     from anomreason.detection import DetectOptions, Session, detect_images
     from anomreason.sources.inputs import find_images
 
-    make_scenes(work / "few", Make(n=12, seed=5, kinds=TINY_KINDS, twins=False), jobs=1)
+    make_scenes(work / "few", SceneSettings(n=12, seed=5, kinds=TINY_KINDS, twins=False), jobs=1)
     _, images = find_images([str(work / "few")])
     begun = time.perf_counter()
     session = Session(model, DetectOptions(schedule="single", in_flight=1), Prompts.load(None))
@@ -82,7 +82,9 @@ def speed(model: str, work: Path) -> dict[str, Any]:
 def exact(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     scenes, run = work / "scenes", work / "run"
     make_scenes(
-        scenes, Make(n=given.n, seed=given.seed, size=SIZE, kinds=() if given.all_kinds else TINY_KINDS), jobs=2
+        scenes,
+        SceneSettings(n=given.n, seed=given.seed, size=SIZE, kinds=() if given.all_kinds else TINY_KINDS),
+        jobs=2,
     )
     seeds = [json.loads(line)["seed"] for line in (scenes / "metadata.jsonl").read_text().splitlines()]
     assert not any(map(of_training, seeds)), "a training picture is among the scenes: take another --seed"

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from anomreason.anomaly import Kind
 from anomreason.scenes.make import open_world
-from anomreason.scenes.scene import Drawn, World
+from anomreason.scenes.scene import Scene, World
 
 CELL, LABEL, PAIRS, GAP = 250, 20, 2, 14
 
@@ -34,7 +34,7 @@ SEEDS: dict[str, dict[Kind, int]] = {
 """Scenes that hold a kind by themselves, which spares a search among slow pictures."""
 
 
-def example(world: World, kind: Kind, first: int, size: int) -> Drawn:
+def example(world: World, kind: Kind, first: int, size: int) -> Scene:
     """A scene with this kind: the one that is known, else the first seed from there on that can hold it."""
     if seed := SEEDS.get(world.name, {}).get(kind):
         return world.draw(seed, size=size, count=1)
@@ -46,7 +46,7 @@ def example(world: World, kind: Kind, first: int, size: int) -> Drawn:
     raise SystemExit(f"{world.name}: no scene of 400 holds {kind}")
 
 
-def pair(drawn: Drawn) -> Image.Image:
+def pair(drawn: Scene) -> Image.Image:
     cell = Image.new("RGB", (2 * CELL + 4, CELL + LABEL), "white")
     planted = drawn.planted[0]
     region = planted.anomaly.region

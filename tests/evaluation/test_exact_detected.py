@@ -8,7 +8,7 @@ import pytest
 
 from anomreason import detect
 from anomreason.evaluation.exact import evaluate_exact
-from anomreason.scenes.make import Make, make_scenes
+from anomreason.scenes.make import SceneSettings, make_scenes
 
 
 @pytest.mark.slow
@@ -16,7 +16,7 @@ from anomreason.scenes.make import Make, make_scenes
 def test_what_was_planted_is_found_and_nothing_else(world: str, scenes: int, size: int, tmp_path: Path) -> None:
     if world == "rooms":
         pytest.importorskip("mitsuba")
-    made = make_scenes(tmp_path / "scenes", Make(world=world, n=scenes, seed=5, size=size), jobs=1)
+    made = make_scenes(tmp_path / "scenes", SceneSettings(world=world, n=scenes, seed=5, size=size), jobs=1)
     detect([made.folder], model=f"sim:{made.folder / 'simulator.json'}", run=tmp_path / "run")
     found = evaluate_exact(tmp_path / "run", made.folder)
     assert found["recall"]["n"] == sum(made.planted.values()) > 0

@@ -16,15 +16,15 @@ import pytest
 from PIL import Image
 
 from anomreason.errors import RunConflict, UsageError
-from anomreason.scenes.make import Made, Make, make_scenes, scene_seed
+from anomreason.scenes.make import SceneDataset, SceneSettings, make_scenes, scene_seed
 from anomreason.sources.formats import read_published
 from anomreason.vlm.simulator.truth import Truth
 
-SMALL = Make(world="sprites", n=12, seed=7, size=128)
+SMALL = SceneSettings(world="sprites", n=12, seed=7, size=128)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(tmp_path_factory: pytest.TempPathFactory) -> SceneDataset:
     return make_scenes(tmp_path_factory.mktemp("made") / "scenes", SMALL, jobs=1)
 
 
@@ -39,7 +39,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_every_picture_has_its_line_and_every_anomaly_its_twin(made: Made) -> None:
+def test_every_picture_has_its_line_and_every_anomaly_its_twin(made: SceneDataset) -> None:
     rows = rows_of(made.folder)
     files = [row["file_name"] for row in rows]
     assert sorted(files) == sorted(f"images/{p.name}" for p in (made.folder / "images").iterdir())
@@ -55,7 +55,7 @@ def test_every_picture_has_its_line_and_every_anomaly_its_twin(made: Made) -> No
             assert mended["anomalies"] == row["anomalies"][:k] + row["anomalies"][k + 1 :]
 
 
-def test_the_truth_is_told_in_every_form(made: Made) -> None:
+def test_the_truth_is_told_in_every_form(made: SceneDataset) -> None:
     rows = {row["file_name"]: row for row in rows_of(made.folder)}
     published = read_published(made.folder / "published.json")
     assert {name: [a.name for a in one.anomalies] for name, one in published.items()} == {
@@ -71,7 +71,9 @@ def test_the_truth_is_told_in_every_form(made: Made) -> None:
         assert sheet.width > 500
 
 
-def test_the_folder_opens_as_an_imagefolder(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_opens_as_an_imagefolder(
+    made: SceneDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
     opened = datasets.load_dataset("imagefolder", data_dir=str(made.folder), cache_dir=str(tmp_path))["train"]
@@ -80,15 +82,15 @@ def test_the_folder_opens_as_an_imagefolder(made: Made, tmp_path: Path, monkeypa
     assert {a["kind"] for row in opened for a in row["anomalies"]} == set(made.planted)
 
 
-def test_the_same_seed_gives_the_same_bytes_in_one_process_or_two(made: Made, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_in_one_process_or_two(made: SceneDataset, tmp_path: Path) -> None:
     make_scenes(tmp_path / "scenes", SMALL, jobs=2)
     assert files_of(tmp_path / "scenes") == files_of(made.folder)
 
 
 def test_more_scenes_leave_the_first_ones_as_they_were(tmp_path: Path) -> None:
-    make_scenes(tmp_path, Make(n=3, size=64), jobs=1)
+    make_scenes(tmp_path, SceneSettings(n=3, size=64), jobs=1)
     before = files_of(tmp_path)
-    make_scenes(tmp_path, Make(n=5, size=64), jobs=1)
+    make_scenes(tmp_path, SceneSettings(n=5, size=64), jobs=1)
     after = files_of(tmp_path)
     assert {k: v for k, v in after.items() if k in before and k.startswith("images")} == {
         k: v for k, v in before.items() if k.startswith("images")
@@ -109,7 +111,7 @@ def test_kill_minus_nine_loses_nothing(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert subprocess.run(command, capture_output=True).returncode == 0
-    make_scenes(tmp_path / "whole", Make(n=60, size=128, seed=3), jobs=1)
+    make_scenes(tmp_path / "whole", SceneSettings(n=60, size=128, seed=3), jobs=1)
     left_behind = [p for p in files_of(tmp_path / "killed") if p.endswith(".part")]
     killed = {k: v for k, v in files_of(tmp_path / "killed").items() if k not in left_behind}
     assert killed == files_of(tmp_path / "whole")
@@ -117,23 +119,23 @@ def test_kill_minus_nine_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_lost_picture_is_drawn_again(tmp_path: Path) -> None:
-    make_scenes(tmp_path, Make(n=4, size=64), jobs=1)
+    make_scenes(tmp_path, SceneSettings(n=4, size=64), jobs=1)
     before = files_of(tmp_path)
     os.remove(tmp_path / "images" / "000002.png")
-    make_scenes(tmp_path, Make(n=4, size=64), jobs=1)
+    make_scenes(tmp_path, SceneSettings(n=4, size=64), jobs=1)
     assert files_of(tmp_path) == before
 
 
 def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
-    make_scenes(tmp_path / "a", Make(n=2, size=64), jobs=1)
+    make_scenes(tmp_path / "a", SceneSettings(n=2, size=64), jobs=1)
     with pytest.raises(RunConflict, match="seed: 0 there, 1 now"):
-        make_scenes(tmp_path / "a", Make(n=2, size=64, seed=1), jobs=1)
+        make_scenes(tmp_path / "a", SceneSettings(n=2, size=64, seed=1), jobs=1)
     with pytest.raises(RunConflict, match="not taken away"):
-        make_scenes(tmp_path / "a", Make(n=1, size=64), jobs=1)
+        make_scenes(tmp_path / "a", SceneSettings(n=1, size=64), jobs=1)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "letter.txt").write_text("mine")
     with pytest.raises(RunConflict, match="other files"):
-        make_scenes(tmp_path / "b", Make(n=2, size=64), jobs=1)
+        make_scenes(tmp_path / "b", SceneSettings(n=2, size=64), jobs=1)
 
 
 @pytest.mark.parametrize(
@@ -149,12 +151,12 @@ def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_made_is_refused_with_what_can(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        Make(**wrong)
+        SceneSettings(**wrong)
 
 
 def test_the_rate_is_the_share_of_scenes_with_violations() -> None:
     for rate in (0.0, 0.3, 1.0):
-        counts = [scene_seed(Make(violation_rate=rate), scene)[1] for scene in range(2000)]
+        counts = [scene_seed(SceneSettings(violation_rate=rate), scene)[1] for scene in range(2000)]
         assert abs(sum(c > 0 for c in counts) / 2000 - rate) < 0.04
         assert max(counts) <= 3
 
@@ -166,7 +168,7 @@ def test_generators_of_five_known_rates_are_ranked_right(tmp_path: Path) -> None
     inputs = []
     for place, rate in enumerate(rates):
         folder = tmp_path / f"g{place}"
-        make_scenes(folder, Make(n=40, size=64, seed=place, violation_rate=rate, twins=False), jobs=1)
+        make_scenes(folder, SceneSettings(n=40, size=64, seed=place, violation_rate=rate, twins=False), jobs=1)
         inputs.append(f"g{place}={folder / 'published.json'}")
     found = assess(inputs)["generators"]
     for metric in ("mai", "af", "cap"):

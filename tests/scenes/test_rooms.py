@@ -10,10 +10,9 @@ pytest.importorskip("mitsuba_oidn")
 
 from anomreason.errors import UsageError
 from anomreason.scenes.rooms.layout import furnish, plans
-from anomreason.scenes.rooms.scene import overlap
-from anomreason.scenes.rooms.seen import differing
+from anomreason.scenes.rooms.room import differing, overlap
 from anomreason.scenes.rooms.world import RoomWorld, clean_room
-from anomreason.scenes.scene import LIGHT_EVERYWHERE, Drawn
+from anomreason.scenes.scene import LIGHT_EVERYWHERE, Scene
 
 SIZE = 64
 WORLD = RoomWorld(samples=4)
@@ -22,7 +21,7 @@ NOISE = 0.02
 
 
 @lru_cache(maxsize=16)
-def drawn(seed: int, count: int, kinds: tuple = ()) -> Drawn:
+def drawn(seed: int, count: int, kinds: tuple = ()) -> Scene:
     return WORLD.draw(seed, size=SIZE, count=count, kinds=kinds)
 
 

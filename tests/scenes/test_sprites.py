@@ -14,11 +14,10 @@ from PIL import Image
 from anomreason.anomaly import Kind, Region
 from anomreason.errors import UsageError
 from anomreason.scenes.phrases import levels
-from anomreason.scenes.scene import LIGHT_EVERYWHERE, Drawn
+from anomreason.scenes.scene import LIGHT_EVERYWHERE, Scene
 from anomreason.scenes.sprites.layout import lay_out
-from anomreason.scenes.sprites.places import LOOKS
 from anomreason.scenes.sprites.scene import drawn_height, overlap
-from anomreason.scenes.sprites.table import table
+from anomreason.scenes.sprites.table import LOOKS, table
 from anomreason.scenes.sprites.world import SpriteWorld, plant
 
 WORLD = SpriteWorld()
@@ -39,7 +38,7 @@ def box(region: Region, size: int) -> tuple[int, int, int, int]:
     return tuple(round(v * size) for v in (region.x0, region.y0, region.x1, region.y1))  # type: ignore[return-value]
 
 
-def planted_scenes() -> Iterator[Drawn]:
+def planted_scenes() -> Iterator[Scene]:
     """A few scenes of every kind."""
     for kind in WORLD.kinds:
         found = 0
@@ -54,7 +53,7 @@ def planted_scenes() -> Iterator[Drawn]:
 
 
 @pytest.fixture(scope="module")
-def scenes() -> list[Drawn]:
+def scenes() -> list[Scene]:
     return list(planted_scenes())
 
 
@@ -101,7 +100,7 @@ def test_seeds_differ_and_all_places_come() -> None:
     assert {lay_out(seed).place for seed in range(300)} == {look.name for look in LOOKS}
 
 
-def test_a_region_lies_in_the_picture_and_covers_changed_pixels_of_its_objects(scenes: list[Drawn]) -> None:
+def test_a_region_lies_in_the_picture_and_covers_changed_pixels_of_its_objects(scenes: list[Scene]) -> None:
     for drawn in scenes:
         (planted,) = drawn.planted
         assert planted.anomaly.region is not None
@@ -112,7 +111,7 @@ def test_a_region_lies_in_the_picture_and_covers_changed_pixels_of_its_objects(s
         assert all(edge.any() for edge in edges), f"the region of {planted} is larger than what changed"
 
 
-def test_outside_the_region_and_its_shadow_the_twin_is_identical(scenes: list[Drawn]) -> None:
+def test_outside_the_region_and_its_shadow_the_twin_is_identical(scenes: list[Scene]) -> None:
     for drawn in scenes:
         (planted,) = drawn.planted
         difference = changed(drawn.image, drawn.twins[0])
@@ -127,7 +126,7 @@ def test_outside_the_region_and_its_shadow_the_twin_is_identical(scenes: list[Dr
         assert not far.any(), planted
 
 
-def test_what_changes_outside_the_region_belongs_to_no_other_thing(scenes: list[Drawn]) -> None:
+def test_what_changes_outside_the_region_belongs_to_no_other_thing(scenes: list[Scene]) -> None:
     for drawn in scenes:
         (planted,) = drawn.planted
         if planted.kind in LIGHT_EVERYWHERE or planted.kind in ("shadow", "reflection"):
@@ -201,7 +200,7 @@ def test_only_the_kinds_and_things_that_are_allowed_are_touched() -> None:
         assert WORLD.draw(seed, size=48, count=2, allow=lambda _k, _t: False).planted == ()
 
 
-def test_the_quadruple_is_whole_and_names_what_can_be_seen(scenes: list[Drawn]) -> None:
+def test_the_quadruple_is_whole_and_names_what_can_be_seen(scenes: list[Scene]) -> None:
     for drawn in scenes:
         (planted,) = drawn.planted
         anomaly = planted.anomaly
@@ -214,7 +213,7 @@ def test_the_quadruple_is_whole_and_names_what_can_be_seen(scenes: list[Drawn]) 
         assert anomaly.phenomenon.endswith((".", "!"))
 
 
-def test_owners_agree_with_the_boxes(scenes: list[Drawn]) -> None:
+def test_owners_agree_with_the_boxes(scenes: list[Scene]) -> None:
     for drawn in scenes:
         assert drawn.owners.shape == (SIZE, SIZE)
         assert drawn.owners.dtype == np.uint8
@@ -227,7 +226,7 @@ def test_owners_agree_with_the_boxes(scenes: list[Drawn]) -> None:
             assert shown.synonyms == table().named(shown.name).synonyms
 
 
-def test_twins_show_the_objects_of_the_mended_scene(scenes: list[Drawn]) -> None:
+def test_twins_show_the_objects_of_the_mended_scene(scenes: list[Scene]) -> None:
     for drawn in scenes:
         names = [o.name for o in drawn.objects]
         twin = [o.name for o in drawn.twin_objects[0]]

@@ -12,7 +12,7 @@ import pytest
 
 from anomreason.anomaly import Anomaly
 from anomreason.errors import UsageError
-from anomreason.scenes.make import Make, make_scenes
+from anomreason.scenes.make import SceneSettings, make_scenes
 from anomreason.textform import write_anomalies
 from anomreason.training.answering import Answered
 from anomreason.training.data.instance import Instance, Turn
@@ -47,7 +47,7 @@ def test_the_score_is_that_of_the_answers_and_unreadable_ones_score_zero() -> No
 def test_pictures_that_are_learnt_are_not_held_out(tiny_qwen: Path, tmp_path: Path) -> None:
     pytest.importorskip("trl")
     for name, seed in (("scenes", 0), ("held", 1)):
-        make_scenes(tmp_path / name, Make(n=2, seed=seed, size=64), jobs=1)
+        make_scenes(tmp_path / name, SceneSettings(n=2, seed=seed, size=64), jobs=1)
     recipe = read_recipe("tiny-lora")
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": str(tiny_qwen)})})
     apart = prepare(recipe, [tmp_path / "scenes"], [tmp_path / "held"])
@@ -60,8 +60,8 @@ def test_pictures_that_are_learnt_are_not_held_out(tiny_qwen: Path, tmp_path: Pa
 @pytest.mark.slow
 def test_the_command_trains_an_adapter_that_detect_uses(tiny_qwen: Path, tmp_path: Path) -> None:
     pytest.importorskip("trl")
-    make_scenes(tmp_path / "scenes", Make(n=8, size=64), jobs=1)
-    make_scenes(tmp_path / "held", Make(n=2, seed=1, size=64), jobs=1)
+    make_scenes(tmp_path / "scenes", SceneSettings(n=8, size=64), jobs=1)
+    make_scenes(tmp_path / "held", SceneSettings(n=2, seed=1, size=64), jobs=1)
     source = Path(str(read_recipe.__code__.co_filename)).parent / "recipes" / "tiny-lora.toml"
     short = re.sub(r"max_reply_tokens = \d+", "max_reply_tokens = 8", source.read_text(encoding="utf-8"))
     short = short.replace("[steps]", "[steps]\nmax_steps = 2").replace("log_every = 20", "log_every = 1")

@@ -27,11 +27,10 @@ from tools.tiny.standins import aloft, by_lamp_light, stand_ins
 from anomreason.anomaly import KINDS, Anomaly, Kind
 from anomreason.english import plural
 from anomreason.scenes.phrases import plainest
-from anomreason.scenes.scene import Allow, Drawn, Planted, Slots
+from anomreason.scenes.scene import Allow, PlantedAnomaly, Scene, Slots
 from anomreason.scenes.sprites.layout import lay_out
-from anomreason.scenes.sprites.places import PLACES
-from anomreason.scenes.sprites.scene import Stage
-from anomreason.scenes.sprites.table import table
+from anomreason.scenes.sprites.scene import SpriteScene
+from anomreason.scenes.sprites.table import PLACES, table
 from anomreason.scenes.sprites.world import SpriteWorld
 
 Bytes = npt.NDArray[np.uint8]
@@ -49,7 +48,11 @@ SCENES_FROM = 10_000_000
 """First seed; those below are for evaluation."""
 SEEDS_A_SHARD = 100_000
 Scenes = Literal["world", "by_lamp_light", "aloft"]
-_LAYOUTS: dict[Scenes, Callable[[int], Stage]] = {"world": lay_out, "by_lamp_light": by_lamp_light, "aloft": aloft}
+_LAYOUTS: dict[Scenes, Callable[[int], SpriteScene]] = {
+    "world": lay_out,
+    "by_lamp_light": by_lamp_light,
+    "aloft": aloft,
+}
 
 
 def held_out(kind: Kind, thing: str) -> bool:
@@ -186,20 +189,20 @@ def _scene(world: SpriteWorld, seed: int, rng: np.random.Generator, given: Size,
         yield label_twin(drawn, int(rng.integers(len(drawn.planted))), given.side)
 
 
-def label(drawn: Drawn, side: int) -> Labelled:
+def label(drawn: Scene, side: int) -> Labelled:
     """The picture of a drawn scene, scaled, with its labels."""
     names = [shown.name for shown in drawn.objects]
     return _labelled(drawn, drawn.image, drawn.owners, names, drawn.planted, side)
 
 
-def label_twin(drawn: Drawn, mended: int, side: int) -> Labelled:
+def label_twin(drawn: Scene, mended: int, side: int) -> Labelled:
     """The same of one of its twins."""
     names = [shown.name for shown in drawn.twin_objects[mended]]
     left = [_moved(planted, drawn, mended) for k, planted in enumerate(drawn.planted) if k != mended]
     return _labelled(drawn, drawn.twins[mended], drawn.twin_owners[mended], names, left, side)
 
 
-def _moved(planted: Planted, drawn: Drawn, mended: int) -> Planted:
+def _moved(planted: PlantedAnomaly, drawn: Scene, mended: int) -> PlantedAnomaly:
     """With indices among the twin's objects: those that the mended violation added are gone, the others moved up."""
     lent = [len(drawn.objects) - len(shown) for shown in drawn.twin_objects]
     gone = [i for i in drawn.planted[mended].objects if i >= len(drawn.objects) - sum(lent)]
@@ -207,7 +210,7 @@ def _moved(planted: Planted, drawn: Drawn, mended: int) -> Planted:
 
 
 def _labelled(
-    drawn: Drawn, image: Image.Image, owners: Bytes, names: Sequence[str], planted: Sequence[Planted], side: int
+    drawn: Scene, image: Image.Image, owners: Bytes, names: Sequence[str], planted: Sequence[PlantedAnomaly], side: int
 ) -> Labelled:
     main = [one.objects[0] for one in planted]
     best, covered = _assigned(_shares(owners, len(names), side // STEP), main)
@@ -251,7 +254,7 @@ def _shares(owners: Bytes, things: int, cells: int) -> npt.NDArray[np.float32]:
     return np.stack(shares, axis=-1).astype(np.float32)
 
 
-def plain(planted: Planted, thing: str) -> Anomaly:
+def plain(planted: PlantedAnomaly, thing: str) -> Anomaly:
     """The anomaly in the wording that is learnt: one for each kind and level, the name begins with the thing as the
     table calls it, and no position beside another thing."""
     _, phenomenon, reasoning, severity = plainest(planted.kind, planted.level, _learnt(planted.slots))

@@ -23,7 +23,7 @@ from PIL import Image
 from tools.tiny.corpus import Bytes, held_out, thing_names
 from tools.tiny.model import STEP
 
-from anomreason.scenes.sprites.pictures import vendored
+from anomreason.scenes.sprites.sprite import vendored
 from anomreason.scenes.sprites.table import table
 
 UPRIGHT, TURNED, UNKNOWN = 0, 1, 2

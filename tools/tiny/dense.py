@@ -39,7 +39,7 @@ from tools.tiny.model import STEP, TinyShape, tiny_visual
 from tools.tiny.tower import Tower, autocast, mean, patches_of, precision
 
 from anomreason.anomaly import KINDS, Kind
-from anomreason.scenes.sprites.places import PLACES
+from anomreason.scenes.sprites.table import PLACES
 
 COMMON = 0.25
 """Share of all things with which a kind must have been shown for the others to be left open."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from anomreason.scenes.sprites.pictures import vendored
+from anomreason.scenes.sprites.sprite import vendored
 from anomreason.scenes.sprites.table import table
 from anomreason.scenes.sprites.world import SpriteWorld
 

@@ -31,7 +31,7 @@ from anomreason.evaluation.exact import evaluate_exact
 from anomreason.evaluation.running import Settings
 from anomreason.evaluation.semantic import evaluate
 from anomreason.metrics.bertscore import BackboneSpec
-from anomreason.scenes.make import Make, make_scenes
+from anomreason.scenes.make import SceneSettings, make_scenes
 from anomreason.scenes.sprites.world import SpriteWorld
 from anomreason.training.data.instance import Instance, Turn
 from anomreason.training.lora import train
@@ -132,7 +132,7 @@ def main() -> None:
     work: Path = given.work
     work.mkdir(parents=True, exist_ok=True)
     for test, kinds in TESTS.items():
-        make_scenes(work / f"test-{test}", Make(n=given.test, seed=77, size=SIZE, kinds=kinds), jobs=2)
+        make_scenes(work / f"test-{test}", SceneSettings(n=given.test, seed=77, size=SIZE, kinds=kinds), jobs=2)
     base = make_base(work, given.shards, given.steps)
     specs = {"base": f"local:{base}"}
     specs["control"] = fine_tune(work, "control", base, OLD, given.pictures)

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from anomreason.scenes.sprites.layout import fits, lay_out
-from anomreason.scenes.sprites.scene import Item, Stage
+from anomreason.scenes.sprites.scene import SpriteItem, SpriteScene
 from anomreason.scenes.sprites.table import table
 
 FLYING = (
@@ -34,7 +34,7 @@ _FROM = 2**40
 _TRIES = 256
 
 
-def by_lamp_light(seed: int) -> Stage:
+def by_lamp_light(seed: int) -> SpriteScene:
     """A clean scene with a lamp, mostly another thing that belongs there."""
     rng = np.random.default_rng((seed, 8))
     stage, lamp = _with(seed, lambda item: item.is_lamp)
@@ -46,7 +46,7 @@ def by_lamp_light(seed: int) -> Stage:
 
 
 @lru_cache(maxsize=1)  # asked for once to draw, once to know what stands in
-def aloft(seed: int) -> Stage:
+def aloft(seed: int) -> SpriteScene:
     """A clean scene with one of FLYING in the sky, where it can only be of interest turned."""
     rng = np.random.default_rng((seed, 9))
     stage, flying = _with(seed, lambda item: item.thing == "helicopter")
@@ -56,12 +56,12 @@ def aloft(seed: int) -> Stage:
     return _exchanged(stage, flying, FLYING, lambda new: min(edge * new.h / max(new.h, new.w), WIDEST), rng)
 
 
-def stand_ins(stage: Stage) -> frozenset[str]:
+def stand_ins(stage: SpriteScene) -> frozenset[str]:
     """Names of what stands in for another thing."""
     return frozenset(i.thing for i in stage.items if i.glows or (i.support == "air" != i.row.support))
 
 
-def _with(seed: int, wanted: Callable[[Item], bool]) -> tuple[Stage, int]:
+def _with(seed: int, wanted: Callable[[SpriteItem], bool]) -> tuple[SpriteScene, int]:
     """A layout with such an item, and where that is among its items; -1 in the rare case that none was found."""
     for k in range(_FROM + seed * _TRIES, _FROM + (seed + 1) * _TRIES):
         stage = lay_out(k)
@@ -72,8 +72,8 @@ def _with(seed: int, wanted: Callable[[Item], bool]) -> tuple[Stage, int]:
 
 
 def _exchanged(
-    stage: Stage, i: int, names: Sequence[str], height: Callable[[Item], float], rng: np.random.Generator
-) -> Stage:
+    stage: SpriteScene, i: int, names: Sequence[str], height: Callable[[SpriteItem], float], rng: np.random.Generator
+) -> SpriteScene:
     """With one of these things instead of item `i`; as it was where there is no room."""
     others = [item for j, item in enumerate(stage.items) if j != i]
     fit = [name for name in names if all(name != item.thing for item in others)]
@@ -86,6 +86,6 @@ def _exchanged(
     return stage
 
 
-def _widest(item: Item) -> float:
+def _widest(item: SpriteItem) -> float:
     """Height at which it is as wide as may be."""
     return WIDEST * item.h / item.w

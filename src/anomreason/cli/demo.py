@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from anomreason.scenes.make import Make
+from anomreason.scenes.make import SceneSettings
 from anomreason.vlm.card import TINY_KINDS
 
-DEMO = Make(n=12, seed=11, kinds=TINY_KINDS)
+DEMO = SceneSettings(n=12, seed=11, kinds=TINY_KINDS)
 """The scenes of the demo and of the README's examples: only kinds that the bundled model was taught to name."""
 
 

@@ -29,9 +29,9 @@ def make(
 
     Severity: 0 = completely implausible, 100 = fully realistic. World rooms needs: pip install 'anomreason[scenes]'.
     """
-    from anomreason.scenes.make import Make, make_scenes
+    from anomreason.scenes.make import SceneSettings, make_scenes
 
-    asked = Make(world, n, seed, size, violation_rate, max_violations, tuple(kind or ()), twins)  # type: ignore[arg-type]
+    asked = SceneSettings(world, n, seed, size, violation_rate, max_violations, tuple(kind or ()), twins)  # type: ignore[arg-type]
     with _progress() as step:
         made = make_scenes(out, asked, jobs, step)
     kinds = ", ".join(f"{count} {name}" for name, count in made.planted.items()) or "nothing"

@@ -1,9 +1,9 @@
-"""A dataset folder of scenes: pictures, twins, the whole truth in four forms, a contact sheet and a card.
+"""Makes a dataset folder of scenes: images, twins, the ground truth in four forms, a contact sheet and a card.
 
-Knows worlds only by what they draw. A scene is drawn, written and recorded as one step, so that a killed command
-continues where it was; what is written at the end follows from the records alone. Try it:
+A scene is drawn, written and recorded in one step, so a killed command continues where it was. The files written at
+the end follow from the records alone; `metadata.jsonl` is the last of them: where it exists, the dataset is complete.
 
-    make_scenes(Path("scenes"), Make(world="sprites", n=12, seed=7))
+    make_scenes(Path("scenes"), SceneSettings(world="sprites", n=12, seed=7))
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from anomreason.anomaly import KINDS, Kind
+from anomreason.anomaly import KINDS, Anomaly, Kind, Region
 from anomreason.errors import RunConflict, StorageError, UsageError
 from anomreason.runs import Appender, lock_folder, read_lines, settings_difference, write_atomically
-from anomreason.scenes import folder
-from anomreason.scenes.scene import Drawn, Shown, World
+from anomreason.scenes.scene import Scene, VisibleObject, World
+from anomreason.sources.formats import Published, write_published
 
 WORLDS = {"sprites": "anomreason.scenes.sprites.world:SpriteWorld", "rooms": "anomreason.scenes.rooms.world:RoomWorld"}
 """Where each world is; its module is loaded when it is asked for."""
@@ -43,7 +44,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Make:
+class SceneSettings:
     """What to make. The command line has the same names and defaults."""
 
     world: str = "sprites"
@@ -77,7 +78,7 @@ class Make:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class SceneDataset:
     """What there is now."""
 
     folder: Path
@@ -98,8 +99,10 @@ def open_world(name: str) -> World:
     return world
 
 
-def make_scenes(out: Path, make: Make = Make(), jobs: int | None = None, progress: Progress = lambda *_: None) -> Made:
-    """Make the dataset, or go on with one that was begun by the same settings (a larger `n` adds scenes).
+def make_scenes(
+    out: Path, make: SceneSettings = SceneSettings(), jobs: int | None = None, progress: Progress = lambda *_: None
+) -> SceneDataset:
+    """SceneSettings the dataset, or go on with one that was begun by the same settings (a larger `n` adds scenes).
 
     jobs: processes; None: one a core for sprites, one for rooms, whose renderer uses all cores. Raises UsageError and
     RunConflict for what cannot be asked for, StorageError when the disk lets us down: what was made stays.
@@ -119,7 +122,7 @@ def make_scenes(out: Path, make: Make = Make(), jobs: int | None = None, progres
 
 
 @contextmanager
-def _open(out: Path, make: Make, version: str) -> Iterator[Appender]:
+def _open(out: Path, make: SceneSettings, version: str) -> Iterator[Appender]:
     """The folder, for this process alone."""
     settings = json.loads(json.dumps({**asdict(make), "world_version": version}))
     try:
@@ -161,7 +164,7 @@ def _whole(out: Path, record: Mapping[str, Any]) -> bool:
     return all((out / row["file_name"]).is_file() for row in record["rows"])
 
 
-def scene_seed(make: Make, scene: int) -> tuple[int, int]:
+def scene_seed(make: SceneSettings, scene: int) -> tuple[int, int]:
     """Seed of the scene's drawing, and how many violations are planted."""
     rng = np.random.default_rng([make.seed, scene])
     seed, anomalous, number = int(rng.integers(2**32)), rng.random(), rng.random()
@@ -171,7 +174,7 @@ def scene_seed(make: Make, scene: int) -> tuple[int, int]:
     return seed, 1 + int(np.searchsorted(shares / shares[-1], number, side="right"))
 
 
-def _draw_all(out: Path, make: Make, left: Sequence[int], jobs: int | None) -> Iterator[dict[str, Any]]:
+def _draw_all(out: Path, make: SceneSettings, left: Sequence[int], jobs: int | None) -> Iterator[dict[str, Any]]:
     """Records as scenes are done, in no fixed order."""
     jobs = jobs or ((os.cpu_count() or 1) if make.world == "sprites" else 1)
     packs = [left[start : start + _PACK] for start in range(0, len(left), _PACK)]
@@ -191,12 +194,12 @@ def _draw_all(out: Path, make: Make, left: Sequence[int], jobs: int | None) -> I
         pool.shutdown(cancel_futures=True)
 
 
-def _draw_pack(out: Path, make: Make, scenes: Sequence[int]) -> list[dict[str, Any]]:
+def _draw_pack(out: Path, make: SceneSettings, scenes: Sequence[int]) -> list[dict[str, Any]]:
     world = open_world(make.world)
     return [_draw_one(world, out, make, scene) for scene in scenes]
 
 
-def _draw_one(world: World, out: Path, make: Make, scene: int) -> dict[str, Any]:
+def _draw_one(world: World, out: Path, make: SceneSettings, scene: int) -> dict[str, Any]:
     seed, count = scene_seed(make, scene)
     drawn = world.draw(seed, size=make.size, count=count, kinds=make.kinds if count else ())
     name = f"images/{scene:06}.png"
@@ -208,11 +211,11 @@ def _draw_one(world: World, out: Path, make: Make, scene: int) -> dict[str, Any]
     return {"scene": scene, "rows": _rows(drawn, common, name, twins)}
 
 
-def _rows(drawn: Drawn, common: Mapping[str, Any], name: str, twins: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(drawn: Scene, common: Mapping[str, Any], name: str, twins: Sequence[str]) -> list[dict[str, Any]]:
     """Lines of metadata.jsonl: of the scene, then of its twins."""
     anomalies = [
         {"kind": p.kind, "level": p.level, **p.anomaly.model_dump(exclude={"objects", "region"})}
-        | {"objects": list(p.anomaly.objects), "region": folder.box(p.anomaly.region)}
+        | {"objects": list(p.anomaly.objects), "region": _box(p.anomaly.region)}
         for p in drawn.planted
     ]
     head = {"file_name": name, **common}
@@ -229,8 +232,8 @@ def _rows(drawn: Drawn, common: Mapping[str, Any], name: str, twins: Sequence[st
     return rows
 
 
-def _objects(objects: Sequence[Shown]) -> list[dict[str, Any]]:
-    return [{"name": o.name, "synonyms": list(o.synonyms), "box": folder.box(o.region)} for o in objects]
+def _objects(objects: Sequence[VisibleObject]) -> list[dict[str, Any]]:
+    return [{"name": o.name, "synonyms": list(o.synonyms), "box": _box(o.region)} for o in objects]
 
 
 def _save(image: Image.Image, path: Path) -> None:
@@ -248,7 +251,7 @@ def _save(image: Image.Image, path: Path) -> None:
         ) from e
 
 
-def _finish(out: Path, make: Make, world: World, records: Sequence[Mapping[str, Any]]) -> Made:
+def _finish(out: Path, make: SceneSettings, world: World, records: Sequence[Mapping[str, Any]]) -> SceneDataset:
     rows = [row for record in records for row in record["rows"]]
     scenes = [record["rows"][0] for record in records]
     planted: dict[str, int] = {}
@@ -256,8 +259,109 @@ def _finish(out: Path, make: Make, world: World, records: Sequence[Mapping[str, 
         for anomaly in row["anomalies"]:
             planted[anomaly["kind"]] = planted.get(anomaly["kind"], 0) + 1
     planted = dict(sorted(planted.items(), key=lambda kind: (-kind[1], kind[0])))
-    made = Made(out, len(scenes), sum(not row["anomalies"] for row in scenes), len(rows), planted)
-    folder.write_truth(out, rows)
-    folder.write_sheet(out, scenes)
-    folder.write_card(out, asdict(make) | {"world_version": world.version}, asdict(made))
+    made = SceneDataset(out, len(scenes), sum(not row["anomalies"] for row in scenes), len(rows), planted)
+    _write_truth(out, rows)
+    _write_sheet(out, scenes)
+    _write_card(out, asdict(make) | {"world_version": world.version}, asdict(made))
     return made
+
+
+SHEET = "contact-sheet.png"
+LICENCES = {
+    "sprites": ("mit", "The sprites are Microsoft's Fluent 3D emoji (MIT licence, notice in the package)."),
+    "rooms": ("cc0-1.0", "The models are CC0; their authors are named in the package."),
+}
+"""Of what the pictures are made of: as a hub names it, and in a sentence."""
+_CELL, _LABEL, _COLUMNS, _ROWS = 224, 34, 6, 8
+
+Row = Mapping[str, Any]
+
+
+def _box(region: Region | None) -> list[float]:
+    """As files have it: x0, y0, x1, y1 in fractions of the picture, to a ten-thousandth of a pixel of 1,000."""
+    return [] if region is None else [round(v, 6) for v in (region.x0, region.y0, region.x1, region.y1)]
+
+
+def _write_truth(out: Path, rows: Sequence[Row]) -> None:
+    """published.json, simulator.json, then metadata.jsonl."""
+    write_published(out / "published.json", {r["file_name"]: Published(anomalies=_anomalies(r)) for r in rows})
+    known = {row["file_name"]: _known(row) for row in rows}
+    write_atomically(out / "simulator.json", json.dumps(known, indent=1) + "\n")
+    write_atomically(out / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _anomalies(row: Row) -> tuple[Anomaly, ...]:
+    keys = ("name", "phenomenon", "reasoning", "severity")
+    return tuple(Anomaly(**{key: anomaly[key] for key in keys}) for anomaly in row["anomalies"])
+
+
+def _known(row: Row) -> dict[str, Any]:
+    """One picture as the simulator knows it, where no two objects have one name."""
+    names = list(_unique(o["name"] for o in row["objects"]))
+    objects = [
+        {"name": name, "description": f"{o['name'].capitalize()} in the picture.", "box": o["box"]}
+        for name, o in zip(names, row["objects"], strict=True)
+    ]
+    anomalies = []
+    for anomaly in row["anomalies"]:
+        known = {key: anomaly[key] for key in ("name", "phenomenon", "reasoning", "severity", "region")}
+        anomalies.append(known | {"objects": [_meant(name, anomaly["region"], objects) for name in anomaly["objects"]]})
+    return {"objects": objects, "anomalies": anomalies}
+
+
+def _unique(names: Iterator[str] | Sequence[str]) -> Iterator[str]:
+    seen: dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        yield name if seen[name] == 1 else f"{name} {seen[name]}"
+
+
+def _meant(name: str, region: Sequence[float], objects: Sequence[Row]) -> str:
+    """Of the objects of this name, the one that the region covers best."""
+    alike = [o for o in objects if o["name"] == name or o["name"].startswith(f"{name} ")]
+    if not alike:
+        return name
+    where = _region(region)
+    return str(max(alike, key=lambda o: _region(o["box"]).iou(where))["name"])
+
+
+def _region(values: Sequence[float]) -> Region:
+    return Region(x0=values[0], y0=values[1], x1=values[2], y1=values[3])
+
+
+def _write_sheet(out: Path, scenes: Sequence[Row]) -> None:
+    """The first scenes, small, each planted region framed."""
+    shown = scenes[: _COLUMNS * _ROWS]
+    rows = -(-len(shown) // _COLUMNS)
+    sheet = Image.new("RGB", (min(len(shown), _COLUMNS) * _CELL, rows * (_CELL + _LABEL)), "white")
+    for place, row in enumerate(shown):
+        y, x = divmod(place, _COLUMNS)
+        sheet.paste(_cell(out, row), (x * _CELL, y * (_CELL + _LABEL)))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    part = out / f"{SHEET}.part"
+    part.write_bytes(buffer.getvalue())
+    os.replace(part, out / SHEET)
+
+
+def _cell(out: Path, row: Row) -> Image.Image:
+    cell = Image.new("RGB", (_CELL, _CELL + _LABEL), "white")
+    with Image.open(out / row["file_name"]) as picture:
+        cell.paste(picture.resize((_CELL - 4, _CELL - 4), Image.Resampling.LANCZOS), (2, 2))
+    draw = ImageDraw.Draw(cell)
+    for anomaly in row["anomalies"]:
+        x0, y0, x1, y1 = (2 + v * (_CELL - 4) for v in anomaly["region"])
+        draw.rectangle((x0, y0, x1, y1), outline="#d00000", width=2)
+    said = [f"{a['kind']}: {a['objects'][0] if a['objects'] else 'scene'}" for a in row["anomalies"]] or ["clean"]
+    draw.text((4, _CELL), "\n".join([", ".join(said[:1]), ", ".join(said[1:])]), "black", ImageFont.load_default(12))
+    return cell
+
+
+def _write_card(out: Path, make: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+    """README.md, as a hub shows it."""
+    kinds = "\n".join(f"| {kind} | {count} |" for kind, count in made["planted"].items())
+    figures = {key: value for key, value in made.items() if key not in ("planted", "folder")}
+    licence, told = LICENCES[make["world"]]
+    card = files("anomreason.scenes").joinpath("card.md").read_text(encoding="utf-8")
+    said = card.format(**{**make, **figures}, table=kinds, licence=licence, told=told)
+    write_atomically(out / "README.md", said)

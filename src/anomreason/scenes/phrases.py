@@ -1,13 +1,11 @@
-"""How a planted anomaly is told: name, phenomenon, reasoning, and the severity that the rubric gives it.
-
-Knows no world and no picture; all wording is in `kinds.toml`, where the kinds are explained too. Try it:
+"""Words a planted anomaly: name, phenomenon, reasoning, and the severity of the rubric. All text is in `kinds.toml`.
 
     slots = Slots(thing="red car", place="on the street")
     print(describe("floating", "high", slots, numpy.random.default_rng(0)))
 
 A template holds `{thing}`, `{a thing}`, `{the thing}`, `{a real thing}`, `{things}` (its plural), the same of `other`,
-`{place}`, `{detail}`, and `{hangs/hang}`: one form for one thing, one for several (`{other:hangs/hang}` goes by the
-other thing).
+`{place}`, `{detail}`, and `{hangs/hang}`: the singular and the plural form (`{other:hangs/hang}` agrees with the other
+thing).
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ _START = re.compile(r"(?:^|(?<=[.!?] ))(\W*)(\w)")
 
 
 @dataclass(frozen=True)
-class Wording:
+class PhraseTemplates:
     """The templates of one kind at one level."""
 
     severity: float
@@ -86,7 +84,7 @@ def plainest(kind: Kind, level: str, slots: Slots) -> tuple[str, str, str, float
     return first(names), first(wording.phenomena), first(wording.reasoning), wording.severity
 
 
-def wordings(kind: Kind) -> Mapping[str, Wording]:
+def wordings(kind: Kind) -> Mapping[str, PhraseTemplates]:
     """By level: its own templates where it has some, else those of the kind."""
     return _wordings()[kind]
 
@@ -125,12 +123,12 @@ def _table() -> Mapping[str, Any]:
 
 
 @cache
-def _wordings() -> Mapping[Kind, Mapping[str, Wording]]:
+def _wordings() -> Mapping[Kind, Mapping[str, PhraseTemplates]]:
     return {kind: {level: _wording(kind, level) for level in _table()[kind]["levels"]} for kind in KINDS}
 
 
-def _wording(kind: Kind, level: str) -> Wording:
+def _wording(kind: Kind, level: str) -> PhraseTemplates:
     whole = _table()[kind]
     own = {**whole, **whole.get(level, {})}
     texts = {field: tuple(own[field]) for field in _FIELDS}
-    return Wording(float(whole["levels"][level]), tuple(own.get("needs", ())), **texts)
+    return PhraseTemplates(float(whole["levels"][level]), tuple(own.get("needs", ())), **texts)

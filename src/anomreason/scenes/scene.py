@@ -1,9 +1,7 @@
-"""What passes between a world and whoever makes a dataset of it: a drawn scene with all that is known of it.
+"""What a world returns: the drawn scene, and every fact that is known about it.
 
-Knows no world, no file format and no command. A world is anything with this one method; two stand beside this file:
-
-    drawn = SpriteWorld().draw(seed=7, size=256, count=1, kinds=("floating",))
-    drawn.image, drawn.planted[0].anomaly, drawn.twins[0]
+scene = SpriteWorld().draw(seed=7, size=256, count=1, kinds=("floating",))
+scene.image, scene.planted[0].anomaly, scene.twins[0]
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ LIGHT_EVERYWHERE: tuple[Kind, ...] = ("lighting", "function")
 
 
 @dataclass(frozen=True)
-class Shown:
+class VisibleObject:
     """One object that can be seen in the picture."""
 
     name: str
@@ -51,35 +49,35 @@ class Slots:
 
 
 @dataclass(frozen=True)
-class Planted:
+class PlantedAnomaly:
     """One violation that was put into the scene."""
 
     kind: Kind
     level: str
     """The row of the severity rubric that applies."""
     anomaly: Anomaly
-    """Its `objects` are names among `Drawn.objects`, the main one first; its `region` is the box of the changed pixels
+    """Its `objects` are names among `Scene.objects`, the main one first; its `region` is the box of the changed pixels
     of the objects concerned (the shadows they throw not counted)."""
     objects: tuple[int, ...]
-    """Indices into `Drawn.objects`, the main one first."""
+    """Indices into `Scene.objects`, the main one first."""
     slots: Slots
     """What the texts of `anomaly` were filled with."""
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Scene:
     """A picture and the whole truth about it."""
 
     image: Image.Image
     """RGB, size x size."""
     place: str
     """Where it plays: `street`, `living room`."""
-    objects: tuple[Shown, ...]
-    planted: tuple[Planted, ...]
+    objects: tuple[VisibleObject, ...]
+    planted: tuple[PlantedAnomaly, ...]
     """Nothing else is wrong in the picture."""
     twins: tuple[Image.Image, ...]
     """One for each planted violation, with just that one mended; the other pixels stay."""
-    twin_objects: tuple[tuple[Shown, ...], ...]
+    twin_objects: tuple[tuple[VisibleObject, ...], ...]
     """The objects of each twin."""
     owners: NDArray[np.uint8]
     """(size, size): 0 where background is seen, else 1 + the index of the object seen there."""
@@ -91,7 +89,7 @@ Allow = Callable[[Kind, str], bool]
 """May this kind of violation be planted on the object of this name?"""
 
 
-def anything(kind: Kind, thing: str) -> bool:
+def allow_all(kind: Kind, thing: str) -> bool:
     return True
 
 
@@ -105,8 +103,8 @@ class World(Protocol):
     """The kinds it can plant."""
 
     def draw(
-        self, seed: int, *, size: int, count: int = 0, kinds: Sequence[Kind] = (), allow: Allow = anything
-    ) -> Drawn:
+        self, seed: int, *, size: int, count: int = 0, kinds: Sequence[Kind] = (), allow: Allow = allow_all
+    ) -> Scene:
         """Draws a scene with `count` violations (fewer when no more fit without hiding one another).
 
         `size` is the edge in pixels; `kinds` bounds the choice (empty: all that the world can plant). The clean scene

@@ -1,1 +1,1 @@
-"""The world `rooms`: path-traced interiors of CC0 furniture; `world.py` is its way in."""
+"""The world `rooms`: path-traced interiors with CC0 furniture. Start at `world.py`."""

@@ -1,215 +1,332 @@
-"""Things as triangles: parts with a finish, read from the vendored models, moved, cut and copied.
+"""Furniture built part by part: tables, chairs, lamps, a clock, a mirror, a bathtub, a fish tank.
 
-Knows nothing of rooms, light or Mitsuba. Lengths are metres; a thing stands on z = 0 with its front towards -y.
+The mesh follows from the name, the size (width, depth, height in metres) and the generator; parts have the names that
+`things.toml` uses.
 
-    >>> sorted(part.name for part in model("basketball"))[:1]
-    ['basketball']
+    >>> sorted(part.name for part in make("side table", (0.5, 0.5, 0.5), WOOD, np.random.default_rng(1)))[0]
+    'leg 1'
 """
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from importlib.resources import files
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from anomreason.errors import UsageError
+from anomreason.scenes.rooms import textures as textures
+from anomreason.scenes.rooms.meshes import (
+    Colour,
+    Finish,
+    Floats,
+    Mesh,
+    MeshPart,
+    Triple,
+    box,
+    disc,
+    rod,
+    sheet,
+    soft_box,
+    turned,
+)
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Colour = tuple[float, float, float]
-"""Linear red, green, blue, 0..1."""
-
-
-@dataclass(frozen=True)
-class Finish:
-    """What a surface is made of, as far as light is concerned."""
-
-    colour: Colour
-    roughness: float = 0.6
-    metal: float = 0.0
-    opacity: float = 1.0
-    emission: Colour | None = None
-    """Radiance that it gives off; None for everything but lamps and windows."""
-    mirror: bool = False
-    texture: bytes | NDArray[np.uint8] | None = field(default=None, repr=False)
-    """An encoded picture or (height, width, 3); it stands in for the colour."""
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Triangles of one finish."""
-
-    name: str
-    vertices: Floats
-    """(n, 3)"""
-    faces: Ints
-    """(m, 3)"""
-    finish: Finish
-    uv: Floats | None = None
-    """(m, 3, 2), one for each corner; None when nothing is textured."""
-    pieces: Ints | None = None
-    """(m,): the number of the connected piece a face belongs to; None: one piece."""
-    smooth: bool = True
-    """False: every edge is seen."""
-
-    @property
-    def corners(self) -> Floats:
-        """(m, 3, 3)"""
-        return self.vertices[self.faces]
+WOOD = Finish((0.35, 0.19, 0.08), 0.45)
+BRASS = Finish((0.65, 0.45, 0.15), 0.35, metal=0.8)
+STEEL = Finish((0.55, 0.55, 0.56), 0.35, metal=0.8)
+WHITE = Finish((0.8, 0.79, 0.76), 0.3)
+BLACK = Finish((0.02, 0.02, 0.02), 0.35)
+LIT = (7.0, 5.1, 3.0)
+"""Radiance of a lit lampshade."""
+Maker = Callable[[Triple, Finish, np.random.Generator], Mesh]
 
 
-Mesh = tuple[Part, ...]
+def legs(size: Triple, finish: Finish, thickness: float, inset: float = 0.03) -> list[MeshPart]:
+    """Four legs, numbered from the left front one against the clock; `size` ends at their upper ends."""
+    w, d, h = size[0] / 2 - inset - thickness / 2, size[1] / 2 - inset - thickness / 2, size[2]
+    places = ((-w, -d), (w, -d), (w, d), (-w, d))
+    return [box(f"leg {i + 1}", (x, y, h / 2), (thickness, thickness, h), finish) for i, (x, y) in enumerate(places)]
 
 
-@lru_cache(maxsize=128)
-def model(name: str) -> Mesh:
-    """A vendored model by its file name without ending. Raises UsageError when there is no such model."""
-    path = files(__package__) / "models" / f"{name}.npz"
-    if not path.is_file():
-        raise UsageError(f"no model {name!r} in scenes/rooms/models; correct the column `model` of rooms/things.toml")
-    with np.load(io.BytesIO(path.read_bytes())) as data:
-        about = json.loads(bytes(data["about"]))
-        parts = tuple(_read_part(data, i, entry, np.array(about["size"])) for i, entry in enumerate(about["parts"]))
-    return tuple(replace(part, vertices=part.vertices - [0, 0, bounds(parts)[0, 2]]) for part in parts)
+def table(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    w, d, h = size
+    thick = 0.035 if h > 0.55 else 0.03
+    top = box("top", (0, 0, h - thick / 2), (w, d, thick), finish)
+    apron = [
+        box("frame", (0, s * (d / 2 - 0.07), h - thick - 0.035), (w - 0.16, 0.02, 0.07), finish) for s in (-1, 1)
+    ] + [box("frame", (s * (w / 2 - 0.07), 0, h - thick - 0.035), (0.02, d - 0.16, 0.07), finish) for s in (-1, 1)]
+    return (top, *legs((w, d, h - thick), finish, 0.06 if h > 0.55 else 0.05), *apron)
 
 
-def _read_part(data: Any, i: int, entry: dict[str, Any], size: Floats) -> Part:
-    texture = bytes(data[f"t{i}"]) if entry["textured"] else None
-    red, green, blue = entry["colour"]
-    return Part(
-        name=entry["name"],
-        vertices=(data[f"v{i}"] / 65000.0 - [0.5, 0.5, 0.0]) * size,
-        faces=data[f"f{i}"].astype(np.int64),
-        finish=Finish((red, green, blue), entry["roughness"], entry["metal"], entry["opacity"], texture=texture),
-        uv=data[f"uv{i}"].astype(float) if entry["textured"] else None,
-        pieces=data[f"c{i}"].astype(np.int64),
-    )
+def chair(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    w, d, h = size
+    seat_h = 0.45
+    cloth = replace(finish, colour=_cloth(rng), roughness=0.9)
+    seat = soft_box("seat", (0, 0, seat_h), (w, d, 0.07), cloth, power=8)
+    x, y = w / 2 - 0.03, d / 2
+    posts = [rod("back", (s * x, y - 0.03, seat_h), (s * x, y + 0.04, h), 0.018, finish) for s in (-1, 1)]
+    slats = [
+        box("back", (0, d / 2 + 0.0 + 0.028 * k, seat_h + 0.2 + 0.12 * k), (w - 0.06, 0.018, 0.06), finish)
+        for k in range(2)
+    ]
+    rail = box("back", (0, d / 2 + 0.036, h - 0.05), (w - 0.02, 0.025, 0.1), finish)
+    return (seat, *legs((w, d, seat_h - 0.02), finish, 0.04, 0.01), *posts, *slats, rail)
 
 
-def bounds(mesh: Iterable[Part]) -> Floats:
-    """(2, 3): lowest and highest corner. Parts without triangles do not count."""
-    used = [part.vertices[part.faces].reshape(-1, 3) for part in mesh if len(part.faces)]
-    points = np.concatenate(used)
-    return np.stack([points.min(axis=0), points.max(axis=0)])
+def _cloth(rng: np.random.Generator) -> Colour:
+    choices = ((0.35, 0.05, 0.05), (0.06, 0.13, 0.3), (0.08, 0.22, 0.12), (0.55, 0.5, 0.4), (0.2, 0.2, 0.22))
+    return choices[int(rng.integers(len(choices)))]
 
 
-def transformed(mesh: Mesh, matrix: Floats) -> Mesh:
-    """The mesh under a 4 x 4 matrix."""
-    return tuple(replace(p, vertices=p.vertices @ matrix[:3, :3].T + matrix[:3, 3]) for p in mesh)
+def cabinet(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    """A chest with drawers on short legs."""
+    w, d, h = size
+    rows, columns = max(1, round((h - 0.12) / 0.22)), max(1, round(w / 0.6))
+    body = box("body", (0, 0.01, (h - 0.12) / 2 + 0.12), (w, d - 0.02, h - 0.12), finish)
+    parts = [body, *legs((w, d, 0.12), finish, 0.05)]
+    red, green, blue = (min(0.85, c * 1.25 + 0.01) for c in finish.colour)
+    front = replace(finish, colour=(red, green, blue))
+    high, wide = (h - 0.12 - 0.03) / rows, (w - 0.03) / columns
+    for i in range(rows):
+        for j in range(columns):
+            x, z = -w / 2 + 0.015 + wide * (j + 0.5), 0.135 + high * (i + 0.5)
+            parts.append(box("drawer", (x, -d / 2 + 0.005, z), (wide - 0.015, 0.02, high - 0.015), front))
+            parts.append(soft_box("handle", (x, -d / 2 - 0.015, z), (0.1, 0.02, 0.02), STEEL))
+    return tuple(parts)
 
 
-def refinished(mesh: Mesh, change: Callable[[Part], Finish]) -> Mesh:
-    return tuple(replace(part, finish=change(part)) for part in mesh)
+def lamp_shade(name: str, low: float, high: float, bottom: float, top: float) -> MeshPart:
+    body = turned(name, [(low, bottom), (high, top)], Finish((0.7, 0.62, 0.5), 0.9, emission=LIT))
+    return replace(body, smooth=True)
 
 
-def kept(part: Part, mask: NDArray[np.bool_]) -> Part:
-    """The part with only the faces of the mask."""
-    return replace(
-        part,
-        faces=part.faces[mask],
-        uv=None if part.uv is None else part.uv[mask],
-        pieces=None if part.pieces is None else part.pieces[mask],
-    )
+def table_lamp(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    w, _, h = size
+    base = turned("foot", [(1e-4, 0), (w * 0.24, 0), (w * 0.24, 0.02), (w * 0.08, 0.04), (w * 0.16, h * 0.2),
+                           (w * 0.14, h * 0.34), (0.012, h * 0.46), (0.012, h * 0.62)], finish)  # fmt: skip
+    return base, lamp_shade("shade", w / 2, w * 0.34, h * 0.56, h)
 
 
-def selected(mesh: Mesh, box: Floats, names: tuple[str, ...] = ()) -> list[NDArray[np.bool_]]:
-    """For each part the faces of those connected pieces that lie wholly in the box.
+def floor_lamp(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    w, _, h = size
+    foot = turned("foot", [(1e-4, 0), (w * 0.38, 0), (w * 0.38, 0.025), (0.014, 0.04), (0.014, h - 0.25)], STEEL)
+    return foot, lamp_shade("shade", w / 2, w * 0.36, h - 0.32, h)
 
-    box: (2, 3) in fractions of the mesh's own bounding box. names: only parts of these names (empty: all).
-    """
-    low, high = bounds(mesh)
-    inner = low + box * (high - low)
+
+def pendant(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    w, _, h = size
+    cord = rod("cord", (0, 0, 0.2), (0, 0, h), 0.006, BLACK)
+    cap = turned("cap", [(1e-4, 0.2), (0.05, 0.2), (0.05, 0.26), (1e-4, 0.28)], STEEL)
+    return cord, cap, lamp_shade("shade", w / 2, w * 0.22, 0.0, 0.21)
+
+
+def framed(size: Triple, frame: Finish, face: Finish, border: float) -> list[MeshPart]:
+    """A picture or mirror: its back on y = depth / 2, looking to -y."""
+    w, d, h = size
+    bars = [box("frame", (s * (w - border) / 2, 0, h / 2), (border, d, h), frame) for s in (-1, 1)]
+    bars += [box("frame", (0, 0, z), (w, d, border), frame) for z in (border / 2, h - border / 2)]
+    surface = sheet("face", (-w / 2 + border, -d * 0.1, border), (w - 2 * border, 0, 0), (0, 0, h - 2 * border), face)
+    return [*bars, box("back", (0, d * 0.3, h / 2), (w - border, d * 0.35, h - border), frame), surface]
+
+
+def picture(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    face = Finish((0.5, 0.5, 0.5), 0.6, texture=textures.painting(rng))
+    return tuple(framed(size, finish, face, 0.035))
+
+
+def mirror(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    return tuple(framed(size, finish, Finish((0.9, 0.9, 0.9), 0.02, mirror=True), 0.035))
+
+
+def clock(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    hour, minute = int(rng.integers(1, 12)), int(rng.choice([0, 5, 10, 20, 25, 35, 40, 50]))
+    hands = ((((hour + minute / 60) / 12) % 1, 0.42), (minute / 60, 0.78))
+    face = textures.dial(textures.ARABIC, hands, False, (244, 241, 232), (25, 25, 30))
+    return clock_with(size, finish, face)
+
+
+def clock_with(size: Triple, finish: Finish, face: textures.Pixels) -> Mesh:
+    w, d, h = size
+    rim = turned("rim", [(1e-4, 0), (w / 2, 0), (w / 2, d), (w / 2 - 0.02, d), (w / 2 - 0.025, d * 0.6)], finish)
+    plate = disc("dial", w / 2 - 0.02, Finish((0.9, 0.9, 0.9), 0.5, texture=face), (0, 0, d * 0.65), columns=48)
+    # Laid down, looking up; stood up it looks to -y with its twelve upwards.
+    turn = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=float)
+    shift = np.array([0, d / 2, h / 2])
+    return tuple(replace(p, vertices=p.vertices @ turn.T + shift) for p in (rim, plate))
+
+
+def bathtub(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    w, d, h = size
+    rim, floor = 0.05, 0.14
+    outer = soft_box("body", (0, 0, h * 0.5), (w, d, h), WHITE, power=10)
+    shell = replace(outer, vertices=np.minimum(outer.vertices, [9, 9, h * 0.93]))
+    points = soft_box("body", (0, 0, h), (w - 2 * rim, d - 2 * rim, 2 * (h - floor)), WHITE, power=5)
+    inner = replace(points, vertices=np.minimum(points.vertices, [9, 9, h * 0.932]))
+    lip = [box("body", (0, s * (d / 2 - 0.03), h * 0.945), (w, 0.075, 0.045), WHITE) for s in (-1, 1)]
+    lip += [box("body", (s * (w / 2 - 0.035), 0, h * 0.945), (0.085, d, 0.045), WHITE) for s in (-1, 1)]
+    tap = [rod("tap", (w / 2 - 0.06, 0, h * 0.95), (w / 2 - 0.06, 0, h + 0.1), 0.018, STEEL),
+           rod("tap", (w / 2 - 0.05, 0, h + 0.09), (w / 2 - 0.2, 0, h + 0.07), 0.015, STEEL)]  # fmt: skip
+    hollow = _open_top(shell, inner, h * 0.925)
+    return (*hollow, *lip, *tap)
+
+
+def _open_top(shell: MeshPart, inner: MeshPart, height: float) -> list[MeshPart]:
+    """Both without the lids that clipping at a height has left."""
     out = []
-    for part in mesh:
-        mask = np.zeros(len(part.faces), dtype=bool)
-        if not names or part.name in names:
-            pieces = np.zeros(len(part.faces), np.int64) if part.pieces is None else part.pieces
-            corners = part.corners
-            inside = ((corners >= inner[0] - 1e-6) & (corners <= inner[1] + 1e-6)).all(axis=(1, 2))
-            whole = np.ones(int(pieces.max(initial=0)) + 1, dtype=bool)
-            np.logical_and.at(whole, pieces, inside)
-            mask = whole[pieces]
-        out.append(mask)
+    for part in (shell, inner):
+        lid = (part.corners[:, :, 2] > height).all(axis=1)
+        out.append(replace(part, faces=part.faces[~lid]))
     return out
 
 
-def split_off(mesh: Mesh, masks: list[NDArray[np.bool_]]) -> tuple[Mesh, Mesh]:
-    """(the faces of the masks, the rest), parts without faces left out."""
-    taken = tuple(kept(p, m) for p, m in zip(mesh, masks, strict=True) if m.any())
-    rest = tuple(kept(p, ~m) for p, m in zip(mesh, masks, strict=True) if not m.all())
-    return taken, rest
+def rug(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    w, d, h = size
+    colours = ((120, 40, 36), (44, 66, 100), (150, 130, 100), (70, 90, 70), (190, 180, 160), (90, 60, 50))
+    a, b = rng.permutation(len(colours))[:2]
+    face = Finish((0.4, 0.2, 0.2), 0.95, texture=textures.rug(rng, colours[int(a)], colours[int(b)]))
+    body = box("body", (0, 0, h / 2), (w, d, h * 0.9), Finish((0.3, 0.25, 0.2), 0.95))
+    return body, sheet("face", (-w / 2, -d / 2, h), (w, 0, 0), (0, d, 0), face)
 
 
-def clipped(mesh: Mesh, axis: int, at: float, above: bool) -> Mesh:
-    """What lies on one side of a plane across an axis; triangles on the plane are cut."""
-    out = (_clip_part(part, axis, at, 1.0 if above else -1.0) for part in mesh)
-    return tuple(part for part in out if len(part.faces))
+def fish_tank(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    """A box of clear glass with sand and blue water, empty above; `water_in` redraws the water."""
+    w, d, h = size
+    # Clear glass is not drawn: the panes would take light from what is inside and show nothing.
+    edges = [box("rim", (sx * w / 2, sy * d / 2, h / 2), (0.014, 0.014, h), BLACK) for sx in (-1, 1) for sy in (-1, 1)]
+    edges += [box("rim", (0, s * d / 2, z), (w + 0.014, 0.014, 0.014), BLACK) for s in (-1, 1) for z in (0.007, h)]
+    edges += [box("rim", (s * w / 2, 0, z), (0.014, d, 0.014), BLACK) for s in (-1, 1) for z in (0.007, h)]
+    sand = box("sand", (0, 0, 0.035), (w - 0.02, d - 0.02, 0.06), Finish((0.55, 0.42, 0.22), 0.95))
+    return (*edges, sand, water_in((w, d, h), 0.0))
 
 
-def _clip_part(part: Part, axis: int, at: float, sign: float) -> Part:
-    """Cuts each triangle against the plane; corners carry position and uv together."""
-    uv = np.zeros((len(part.faces), 3, 2)) if part.uv is None else part.uv
-    corners = np.concatenate([part.corners, uv], axis=2)  # (faces, 3, 5)
-    pieces = np.zeros(len(part.faces), np.int64) if part.pieces is None else part.pieces
-    side = (corners[:, :, axis] - at) * sign
-    whole = (side >= 0).all(axis=1)
-    out, labels = [corners[whole]], [pieces[whole]]
-    for i in np.flatnonzero(~whole & (side > 0).any(axis=1)):
-        polygon = _cut(corners[i], side[i])
-        fan = [np.stack([polygon[0], polygon[j], polygon[j + 1]]) for j in range(1, len(polygon) - 1)]
-        out.append(np.stack(fan))
-        labels.append(np.full(len(fan), pieces[i]))
-    every = np.concatenate(out)
-    faces = np.arange(len(every) * 3).reshape(-1, 3)
-    vertices, back = np.unique(np.round(every[:, :, :3].reshape(-1, 3), 6), axis=0, return_inverse=True)
-    return replace(
-        part,
-        vertices=vertices,
-        faces=back.reshape(-1)[faces],
-        uv=None if part.uv is None else every[:, :, 3:],
-        pieces=np.concatenate(labels),
+def water_in(size: Triple, slope: float) -> MeshPart:
+    """The water of a tank; slope: rise of its surface over the width, as a share of the height."""
+    w, d, h = size[0] - 0.02, size[1] - 0.02, size[2]
+    body = box("water", (0, 0, 0.065 + h * 0.28), (w, d, h * 0.56), Finish((0.02, 0.24, 0.55), 0.2))
+    top: Floats = body.vertices.copy()
+    high = top[:, 2] > h * 0.3
+    top[high, 2] += slope * h * top[high, 0] / w
+    return replace(body, vertices=top)
+
+
+def books(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    """A row of books."""
+    w, d, h = size
+    parts: list[MeshPart] = []
+    x = -w / 2
+    while x < w / 2 - 0.02:
+        thick = min(float(rng.uniform(0.022, 0.05)), w / 2 - x)
+        high = h * float(rng.uniform(0.78, 1.0))
+        red, green, blue = (float(c) for c in rng.choice(_SPINES))
+        deep = d * float(rng.uniform(0.85, 1.0))
+        parts.append(
+            box(
+                "book",
+                (x + thick / 2, (d - deep) / 2, high / 2),
+                (thick - 0.002, deep, high),
+                Finish((red, green, blue), 0.6),
+            )
+        )
+        x += thick
+    return tuple(parts)
+
+
+_SPINES = np.array([[0.3, 0.04, 0.04], [0.04, 0.1, 0.3], [0.05, 0.2, 0.1], [0.55, 0.45, 0.25], [0.12, 0.12, 0.13],
+                    [0.5, 0.2, 0.05], [0.6, 0.6, 0.55], [0.25, 0.12, 0.3]])  # fmt: skip
+
+
+def vase(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    w, _, h = size
+    r = w / 2
+    profile = [(1e-4, 0), (r * 0.55, 0), (r * 0.95, h * 0.3), (r, h * 0.45), (r * 0.75, h * 0.7), (r * 0.38, h * 0.85),
+               (r * 0.5, h), (r * 0.42, h), (r * 0.3, h * 0.86), (r * 0.6, h * 0.7)]  # fmt: skip
+    return (turned("body", profile, finish),)
+
+
+def bananas(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    """A bowl of bananas."""
+    w, _, h = size
+    r = w / 2
+    bowl = turned(
+        "bowl",
+        [
+            (1e-4, 0),
+            (r * 0.5, 0),
+            (r * 0.85, h * 0.3),
+            (r, h * 0.6),
+            (r * 0.95, h * 0.6),
+            (r * 0.5, h * 0.12),
+            (1e-4, h * 0.1),
+        ],
+        WHITE,
     )
+    parts = [bowl]
+    for k in range(3):
+        parts.append(
+            _banana("fruit", (0.0, (k - 1) * r * 0.42, h * (0.62 + 0.06 * (k == 1))), r * 1.55, 0.022 + w * 0.03)
+        )
+    return tuple(parts)
 
 
-def _cut(corners: Floats, side: Floats) -> list[Floats]:
-    polygon = []
-    for j in range(3):
-        k = (j + 1) % 3
-        if side[j] >= 0:
-            polygon.append(corners[j])
-        if side[j] * side[k] < 0:
-            t = side[j] / (side[j] - side[k])
-            polygon.append(corners[j] + t * (corners[k] - corners[j]))
-    return polygon
+def _banana(name: str, middle: Triple, length: float, radius: float) -> MeshPart:
+    columns, rows = 12, 14
+    t = np.linspace(-1, 1, rows + 1)
+    centre = np.stack([t * length / 2, np.zeros(rows + 1), 0.34 * length * (t**2 - 0.5)], axis=1)
+    thick = radius * np.maximum(0.12, (1 - np.abs(t) ** 6)) * (0.85 + 0.15 * np.cos(t * 2))
+    u = np.linspace(0, 2 * np.pi, columns, endpoint=False)
+    up = np.stack([-1.36 * t, np.zeros(rows + 1), np.ones(rows + 1)], axis=1)
+    up /= np.linalg.norm(up, axis=1, keepdims=True)
+    rings = centre[:, None] + thick[:, None, None] * (
+        np.cos(u)[None, :, None] * up[:, None] + np.sin(u)[None, :, None] * np.array([0, 1.0, 0])
+    )
+    body = turned(name, [(1.0, k) for k in range(rows + 1)], Finish((0.75, 0.5, 0.03), 0.5))
+    faces = np.array(
+        [
+            [i * columns + j, i * columns + (j + 1) % columns, (i + 1) * columns + j]
+            for i in range(rows)
+            for j in range(columns)
+        ]
+        + [
+            [i * columns + (j + 1) % columns, (i + 1) * columns + (j + 1) % columns, (i + 1) * columns + j]
+            for i in range(rows)
+            for j in range(columns)
+        ]
+    )
+    return replace(body, vertices=rings.reshape(-1, 3) + np.array(middle), faces=faces)
 
 
-@lru_cache(maxsize=512)
-def normals(part: Part, crease: float = 40.0) -> Floats:
-    """(m, 3, 3): a normal for each corner, smooth across edges that bend by less than `crease` degrees."""
-    corners = part.corners
-    face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(face, axis=1, keepdims=True)
-    unit = face / np.maximum(length, 1e-15)
-    if not part.smooth:
-        return np.repeat(unit[:, None], 3, axis=1)
-    order = np.argsort(part.faces.ravel(), kind="stable")  # corners by vertex
-    vertex = part.faces.ravel()[order]
-    total = face[order // 3].copy()
-    for shift in range(1, 24):  # pairs of corners of one vertex; a valence above 24 is cut off
-        same = np.flatnonzero(vertex[shift:] == vertex[:-shift])
-        if not len(same):
-            break
-        a, b = order[same] // 3, order[same + shift] // 3
-        near = (unit[a] * unit[b]).sum(axis=1) > np.cos(np.radians(crease))
-        total[same[near]] += face[b[near]]
-        total[same[near] + shift] += face[a[near]]
-    out = np.empty_like(total)
-    out[order] = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-15)
-    return out.reshape(-1, 3, 3)
+def window(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    return window_with(size, finish, textures.landscape(rng, 256), OUTSIDE)
+
+
+OUTSIDE = (2.2, 2.3, 2.5)
+"""Radiance of white in the view from a window by day."""
+
+
+def window_with(size: Triple, finish: Finish, view: textures.Pixels, radiance: Colour) -> Mesh:
+    """A frame with a cross and a sill; the view behind it gives light."""
+    w, d, h = size
+    face = Finish((0.02, 0.02, 0.02), 0.2, texture=view, emission=radiance)
+    bars = [
+        box("cross", (0, 0, h / 2), (0.045, d * 0.7, h), finish),
+        box("cross", (0, 0, h * 0.62), (w, d * 0.6, 0.04), finish),
+    ]
+    sill = box("sill", (0, -d * 0.8, 0), (w + 0.12, d * 2.4, 0.035), finish)
+    return (*framed(size, finish, face, 0.06), *bars, sill)
+
+
+def shelf(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    """A board on the wall."""
+    w, d, h = size
+    return (box("board", (0, 0, h / 2), (w, d, h), finish),)
+
+
+MAKERS: dict[str, Maker] = {
+    "table": table, "chair": chair, "cabinet": cabinet, "table lamp": table_lamp, "floor lamp": floor_lamp,
+    "pendant": pendant, "picture": picture, "mirror": mirror, "clock": clock, "bathtub": bathtub, "rug": rug,
+    "fish tank": fish_tank, "books": books, "vase": vase, "fruit": bananas, "shelf": shelf, "window": window,
+}  # fmt: skip
+
+
+def make(name: str, size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
+    """What `name` calls, in the middle of z = 0."""
+    return MAKERS[name](size, finish, rng)

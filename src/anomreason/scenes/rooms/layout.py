@@ -1,9 +1,7 @@
-"""Furnishes a room: picks things from the table and puts them where such things stand, without touching one another.
+"""Furnishes a room: picks objects from the table and places them where they belong, without overlaps.
 
-Knows no violations and no renderer. Everything follows from the generator it is given.
-
-    >>> furnish("study", np.random.default_rng(1)).place
-    'study'
+>>> furnish("study", np.random.default_rng(1)).place
+'study'
 """
 
 from __future__ import annotations
@@ -17,8 +15,8 @@ from importlib.resources import files
 import numpy as np
 
 from anomreason.errors import UsageError
-from anomreason.scenes.rooms.furniture import Floats, bounds
-from anomreason.scenes.rooms.scene import Item, RoomThing, build, overlap, shift, table, turn
+from anomreason.scenes.rooms.meshes import Floats, bounds
+from anomreason.scenes.rooms.room import RoomItem, RoomThing, build, overlap, shift, table, turn
 
 MARGIN = 0.04
 """Least distance in metres between things that stand on the floor."""
@@ -63,7 +61,7 @@ class Layout:
     width: float
     depth: float
     height: float
-    items: list[Item] = field(default_factory=list)
+    items: list[RoomItem] = field(default_factory=list)
     last: int | None = None
     """The thing that `before`, `above`, `beside` and `row` refer to."""
 
@@ -103,7 +101,7 @@ def _try(layout: Layout, want: Want, rng: np.random.Generator) -> None:
     same = [i for i in layout.items if i.thing is thing]
     if same and thing.group == "chair":  # chairs at one table match
         mesh, colour = same[0].mesh, same[0].colour
-    item = Item(thing, mesh, np.eye(4), colour)
+    item = RoomItem(thing, mesh, np.eye(4), colour)
     for _ in range(TRIES):
         placed = PLACERS[want.where](layout, item, rng)
         if placed is None:
@@ -123,11 +121,11 @@ def _seats_alike(layout: Layout, want: Want, things: list[RoomThing]) -> list[Ro
     return [t for t in things if t.name in seated] if want.where == "around" else []
 
 
-def _put(item: Item, angle: float, x: float, y: float, z: float, where: str, on: int | None = None) -> Item:
-    return Item(item.thing, item.mesh, shift(x, y, z) @ turn(angle), item.colour, on, where)
+def _put(item: RoomItem, angle: float, x: float, y: float, z: float, where: str, on: int | None = None) -> RoomItem:
+    return RoomItem(item.thing, item.mesh, shift(x, y, z) @ turn(angle), item.colour, on, where)
 
 
-def _against(layout: Layout, item: Item, wall: str, along: float, z: float = 0.0, where: str = "") -> Item:
+def _against(layout: Layout, item: RoomItem, wall: str, along: float, z: float = 0.0, where: str = "") -> RoomItem:
     """Its back to a wall. along: x for the back wall, y for the left and right ones."""
     size = bounds(item.mesh)
     back = size[1, 1] + 0.005
@@ -139,7 +137,7 @@ def _against(layout: Layout, item: Item, wall: str, along: float, z: float = 0.0
     return _put(item, -np.pi / 2, layout.width / 2 - back, along, z, text)
 
 
-def _wall(layout: Layout, item: Item, rng: np.random.Generator, walls: Sequence[str]) -> Item:
+def _wall(layout: Layout, item: RoomItem, rng: np.random.Generator, walls: Sequence[str]) -> RoomItem:
     wall = str(rng.choice(list(walls)))
     half = float(bounds(item.mesh)[1, 0])
     if wall == "back":
@@ -151,17 +149,17 @@ def _wall(layout: Layout, item: Item, rng: np.random.Generator, walls: Sequence[
     )
 
 
-def _back(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
+def _back(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
     return _wall(layout, item, rng, ("back",))
 
 
-def _back_side(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
+def _back_side(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
     half = float(bounds(item.mesh)[1, 0])
     room = max(0.5, layout.width / 2 - half - 0.1)
     return _against(layout, item, "back", float(rng.choice([-1, 1]) * rng.uniform(0.45, room)))
 
 
-def _facing(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
+def _facing(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
     """Before the standing mirror, where a camera in the middle of the near side sees its reflection."""
     mirrors = [other for other in layout.items if other.thing.group == "tall mirror"]
     if not mirrors:
@@ -171,15 +169,15 @@ def _facing(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None
     return _put(item, float(rng.normal(0, 0.3)), x, y, 0.0, "in front of the standing mirror")
 
 
-def _side(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
+def _side(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
     return _wall(layout, item, rng, ("left", "right"))
 
 
-def _any_wall(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
+def _any_wall(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
     return _wall(layout, item, rng, ("back", "back", "left", "right"))
 
 
-def _row(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
+def _row(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
     """Side by side with the last one along the back wall."""
     if layout.last is None:
         return None
@@ -189,7 +187,7 @@ def _row(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
     return _against(layout, item, "back", float(x))
 
 
-def _corner(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
+def _corner(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
     size = bounds(item.mesh)
     reach = float(np.abs(size[:, :2]).max()) + 0.03
     side = 1.0 if rng.random() < 0.5 else -1.0
@@ -199,7 +197,7 @@ def _corner(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
     return _put(item, 0.0, x, y, 0.0, corner or wall)
 
 
-def _free(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
+def _free(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
     """Somewhere on the floor; seats at a side and turned to the middle of the room."""
     seat = item.thing.group == "armchair"
     x = (
@@ -217,12 +215,12 @@ def _free(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
     )
 
 
-def _middle(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
+def _middle(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
     x, y = float(rng.uniform(-0.3, 0.3)), layout.depth * float(rng.uniform(0.48, 0.58))
     return _put(item, 0.0, x, y, 0.0, "in the middle of the room")
 
 
-def _before(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
+def _before(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
     """In front of the last thing: a low table before a sofa, a chair at a desk (then turned to it)."""
     if layout.last is None:
         return None
@@ -239,7 +237,7 @@ def _before(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None
     )
 
 
-def _beside(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
+def _beside(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
     if layout.last is None:
         return None
     anchor, half = layout.items[layout.last].box, float(bounds(item.mesh)[1, 0])
@@ -248,7 +246,7 @@ def _beside(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None
     return _against(layout, item, "back", float(x), where=f"beside the {layout.items[layout.last].thing.name}")
 
 
-def _around(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
+def _around(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
     """At a table, facing it, its seat a little under the top."""
     tables = [i for i, other in enumerate(layout.items) if other.thing.group == "table"]
     if not tables:
@@ -269,15 +267,15 @@ def _around(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None
     return _put(item, angle, float(x), float(y), 0.0, f"at the {anchor.thing.name}")
 
 
-def _on_shelf(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
+def _on_shelf(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
     return _on(layout, item, rng, "wall shelf")
 
 
-def _on_dresser(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
+def _on_dresser(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
     return _on(layout, item, rng, "dresser")
 
 
-def _on(layout: Layout, item: Item, rng: np.random.Generator, group: str = "") -> Item | None:
+def _on(layout: Layout, item: RoomItem, rng: np.random.Generator, group: str = "") -> RoomItem | None:
     """On the highest face of a thing, away from what stands there."""
     hosts = [i for i, o in enumerate(layout.items) if o.thing.top and o.thing.group == (group or o.thing.group)]
     if not hosts:
@@ -292,7 +290,7 @@ def _on(layout: Layout, item: Item, rng: np.random.Generator, group: str = "") -
     middle = (size[0] + size[1])[:2] / 2
     offset = middle + reach * np.array([float(rng.uniform(-1, 1)), float(rng.uniform(-0.3, 0.6))])
     pose = base.pose @ shift(float(offset[0]), float(offset[1]), float(size[1, 2]))
-    placed = Item(
+    placed = RoomItem(
         item.thing, item.mesh, pose @ turn(float(rng.normal(0, 0.15))), item.colour, host, f"on the {base.thing.name}"
     )
     others = [o for i, o in enumerate(layout.items) if i != host]
@@ -300,7 +298,7 @@ def _on(layout: Layout, item: Item, rng: np.random.Generator, group: str = "") -
     return placed if stands else item
 
 
-def _hang(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
+def _hang(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
     # What must be read or seen into hangs where the camera looks at it squarely.
     often = {"clock": 8, "wall shelf": 3, "window": 2}.get(item.thing.group, 2)
     wall = str(rng.choice([*["back"] * often, "left", "right"]))
@@ -312,7 +310,7 @@ def _hang(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
     return _against(layout, item, wall, along, middle - tall / 2, f"on the {wall} wall")
 
 
-def _above(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
+def _above(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
     """On the wall above the last thing, if that is low enough."""
     if layout.last is None:
         return None
@@ -327,7 +325,7 @@ def _above(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
     return _against(layout, item, wall, along, z, f"above the {anchor.thing.name}")
 
 
-def _over(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
+def _over(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
     """A wall cabinet over a kitchen unit."""
     units = [o for o in layout.items if o.thing.group == "kitchen unit"]
     if not units:
@@ -336,19 +334,19 @@ def _over(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
     return _against(layout, item, "back", x, 1.45, "on the back wall")
 
 
-def _ceiling(layout: Layout, item: Item, rng: np.random.Generator) -> Item | None:
+def _ceiling(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
     if layout.last is None:
         return None
     x, y = layout.items[layout.last].pose[:2, 3]
     return _put(item, 0.0, float(x), float(y), layout.height - float(bounds(item.mesh)[1, 2]), "above the table")
 
 
-def _under(layout: Layout, item: Item, rng: np.random.Generator) -> Item:
+def _under(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
     x, y = float(rng.uniform(-0.3, 0.3)), layout.depth * 0.5 + float(rng.uniform(-0.1, 0.1))
     return _put(item, 0.0, x, y, 0.001, "on the floor")
 
 
-Placer = Callable[[Layout, Item, np.random.Generator], Item | None]
+Placer = Callable[[Layout, RoomItem, np.random.Generator], RoomItem | None]
 PLACERS: Mapping[str, Placer] = {
     "back": _back,
     "back side": _back_side,

@@ -1,7 +1,7 @@
-"""Path tracing with Mitsuba 3: from bodies, lights and a camera to radiance and to a map of who is seen where.
+"""Path tracing with Mitsuba 3: from meshes, lights and a camera to radiance and to a map of the object in each pixel.
 
-Knows nothing of rooms or violations. Needs the extra `scenes`. The variant `llvm_ad_rgb` is used where Mitsuba finds an
-LLVM library, else `scalar_rgb`, which needs nothing and is slower; ANOMREASON_MITSUBA names one by force.
+Needs the extra `scenes`. The variant `llvm_ad_rgb` is used where Mitsuba finds an LLVM library, else `scalar_rgb`,
+which needs nothing and is slower; the environment variable ANOMREASON_MITSUBA forces one.
 
     >>> variant()  # doctest: +SKIP
     'llvm_ad_rgb'
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomreason.errors import MissingExtra, UsageError
-from anomreason.scenes.rooms.furniture import Colour, Finish, Floats, Mesh, Part, normals
+from anomreason.scenes.rooms.meshes import Colour, Finish, Floats, Mesh, MeshPart, normals
 
 Radiance = NDArray[np.float32]
 """(size, size, 3), linear."""
@@ -40,7 +40,7 @@ FIREFLY = 12.0
 
 
 @dataclass(frozen=True)
-class Sun:
+class DirectionalLight:
     """Parallel light."""
 
     towards: tuple[float, float, float]
@@ -49,12 +49,12 @@ class Sun:
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
+class RenderScene:
     """All that is needed for a picture."""
 
     bodies: tuple[tuple[int, Mesh], ...]
     """(owner, mesh in world coordinates); owner 0 is the room itself."""
-    suns: tuple[Sun, ...]
+    suns: tuple[DirectionalLight, ...]
     sky: Colour
     """How bright it is outside, where there is no wall."""
     eye: tuple[float, float, float]
@@ -97,7 +97,7 @@ def variant() -> str:
     return str(mitsuba().variant())
 
 
-def trace(stage: Stage, size: int, samples: int, seed: int) -> Radiance:
+def trace(stage: RenderScene, size: int, samples: int, seed: int) -> Radiance:
     """The denoised picture. The same arguments give the same noise."""
     mi = mitsuba()
     scene = _scene(mi, stage, size, samples)
@@ -123,7 +123,7 @@ def _denoiser() -> Any:
     return oidn.Device(oidn.DeviceType.CPU)
 
 
-def who(stage: Stage, size: int) -> Owners:
+def owner_map(stage: RenderScene, size: int) -> Owners:
     """Whose surface each pixel's first ray meets."""
     mi = mitsuba()
     world: dict[str, Any] = {"type": "scene", "camera": _camera(mi, stage, size, 1)}
@@ -137,7 +137,7 @@ def who(stage: Stage, size: int) -> Owners:
     return np.asarray(owners[np.rint(layers[:, :, -1]).astype(int)])
 
 
-def _scene(mi: Any, stage: Stage, size: int, samples: int) -> Any:
+def _scene(mi: Any, stage: RenderScene, size: int, samples: int) -> Any:
     world: dict[str, Any] = {"type": "scene", "camera": _camera(mi, stage, size, samples)}
     world["sky"] = {
         "type": "envmap",
@@ -175,7 +175,7 @@ def _outside() -> Radiance:
     return np.ascontiguousarray(seen, dtype=np.float32)
 
 
-def _camera(mi: Any, stage: Stage, size: int, samples: int) -> dict[str, Any]:
+def _camera(mi: Any, stage: RenderScene, size: int, samples: int) -> dict[str, Any]:
     to_world = mi.ScalarTransform4f().look_at(origin=stage.eye, target=stage.target, up=[0, 0, 1])
     film = {"type": "hdrfilm", "width": size, "height": size, "pixel_format": "rgb",
             "rfilter": {"type": "box"}}  # fmt: skip
@@ -200,7 +200,7 @@ def _painted() -> dict[str, Any]:
     return {"type": "twosided", "nested": surface}
 
 
-def _painted_shape(mi: Any, parts: list[Part], surface: Any, name: str) -> Any:
+def _painted_shape(mi: Any, parts: list[MeshPart], surface: Any, name: str) -> Any:
     columns = []
     for part in parts:
         values = np.array([*part.finish.colour, part.finish.roughness, part.finish.metal], dtype=np.float32)
@@ -212,7 +212,7 @@ def _painted_shape(mi: Any, parts: list[Part], surface: Any, name: str) -> Any:
     return shape
 
 
-def _special_shape(mi: Any, part: Part, name: str) -> Any:
+def _special_shape(mi: Any, part: MeshPart, name: str) -> Any:
     """A part with a texture, that glows, that mirrors or lets light through."""
     finish = part.finish
     emitter = None
@@ -248,7 +248,7 @@ def _bitmap(mi: Any, texture: bytes | NDArray[np.uint8], scale: Colour | None = 
     return {"type": "bitmap", "bitmap": mi.Bitmap(linear), "raw": True, "wrap_mode": "clamp"}
 
 
-def _shape(mi: Any, parts: list[Part], properties: dict[str, Any], name: str, smooth: bool = True) -> Any:
+def _shape(mi: Any, parts: list[MeshPart], properties: dict[str, Any], name: str, smooth: bool = True) -> Any:
     """A Mitsuba mesh with three vertices for each triangle. smooth: with normals and textures, as pictures need."""
     corners = np.concatenate([p.corners for p in parts]).astype(np.float32).reshape(-1, 3)
     textured = smooth and any(p.uv is not None for p in parts)

@@ -1,9 +1,7 @@
-"""What a room is built of and lit by: floor, walls, ceiling, the light that comes in, and where the camera stands.
+"""The shell of a room: floor, walls, ceiling, the light that comes in, and the position of the camera.
 
-Knows no furniture. Everything follows from the generator it is given.
-
-    >>> len(shell("study", 3.6, 3.8, 2.6, np.random.default_rng(1), evening=False)) > 6
-    True
+>>> len(shell("study", 3.6, 3.8, 2.6, np.random.default_rng(1), evening=False)) > 6
+True
 """
 
 from __future__ import annotations
@@ -14,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from anomreason.scenes.rooms import textures as textures
-from anomreason.scenes.rooms.furniture import Finish, Mesh
-from anomreason.scenes.rooms.render import Sun
-from anomreason.scenes.rooms.scene import REAR
-from anomreason.scenes.rooms.shapes import box, rod, sheet
+from anomreason.scenes.rooms.meshes import Finish, Mesh, box, rod, sheet
+from anomreason.scenes.rooms.render import DirectionalLight
+from anomreason.scenes.rooms.room import REAR
 
 WOODS = ((150, 104, 62), (112, 72, 42), (186, 150, 104), (132, 96, 66))
 CARPETS = ((150, 140, 124), (108, 112, 118), (130, 116, 96), (96, 104, 92))
@@ -128,13 +125,13 @@ def _windows(width: float, rng: np.random.Generator, evening: bool) -> list[Any]
     return [sheet("side window", start, across, (0, 0, 1.55), strong), over]
 
 
-def sun(rng: np.random.Generator) -> Sun:
+def sun(rng: np.random.Generator) -> DirectionalLight:
     """Sunlight through the glass door behind the camera."""
     turn = float(rng.choice([-1, 1]) * rng.uniform(0.12, 0.34))
     low = float(rng.uniform(0.26, 0.37))
     x, y, z = np.sin(turn) * np.cos(low), np.cos(turn) * np.cos(low), -np.sin(low)
     warm = float(rng.uniform(0.0, 1.0))
-    return Sun((float(x), float(y), float(z)), (7.6, 7.2 - 0.5 * warm, 6.3 - 1.4 * warm))
+    return DirectionalLight((float(x), float(y), float(z)), (7.6, 7.2 - 0.5 * warm, 6.3 - 1.4 * warm))
 
 
 def camera(width: float, depth: float, rng: np.random.Generator) -> tuple[Any, Any, float]:

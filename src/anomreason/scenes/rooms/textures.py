@@ -1,6 +1,6 @@
-"""Surfaces drawn by numbers: boards, tiles, carpet, plaster, wallpaper, paintings, clock dials and views from a window.
+"""Procedural textures: boards, tiles, carpet, plaster, wallpaper, paintings, clock dials and views from a window.
 
-Knows nothing of rooms. Every picture is (height, width, 3) uint8 sRGB and follows from the generator it is given.
+Every texture is (height, width, 3) uint8 sRGB.
 
     >>> boards(np.random.default_rng(1), (150, 100, 60)).shape
     (512, 512, 3)
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from anomreason.scenes.rooms.furniture import Floats
+from anomreason.scenes.rooms.meshes import Floats
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 Rgb = tuple[int, int, int]
 EDGE = 512
 
@@ -33,11 +33,11 @@ def noise(rng: np.random.Generator, height: int, width: int, cells: tuple[int, i
     return np.asarray(large, dtype=float)[top : top + height, left : left + width] / 255
 
 
-def _picture(base: Floats) -> Picture:
+def _picture(base: Floats) -> Pixels:
     return np.asarray(base.clip(0, 255).astype(np.uint8))
 
 
-def boards(rng: np.random.Generator, colour: Rgb, rows: int = 8) -> Picture:
+def boards(rng: np.random.Generator, colour: Rgb, rows: int = 8) -> Pixels:
     """Wooden boards side by side, each of its own tint and grain; they run across the picture."""
     out = np.zeros((EDGE, EDGE, 3))
     height = EDGE // rows
@@ -54,7 +54,7 @@ def boards(rng: np.random.Generator, colour: Rgb, rows: int = 8) -> Picture:
     return _picture(out)
 
 
-def tiles(rng: np.random.Generator, colours: Sequence[Rgb], count: int = 4, joint: Rgb = (150, 148, 142)) -> Picture:
+def tiles(rng: np.random.Generator, colours: Sequence[Rgb], count: int = 4, joint: Rgb = (150, 148, 142)) -> Pixels:
     """Square tiles with joints; two colours make a chessboard."""
     out = np.zeros((EDGE, EDGE, 3))
     edge = EDGE // count
@@ -70,24 +70,24 @@ def tiles(rng: np.random.Generator, colours: Sequence[Rgb], count: int = 4, join
     return _picture(out)
 
 
-def carpet(rng: np.random.Generator, colour: Rgb) -> Picture:
+def carpet(rng: np.random.Generator, colour: Rgb) -> Pixels:
     grain = rng.normal(1.0, 0.09, (EDGE, EDGE, 1)) * (0.97 + 0.06 * noise(rng, EDGE, EDGE, (24, 24))[:, :, None])
     return _picture(np.array(colour) * grain)
 
 
-def plaster(rng: np.random.Generator, colour: Rgb) -> Picture:
+def plaster(rng: np.random.Generator, colour: Rgb) -> Pixels:
     grain = 0.975 + 0.025 * noise(rng, EDGE, EDGE, (90, 90)) + 0.012 * noise(rng, EDGE, EDGE, (5, 5))
     return _picture(np.array(colour) * grain[:, :, None])
 
 
-def wallpaper(rng: np.random.Generator, colour: Rgb) -> Picture:
+def wallpaper(rng: np.random.Generator, colour: Rgb) -> Pixels:
     """Soft vertical stripes."""
     x = np.arange(EDGE)
     stripes = 1.0 - 0.07 * ((x // 32) % 2)
     return _picture(plaster(rng, colour).astype(float) * stripes[None, :, None])
 
 
-def rug(rng: np.random.Generator, colour: Rgb, second: Rgb) -> Picture:
+def rug(rng: np.random.Generator, colour: Rgb, second: Rgb) -> Pixels:
     """A border, a field and diamonds or stripes."""
     y, x = np.mgrid[0:EDGE, 0:EDGE] / EDGE
     edge = np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y))
@@ -100,7 +100,7 @@ def rug(rng: np.random.Generator, colour: Rgb, second: Rgb) -> Picture:
     return _picture(out * rng.normal(1.0, 0.06, (EDGE, EDGE, 1)))
 
 
-def painting(rng: np.random.Generator) -> Picture:
+def painting(rng: np.random.Generator) -> Pixels:
     """A landscape with hills, or a few coloured forms."""
     size = 256
     if rng.random() < 0.6:
@@ -120,7 +120,7 @@ def _any_colour(rng: np.random.Generator, low: int, high: int) -> Rgb:
     return red, green, blue
 
 
-def landscape(rng: np.random.Generator, size: int) -> Picture:
+def landscape(rng: np.random.Generator, size: int) -> Pixels:
     """Sky, far hills and a meadow."""
     y, x = np.mgrid[0:size, 0:size] / size
     top, low = np.array([110, 160, 220]), np.array([205, 225, 245])
@@ -135,7 +135,7 @@ def landscape(rng: np.random.Generator, size: int) -> Picture:
     return _picture(out)
 
 
-def with_suns(view: Picture, suns: Sequence[tuple[float, float]]) -> Picture:
+def with_suns(view: Pixels, suns: Sequence[tuple[float, float]]) -> Pixels:
     """The view with suns in its sky, at fractions from the upper left."""
     size = len(view)
     y, x = np.mgrid[0:size, 0:size] / size
@@ -152,7 +152,7 @@ ROMAN = ("XII", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI
 ARABIC = ("12", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11")
 
 
-def dial(numerals: Sequence[str], hands: Sequence[tuple[float, float]], mirrored: bool, tint: Rgb, ink: Rgb) -> Picture:
+def dial(numerals: Sequence[str], hands: Sequence[tuple[float, float]], mirrored: bool, tint: Rgb, ink: Rgb) -> Pixels:
     """A clock's face of 384 px. hands: (turn from 0 to 1 clockwise from the top, length as a share of the radius)."""
     size = 384
     middle = size / 2

@@ -1,7 +1,8 @@
-"""The violations that move, turn, replace or cut things: from a room to the changed room and what was done.
+"""The violations of the rooms world: moved, cut or doubled shapes, wrong surfaces and numbers, wrong light and mirrors.
 
-Knows no renderer. Each function takes a Workshop (the room, and where there is still space) and the index of a thing
-and answers a Change, or None when it does not fit there.
+Each function takes a Workshop (the room, and where there is space left) and the index of an object, and returns a
+RoomChange, or None when the violation does not fit there. Effects of light alone are only named here; `world` renders
+them.
 
     floating(shop, 3, rng)
 """
@@ -9,25 +10,52 @@ and answers a Change, or None when it does not fit there.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from anomreason.anomaly import Kind
-from anomreason.scenes.rooms.furniture import Floats, Mesh, bounds, clipped, selected, split_off, transformed
-from anomreason.scenes.rooms.scene import Item, Room, RoomPart, build, overlap, scaled, shift, table, turn
+from anomreason.scenes.rooms import textures as textures
+from anomreason.scenes.rooms.furniture import clock_with, water_in
+from anomreason.scenes.rooms.meshes import (
+    Colour,
+    Finish,
+    Floats,
+    Mesh,
+    MeshPart,
+    bounds,
+    box,
+    clipped,
+    refinished,
+    selected,
+    split_off,
+    transformed,
+)
+from anomreason.scenes.rooms.room import (
+    PAINTS,
+    Room,
+    RoomItem,
+    RoomPart,
+    RoomThing,
+    build,
+    overlap,
+    scaled,
+    shift,
+    table,
+    turn,
+)
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
+class RoomChange:
     """One violation of one room."""
 
     kind: Kind
     level: str
     main: int
     """Index of the thing that is wrong."""
-    items: tuple[tuple[int, Item], ...] = ()
+    items: tuple[tuple[int, RoomItem], ...] = ()
     """What stands in their places instead; empty where only the light is wrong."""
     others: tuple[int, ...] = ()
     """Further things that the texts name."""
@@ -42,7 +70,7 @@ class Change:
     """What is done with light, by its name in `tricks`; empty when things alone have changed."""
     aim: int | None = None
     """The second thing a trick needs: the mirror."""
-    instead: Item | None = None
+    instead: RoomItem | None = None
     """What a mirror shows instead."""
 
     @property
@@ -83,10 +111,10 @@ class Workshop:
         return () if on is None else (on,)
 
 
-Maker = Callable[[Workshop, int, np.random.Generator], Change | None]
+Maker = Callable[[Workshop, int, np.random.Generator], RoomChange | None]
 
 
-def floating(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
+def floating(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
     item = shop.room.items[i]
     if "float" not in item.thing.can or shop.room.carried(i):
         return None
@@ -94,11 +122,11 @@ def floating(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
         low, high = (0.22, 0.42) if item.on is not None else (0.5, 0.9)
         lifted = item.moved(shift(0, 0, float(rng.uniform(low, high))))
         if shop.fits(lifted.box, (i,)):
-            return Change("floating", "high", i, ((i, lifted),))
+            return RoomChange("floating", "high", i, ((i, lifted),))
     return None
 
 
-def intersection(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
+def intersection(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
     """Something tall or bulky stands in the middle of a piece of furniture, which cuts through it."""
     item = shop.room.items[i]
     if "pierce" not in item.thing.can or item.on is not None:
@@ -110,11 +138,11 @@ def intersection(shop: Workshop, i: int, rng: np.random.Generator) -> Change | N
             if shop.fits(moved.box, (i, j, *shop.room.carried(j), *_seated(shop, j))) and not _hits_carried(
                 shop, j, moved
             ):
-                return Change("intersection", "deep", i, ((i, moved),), (j,), other=shop.room.items[j].phrase)
+                return RoomChange("intersection", "deep", i, ((i, moved),), (j,), other=shop.room.items[j].phrase)
     return None
 
 
-def _into(item: Item, other: Item) -> list[Item]:
+def _into(item: RoomItem, other: RoomItem) -> list[RoomItem]:
     """Places where it comes out of the other's upper side, turned to the camera; none where too little would show."""
     (low, high), own = other.box, bounds(item.mesh)
     if own[1, 2] < _SURFACE.get(other.thing.group, high[2]) + _ABOVE or other.thing.name == "covered table":
@@ -145,11 +173,11 @@ def _seated(shop: Workshop, j: int) -> tuple[int, ...]:
     return tuple(k for k, o in enumerate(shop.room.items) if o.where == name)
 
 
-def _hits_carried(shop: Workshop, j: int, moved: Item) -> bool:
+def _hits_carried(shop: Workshop, j: int, moved: RoomItem) -> bool:
     return any(overlap(moved.box, shop.room.items[k].box) for k in shop.room.carried(j))
 
 
-def scale(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
+def scale(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
     item = shop.room.items[i]
     if shop.room.carried(i) or not {"giant", "tiny"} & set(item.thing.can):
         return None
@@ -163,7 +191,7 @@ def scale(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
         changed = _inside(shop, replace(item, pose=item.pose @ scaled(factor)))
         if shop.fits(changed.box, (i, *shop.host(i))):
             detail = f"about {_TIMES[min(6, round(factor))]} as large as usual" if giant else "no larger than a toy"
-            return Change("scale", "giant" if giant else "tiny", i, ((i, changed),), detail=detail)
+            return RoomChange("scale", "giant" if giant else "tiny", i, ((i, changed),), detail=detail)
         factor = max(2.3, factor * 0.8)
     return None
 
@@ -171,7 +199,7 @@ def scale(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
 _TIMES = {2: "more than twice", 3: "three times", 4: "four times", 5: "five times", 6: "six times"}
 
 
-def _inside(shop: Workshop, item: Item) -> Item:
+def _inside(shop: Workshop, item: RoomItem) -> RoomItem:
     """Pushed back to where it does not reach through a wall."""
     half = shop.room.width / 2
     x = max(0.0, -half + 0.02 - item.box[0, 0]) - max(0.0, item.box[1, 0] - half + 0.02)
@@ -179,7 +207,7 @@ def _inside(shop: Workshop, item: Item) -> Item:
     return item.moved(shift(float(x), float(y), 0.0)) if x or y else item
 
 
-def orientation(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
+def orientation(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
     item = shop.room.items[i]
     if shop.room.carried(i) or not {"flip", "lie"} & set(item.thing.can):
         return None
@@ -189,11 +217,11 @@ def orientation(shop: Workshop, i: int, rng: np.random.Generator) -> Change | No
     for x in (0.0, -0.3, 0.3, -0.6, 0.6):
         placed = _inside(shop, rest.moved(shift(x if not flip else 0.0, 0, 0)))
         if shop.fits(placed.box, (i, *shop.host(i))):
-            return Change("orientation", "upside_down" if flip else "sideways", i, ((i, placed),))
+            return RoomChange("orientation", "upside_down" if flip else "sideways", i, ((i, placed),))
     return None
 
 
-def out_of_place(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
+def out_of_place(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
     """Something foreign stands where i stood."""
     item = shop.room.items[i]
     if shop.room.carried(i) or item.on is not None or item.thing.support != "floor" or item.thing.group == "rug":
@@ -207,14 +235,14 @@ def out_of_place(shop: Workshop, i: int, rng: np.random.Generator) -> Change | N
         mesh, colour = build(thing, rng)
         for aside, extra in itertools.product((0.0, 0.4), (0.0, np.pi / 2, -np.pi / 2)):
             pose = shift(float(middle[0]), float(middle[1]) - aside, 0.0) @ turn(angle + extra)
-            stray = _inside(shop, Item(thing, mesh, pose, colour, None, item.where))
+            stray = _inside(shop, RoomItem(thing, mesh, pose, colour, None, item.where))
             if shop.fits(stray.box, (i,)):
                 level = "impossible" if place in thing.impossible else "strange"
-                return Change("out_of_place", level, i, ((i, stray),), detail=thing.home)
+                return RoomChange("out_of_place", level, i, ((i, stray),), detail=thing.home)
     return None
 
 
-def split(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
+def split(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
     """Cut through the middle, the halves moved apart: sideways where it looks to the camera, else upwards."""
     item = shop.room.items[i]
     if "split" not in item.thing.can or shop.room.carried(i):
@@ -233,11 +261,11 @@ def split(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
         mesh = (*transformed(lower, shift(*down)), *transformed(upper, shift(*up)))
         changed = replace(item, mesh=mesh)
         if shop.fits(changed.box, (i, *shop.host(i))):
-            return Change("split", "gap", i, ((i, changed),))
+            return RoomChange("split", "gap", i, ((i, changed),))
     return None
 
 
-def missing_part(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
+def missing_part(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
     item = shop.room.items[i]
     able = [p for p in item.thing.parts if p.gone and not (p.name in ("top", "seat") and shop.room.carried(i))]
     if not able:
@@ -246,7 +274,7 @@ def missing_part(shop: Workshop, i: int, rng: np.random.Generator) -> Change | N
     _, rest = split_off(item.mesh, masks(item.mesh, part))
     if not rest:
         return None
-    return Change(
+    return RoomChange(
         "missing_part", "vital" if part.vital else "other", i, ((i, replace(item, mesh=rest)),), detail=part.gone
     )
 
@@ -262,7 +290,7 @@ def masks(mesh: Mesh, part: RoomPart) -> list[np.ndarray[tuple[int, ...], np.dty
     return [((m >= box[0]) & (m <= box[1])).all(axis=1) for m in middles]
 
 
-def duplicated_part(shop: Workshop, i: int, rng: np.random.Generator) -> Change | None:
+def duplicated_part(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
     """A part a second time, or two of the thing grown into one."""
     item = shop.room.items[i]
     able = [p for p in item.thing.parts if p.again]
@@ -273,7 +301,7 @@ def duplicated_part(shop: Workshop, i: int, rng: np.random.Generator) -> Change 
         copy = transformed(taken, shift(*(np.array(part.shift) * size)) @ turn(np.radians(part.turned)))
         changed = replace(item, mesh=(*item.mesh, *copy))
         if shop.fits(changed.box, (i, *shop.host(i), *_at_table(shop, i))):
-            return Change("duplicated_part", "duplicated", i, ((i, changed),), detail=part.again)
+            return RoomChange("duplicated_part", "duplicated", i, ((i, changed),), detail=part.again)
     aside = abs(float(np.sin(np.arctan2(item.pose[1, 0], item.pose[0, 0]))))
     if "fuse" in item.thing.can and not shop.room.carried(i) and aside < 0.6:  # from its side one would hide the other
         width = float(bounds(item.mesh)[1, 0] - bounds(item.mesh)[0, 0])
@@ -281,7 +309,7 @@ def duplicated_part(shop: Workshop, i: int, rng: np.random.Generator) -> Change 
             copy = transformed(item.mesh, shift(side * width * float(rng.uniform(0.5, 0.6)), 0, 0) @ turn(side * 0.12))
             changed = replace(item, mesh=(*item.mesh, *copy))
             if shop.fits(changed.box, (i, *shop.host(i))):
-                return Change("duplicated_part", "fused", i, ((i, changed),))
+                return RoomChange("duplicated_part", "fused", i, ((i, changed),))
     return None
 
 
@@ -291,3 +319,211 @@ def _at_table(shop: Workshop, i: int) -> tuple[int, ...]:
         for j, o in enumerate(shop.room.items)
         if o.thing.group in ("table", "desk") and "at the" in shop.room.items[i].where
     )
+
+
+NEVER: Mapping[str, Colour] = {
+    "blue": (0.02, 0.1, 0.7), "purple": (0.28, 0.02, 0.45), "pink": (0.85, 0.1, 0.35), "green": (0.04, 0.5, 0.05),
+}  # fmt: skip
+METAL = Finish((0.78, 0.78, 0.8), 0.16, metal=1.0)
+
+
+def colour(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
+    """A colour of the table's column `never`; or polished metal where the table says soft."""
+    item = shop.room.items[i]
+    if item.thing.never:
+        word = str(rng.choice(item.thing.never))
+
+        def paint(part: MeshPart) -> Finish:
+            wanted = not item.thing.paint or part.name.startswith(item.thing.paint)
+            return replace(part.finish, colour=NEVER[word], texture=None, metal=0.0) if wanted else part.finish
+
+        changed = replace(item, mesh=refinished(item.mesh, paint), colour=word)
+        return RoomChange("colour", "impossible", i, ((i, changed),), detail=f"bright {word}", thing=item.thing.name)
+    if item.thing.soft:
+        changed = replace(item, mesh=refinished(item.mesh, lambda part: METAL), colour="metal")
+        return RoomChange("colour", "material", i, ((i, changed),), detail="polished metal", thing=item.thing.name)
+    return None
+
+
+def text(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
+    """A clock whose dial cannot be."""
+    item = shop.room.items[i]
+    if item.thing.group != "clock":
+        return None
+    arabic = textures.ARABIC
+    seven = str(int(rng.integers(3, 10)))
+    dials = (
+        (arabic, True, "numerals in mirror writing"),
+        ((seven,) * 12, False, f"the number {seven} in all twelve places"),
+        (tuple(rng.permutation(arabic).tolist()), False, "the twelve numbers in a jumbled order"),
+    )
+    numerals, mirrored, detail = dials[int(rng.integers(len(dials)))]
+    face = textures.dial(numerals, _hands(2, rng), mirrored, (244, 241, 232), (25, 25, 30))
+    return RoomChange("text", "clock", i, ((i, _clock(item, face)),), detail=detail)
+
+
+def _hands(count: int, rng: np.random.Generator) -> tuple[tuple[float, float], ...]:
+    start = float(rng.random())
+    return tuple(
+        ((start + k / count + float(rng.uniform(-0.05, 0.05))) % 1, 0.42 if k % 2 else 0.74) for k in range(count)
+    )
+
+
+def _clock(item: RoomItem, face: textures.Pixels) -> RoomItem:
+    width, depth, height = (length / 100 for length in item.thing.size or (50, 5, 50))
+    paint, rough = PAINTS[item.colour]
+    return replace(item, mesh=clock_with((width, depth, height), Finish(paint, rough), face))
+
+
+def count(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
+    """A clock with many hands, or seven legs where there should be four."""
+    item = shop.room.items[i]
+    if item.thing.group == "clock":
+        many = int(rng.integers(5, 7))
+        face = textures.dial(textures.ARABIC, _hands(many, rng), False, (244, 241, 232), (25, 25, 30))
+        word = {5: "five", 6: "six"}[many]
+        return RoomChange("count", "many", i, ((i, _clock(item, face)),), detail=f"{word} hands instead of two")
+    if "legs" not in item.thing.can:
+        return None
+    legs = [part for part in item.mesh if part.name.startswith("leg")]
+    sizes = bounds(legs)
+    tall, thick = float(sizes[1, 2]), float(np.ptp(legs[0].vertices[:, 0]))
+    x, y = (float(sizes[1, k]) - thick / 2 for k in (0, 1))
+    wide = x > 0.4
+    spots = ((-x / 3, -y), (x / 3, -y), (0.0, y)) if wide else ((0.0, -y), (-x, 0.0), (x, 0.0))
+    extra = [
+        box(f"leg {5 + k}", (a, b, tall / 2), (thick, thick, tall), legs[0].finish) for k, (a, b) in enumerate(spots)
+    ]
+    changed = replace(item, mesh=(*item.mesh, *extra))
+    return RoomChange("count", "many", i, ((i, changed),), detail="seven legs instead of four")
+
+
+def physical_state(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
+    """Water that stands askew in its tank; or things that rest on a steep shelf."""
+    item = shop.room.items[i]
+    if item.thing.group == "tank":
+        width, depth, height = (length / 100 for length in item.thing.size or (60, 30, 40))
+        slope = float(rng.choice([-1, 1]) * rng.uniform(0.7, 0.85))
+        water = water_in((width, depth, height), slope)
+        changed = replace(item, mesh=tuple(water if part.name == "water" else part for part in item.mesh))
+        return RoomChange("physical_state", "tilted_liquid", i, ((i, changed),))
+    if item.on is None or shop.room.items[item.on].thing.group != "wall shelf" or item.on in shop.taken:
+        return None
+    shelf = shop.room.items[item.on]
+    angle = float(rng.choice([-1, 1]) * rng.uniform(0.42, 0.55))
+    about = shelf.pose @ turn(angle, axis=1) @ np.linalg.inv(shelf.pose)
+    carried = shop.room.carried(item.on)
+    if any(j in shop.taken for j in carried):
+        return None
+    moved = tuple((j, shop.room.items[j].moved(about)) for j in (item.on, *carried))
+    if not all(shop.fits(thing.box, (item.on, *carried)) for _, thing in moved):
+        return None
+    return RoomChange(
+        "physical_state", "steep", i, moved, (item.on,), detail="resting on a steep slope without sliding"
+    )
+
+
+def lighting(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
+    """Two suns in the sky outside of a window."""
+    item = shop.room.items[i]
+    if item.thing.group != "window" or shop.room.evening:
+        return None
+    height = float(rng.uniform(0.2, 0.28))
+    suns = (
+        (float(rng.uniform(0.2, 0.32)), height),
+        (float(rng.uniform(0.68, 0.8)), height + float(rng.uniform(-0.06, 0.06))),
+    )
+
+    def redo(part: MeshPart) -> MeshPart:
+        texture = part.finish.texture
+        if part.name != "face" or not isinstance(texture, np.ndarray):
+            return part
+        return replace(part, finish=replace(part.finish, texture=textures.with_suns(texture, suns)))
+
+    changed = replace(item, mesh=tuple(redo(part) for part in item.mesh))
+    return RoomChange("lighting", "two_suns", i, ((i, changed),), thing="sun", place="outside the window")
+
+
+def reflection(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
+    """A mirror that leaves a thing out or shows another in its place."""
+    room, item = shop.room, shop.room.items[i]
+    mirrors = [
+        j
+        for j, o in enumerate(room.items)
+        if o.thing.group in ("mirror", "tall mirror") and j != i and j not in shop.taken
+    ]
+    flat = item.thing.group in ("rug", "tall mirror") or item.thing.support == "wall"
+    if not mirrors or flat or room.carried(i):
+        return None
+    if not _mirrored(shop, i, mirrors[0]):
+        return None
+    if rng.random() < 0.3:
+        return RoomChange("reflection", "missing", i, others=(mirrors[0],), trick="not mirrored", aim=mirrors[0])
+    stand_in = _stand_in(item, {other.thing.group for other in room.items}, rng)
+    detail = "a " + stand_in.phrase if stand_in.phrase[0] not in "aeio" else "an " + stand_in.phrase
+    return RoomChange(
+        "reflection",
+        "other",
+        i,
+        others=(mirrors[0],),
+        detail=detail,
+        trick="not mirrored",
+        aim=mirrors[0],
+        instead=stand_in,
+    )
+
+
+def _mirrored(shop: Workshop, i: int, mirror: int) -> bool:
+    """Whether a ray from the camera's mirror image to the thing passes through the glass."""
+    glass = shop.room.items[mirror]
+    into = np.linalg.inv(glass.pose)  # the mirror's own coordinates: its plane is y = 0
+    eye = (into @ np.array([*shop.room.eye, 1.0]))[:3]
+    low, high = shop.room.items[i].box
+    spots = [
+        low + np.array(share) * (high - low)
+        for share in ((0.5, 0.5, 0.5), (0.5, 0.5, 0.9), (0.2, 0.5, 0.7), (0.8, 0.5, 0.7))
+    ]
+    eye[1] = -eye[1]
+    size = bounds(glass.mesh)
+    for spot in spots:
+        middle = (into @ np.array([*spot, 1.0]))[:3]
+        if middle[1] > 0 or eye[1] < 0:
+            continue
+        hit = eye + eye[1] / (eye[1] - middle[1]) * (middle - eye)
+        if size[0, 0] < hit[0] < size[1, 0] and size[0, 2] < hit[2] < size[1, 2]:
+            return True
+    return False
+
+
+def _stand_in(item: RoomItem, present: set[str], rng: np.random.Generator) -> RoomItem:
+    """Something else of about the same size in its place, such as the room does not hold."""
+    tall = float(bounds(item.mesh)[1, 2])
+    if item.thing.support == "floor":  # small things are lost in a mirror
+        tall = max(1.4 * tall, 1.0)
+    others = [t for t in table().things if t.support == item.thing.support and not _alike(t, item.thing)]
+    near = sorted([t for t in others if t.group not in present], key=lambda t: abs(t.size_cm / 100 - tall))[:6]
+    thing = near[int(rng.integers(len(near)))]
+    mesh, word = build(thing, rng)
+    return RoomItem(thing, mesh, item.pose, word, item.on, item.where)
+
+
+def _alike(a: RoomThing, b: RoomThing) -> bool:
+    """Of one sort or of one colour: that would not stand out in a mirror. Nor would a rug."""
+    return a.group in (b.group, "rug", "bed", "tall mirror") or bool(a.colour and a.colour == b.colour)
+
+
+def function(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
+    """A lit lamp from which nothing gets any light. Beside another lamp that would hardly show."""
+    item = shop.room.items[i]
+    lamps = sum("lit" in other.thing.does for other in shop.room.items)
+    if not shop.room.evening or "lit" not in item.thing.does or lamps > 1:
+        return None
+    return RoomChange("function", "dark_lamp", i, trick="dark lamp", thing=f"lit {item.phrase}")
+
+
+MAKERS: Mapping[Kind, Maker] = {
+    "floating": floating, "intersection": intersection, "scale": scale, "orientation": orientation,
+    "out_of_place": out_of_place, "missing_part": missing_part, "duplicated_part": duplicated_part, "colour": colour,
+    "reflection": reflection, "function": function, "physical_state": physical_state, "text": text,
+    "count": count, "lighting": lighting, "split": split,
+}  # fmt: skip

@@ -1,13 +1,13 @@
 """The rooms world: path-traced interiors of which every anomaly is known.
 
-Knows no files and no commands. Needs the extra `scenes` (Mitsuba 3 and its denoiser).
+Needs the extra `scenes` (Mitsuba 3 and its denoiser).
 
     RoomWorld().draw(seed=7, size=384, count=1).image.save("room.png")
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -19,26 +19,26 @@ from anomreason.errors import UsageError
 from anomreason.scenes.phrases import describe
 from anomreason.scenes.rooms import layout as furnishing
 from anomreason.scenes.rooms import shell as shells
-from anomreason.scenes.rooms.render import Owners, Radiance, tone, who
-from anomreason.scenes.rooms.scene import Room, table
-from anomreason.scenes.rooms.seen import (
+from anomreason.scenes.rooms.render import Owners, Radiance, owner_map, tone, trace
+from anomreason.scenes.rooms.room import (
     LARGEST,
     LEAST_EDGE,
     LEAST_MIRRORED,
     LEAST_SHARE,
     Mask,
+    Room,
+    RoomItem,
     around,
     box_of,
     differing,
     reflecting,
     region_of,
-    seen,
+    table,
+    visibilities,
 )
-from anomreason.scenes.rooms.textures import Picture
-from anomreason.scenes.rooms.tricks import TRICKS, Studio, Trick
-from anomreason.scenes.rooms.violations import Change, Workshop
-from anomreason.scenes.rooms.violations_more import MAKERS
-from anomreason.scenes.scene import Allow, Drawn, Planted, Shown, Slots, anything
+from anomreason.scenes.rooms.textures import Pixels
+from anomreason.scenes.rooms.violations import MAKERS, RoomChange, Workshop
+from anomreason.scenes.scene import Allow, PlantedAnomaly, Scene, Slots, VisibleObject, allow_all
 
 GLANCE = 128
 """Edge in pixels of the owner maps by which a room is judged before it is drawn."""
@@ -87,8 +87,8 @@ class RoomWorld:
         return table().version
 
     def draw(
-        self, seed: int, *, size: int, count: int = 0, kinds: Sequence[Kind] = (), allow: Allow = anything
-    ) -> Drawn:
+        self, seed: int, *, size: int, count: int = 0, kinds: Sequence[Kind] = (), allow: Allow = allow_all
+    ) -> Scene:
         """As `World.draw`. Raises MissingExtra without Mitsuba, UsageError for a kind that no room can show."""
         if unknown := set(kinds) - set(self.kinds):
             raise UsageError(f"no room can show the kind {sorted(unknown)[0]!r}; choose among {', '.join(self.kinds)}")
@@ -96,8 +96,8 @@ class RoomWorld:
         rng = np.random.default_rng([seed, 2])
         studio = Studio(size, self.samples)
         wanted = [kind for kind in (kinds or self.kinds) if kind in self.kinds]
-        glimpse, banned = _Picture(Studio(GLANCE, 16), clean), set[tuple[Kind, int]]()
-        picture = _Picture(studio, clean)
+        glimpse, banned = PlanRenderer(Studio(GLANCE, 16), clean), set[tuple[Kind, int]]()
+        picture = PlanRenderer(studio, clean)
         while True:
             plan = _plan(glimpse, count, wanted, allow, banned, rng)
             faint = picture.faint(plan, LENIENT)
@@ -112,7 +112,7 @@ def clean_room(seed: int) -> Room:
     best: tuple[float, Room] | None = None
     for attempt in range(TRIES):
         room = _trimmed(_room(seed, attempt))
-        views = seen(room, who(room.stage(), GLANCE))
+        views = visibilities(room, owner_map(room.stage(), GLANCE))
         good = sum(view.share > 0.6 and view.edge > 0.1 for view in views)
         score = good - 4.0 * max((view.pixels - LARGEST for view in views if view.pixels > LARGEST), default=0.0)
         if best is None or score > best[0]:
@@ -147,7 +147,7 @@ def _room(seed: int, attempt: int) -> Room:
 
 def _trimmed(room: Room) -> Room:
     """Without small things of which the camera sees hardly anything. What others are arranged by stays."""
-    views = seen(room, who(room.stage(), GLANCE))
+    views = visibilities(room, owner_map(room.stage(), GLANCE))
     poor = {i for i, view in enumerate(views) if view.share < LEAST_SHARE or view.edge < LEAST_EDGE}
     poor |= {i for i, item in enumerate(room.items) if "mirror" in item.thing.group and _blank(room, i)}
     poor = {i for i in poor if room.items[i].thing.group in LOOSE and not room.carried(i)}
@@ -162,17 +162,17 @@ def _blank(room: Room, i: int) -> bool:
 
 
 def _plan(
-    glimpse: _Picture,
+    glimpse: PlanRenderer,
     count: int,
     kinds: Sequence[Kind],
     allow: Allow,
     banned: Set[tuple[Kind, int]],
     rng: np.random.Generator,
-) -> tuple[Change, ...]:
+) -> tuple[RoomChange, ...]:
     """Up to `count` changes that do not touch the same things nor hide one another."""
-    plan: list[Change] = []
+    plan: list[RoomChange] = []
     clean = room = glimpse.clean
-    glance = who(clean.stage(), GLANCE)
+    glance = owner_map(clean.stage(), GLANCE)
     # Kinds that few rooms can show come first more often, so that in the end all are about as frequent.
     haste = {kind: float(rng.exponential()) / HASTE.get(kind, 1.0) for kind in kinds}
     for kind in sorted(kinds, key=haste.__getitem__) * 2:  # a second try where chance chose badly
@@ -190,7 +190,7 @@ def _plan(
             after = change.applied(room)
             if not allow(kind, after.items[i].thing.name):
                 continue
-            view = who(after.stage(), GLANCE)
+            view = owner_map(after.stage(), GLANCE)
             open_to_view = _plain(change, after, view) and not _hides(plan, glance, view)
             if open_to_view and not glimpse.faint((*plan, change)):
                 plan.append(change)
@@ -199,14 +199,14 @@ def _plan(
     return tuple(plan)
 
 
-def _plain(change: Change, after: Room, new: Owners) -> bool:
+def _plain(change: RoomChange, after: Room, new: Owners) -> bool:
     """Whether the change is open to the camera and large enough."""
     main = change.others[0] if change.level == "steep" else change.main  # the shelf, not what lies on it
     own = new == main + 1
-    view = seen(after, new)[main]
+    view = visibilities(after, new)[main]
     through = change.kind == "intersection"
     others = set(range(len(after.items))) - {main}
-    alone = who(after.stage(without=others), GLANCE) == main + 1
+    alone = owner_map(after.stage(without=others), GLANCE) == main + 1
     if own.sum() < (0.5 if through else 0.7) * alone.sum() or view.share < (0.45 if through else 0.75):
         return False
     if own.mean() < LEAST_OWN.get(change.level, LEAST_OWN.get(change.kind, 0.0)):
@@ -219,43 +219,43 @@ def _plain(change: Change, after: Room, new: Owners) -> bool:
     return view.edge > {"vital": 0.06, "dark_lamp": 0.07}.get(change.level, 0.1)
 
 
-def _hides(plan: Sequence[Change], old: Owners, new: Owners) -> bool:
+def _hides(plan: Sequence[RoomChange], old: Owners, new: Owners) -> bool:
     """Whether what earlier changes concern is now covered."""
     things = {i for change in plan for i in change.touched}
     return any((new == i + 1).sum() < 0.85 * (old == i + 1).sum() for i in things)
 
 
-class _Picture:
+class PlanRenderer:
     """Draws a plan and its twins; pictures and owner maps are taken once each."""
 
     def __init__(self, studio: Studio, clean: Room) -> None:
         self.studio, self.clean = studio, clean
         # The exposure of the clean room holds for every twin: nobody turns a dial between them.
         self.exposure = _exposure(_small(clean), clean.evening)
-        self._images: dict[tuple[Change, ...], Picture] = {}
-        self._maps: dict[tuple[Change, ...], Owners] = {}
+        self._images: dict[tuple[RoomChange, ...], Pixels] = {}
+        self._maps: dict[tuple[RoomChange, ...], Owners] = {}
 
-    def faint(self, plan: tuple[Change, ...], share: float = 1.0) -> list[Change]:
+    def faint(self, plan: tuple[RoomChange, ...], share: float = 1.0) -> list[RoomChange]:
         """Those that change too little to be plainly seen: less than this share of what is asked."""
         return [c for k, c in enumerate(plan) if self._clear(plan, k) < share * self._least(c)]
 
-    def _least(self, change: Change) -> float:
+    def _least(self, change: RoomChange) -> float:
         if self.clean.items[change.main].thing.group == "clock" and change.kind == "count":
             return LEAST_CHANGED["text"]
         return LEAST_CHANGED.get(change.level, LEAST_CHANGED.get(change.kind, LEAST_ELSE))
 
-    def _clear(self, plan: tuple[Change, ...], k: int) -> float:
+    def _clear(self, plan: tuple[RoomChange, ...], k: int) -> float:
         """Share of the picture that a change alters clearly: where its things are, for a lamp everywhere."""
         if plan[k].kind == "function":
             return float(differing(self._image(plan), self._image(_without(plan, k)), CLEARLY).mean())
         return float(self._changed(plan, k, CLEARLY).mean())
 
-    def drawn(self, plan: tuple[Change, ...], rng: np.random.Generator) -> Drawn:
+    def drawn(self, plan: tuple[RoomChange, ...], rng: np.random.Generator) -> Scene:
         index, objects, owners = self._seen(plan)
         told = [self._told(change, plan, self._changed(plan, k), rng) for k, change in enumerate(plan)]
         mended = [_without(plan, k) for k in range(len(plan))]
         twins = [self._seen(rest) for rest in mended]
-        return Drawn(
+        return Scene(
             image=Image.fromarray(self._image(plan)),
             place=self.clean.place,
             objects=objects,
@@ -266,13 +266,15 @@ class _Picture:
             twin_owners=tuple(owned for _, _, owned in twins),
         )
 
-    def _seen(self, plan: tuple[Change, ...]) -> tuple[dict[int, int], tuple[Shown, ...], Owners]:
+    def _seen(self, plan: tuple[RoomChange, ...]) -> tuple[dict[int, int], tuple[VisibleObject, ...], Owners]:
         """By the thing's place in the room its index among the objects; these; and whose each pixel is."""
         index, objects = _numbered(self._shown(plan))
         lookup = np.array([0, *(index.get(i, -1) + 1 for i in range(len(self.clean.items)))], dtype=np.uint8)
         return index, objects, lookup[self._owners(plan)]
 
-    def _told(self, change: Change, plan: tuple[Change, ...], mask: Mask, rng: np.random.Generator) -> Planted:
+    def _told(
+        self, change: RoomChange, plan: tuple[RoomChange, ...], mask: Mask, rng: np.random.Generator
+    ) -> PlantedAnomaly:
         room = _apply(self.clean, plan)
         item = room.items[change.main]
         where = change.place or item.where or "in the room"
@@ -292,9 +294,9 @@ class _Picture:
             objects=names,
             region=region_of(mask),
         )
-        return Planted(change.kind, change.level, anomaly, concerned, slots)
+        return PlantedAnomaly(change.kind, change.level, anomaly, concerned, slots)
 
-    def _changed(self, plan: tuple[Change, ...], k: int, least: int = 18) -> Mask:
+    def _changed(self, plan: tuple[RoomChange, ...], k: int, least: int = 18) -> Mask:
         """The pixels of the things concerned that this change alters."""
         change = plan[k]
         now, then = self._owners(plan), self._owners(_without(plan, k))
@@ -306,16 +308,16 @@ class _Picture:
             return own | (different & around(own))
         return np.asarray(different & (own | np.isin(then, [i + 1 for i, _ in change.items])))
 
-    def _shown(self, plan: tuple[Change, ...]) -> list[tuple[int, Shown]]:
+    def _shown(self, plan: tuple[RoomChange, ...]) -> list[tuple[int, VisibleObject]]:
         room, owners = _apply(self.clean, plan), self._owners(plan)
         out = []
         for i, item in enumerate(room.items):
             if (owners == i + 1).any():
                 thing = item.thing
-                out.append((i, Shown(thing.name, thing.synonyms, region_of(owners == i + 1))))
+                out.append((i, VisibleObject(thing.name, thing.synonyms, region_of(owners == i + 1))))
         return out
 
-    def _image(self, plan: tuple[Change, ...]) -> Picture:
+    def _image(self, plan: tuple[RoomChange, ...]) -> Pixels:
         if plan not in self._images:
             room = _apply(self.clean, plan)
             picture = self.studio.picture(room)
@@ -326,23 +328,23 @@ class _Picture:
             self._images[plan] = np.asarray(tone(picture, self.exposure))
         return self._images[plan]
 
-    def _owners(self, plan: tuple[Change, ...]) -> Owners:
+    def _owners(self, plan: tuple[RoomChange, ...]) -> Owners:
         if plan not in self._maps:
             self._maps[plan] = self.studio.owners(_apply(self.clean, plan))
         return self._maps[plan]
 
 
-def _apply(room: Room, plan: Sequence[Change]) -> Room:
+def _apply(room: Room, plan: Sequence[RoomChange]) -> Room:
     for change in plan:
         room = change.applied(room)
     return room
 
 
-def _without(plan: tuple[Change, ...], k: int) -> tuple[Change, ...]:
+def _without(plan: tuple[RoomChange, ...], k: int) -> tuple[RoomChange, ...]:
     return plan[:k] + plan[k + 1 :]
 
 
-def _numbered(shown: Sequence[tuple[int, Shown]]) -> tuple[dict[int, int], tuple[Shown, ...]]:
+def _numbered(shown: Sequence[tuple[int, VisibleObject]]) -> tuple[dict[int, int], tuple[VisibleObject, ...]]:
     return {i: k for k, (i, _) in enumerate(shown)}, tuple(one for _, one in shown)
 
 
@@ -356,3 +358,56 @@ def _exposure(radiance: Radiance, evening: bool) -> float:
     bright = radiance @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
     middle = float(np.exp(np.log(bright.clip(1e-3)).mean()))
     return float(np.clip((0.16 if evening else 0.28) / middle, 0.4, 6.0))
+
+
+FINE = 3
+"""Rays along a pixel's edge where a thing is cut out."""
+
+
+@dataclass(frozen=True)
+class Studio:
+    """How pictures are taken."""
+
+    size: int
+    samples: int
+
+    def picture(self, room: Room, **changes: object) -> Radiance:
+        return trace(room.stage(**changes), self.size, self.samples, room.seed)  # type: ignore[arg-type]
+
+    def owners(self, room: Room) -> Owners:
+        return owner_map(room.stage(), self.size)
+
+    def cover(self, room: Room, i: int) -> Radiance:
+        """(size, size, 1): the share of each pixel that thing i covers, for edges without steps."""
+        fine = owner_map(room.stage(), self.size * FINE) == i + 1
+        blocks = fine.reshape(self.size, FINE, self.size, FINE).mean(axis=(1, 3))
+        return np.asarray(blocks, dtype=np.float32)[:, :, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Trick:
+    """One change of light."""
+
+    name: str
+    main: int
+    aim: int | None = None
+    instead: RoomItem | None = None
+
+
+def not_mirrored(studio: Studio, room: Room, picture: Radiance, trick: Trick) -> Radiance:
+    """The mirror's pixels from a room without the thing, or with another in its place."""
+    glass = studio.cover(room, trick.aim or 0)
+    if trick.instead is None:
+        return glass * studio.picture(room, without={trick.main}) + (1 - glass) * picture
+    return glass * studio.picture(room.with_item(trick.main, trick.instead)) + (1 - glass) * picture
+
+
+def dark_lamp(studio: Studio, room: Room, picture: Radiance, trick: Trick) -> Radiance:
+    """The lit lamp in a room that it does not light."""
+    own = studio.cover(room, trick.main)
+    return own * picture + (1 - own) * studio.picture(room, dark={trick.main})
+
+
+TRICKS: dict[str, Callable[[Studio, Room, Radiance, Trick], Radiance]] = {
+    "not mirrored": not_mirrored, "dark lamp": dark_lamp,
+}  # fmt: skip

@@ -1,1 +1,1 @@
-"""The world `sprites`: flat pictures composed of emoji and drawn things; `world.py` is its way in."""
+"""The world `sprites`: 2D compositions of emoji and drawn objects. Start at `world.py`."""

@@ -1,8 +1,6 @@
-"""Lays out clean scenes: which place, which things, where they stand and how large they are seen.
+"""Lays out clean scenes: which place, which objects, where they stand and how large they appear. Only the seed counts.
 
-Knows no violations and no pixels. Depends on the seed alone. Try it:
-
-    [item.thing for item in lay_out(7).items]
+[item.thing for item in lay_out(7).items]
 """
 
 from __future__ import annotations
@@ -12,11 +10,10 @@ from functools import cache
 
 import numpy as np
 
-from anomreason.scenes.sprites.drawn import WORDS, State
-from anomreason.scenes.sprites.pictures import aspect
-from anomreason.scenes.sprites.places import LOOKS, Place, Spot
-from anomreason.scenes.sprites.scene import Box, Item, Stage, Sun, drawn_height, grown
-from anomreason.scenes.sprites.table import SpriteThing, table
+from anomreason.scenes.sprites.drawings import WORDS, State
+from anomreason.scenes.sprites.scene import Box, SpriteItem, SpriteScene, Sun, drawn_height, grown
+from anomreason.scenes.sprites.sprite import aspect
+from anomreason.scenes.sprites.table import LOOKS, Place, Spot, SpriteThing, table
 
 SMALLEST, TALLEST, WIDEST = 0.145, 0.46, 0.5
 """Bounds of what is drawn: the larger edge at least, the height and the width at most."""
@@ -41,24 +38,24 @@ def _looks() -> tuple[int, ...]:
     return tuple(i for i, look in enumerate(LOOKS) for _ in range(look.weight))
 
 
-def lay_out(seed: int) -> Stage:
+def lay_out(seed: int) -> SpriteScene:
     """The clean scene of a seed."""
     rng = np.random.default_rng((seed, 0))
     look_index = _looks()[int(rng.integers(len(_looks())))]
     look = LOOKS[look_index]
     side = 1 if rng.random() < 0.5 else -1
     sun = Sun(side * float(rng.uniform(0.45, 0.85)), float(rng.uniform(0.2, 0.32)), look.shadows)
-    items: list[Item] = []
+    items: list[SpriteItem] = []
     if look.sky and rng.random() < 0.9:
         size = float(rng.uniform(0.1, 0.13))
         x = 0.5 - side * float(rng.uniform(0.24, 0.4))
-        items.append(Item("sun", x, float(rng.uniform(0.15, 0.2)), size, "in the sky", "air"))
+        items.append(SpriteItem("sun", x, float(rng.uniform(0.15, 0.2)), size, "in the sky", "air"))
     wanted = int(rng.integers(3, _MOST))
     _furnish(look_index, items, wanted, rng)
-    return Stage(seed, look.name, look_index, look.horizon, look.camera_cm, sun, tuple(items))
+    return SpriteScene(seed, look.name, look_index, look.horizon, look.camera_cm, sun, tuple(items))
 
 
-def _furnish(index: int, items: list[Item], wanted: int, rng: np.random.Generator) -> None:
+def _furnish(index: int, items: list[SpriteItem], wanted: int, rng: np.random.Generator) -> None:
     """Puts things in, first some on which much can be wrong, until there are as many as wanted."""
     look = LOOKS[index]
     if look.name == "street at night":
@@ -81,7 +78,7 @@ def _furnish(index: int, items: list[Item], wanted: int, rng: np.random.Generato
             _put_on_table(look, [t for t in _at(index) if t.support == "table"], items, rng)
 
 
-def _tell(index: int, items: list[Item], rng: np.random.Generator) -> None:
+def _tell(index: int, items: list[SpriteItem], rng: np.random.Generator) -> None:
     look, telling = LOOKS[index], [t for t in _at(index) if t.name in _TELLING]
     if not telling:
         return
@@ -128,7 +125,9 @@ def _suits(row: SpriteThing, spot: Spot) -> bool:
     return row.support in spot.supports and row.sort in spot.sorts and row.name not in ("table", "street lamp", "door")
 
 
-def _put(look: Place, spot: Spot, rows: Sequence[SpriteThing], items: list[Item], rng: np.random.Generator) -> None:
+def _put(
+    look: Place, spot: Spot, rows: Sequence[SpriteThing], items: list[SpriteItem], rng: np.random.Generator
+) -> None:
     """Adds one of these things there, if there is room."""
     there = {item.thing for item in items}
     rows = [row for row in rows if row.name not in there]
@@ -141,7 +140,7 @@ def _put(look: Place, spot: Spot, rows: Sequence[SpriteThing], items: list[Item]
             return
 
 
-def placed(look: Place, spot: Spot, row: SpriteThing, rng: np.random.Generator) -> Item | None:
+def placed(look: Place, spot: Spot, row: SpriteThing, rng: np.random.Generator) -> SpriteItem | None:
     """The thing somewhere in the spot; None when it would be seen too small or too large everywhere there."""
     y = float(rng.uniform(spot.far, spot.near))
     if row.support in ("air", "wall", "underwater"):
@@ -160,7 +159,7 @@ def placed(look: Place, spot: Spot, row: SpriteThing, rng: np.random.Generator) 
     x = float(rng.uniform(width / 2 + 0.015, 1 - width / 2 - 0.015))
     flip = bool(row.front) and bool(rng.random() < 0.5)
     support = spot.supports[0] if row.support not in ("air", "wall") else row.support
-    return Item(row.name, x, y, height, spot.phrase, support, flip=flip, state=usual_state(row, look, rng))
+    return SpriteItem(row.name, x, y, height, spot.phrase, support, flip=flip, state=usual_state(row, look, rng))
 
 
 def _free_height(row: SpriteThing, rng: np.random.Generator) -> float:
@@ -182,7 +181,7 @@ def usual_state(row: SpriteThing, look: Place, rng: np.random.Generator) -> Stat
     return ()
 
 
-def fits(item: Item, items: Sequence[Item]) -> bool:
+def fits(item: SpriteItem, items: Sequence[SpriteItem]) -> bool:
     """Whether it is wholly in the picture and over nothing else."""
     return clear(item.box, [grown(other.box, MARGIN) for other in items])
 
@@ -195,7 +194,7 @@ def clear(box: Box, others: Sequence[Box]) -> bool:
     return all(x0 >= b[2] or x1 <= b[0] or y0 >= b[3] or y1 <= b[1] for b in others)
 
 
-def _put_on_table(look: Place, rows: Sequence[SpriteThing], items: list[Item], rng: np.random.Generator) -> None:
+def _put_on_table(look: Place, rows: Sequence[SpriteThing], items: list[SpriteItem], rng: np.random.Generator) -> None:
     host = next((i for i, item in enumerate(items) if item.thing == "table"), -1)
     there = {item.thing for item in items}
     rows = [row for row in rows if row.name not in there]
@@ -209,7 +208,9 @@ def _put_on_table(look: Place, rows: Sequence[SpriteThing], items: list[Item], r
             return
 
 
-def _on_table(look: Place, desk: Item, host: int, row: SpriteThing, rng: np.random.Generator) -> Item | None:
+def _on_table(
+    look: Place, desk: SpriteItem, host: int, row: SpriteThing, rng: np.random.Generator
+) -> SpriteItem | None:
     height = drawn_height(row.size_cm, desk.y - look.horizon, look.camera_cm)
     width = height * aspect(row.name)
     x0, y0, x1, _ = desk.box
@@ -219,4 +220,4 @@ def _on_table(look: Place, desk: Item, host: int, row: SpriteThing, rng: np.rand
     x = float(rng.uniform(x0 + width / 2 + 0.04, x1 - width / 2 - 0.04))
     flip = bool(row.front) and bool(rng.random() < 0.5)
     state = usual_state(row, look, rng)
-    return Item(row.name, x, y, height, "on the table", "table", flip=flip, state=state, host=host)
+    return SpriteItem(row.name, x, y, height, "on the table", "table", flip=flip, state=state, host=host)

@@ -1,36 +1,26 @@
-"""Draws a scene of the sprites world: background, mirror images, shadows, things in their order, lamp light, noise.
+"""Draws a scene of the sprites world: background, reflections, shadows, objects in order, lamp light, noise.
 
-Knows neither how a scene is laid out nor what is wrong in it. One canvas draws all versions of a scene; what they share
-is drawn once, so that two versions are equal wherever nothing was changed. Try it:
+One canvas draws all versions of a scene and draws what they share once, so that two versions are equal wherever nothing
+was changed.
 
     Canvas(lay_out(7), 256).draw(lay_out(7).items).image.show()
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
-from anomreason.scenes.sprites import indoors as indoors
-from anomreason.scenes.sprites import outdoors as outdoors
-from anomreason.scenes.sprites.light import add_max, brightened, cast_shadow, darkened, mirrored, scaled, spot
-from anomreason.scenes.sprites.pictures import picture
-from anomreason.scenes.sprites.places import LOOKS
-from anomreason.scenes.sprites.scene import Item, Stage, Sun
-from anomreason.scenes.sprites.sheet import RGB
+from anomreason.scenes.sprites.backgrounds import PAINTERS, RGB, meadow_close
+from anomreason.scenes.sprites.scene import SpriteItem, SpriteScene, Sun
+from anomreason.scenes.sprites.sprite import sprite
+from anomreason.scenes.sprites.table import LOOKS
 
-Painter = Callable[[int, float, np.random.Generator], Image.Image]
-_PAINTERS: dict[str, Painter] = {
-    "street": outdoors.street, "street at night": outdoors.street, "meadow": outdoors.meadow,
-    "savanna": outdoors.savanna, "desert": outdoors.desert, "snow field": outdoors.snow_field,
-    "beach": outdoors.beach, "open sea": outdoors.open_sea, "lake shore": outdoors.lake_shore,
-    "sea floor": outdoors.sea_floor, "living room": indoors.living_room, "bathroom": indoors.bathroom,
-    "kitchen": indoors.kitchen, "desk": indoors.desk,
-}  # fmt: skip
 _SHADES: dict[str, RGB] = {"snow field": (120, 150, 205), "desert": (120, 95, 90), "savanna": (110, 95, 80)}
 _BANK = 0.51
 """Where the lake begins."""
@@ -51,7 +41,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class View:
+class Rendering:
     """A drawn version of a scene."""
 
     image: Image.Image
@@ -62,19 +52,19 @@ class View:
 class Canvas:
     """Draws versions of one scene at one size."""
 
-    def __init__(self, stage: Stage, size: int) -> None:
+    def __init__(self, stage: SpriteScene, size: int) -> None:
         self.stage, self.size = stage, size
         self._look = LOOKS[stage.look]
         rng = np.random.default_rng((stage.seed, 1))
         close = self._look.name == "meadow" and self._look.largest_cm < 100
-        paint = outdoors.meadow_close if close else _PAINTERS[stage.place]
+        paint = meadow_close if close else PAINTERS[stage.place]
         self._ground = paint(size, stage.horizon, rng)
         grain = np.frombuffer(rng.bytes(size * size), dtype=np.uint8).reshape(size, size)
         grain = (np.uint8(124) + grain // 32).astype(np.uint8)
         self._noise = Image.merge("RGB", [Image.fromarray(grain)] * 3)
-        self._layers: dict[Item, Layer] = {}
+        self._layers: dict[SpriteItem, Layer] = {}
 
-    def draw(self, items: Sequence[Item], second_sun: Sun | None = None) -> View:
+    def draw(self, items: Sequence[SpriteItem], second_sun: Sun | None = None) -> Rendering:
         image = self._ground.copy()
         order = sorted(range(len(items)), key=lambda i: self._depth(items, i))
         if self._look.mirrors:
@@ -91,16 +81,16 @@ class Canvas:
         for _, i, half in sorted(steps):
             self._paste(image, owners, items[i], i, half)
         image = self._lit(image, items)
-        return View(ImageChops.add(image, self._noise, 1, -128), owners)
+        return Rendering(ImageChops.add(image, self._noise, 1, -128), owners)
 
-    def layer(self, item: Item) -> Layer:
+    def layer(self, item: SpriteItem) -> Layer:
         """The thing at its size and place."""
         if item not in self._layers:
             self._layers[item] = _layer(item, self.size)
         return self._layers[item]
 
     @staticmethod
-    def _depth(items: Sequence[Item], i: int) -> tuple[float, float, int]:
+    def _depth(items: Sequence[SpriteItem], i: int) -> tuple[float, float, int]:
         """What is drawn first: the sky, the walls, then the ground from far to near."""
         item = items[i]
         if item.thing == "sun":
@@ -115,7 +105,7 @@ class Canvas:
             return 3.0, items[item.host].y + 1e-4, i
         return 3.0, item.y, i
 
-    def _paste(self, image: Image.Image, owners: NDArray[np.uint8], item: Item, index: int, half: bool) -> None:
+    def _paste(self, image: Image.Image, owners: NDArray[np.uint8], item: SpriteItem, index: int, half: bool) -> None:
         layer = self.layer(item)
         picture, left = layer.image, layer.left
         if half:
@@ -144,7 +134,7 @@ class Canvas:
         water = layer.top + layer.image.height
         image.paste((232, 244, 252), (left, water - high // 2), scaled(spot(wide, high), 0.75))
 
-    def _mirror(self, image: Image.Image, item: Item) -> None:
+    def _mirror(self, image: Image.Image, item: SpriteItem) -> None:
         if item.support not in ("floor", "water") or item.mirror == "nothing" or item.lift:
             return
         shown = item if not item.mirror else mirror_of(item)
@@ -155,7 +145,7 @@ class Canvas:
         piece = mirrored(layer.image, strength, self.size / 340)
         image.paste(piece, (layer.left, round(_BANK * self.size) + 1 if bank else foot), piece)
 
-    def _shaded(self, image: Image.Image, items: Sequence[Item], sun: Sun) -> Image.Image:
+    def _shaded(self, image: Image.Image, items: Sequence[SpriteItem], sun: Sun) -> Image.Image:
         """With what the things take away from that sun's light."""
         mask = Image.new("L", image.size)
         for item in items:
@@ -169,7 +159,7 @@ class Canvas:
         shade = _SHADES.get(self.stage.place, (96, 98, 112))
         return darkened(image, scaled(mask, 0.8), shade)
 
-    def _shadow(self, mask: Image.Image, item: Item, items: Sequence[Item], sun: Sun) -> None:
+    def _shadow(self, mask: Image.Image, item: SpriteItem, items: Sequence[SpriteItem], sun: Sun) -> None:
         layer = self.layer(item)
         alpha = layer.image.getchannel("A")
         foot = round(item.y * self.size)
@@ -190,7 +180,7 @@ class Canvas:
             piece.paste(0, (0, round(0.955 * self.size), self.size, self.size))
         mask.paste(ImageChops.lighter(mask, piece))
 
-    def _on_top(self, piece: Image.Image, desk: Item) -> Image.Image:
+    def _on_top(self, piece: Image.Image, desk: SpriteItem) -> Image.Image:
         """What of a shadow falls on the top of a table."""
         x0, y0, x1, _ = desk.box
         left, top, right, edge = (round(v * self.size) for v in (x0, y0, x1, y0 + desk.h * _TOP))
@@ -198,7 +188,7 @@ class Canvas:
         result.paste(piece.crop((left, top, right, edge)), (left, top))
         return result
 
-    def _lit(self, image: Image.Image, items: Sequence[Item]) -> Image.Image:
+    def _lit(self, image: Image.Image, items: Sequence[SpriteItem]) -> Image.Image:
         """As it looks by lamp light, or through water."""
         if self.stage.place == "sea floor":
             return Image.blend(image, Image.new("RGB", image.size, (40, 140, 180)), 0.2)
@@ -220,13 +210,13 @@ class Canvas:
         return ImageChops.multiply(image, light)
 
 
-def mirror_of(item: Item) -> Item:
+def mirror_of(item: SpriteItem) -> SpriteItem:
     """The thing that is seen in the mirror, as if it stood there."""
     return replace(item, thing=item.mirror, mirror="", state=(), edit=(), turn=0.0)
 
 
-def _layer(item: Item, size: int) -> Layer:
-    shown = picture(item.thing, item.state, item.edit)
+def _layer(item: SpriteItem, size: int) -> Layer:
+    shown = sprite(item.thing, item.state, item.edit)
     scale = item.h * size / shown.height
     width, height = max(2, round(shown.image.width * scale)), max(2, round(shown.image.height * scale))
     how = Image.Resampling.HAMMING if scale < 0.9 else Image.Resampling.BICUBIC
@@ -246,3 +236,71 @@ def _layer(item: Item, size: int) -> Layer:
         image = image.crop((0, 0, image.width, image.height - sink))
         top += sink
     return Layer(image, left, top)
+
+
+@lru_cache(maxsize=64)
+def spot(width: int, height: int) -> Image.Image:
+    """A soft ellipse, L: 255 in the middle, 0 at the edge."""
+    x = (np.arange(width) + 0.5) / width * 2 - 1
+    y = (np.arange(height) + 0.5) / height * 2 - 1
+    radius = np.minimum(1, np.hypot(x[None, :], y[:, None]))
+    return Image.fromarray(np.uint8(np.round(255 * (1 - radius) ** 1.3)))
+
+
+def cast_shadow(alpha: Image.Image, across: float, down: float) -> tuple[Image.Image, int]:
+    """The silhouette as it lies on the ground, and how far its left edge is left of the silhouette's.
+
+    Its upper edge is the foot of what throws it.
+    """
+    w, h = alpha.size
+    reach = round(abs(across) * h)
+    offset = reach if across < 0 else 0
+    size = (w + reach, max(2, round(h * down)))
+    flat = (1, -across / down, -offset, 0, -1 / down, h - 0.5)
+    return alpha.transform(size, Image.Transform.AFFINE, flat, Image.Resampling.BILINEAR), offset
+
+
+def add_max(mask: Image.Image, piece: Image.Image, left: int, top: int) -> None:
+    """Lays a piece of shadow into the mask; where two fall on each other the darker one counts."""
+    x0, y0 = max(0, left), max(0, top)
+    x1, y1 = min(mask.width, left + piece.width), min(mask.height, top + piece.height)
+    if x0 >= x1 or y0 >= y1:
+        return
+    part = piece.crop((x0 - left, y0 - top, x1 - left, y1 - top))
+    mask.paste(ImageChops.lighter(mask.crop((x0, y0, x1, y1)), part), (x0, y0))
+
+
+def darkened(image: Image.Image, mask: Image.Image, shade: RGB) -> Image.Image:
+    """The picture with that much of it in the shade; shade: what is left of red, green, blue, of 255."""
+    dark = ImageChops.multiply(image, Image.new("RGB", image.size, shade))
+    return Image.composite(dark, image, mask)
+
+
+@lru_cache(maxsize=64)
+def _multiples(by: float) -> list[int]:
+    return [round(v * by) for v in range(256)]
+
+
+def scaled(mask: Image.Image, by: float) -> Image.Image:
+    return mask.point(_multiples(by))
+
+
+def mirrored(image: Image.Image, strength: float, blur: float) -> Image.Image:
+    """Upside down, as seen on water: blurred a little and fading with depth."""
+    turned = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    if blur >= 0.3:
+        turned = turned.filter(ImageFilter.BoxBlur((blur, blur / 2)))
+    fade = np.round(255 * strength * np.linspace(1, 0.35, turned.height)).astype(np.uint8)
+    ramp = Image.fromarray(fade[:, None]).resize(turned.size, Image.Resampling.NEAREST)
+    turned.putalpha(ImageChops.multiply(turned.getchannel("A"), ramp))
+    return turned
+
+
+def brightened(light: Image.Image, centre: tuple[float, float], size: tuple[float, float], colour: RGB) -> Image.Image:
+    """The light map (RGB, 255 = full light) with a soft elliptic pool of light added; in pixels."""
+    glow = spot(max(2, round(size[0])), max(2, round(size[1])))
+    patch = Image.merge("RGB", [scaled(glow, c / 255) for c in colour])
+    left, top = round(centre[0] - size[0] / 2), round(centre[1] - size[1] / 2)
+    whole = Image.new("RGB", light.size)
+    whole.paste(patch, (left, top))
+    return ImageChops.add(light, whole)

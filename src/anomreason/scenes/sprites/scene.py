@@ -1,8 +1,6 @@
-"""The records of a scene of the sprites world before it is drawn, and the geometry they share.
+"""A scene of the sprites world before it is drawn. All coordinates are fractions of the image edge.
 
-Knows no pixels: everything is in fractions of the picture's edge. Try it:
-
-    Item("dog", x=0.4, y=0.8, h=0.2, where="on the grass", support="floor").box
+SpriteItem("dog", x=0.4, y=0.8, h=0.2, where="on the grass", support="floor").box
 """
 
 from __future__ import annotations
@@ -14,10 +12,10 @@ from typing import Literal
 
 from anomreason.anomaly import Kind
 from anomreason.scenes.scene import Slots
-from anomreason.scenes.sprites.drawn import State
-from anomreason.scenes.sprites.pictures import Edit, aspect
+from anomreason.scenes.sprites.drawings import State
+from anomreason.scenes.sprites.sprite import Edit, aspect
 from anomreason.scenes.sprites.table import SpriteThing, table
-from anomreason.scenes.world import Support
+from anomreason.scenes.table import Support
 
 Box = tuple[float, float, float, float]
 Shadow = Literal["own", "none", "wrong"]
@@ -25,7 +23,7 @@ LAMPS = ("street lamp", "floor lamp")
 
 
 @dataclass(frozen=True)
-class Item:
+class SpriteItem:
     """One thing in the scene."""
 
     thing: str
@@ -102,7 +100,7 @@ class Sun:
 
 
 @dataclass(frozen=True)
-class Stage:
+class SpriteScene:
     """A clean scene."""
 
     seed: int
@@ -113,19 +111,19 @@ class Stage:
     camera_cm: float
     """How high the viewer's eye is."""
     sun: Sun
-    items: tuple[Item, ...]
+    items: tuple[SpriteItem, ...]
 
 
 @dataclass(frozen=True)
-class Change:
+class SpriteChange:
     """A violation before it is drawn."""
 
     kind: Kind
     level: str
     slots: Slots
-    replaced: tuple[tuple[int, Item], ...] = ()
+    replaced: tuple[tuple[int, SpriteItem], ...] = ()
     """Items of the clean scene that are changed, by their index; the main one first."""
-    added: tuple[Item, ...] = ()
+    added: tuple[SpriteItem, ...] = ()
     about: tuple[int, ...] = ()
     """Indices of unchanged items that the violation is also about."""
     second_sun: Sun | None = None
@@ -133,7 +131,7 @@ class Change:
     """Whether its region is all that changes, shadows and light too."""
 
     @property
-    def items(self) -> tuple[Item, ...]:
+    def items(self) -> tuple[SpriteItem, ...]:
         """The changed and added ones, the main one first."""
         return (*(item for _, item in self.replaced), *self.added)
 
@@ -176,7 +174,7 @@ def inside(box: Box, margin: float = 0.0) -> bool:
     return box[0] >= margin and box[1] >= margin and box[2] <= 1 - margin and box[3] <= 1 - margin
 
 
-def applied(stage: Stage, changes: Sequence[Change]) -> tuple[Item, ...]:
+def applied(stage: SpriteScene, changes: Sequence[SpriteChange]) -> tuple[SpriteItem, ...]:
     """The items of the scene with these violations: the clean ones in their order, then what was added."""
     items = list(stage.items)
     for change in changes:

@@ -1,8 +1,6 @@
-"""The sprites world: scenes of small pictures on painted ground, drawn in milliseconds, with every violation known.
+"""The sprites world: emoji on painted backgrounds, drawn in milliseconds, with every anomaly known.
 
-Knows no dataset and no file that is written. Try it:
-
-    SpriteWorld().draw(7, size=256, count=1, kinds=("floating",)).image.show()
+SpriteWorld().draw(7, size=256, count=1, kinds=("floating",)).image.show()
 """
 
 from __future__ import annotations
@@ -15,13 +13,12 @@ from numpy.typing import NDArray
 from anomreason.anomaly import Anomaly, Kind, Region
 from anomreason.errors import UsageError
 from anomreason.scenes.phrases import describe
-from anomreason.scenes.scene import Allow, Drawn, Planted, Shown, anything
+from anomreason.scenes.scene import Allow, PlantedAnomaly, Scene, VisibleObject, allow_all
 from anomreason.scenes.sprites.layout import lay_out
-from anomreason.scenes.sprites.render import Canvas, View
-from anomreason.scenes.sprites.scene import Box, Change, Item, Stage, applied, grown, overlap, union
+from anomreason.scenes.sprites.render import Canvas, Rendering
+from anomreason.scenes.sprites.scene import Box, SpriteChange, SpriteItem, SpriteScene, applied, grown, overlap, union
 from anomreason.scenes.sprites.table import table
-from anomreason.scenes.sprites.violations import Bench
-from anomreason.scenes.sprites.violations_more import VIOLATIONS
+from anomreason.scenes.sprites.violations import VIOLATIONS, Bench
 
 SMALLEST_SIZE = 32
 _ON_LIGHT: tuple[Kind, ...] = ("shadow", "lighting")
@@ -34,14 +31,14 @@ class SpriteWorld:
     name = "sprites"
     kinds: tuple[Kind, ...] = tuple(VIOLATIONS)
 
-    def __init__(self, lay_out: Callable[[int], Stage] = lay_out) -> None:
+    def __init__(self, lay_out: Callable[[int], SpriteScene] = lay_out) -> None:
         """lay_out: the clean scene of a seed."""
         self.version = table().version
         self._lay_out = lay_out
 
     def draw(
-        self, seed: int, *, size: int, count: int = 0, kinds: Sequence[Kind] = (), allow: Allow = anything
-    ) -> Drawn:
+        self, seed: int, *, size: int, count: int = 0, kinds: Sequence[Kind] = (), allow: Allow = allow_all
+    ) -> Scene:
         """See `scene.World`. UsageError for a negative seed, a size below 32, or a kind this world cannot plant."""
         _check(seed, size, count, kinds)
         stage = self._lay_out(seed)
@@ -54,7 +51,7 @@ class SpriteWorld:
         planted = tuple(
             _planted(stage, changes, k, view, twin, np.random.default_rng((seed, 3, k))) for k, twin in enumerate(twins)
         )
-        return Drawn(
+        return Scene(
             view.image,
             stage.place,
             _shown(items, view.owners),
@@ -66,9 +63,11 @@ class SpriteWorld:
         )
 
 
-def plant(stage: Stage, wanted: int, kinds: Sequence[Kind], allow: Allow, rng: np.random.Generator) -> list[Change]:
+def plant(
+    stage: SpriteScene, wanted: int, kinds: Sequence[Kind], allow: Allow, rng: np.random.Generator
+) -> list[SpriteChange]:
     """Up to that many violations, each of another kind, on different things, none over another."""
-    bench, chosen = Bench(stage), list[Change]()
+    bench, chosen = Bench(stage), list[SpriteChange]()
     for _ in range(wanted):
         taken = {change.kind for change in chosen}
         left = [kind for kind in dict.fromkeys(kinds) if kind not in taken]
@@ -80,8 +79,8 @@ def plant(stage: Stage, wanted: int, kinds: Sequence[Kind], allow: Allow, rng: n
 
 
 def _one(
-    bench: Bench, kinds: Sequence[Kind], chosen: Sequence[Change], allow: Allow, rng: np.random.Generator
-) -> Change | None:
+    bench: Bench, kinds: Sequence[Kind], chosen: Sequence[SpriteChange], allow: Allow, rng: np.random.Generator
+) -> SpriteChange | None:
     busy = {j for change in chosen for j in (*(j for j, _ in change.replaced), *change.about)}
     for kind in kinds:
         if kind in _ON_LIGHT and any(change.kind in _ON_LIGHT for change in chosen):
@@ -99,13 +98,13 @@ def _one(
     return None
 
 
-def _clear(bench: Bench, change: Change, chosen: Sequence[Change]) -> bool:
+def _clear(bench: Bench, change: SpriteChange, chosen: Sequence[SpriteChange]) -> bool:
     """Whether it neither covers nor is covered by another one."""
     own = _extent(bench, change)
     return all(overlap(own, _extent(bench, other)) < 0.02 for other in chosen)
 
 
-def _extent(bench: Bench, change: Change) -> Box:
+def _extent(bench: Bench, change: SpriteChange) -> Box:
     """Where a violation shows, before and after it; light is left out."""
     boxes = [item.box for item in change.items]
     boxes += [bench.items[i].box for i, _ in change.replaced]
@@ -116,18 +115,23 @@ def _extent(bench: Bench, change: Change) -> Box:
     return grown(union(boxes), 0.005)
 
 
-def _without(changes: Sequence[Change], k: int) -> list[Change]:
+def _without(changes: Sequence[SpriteChange], k: int) -> list[SpriteChange]:
     return [change for j, change in enumerate(changes) if j != k]
 
 
-def _drawn(canvas: Canvas, stage: Stage, changes: Sequence[Change]) -> View:
+def _drawn(canvas: Canvas, stage: SpriteScene, changes: Sequence[SpriteChange]) -> Rendering:
     second = next((change.second_sun for change in changes if change.second_sun is not None), None)
     return canvas.draw(applied(stage, changes), second)
 
 
 def _planted(
-    stage: Stage, changes: Sequence[Change], k: int, view: View, twin: View, rng: np.random.Generator
-) -> Planted:
+    stage: SpriteScene,
+    changes: Sequence[SpriteChange],
+    k: int,
+    view: Rendering,
+    twin: Rendering,
+    rng: np.random.Generator,
+) -> PlantedAnomaly:
     change = changes[k]
     first = len(stage.items) + sum(len(other.added) for other in changes[:k])
     new = tuple(range(first, first + len(change.added)))
@@ -147,7 +151,7 @@ def _planted(
         objects=tuple(names[i] for i in objects),
         region=_region(changed),
     )
-    return Planted(change.kind, change.level, anomaly, objects, change.slots)
+    return PlantedAnomaly(change.kind, change.level, anomaly, objects, change.slots)
 
 
 def _owned(owners: NDArray[np.uint8], items: Sequence[int]) -> NDArray[np.bool_]:
@@ -166,8 +170,8 @@ def _region(mask: NDArray[np.bool_]) -> Region:
     )
 
 
-def _shown(items: Sequence[Item], owners: NDArray[np.uint8]) -> tuple[Shown, ...]:
-    return tuple(Shown(item.thing, item.row.synonyms, _region(owners == i + 1)) for i, item in enumerate(items))
+def _shown(items: Sequence[SpriteItem], owners: NDArray[np.uint8]) -> tuple[VisibleObject, ...]:
+    return tuple(VisibleObject(item.thing, item.row.synonyms, _region(owners == i + 1)) for i, item in enumerate(items))
 
 
 def _check(seed: int, size: int, count: int, kinds: Sequence[Kind]) -> None:

@@ -4,25 +4,26 @@ import numpy as np
 import pytest
 
 from anomreason.errors import UsageError
-from anomreason.scenes.rooms.furniture import (
+from anomreason.scenes.rooms.meshes import (
     Finish,
-    Part,
+    MeshPart,
     bounds,
+    box,
     clipped,
     model,
     normals,
     selected,
     split_off,
     transformed,
+    turned,
 )
-from anomreason.scenes.rooms.scene import build, shift, table, turn
-from anomreason.scenes.rooms.shapes import box, turned
+from anomreason.scenes.rooms.room import build, shift, table, turn
 from anomreason.scenes.rooms.violations import masks
 
 CLAY = Finish((0.5, 0.4, 0.3))
 
 
-def area(part: Part) -> float:
+def area(part: MeshPart) -> float:
     corners = part.corners
     return float(
         np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2

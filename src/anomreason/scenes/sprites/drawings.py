@@ -1,6 +1,6 @@
-"""Things that the program draws itself because something on them must be exact: a dial, lamps, pips, letters, a liquid.
+"""Draws the objects that must be exact: a clock with its dial, lamps, pips, letters, a liquid.
 
-Knows no scene. Each is RGBA at the size of a vendored picture, shaded in their manner. Try it:
+Each drawing is RGBA at the size of a vendored sprite, shaded in the same manner.
 
     draw_thing("clock", ("numbers", 13)).show()
 """

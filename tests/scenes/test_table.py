@@ -5,9 +5,9 @@ from importlib.resources import files
 import pytest
 
 from anomreason.errors import UsageError
-from anomreason.scenes.sprites.pictures import vendored
+from anomreason.scenes.sprites.sprite import vendored
 from anomreason.scenes.sprites.table import SpriteThing, table
-from anomreason.scenes.world import Thing, read_table
+from anomreason.scenes.table import Thing, read_table
 
 GOOD = """
 version = "3"

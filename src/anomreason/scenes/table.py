@@ -1,7 +1,7 @@
-"""Reads the table of a world: for each object what it is called, how large it is, where it stands and what it needs.
+"""Reads the table of a world: what each object is called, how large it is, where it stands and what it needs.
 
-Knows no drawing. A world's table is a TOML file with one [[thing]] an object; a world that needs more columns declares
-them in a subclass of Thing (and of Part), so that a mistyped column is an error there. Try it:
+A table is a TOML file with one [[thing]] an object. A world that needs more columns declares them in a subclass of
+Thing (and of TablePart), so that a mistyped column is an error.
 
     load_table("sprites/things.toml", SpriteThing).named("banana").size_cm
 """
@@ -25,7 +25,7 @@ Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in fractions, x to the right and y down, or the same with a third axis left out."""
 
 
-class Part(BaseModel):
+class TablePart(BaseModel):
     """A part that must be there."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -63,7 +63,7 @@ class Thing(BaseModel):
     """What carries it."""
     places: tuple[Text, ...] = ()
     """Where it belongs; empty for what a world only brings in to be wrong."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[TablePart, ...] = ()
     does: tuple[Text, ...] = ()
     """`lit`, `running`, `wet`, `hot`."""
     front: str = ""
@@ -81,7 +81,7 @@ Row = TypeVar("Row", bound=Thing)
 
 
 @dataclass(frozen=True)
-class Table(Generic[Row]):
+class ObjectTable(Generic[Row]):
     """All objects of a world."""
 
     version: str
@@ -103,12 +103,12 @@ class Table(Generic[Row]):
         return tuple(thing for thing in self.things if place in thing.places)
 
 
-def load_table(name: str, row: type[Row]) -> Table[Row]:
+def load_table(name: str, row: type[Row]) -> ObjectTable[Row]:
     """The table of that file name that comes with the package."""
     return read_table(files("anomreason.scenes").joinpath(name).read_text(encoding="utf-8"), name, row)
 
 
-def read_table(text: str, source: str, row: type[Row]) -> Table[Row]:
+def read_table(text: str, source: str, row: type[Row]) -> ObjectTable[Row]:
     """UsageError that names the source, the thing and the column when the table is not as it must be."""
     try:
         raw = tomllib.loads(text)
@@ -121,7 +121,7 @@ def read_table(text: str, source: str, row: type[Row]) -> Table[Row]:
         raise UsageError(f'{source} has version {raw.get("version")!r}; write version = "1" or higher at its top')
     things = tuple(_row(entry, number, source, row) for number, entry in enumerate(rows, 1))
     _no_name_twice(things, source)
-    return Table(raw["version"], things)
+    return ObjectTable(raw["version"], things)
 
 
 def _row(entry: Any, number: int, source: str, row: type[Row]) -> Row:

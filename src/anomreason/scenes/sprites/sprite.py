@@ -1,9 +1,9 @@
-"""The pictures of single things, and what a violation does to them: a part erased or doubled, a colour changed, a cut.
+"""The sprite of an object, edited as a violation needs it: a part erased or doubled, another colour, a cut.
 
-Knows no scene. Pictures are RGBA, trimmed, at most 192 px; an edited one may be larger than what it was made from, so
-it comes with the place of the original in it. Try it:
+Sprites are RGBA, trimmed, at most 192 px. An edited one may be larger than its original, so it comes with the position
+of the original in it.
 
-    edited(table().named("banana"), (), ("hue", "blue")).image.show()
+    sprite("banana", (), ("hue", "blue")).image.show()
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from anomreason.scenes.sprites.drawn import ASPECTS, State, draw_thing
+from anomreason.scenes.sprites.drawings import ASPECTS, State, draw_thing
 from anomreason.scenes.sprites.table import SpritePart, SpriteThing, table
 
 Edit = tuple[str | float, ...]
@@ -31,7 +31,7 @@ HUES = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class Sprite:
     """An edited picture."""
 
     image: Image.Image
@@ -68,10 +68,10 @@ def _plain(name: str, state: State) -> Image.Image:
 
 
 @lru_cache(maxsize=512)
-def picture(name: str, state: State, edit: Edit) -> Picture:
+def sprite(name: str, state: State, edit: Edit) -> Sprite:
     """A thing of the table as it is drawn in this state, edited."""
     plain = _plain(name, state)
-    whole = Picture(plain, 0, 0, plain.width, plain.height)
+    whole = Sprite(plain, 0, 0, plain.width, plain.height)
     if not edit:
         return whole
     what, how = edit
@@ -89,8 +89,8 @@ def picture(name: str, state: State, edit: Edit) -> Picture:
     raise ValueError(f"no edit named {what!r}")
 
 
-def _with(picture: Picture, image: Image.Image) -> Picture:
-    return Picture(image, picture.left, picture.top, picture.width, picture.height)
+def _with(picture: Sprite, image: Image.Image) -> Sprite:
+    return Sprite(image, picture.left, picture.top, picture.width, picture.height)
 
 
 def _part(row: SpriteThing, name: str) -> SpritePart:
@@ -125,7 +125,7 @@ def _erased(image: Image.Image, part: SpritePart) -> Image.Image:
     return _faded(image, ImageChops.invert(_mask(part, image)))
 
 
-def _doubled(image: Image.Image, part: SpritePart) -> Picture:
+def _doubled(image: Image.Image, part: SpritePart) -> Sprite:
     """The part once more, where the table says that it shows; in front of a round one, else behind."""
     assert part.copy_at is not None
     box = _pixels(part, image)
@@ -141,10 +141,10 @@ def _doubled(image: Image.Image, part: SpritePart) -> Picture:
     original.paste(image, (left, top))
     surplus.paste(piece, (x + left, y + top))
     layers = (original, surplus) if part.round else (surplus, original)
-    return Picture(Image.alpha_composite(*layers), left, top, image.width, image.height)
+    return Sprite(Image.alpha_composite(*layers), left, top, image.width, image.height)
 
 
-def _fused(image: Image.Image, share: float) -> Picture:
+def _fused(image: Image.Image, share: float) -> Sprite:
     """The front of the thing grown together with its own mirror image."""
     cut = round(share * image.width)
     front = image.crop((0, 0, cut, image.height))
@@ -152,10 +152,10 @@ def _fused(image: Image.Image, share: float) -> Picture:
     both.paste(front, (0, 0))
     both.paste(front.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (cut, 0))
     margin = max(0, round((2 * cut - image.width) / 2))
-    return Picture(both, margin, 0, image.width, image.height)
+    return Sprite(both, margin, 0, image.width, image.height)
 
 
-def _split(image: Image.Image, how: str) -> Picture:
+def _split(image: Image.Image, how: str) -> Sprite:
     """Two halves with a gap: `across`: upper and lower, `down`: left and right. The cut is a zigzag."""
     w, h = image.size
     lower = Image.new("L", image.size)
@@ -175,8 +175,8 @@ def _split(image: Image.Image, how: str) -> Picture:
     piece.paste(_faded(image, lower), shift)
     result = Image.alpha_composite(result, piece)
     if how == "across":
-        return Picture(result, 0, shift[1], w, h)
-    return Picture(result, shift[0] // 2, 0, w, h)
+        return Sprite(result, 0, shift[1], w, h)
+    return Sprite(result, shift[0] // 2, 0, w, h)
 
 
 def _coloured(image: Image.Image, colour: str) -> Image.Image:

@@ -1,7 +1,7 @@
-"""The records of a room: what stands where, the light and the camera, and what of it goes to the renderer.
+"""A furnished room: its objects, light and camera, and how much of each object the camera sees.
 
-Knows no violations and no Mitsuba. x is to the right, y away from the camera, z up, in metres; the back wall is at
-y = depth and the camera near y = 0.
+x is to the right, y away from the camera, z up, in metres; the back wall is at y = depth and the camera near y = 0.
+Owner maps hold 0 for the room itself and 1 + index for an object.
 
     >>> turn(np.pi / 2)[:2, :2].round().tolist()
     [[0.0, -1.0], [1.0, 0.0]]
@@ -15,14 +15,14 @@ from functools import cached_property, lru_cache
 from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, model_validator
 
-from anomreason.anomaly import Text
-from anomreason.scenes.rooms import made
-from anomreason.scenes.rooms.furniture import Colour, Finish, Floats, Mesh, bounds, model, transformed
-from anomreason.scenes.rooms.render import Stage, Sun
-from anomreason.scenes.world import Part as TablePart
-from anomreason.scenes.world import Table, Thing, load_table
+from anomreason.anomaly import Region, Text
+from anomreason.scenes.rooms import furniture
+from anomreason.scenes.rooms.meshes import Colour, Finish, Floats, Mesh, bounds, model, transformed
+from anomreason.scenes.rooms.render import DirectionalLight, Owners, RenderScene
+from anomreason.scenes.table import ObjectTable, TablePart, Thing, load_table
 
 REAR = 2.4
 """How far the room goes on behind the camera's side, y = 0."""
@@ -97,13 +97,13 @@ class RoomThing(Thing):
 
 
 @lru_cache(maxsize=1)
-def table() -> Table[RoomThing]:
+def table() -> ObjectTable[RoomThing]:
     """The rows of rooms/things.toml."""
     return load_table("rooms/things.toml", RoomThing)
 
 
 @dataclass(frozen=True, eq=False)
-class Item:
+class RoomItem:
     """One thing in the room."""
 
     thing: RoomThing
@@ -130,7 +130,7 @@ class Item:
     def phrase(self) -> str:
         return f"{self.colour} {self.thing.name}" if self.colour else self.thing.name
 
-    def moved(self, matrix: Floats) -> Item:
+    def moved(self, matrix: Floats) -> RoomItem:
         """The same thing elsewhere: the matrix acts in room coordinates."""
         return replace(self, pose=matrix @ self.pose)
 
@@ -143,10 +143,10 @@ class Room:
     width: float
     depth: float
     height: float
-    items: tuple[Item, ...]
+    items: tuple[RoomItem, ...]
     shell: Mesh
     """Floor, walls, ceiling and what lights the room from outside of the picture."""
-    suns: tuple[Sun, ...]
+    suns: tuple[DirectionalLight, ...]
     sky: Colour
     evening: bool
     """Whether the lamps are lit."""
@@ -156,16 +156,16 @@ class Room:
     seed: int
     """Of the sampler: the same for a scene and its twins."""
 
-    def stage(self, without: Collection[int] = (), dark: Collection[int] = ()) -> Stage:
+    def stage(self, without: Collection[int] = (), dark: Collection[int] = ()) -> RenderScene:
         """For the renderer. without: items left out; dark: lamps that give no light although it is evening."""
         bodies: list[tuple[int, Mesh]] = [(0, self.shell)]
         for i, item in enumerate(self.items):
             if i not in without:
                 off = not self.evening or i in dark
                 bodies.append((i + 1, unlit(item.body) if off and "lit" in item.thing.does else item.body))
-        return Stage(tuple(bodies), self.suns, self.sky, self.eye, self.target, self.view)
+        return RenderScene(tuple(bodies), self.suns, self.sky, self.eye, self.target, self.view)
 
-    def with_item(self, i: int, item: Item) -> Room:
+    def with_item(self, i: int, item: RoomItem) -> Room:
         return replace(self, items=(*self.items[:i], item, *self.items[i + 1 :]))
 
     def carried(self, i: int) -> tuple[int, ...]:
@@ -205,7 +205,7 @@ def build(thing: RoomThing, rng: np.random.Generator) -> tuple[Mesh, str]:
         return model(thing.model), colour
     paint, rough = PAINTS.get(colour, PAINTS["oak"])
     width, depth, height = (length / 100 for length in thing.size or (100, 100, 100))
-    return made.make(thing.make, (width, depth, height), Finish(paint, rough), rng), colour
+    return furniture.make(thing.make, (width, depth, height), Finish(paint, rough), rng), colour
 
 
 def project(room: Room, points: Floats) -> Floats:
@@ -224,3 +224,97 @@ def project(room: Room, points: Floats) -> Floats:
 def overlap(a: Floats, b: Floats, gap: float = 0.0) -> bool:
     """Whether two boxes share space, or come nearer than the gap."""
     return bool((a[0] < b[1] + gap).all() and (b[0] < a[1] + gap).all())
+
+
+Mask = NDArray[np.bool_]
+LEAST_EDGE = 0.07
+"""Least longer edge of what counts as an object, as a share of the picture's edge."""
+LEAST_SHARE = 0.4
+"""Least share of a thing's own box that must be seen; what shows less is taken out of the room."""
+LEAST_MIRRORED = 0.33
+"""Least share of a mirror that shows things of the room; one with less looks blank, or like a doorway."""
+LARGEST = 0.3
+"""Most of the picture that one thing may cover."""
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """How one thing is seen."""
+
+    pixels: float
+    """Share of the picture that it covers."""
+    edge: float
+    """Longer edge of its visible box as a share of the picture's edge."""
+    share: float
+    """Visible box over the box that it would have alone and without the picture's borders, 0..1."""
+
+
+def visibilities(room: Room, owners: Owners) -> tuple[Visibility, ...]:
+    """For each thing of the room."""
+    return tuple(_one(room, i, owners == i + 1) for i in range(len(room.items)))
+
+
+def _one(room: Room, i: int, mask: Mask) -> Visibility:
+    if not mask.any():
+        return Visibility(0.0, 0.0, 0.0)
+    edges = box_of(mask)
+    width, height = edges[2] - edges[0], edges[3] - edges[1]
+    points = np.concatenate([part.vertices for part in room.items[i].body])
+    flat = project(room, points)
+    flat = flat[flat[:, 2] > 0.1]
+    whole = float(np.prod(np.ptp(flat[:, :2], axis=0))) if len(flat) else 1.0
+    return Visibility(float(mask.mean()), max(width, height), min(1.0, width * height / max(whole, 1e-6)))
+
+
+def reflecting(room: Room, i: int) -> float:
+    """Share of mirror i, 0..1, in which the camera meets other things (their boxes) and not only bare walls."""
+    glass = room.items[i]
+    low, high = bounds(glass.mesh)
+    across, up = np.meshgrid(np.linspace(low[0], high[0], 14)[1:-1], np.linspace(low[2], high[2], 14)[1:-1])
+    points = np.stack([across.ravel(), np.zeros(across.size), up.ravel()], axis=1)
+    eye = (np.linalg.inv(glass.pose) @ np.array([*room.eye, 1.0]))[:3]
+    if eye[1] >= 0:
+        return 0.0
+    rays = (points - eye * [1.0, -1.0, 1.0]) @ glass.pose[:3, :3].T
+    starts = points @ glass.pose[:3, :3].T + glass.pose[:3, 3]
+    hit = np.zeros(len(points), dtype=bool)
+    for k, item in enumerate(room.items):
+        if k != i and item.thing.group != "rug":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                spans = (item.box[:, None, :] - starts) / rays  # (2, rays, 3)
+            enter, leave = spans.min(axis=0).max(axis=1), spans.max(axis=0).min(axis=1)
+            hit |= (enter < leave) & (leave > 0.05)
+    return float(hit.mean())
+
+
+def box_of(mask: Mask) -> tuple[float, float, float, float]:
+    """x0, y0, x1, y1 in fractions. The mask must hold something."""
+    height, width = mask.shape
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
+
+
+def region_of(mask: Mask) -> Region:
+    x0, y0, x1, y1 = box_of(mask)
+    return Region(x0=x0, y0=y0, x1=x1, y1=y1)
+
+
+def differing(a: NDArray[np.uint8], b: NDArray[np.uint8], least: int = 18) -> Mask:
+    """Where two pictures differ by more than noise: by `least` of 255 in some channel, and not in lone pixels."""
+    raw = np.abs(a.astype(np.int16) - b.astype(np.int16)).max(axis=2) >= least
+    padded = np.pad(raw, 1).astype(np.int8)
+    around = sum(
+        padded[1 + y : padded.shape[0] - 1 + y, 1 + x : padded.shape[1] - 1 + x] for y in (-1, 0, 1) for x in (-1, 0, 1)
+    )
+    return np.asarray(raw & (np.asarray(around) >= 5))
+
+
+def around(mask: Mask) -> Mask:
+    """The mask's box and half as much again on all sides."""
+    x0, y0, x1, y1 = box_of(mask)
+    height, width = mask.shape
+    wide, tall = (x1 - x0) / 2, (y1 - y0) / 2
+    out = np.zeros_like(mask)
+    rows = slice(max(0, round((y0 - tall) * height)), round((y1 + tall) * height))
+    out[rows, max(0, round((x0 - wide) * width)) : round((x1 + wide) * width)] = True
+    return out
