@@ -3,8 +3,8 @@
 The mesh follows from the name, the size (width, depth, height in metres) and the generator; parts have the names that
 `things.toml` uses.
 
-    >>> sorted(part.name for part in make("side table", (0.5, 0.5, 0.5), WOOD, np.random.default_rng(1)))[0]
-    'leg 1'
+    >>> sorted(part.name for part in make("table", (0.5, 0.5, 0.5), WOOD, np.random.default_rng(1)))[-1]
+    'top'
 """
 
 from __future__ import annotations
