@@ -26,7 +26,6 @@ TO_MEND = (
         "anomreason.metrics.encoder",
     ),
     *("anomreason.metrics.kind_words", "anomreason.metrics.loading", "anomreason.metrics.packing"),
-    *("anomreason.scenes.rooms.furniture", "anomreason.scenes.rooms.made"),
     *("anomreason.training.answering", "anomreason.training.checks", "anomreason.training.data.batches"),
     *("anomreason.training.loading", "anomreason.training.merging", "anomreason.training.plan"),
     *("anomreason.vlm.local.processor", "anomreason.vlm.local.steps", "anomreason.vlm.local.weights"),
