@@ -1,10 +1,16 @@
-"""What is imported is declared."""
+"""What is imported is declared, and what is built works without the checkout."""
 
 import ast
+import os
 import re
+import subprocess
 import sys
+import sysconfig
+import tarfile
 import tomllib
+import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -85,3 +91,94 @@ def test_every_dependency_is_imported() -> None:
     installed = packages_distributions()
     used = {normal(name) for _, top in imported("src") for name in installed.get(top, [top])}
     assert declared()[""] - used == set()
+
+
+WHERE = "import anomreason; print(anomreason.__file__)"
+
+
+@dataclass(frozen=True)
+class Built:
+    """Wheel and sdist, and a clean environment with the wheel in it."""
+
+    wheel: Path
+    sdist: Path
+    environment: Path
+
+    def run(self, program: str, *arguments: str, cwd: Path, **variables: str) -> str:
+        """Output of a program of the environment, which does not see the checkout."""
+        command = [str(self.environment / "bin" / program), *arguments]
+        inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        ran = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**inherited, **variables})
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    for library in ("build", "hatchling"):
+        pytest.importorskip(library)
+    folder = tmp_path_factory.mktemp("built")
+
+    def run(*command: str) -> None:
+        ran = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+    run("build", "--no-isolation", "--outdir", str(folder / "dist"), str(ROOT))
+    (wheel,) = (folder / "dist").glob("*.whl")
+    (sdist,) = (folder / "dist").glob("*.tar.gz")
+    environment = folder / "environment"
+    run("venv", "--without-pip", str(environment))
+    python = str(environment / "bin" / "python")
+    run("pip", "--python", python, "install", "--no-index", "--no-deps", "--disable-pip-version-check", str(wheel))
+    # Dependencies come from this environment, behind the wheel; its own link to the checkout is not followed.
+    (packages,) = environment.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return Built(wheel, sdist, environment)
+
+
+def contents(folder: str) -> set[str]:
+    """All files of a folder of the checkout that belong to it, as paths from the root."""
+    files = (f.relative_to(ROOT) for f in (ROOT / folder).rglob("*") if f.is_file())
+    return {f.as_posix() for f in files if not any(part == "__pycache__" or part[0] == "." for part in f.parts)}
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(built: Built) -> None:
+    names = {name for name in zipfile.ZipFile(built.wheel).namelist() if ".dist-info/" not in name}
+    assert names == {name.removeprefix("src/") for name in contents("src")}
+    assert {"anomreason/vlm/tiny/model.safetensors", "anomreason/py.typed"} <= names
+
+
+@pytest.mark.slow
+def test_the_sdist_holds_whatever_its_tests_and_its_makefile_need(built: Built) -> None:
+    with tarfile.open(built.sdist) as archive:
+        names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+    expected = set().union(*(contents(folder) for folder in ("src", "tests", "tools", "docs", "benchmarks")))
+    assert expected | {"Makefile", "LICENSE", "README.md", "pyproject.toml"} <= names
+
+
+@pytest.mark.slow
+def test_the_demo_runs_from_the_wheel_alone(built: Built, tmp_path: Path) -> None:
+    imported = built.run("python", "-c", WHERE, cwd=tmp_path)
+    assert Path(imported.strip()).is_relative_to(built.environment)
+    printed = built.run("anomreason", "demo", cwd=tmp_path)
+    assert re.search(r"^recall +[01]\.\d{4}", printed, re.MULTILINE)
+    assert (tmp_path / "demo" / "run" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_sdist_passes_its_own_tests(built: Built, tmp_path: Path) -> None:
+    with tarfile.open(built.sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    some = ("test_anomaly.py", "test_architecture.py", "test_packaging.py", "tools/tiny/test_muon.py")
+    source = str(folder / "src")
+    imported = built.run("python", "-c", "import anomreason; print(anomreason.__file__)", cwd=folder, PYTHONPATH=source)
+    assert Path(imported.strip()).is_relative_to(source)
+    tests = (f"tests/{name}" for name in some)
+    printed = built.run(
+        *("python", "-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", *tests), cwd=folder, PYTHONPATH=source
+    )
+    passed = re.search(r"^(\d+) passed", printed, re.MULTILINE)
+    assert passed is not None
+    assert int(passed[1]) > 20
