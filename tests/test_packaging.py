@@ -173,7 +173,7 @@ def test_the_sdist_passes_its_own_tests(built: Built, tmp_path: Path) -> None:
     (folder,) = tmp_path.iterdir()
     some = ("test_anomaly.py", "test_architecture.py", "test_packaging.py", "tools/tiny/test_muon.py")
     source = str(folder / "src")
-    imported = built.run("python", "-c", "import anomreason; print(anomreason.__file__)", cwd=folder, PYTHONPATH=source)
+    imported = built.run("python", "-c", WHERE, cwd=folder, PYTHONPATH=source)
     assert Path(imported.strip()).is_relative_to(source)
     tests = (f"tests/{name}" for name in some)
     printed = built.run(
