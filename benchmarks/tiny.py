@@ -22,7 +22,7 @@ from tools.tiny.corpus import SCENES_FROM, SEEDS_A_SHARD, held_out
 
 from anomreason import detect
 from anomreason.evaluation.exact import evaluate_exact
-from anomreason.metrics.planted import Claim, Matcher
+from anomreason.metrics.planted import Matcher
 from anomreason.runs import read_results
 from anomreason.scenes.make import SceneSettings, make_scenes
 from anomreason.sources.annotations import key_of, read_source
@@ -113,11 +113,7 @@ def unseen(run: Path, scenes: Path) -> dict[str, Any]:
     matcher, said = Matcher(known), read_source(run).images
     hit = total = 0
     for one in known:
-        claims = [
-            Claim(f.name, f.phenomenon, f.reasoning, f.severity, f.objects, f.region)
-            for f in said[key_of(one.image)].findings
-        ]
-        found = {pair.anomaly for pair in matcher.pairs(one, claims)}
+        found = {pair.planted for pair in matcher.pairs(one, said[key_of(one.image)].anomalies)}
         for place, anomaly in enumerate(one.anomalies):
             if held_out(anomaly.kind, anomaly.objects[0]):
                 total, hit = total + 1, hit + (place in found)

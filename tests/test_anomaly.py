@@ -1,5 +1,8 @@
 """The nouns: what a record accepts, how it travels as JSON, and the maths of regions."""
 
+import json
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,3 +128,67 @@ def test_usage_adds_up_and_keeps_unknown_prices_apart() -> None:
     assert (known + known).cost == 1.0
     assert (unknown + unknown).cost is None
     assert known.tokens == 15
+
+
+TRIANGLE = ((0.1, 0.2), (0.5, 0.2), (0.3, 0.75))
+
+
+def test_kind_and_polygon_survive_json_and_are_not_written_when_unset() -> None:
+    region = Region.from_polygon(TRIANGLE)
+    assert region.box == (0.1, 0.2, 0.5, 0.75)
+    full = FINGERS.model_copy(update={"kind": "anatomy", "region": region})
+    detection = Detection(image="a.jpg", detector="x", status="ok", anomalies=(full, FINGERS))
+    line = detection.json_line()
+    assert Detection.model_validate_json(line) == detection
+    first, second = json.loads(line)["anomalies"]
+    assert first["kind"] == "anatomy"
+    assert first["region"]["polygon"] == [[0.1, 0.2], [0.5, 0.2], [0.3, 0.75]]
+    assert second.keys() == {"name", "phenomenon", "reasoning", "severity"}
+    assert HALF.model_dump(exclude_defaults=True).keys() == {"x0", "y0", "x1", "y1"}
+
+
+def test_a_region_is_also_read_from_a_list() -> None:
+    assert Region.model_validate([0, 0, 0.5, 1]) == HALF
+    for wrong in ([0, 0, 1], [0, 0, True, 1], [0, 0, "1", 1], [0, 0, 1, 1, 1], []):
+        with pytest.raises(ValidationError, match=r"write \[x0, y0, x1, y1\]"):
+            Region.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ((), "at least 3 items"),
+        (TRIANGLE[:2], "at least 3 items"),
+        (((0.1, 0.2), (0.5, 1.01), (0.3, 0.7)), "less than or equal to 1"),
+        (((-0.1, 0.2), (0.5, 0.2), (0.3, 0.7)), "greater than or equal to 0"),
+        (((0.1, 0.2), (0.5, math.nan), (0.3, 0.7)), "less than or equal to 1|greater than or equal to 0"),
+        (((0.1, 0.2), (0.5, math.inf), (0.3, 0.7)), "less than or equal to 1"),
+        (((0.1, 0.2),) * 3, "x0 < x1 and y0 < y1"),
+        (((0.1, 0.2), (0.5, 0.2), (0.3, 0.2)), "x0 < x1 and y0 < y1"),
+        (tuple((n / 10_000, n**2 % 10_000 / 10_000) for n in range(10_000)), "at most 2000 items"),
+    ],
+)
+def test_an_outline_that_is_none_is_refused(points: tuple[tuple[float, float], ...], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Region.from_polygon(points)
+
+
+@pytest.mark.parametrize(
+    ("polygon", "message"),
+    [
+        (TRIANGLE, "not the bounding box"),
+        ([[0, 0], [0.5, 1], [math.nan, 0]], "polygon.2.0"),
+        ([[0, 0], [0.5, 1, 7], [0.5, 0]], "polygon.1"),
+        ([[0, 0], [0.5, 1], "x"], "polygon.2"),
+        ("outline", "polygon"),
+    ],
+)
+def test_a_polygon_that_does_not_fit_its_box_or_is_none_is_refused(polygon: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Region.model_validate({"x0": 0, "y0": 0, "x1": 0.5, "y1": 1, "polygon": polygon})
+
+
+@pytest.mark.parametrize("kind", ["", " ", 7, "x" * 101, ["anatomy"]])
+def test_a_kind_is_a_short_label(kind: object) -> None:
+    with pytest.raises(ValidationError, match="kind"):
+        Anomaly.model_validate(FINGERS.model_dump() | {"kind": kind})

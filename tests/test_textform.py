@@ -71,8 +71,9 @@ def test_line_endings_and_blank_ends_do_not_matter(found: list[Anomaly]) -> None
     assert read_anomalies(f"\n{text.replace(chr(10), chr(13) + chr(10))}\r\n") == tuple(found)
 
 
-def test_objects_and_region_are_not_part_of_the_form() -> None:
-    located = FINGERS.model_copy(update={"objects": ("woman",), "region": Region(x0=0, y0=0, x1=1, y1=1)})
+def test_kind_objects_and_region_are_not_part_of_the_form() -> None:
+    region = Region.from_polygon([(0, 0), (1, 0), (1, 1)])
+    located = FINGERS.model_copy(update={"kind": "anatomy", "objects": ("woman",), "region": region})
     assert read_anomalies(write_anomalies([located])) == (FINGERS,)
 
 

@@ -1,6 +1,6 @@
-"""The nouns: what is wrong in a picture, and all that one detector said of one image.
+"""The nouns: what is wrong in an image, and the result of one detector for one image.
 
-Knows nothing of models, prompts or files; `anomreason.textform` reads and writes the text form. Try it:
+`anomreason.textform` reads and writes the text form. Try it:
 
     >>> Anomaly(name="Six fingers", phenomenon="The hand has six fingers.", reasoning="Hands have five.", severity=5)
     Anomaly(name='Six fingers', phenomenon='The hand has six fingers.', reasoning='Hands have five.', severity=5.0)
@@ -9,12 +9,15 @@ Knows nothing of models, prompts or files; `anomreason.textform` reads and write
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Point = tuple[Fraction, Fraction]
 Kind = Literal[
     "floating",
     "intersection",
@@ -35,6 +38,8 @@ Kind = Literal[
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """The kinds of anomaly that scenes plant. `Anomaly.kind` is free: other sources have other labels."""
+MAX_POINTS = 2_000
+"""Points of one polygon."""
 FailureKind = Literal["unreadable_image", "refused", "truncated", "unparsable", "endpoint", "budget"]
 
 
@@ -49,18 +54,43 @@ class Record(BaseModel):
 
 
 class Region(Record):
-    """A rectangle in fractions (0..1) of the oriented image; x0 < x1 and y0 < y1."""
+    """A rectangle in fractions (0..1) of the oriented image; x0 < x1 and y0 < y1. Also read from [x0, y0, x1, y1]."""
 
-    x0: float = Field(ge=0, le=1)
-    y0: float = Field(ge=0, le=1)
-    x1: float = Field(ge=0, le=1)
-    y1: float = Field(ge=0, le=1)
+    x0: Fraction
+    y0: Fraction
+    x1: Fraction
+    y1: Fraction
+    polygon: Annotated[tuple[Point, ...], Field(min_length=3, max_length=MAX_POINTS)] | None = None
+    """Outline as (x, y) points, the last joined to the first; the rectangle is its bounding box. None: only a box."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        if len(value) != 4 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+            raise ValueError("write [x0, y0, x1, y1] in fractions 0..1")
+        return dict(zip(("x0", "y0", "x1", "y1"), value, strict=True))
 
     @model_validator(mode="after")
     def _ordered(self) -> Region:
         if self.x0 >= self.x1 or self.y0 >= self.y1:
             raise ValueError("a region needs x0 < x1 and y0 < y1")
+        if self.polygon and any(abs(a - b) > 1e-6 for a, b in zip(_bounds(self.polygon), self.box, strict=True)):
+            raise ValueError("the region is not the bounding box of its polygon")
         return self
+
+    @classmethod
+    def from_polygon(cls, points: Iterable[tuple[float, float]]) -> Region:
+        """The region of an outline: its points (at least 3) and their bounding box. Raises pydantic.ValidationError."""
+        points = tuple(points)
+        x0, y0, x1, y1 = _bounds(points) if points else (0, 0, 1, 1)
+        return cls(x0=x0, y0=y0, x1=x1, y1=y1, polygon=points)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1."""
+        return self.x0, self.y0, self.x1, self.y1
 
     @property
     def area(self) -> float:
@@ -76,14 +106,19 @@ class Region(Record):
         return shared / together if together > 0 else 0.0
 
     def union(self, other: Region) -> Region:
-        """The smallest region that holds both."""
+        """The smallest rectangle that holds both; it has no polygon."""
         return Region(
             x0=min(self.x0, other.x0), y0=min(self.y0, other.y0), x1=max(self.x1, other.x1), y1=max(self.y1, other.y1)
         )
 
 
+def _bounds(points: Sequence[Point]) -> tuple[float, float, float, float]:
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
 class Anomaly(Record):
-    """One semantic error in one image: the quadruple of the paper, and what it is about where that is known."""
+    """One semantic error in one image: the quadruple of the paper, and its kind, objects and place where known."""
 
     name: Text
     """What is wrong, in a few words."""
@@ -93,10 +128,12 @@ class Anomaly(Record):
     """Why it cannot be so."""
     severity: float = Field(ge=0, le=100)
     """0 = completely implausible, 100 = fully realistic."""
+    kind: Label | None = None
+    """What sort of error, e.g. anatomy, physics, lettering; of a scene, the kind that was planted. None: not known."""
     objects: tuple[Text, ...] = ()
     """Names of the objects concerned, the main one first."""
     region: Region | None = None
-    """Where it shows; None when nobody said."""
+    """Where it shows; None when not known."""
 
     @property
     def implausibility(self) -> float:
@@ -129,11 +166,11 @@ class Candidate(Record):
     score: float | None = Field(default=None, ge=0, le=100)
     """How sure the later look was that it is there and implausible, 0..100; None when it never came to that."""
     dropped: str | None = None
-    """Why it is not among the findings; None when it is, or when the image failed before that was decided."""
+    """Why it is not among the anomalies; None when it is, or when the image failed before that was decided."""
 
 
 class Failure(Record):
-    """Why an image has no findings. Never an empty list of anomalies, never a guess."""
+    """Why an image has no result. Never an empty list of anomalies, never a guess."""
 
     kind: FailureKind
     message: str
@@ -166,7 +203,7 @@ class Usage(Record):
 
 
 class SentImage(Record):
-    """What the model was shown, and what had to be done to the file for that."""
+    """The image as the model got it, and how the file was changed for that."""
 
     mime: str
     width: int
@@ -177,7 +214,7 @@ class SentImage(Record):
 
 
 class Detection(Record):
-    """All that one detector said of one image. One JSON line of `results.jsonl`."""
+    """The result of one detector for one image. One JSON line of `results.jsonl`."""
 
     image: str
     """The image's path as the run names it."""
@@ -195,7 +232,7 @@ class Detection(Record):
     """The detector's own judgement: AI image (True) or photograph (False); None when not asked or abstained."""
     p_generated: float | None = Field(default=None, ge=0, le=1)
     out_of_domain: bool | None = None
-    """True when the detector says that it does not know such pictures; None when it cannot say."""
+    """True when the detector says that it does not know such images; None when it cannot say."""
     sent: SentImage | None = None
     usage: Usage = Usage()
     seconds: float | None = None
@@ -211,7 +248,7 @@ class Detection(Record):
         return self
 
     def json_line(self) -> str:
-        """One line of JSON. An `ok` image says its anomalies also when there are none; a failed one never does."""
+        """One line of JSON. `anomalies` is written for every `ok` image, empty or not, and never for a failed one."""
         line = self.model_dump(mode="json", exclude_defaults=True)
         if self.status == "ok":
             line["anomalies"] = line.get("anomalies", [])

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anomreason.anomaly import Anomaly
 from anomreason.errors import StorageError, UsageError
 from anomreason.evaluation.calibration import Calibration
 from anomreason.evaluation.pairs import pairs_of
@@ -29,7 +30,6 @@ from anomreason.metrics.matching import rank
 from anomreason.metrics.semantic import SemanticScorer
 from anomreason.report.scores import build_score_report
 from anomreason.sources.annotations import read_source
-from anomreason.sources.findings import Finding
 from anomreason.sources.joining import entrant, scored_images
 
 TEXTS = (
@@ -513,11 +513,15 @@ def test_pairs_are_those_that_are_scored(side: tuple[int, int, int]) -> None:
     assert len({(q["p"], q["t"]) for q in pairs}) == len(pairs)
 
 
+def named(name: str, severity: float) -> Anomaly:
+    return Anomaly(name=name, phenomenon=name, reasoning=name, severity=severity)
+
+
 def test_calibration_by_hand() -> None:
     settings = SemanticSettings(profiles=("paper",), thresholds=(0.7, 0.9))
     calibration = Calibration(settings)
-    said = [Finding("a", "a", "a", 5), Finding("b", "b", "b", 100), Finding("c", "c", "c", 9)]
-    true = [Finding("a", "a", "a", 20), Finding("b", "b", "b", 90)]
+    said = [named("a", 5), named("b", 100), named("c", 9)]
+    true = [named("a", 20), named("b", 90)]
     alike = [[0.95, 0.1], [0.1, 0.8], [0.1, 0.1]]
     calibration.add(said, true, pairs_of(alike, alike, score_image(alike, alike, [0, 1, 2], settings)))
     at = calibration.as_json()["paper"]

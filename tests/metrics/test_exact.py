@@ -1,7 +1,6 @@
 """Exact scores: cases reckoned by hand, the matching against all matchings, and what must always hold."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -10,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomreason.anomaly import KINDS, Kind, Region
+from anomreason.anomaly import KINDS, Anomaly, Kind, Region
 from anomreason.errors import UsageError
-from anomreason.metrics.exact import Answer, Claim, ExactScores, KnownAnomaly, KnownImage, KnownObject, score_exact
-from anomreason.metrics.planted import MOST, Matcher, best_matching
+from anomreason.metrics.exact import ExactScores, score_exact
+from anomreason.metrics.planted import MOST, KnownImage, KnownObject, Matcher, best_matching
+from anomreason.metrics.planted import ImagePrediction as Answer
 
 LEFT = Region(x0=0.0, y0=0.0, x1=0.4, y1=1.0)
 HALF = Region(x0=0.2, y0=0.0, x1=0.4, y1=1.0)
@@ -38,19 +38,20 @@ WORDS: dict[Kind, tuple[str, str]] = {
 }
 
 
-def claim(kind: Kind, thing: str, severity: float = 10, **more: Any) -> Claim:
+def claim(kind: Kind, thing: str, severity: float = 10, **more: Any) -> Anomaly:
     name, phenomenon = (text.format(thing) for text in WORDS[kind])
-    return Claim(name, phenomenon, "It cannot be so.", severity, **more)
+    return Anomaly(name=name, phenomenon=phenomenon, reasoning="It cannot be so.", severity=severity, **more)
 
 
-def planted(kind: Kind, *things: str, severity: float = 10, region: Region | None = None) -> KnownAnomaly:
-    return KnownAnomaly(kind, things, severity, region)
+def planted(kind: Kind, *things: str, severity: float = 10, region: Region | None = None) -> Anomaly:
+    texts = {"name": "n", "phenomenon": "p", "reasoning": "r"}
+    return Anomaly(**texts, severity=severity, kind=kind, objects=things, region=region)
 
 
 THINGS = (KnownObject("car", ("automobile",)), KnownObject("cup", ("mug",)), KnownObject("tree"), KnownObject("table"))
 
 
-def scene(name: str, *anomalies: KnownAnomaly, **more: Any) -> KnownImage:
+def scene(name: str, *anomalies: Anomaly, **more: Any) -> KnownImage:
     return KnownImage(name, anomalies, THINGS, **more)
 
 
@@ -58,7 +59,7 @@ def score(known: Sequence[KnownImage], said: dict[str, Answer], **more: Any) -> 
     return score_exact(known, said, np.random.default_rng(0), resamples=200, **more)
 
 
-def found(anomaly: KnownAnomaly, said: Claim) -> bool:
+def found(anomaly: Anomaly, said: Anomaly) -> bool:
     image = scene("a.png", anomaly)
     return bool(Matcher([image, KnownImage("b.png", (), (KnownObject("table lamp"),))]).pairs(image, [said]))
 
@@ -87,9 +88,12 @@ def test_any_of_the_objects_concerned_will_do() -> None:
 
 
 def test_the_phenomenon_is_asked_only_when_the_name_says_no_object() -> None:
-    beside = Claim("Floating car", "The car hovers to the left of the cup.", "Gravity.", 5)
+    beside = claim("floating", "car").model_copy(update={"phenomenon": "The car hovers to the left of the cup."})
     assert not found(planted("floating", "cup"), beside)
-    assert found(planted("floating", "cup"), replace(beside, name="Floating thing", phenomenon="The cup hovers."))
+    assert found(
+        planted("floating", "cup"),
+        beside.model_copy(update={"name": "Floating thing", "phenomenon": "The cup hovers."}),
+    )
 
 
 def test_a_region_stands_in_for_the_kind_but_not_for_the_object() -> None:
@@ -159,7 +163,7 @@ def test_one_claim_finds_one_anomaly() -> None:
 def test_of_equally_many_pairs_those_that_overlap_best() -> None:
     image = scene("a", planted("floating", "car", region=LEFT), planted("floating", "car", region=RIGHT))
     pairs = Matcher([image]).pairs(image, [claim("floating", "car", region=r) for r in (RIGHT, LEFT)])
-    assert [(p.anomaly, p.claim, p.iou) for p in pairs] == [(0, 1, 1.0), (1, 0, 1.0)]
+    assert [(p.planted, p.predicted, p.iou) for p in pairs] == [(0, 1, 1.0), (1, 0, 1.0)]
 
 
 def test_failed_images_are_missed_or_left_out_and_always_counted() -> None:
@@ -205,12 +209,16 @@ def test_twins(on_scene: Any, on_first: Any, on_second: Any, passed: float) -> N
 def test_a_claim_that_the_twin_needs_for_another_anomaly_is_no_false_one() -> None:
     known = [scene("s", FLOATS, FLOATS), scene("t", FLOATS, twin_of="s", mended=0)]
     both = Answer((claim("floating", "car"), claim("floating", "car")))
-    assert score(known, {"s": both, "t": Answer(both.claims[:1])}).twin_test.passed.value == 1.0
+    assert score(known, {"s": both, "t": Answer(both.anomalies[:1])}).twin_test.passed.value == 1.0
     assert score(known, {"s": both, "t": both}).twin_test.passed.value == 0.0
 
 
 def test_pairs_with_a_failed_side_are_counted_apart() -> None:
-    said = {"s": Answer((claim("floating", "car"),)), "s-t1": Answer(failure="refused"), "s-t2": Answer()}
+    said = {
+        "s": Answer((claim("floating", "car"),)),
+        "s-t1": Answer(failure="refused"),
+        "s-t2": Answer(),
+    }
     got = score(TWINNED, said)
     assert (got.twin_test.passed.n, got.twin_test.failed, got.twin_failures) == (1, 1, {"refused": 1})
     nothing = score(TWINNED, {"s-t1": Answer()}).twin_test
@@ -274,7 +282,7 @@ def test_the_truth_itself_is_perfect(known: list[KnownImage]) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(known=worlds(), claims=st.lists(CLAIMS, max_size=5), order=st.randoms(use_true_random=False))
-def test_order_makes_no_difference(known: list[KnownImage], claims: list[Claim], order: Any) -> None:
+def test_order_makes_no_difference(known: list[KnownImage], claims: list[Anomaly], order: Any) -> None:
     said = {one.image: Answer(tuple(claims)) for one in known}
     shuffled = order.sample(known, len(known))
     other = {one.image: Answer(tuple(order.sample(claims, len(claims)))) for one in known}
@@ -304,7 +312,7 @@ def test_the_matching_is_the_best_of_all(worth: dict[tuple[int, int], float]) ->
     [
         ([], "no scene"),
         ([scene("t", twin_of="s", mended=0)], "no scene"),
-        ([scene("a"), scene("a")], "'a' stands twice"),
+        ([scene("a"), scene("a")], "duplicate image 'a'"),
         ([scene("a"), scene("t", twin_of="b", mended=0)], "twin of 'b', which is no scene"),
         ([scene("a", FLOATS), scene("t", twin_of="a", mended=1)], "lacks anomaly 1 of 'a', which has 1"),
         ([scene("a", *[FLOATS] * (MOST + 1))], f"{MOST + 1} planted anomalies"),

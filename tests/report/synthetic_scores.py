@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from anomreason.anomaly import Anomaly
 from anomreason.evaluation.calibration import Calibration
 from anomreason.evaluation.groups import by_truths
 from anomreason.evaluation.pairs import pairs_of
@@ -27,7 +28,6 @@ from anomreason.metrics.image_scores import SemanticSettings, score_image
 from anomreason.metrics.matching import rank
 from anomreason.metrics.semantic import SemanticScorer, compare
 from anomreason.report.scores import build_score_report
-from anomreason.sources.findings import Finding
 
 Floats = npt.NDArray[np.float64]
 Said = dict[str, Any]
@@ -85,7 +85,7 @@ def write_scores(
     records, calibration = [record(each, settings) for each in made], Calibration(settings)
     pairs = {each["image"]: each["pairs"] for each in records}
     for one in answered:
-        calibration.add(findings(one.predictions), findings(one.truths), pairs[one.image])
+        calibration.add(anomalies(one.predictions), anomalies(one.truths), pairs[one.image])
     figures = own.result(rng, chance).as_json()
     metrics: dict[str, Any] = {
         "name": "made-up",
@@ -106,8 +106,8 @@ def write_scores(
     return out
 
 
-def findings(side: Sequence[Said]) -> list[Finding]:
-    return [Finding(**each) for each in side]
+def anomalies(side: Sequence[Said]) -> list[Anomaly]:
+    return [Anomaly(**each) for each in side]
 
 
 def unlike(images: Sequence[Made], i: int, j: int) -> tuple[Floats, Floats]:

@@ -333,6 +333,21 @@ def test_a_page_shows_the_whole_quadruple_and_where_dropped_candidates_came_from
     assert (edge["x"], edge["y"], edge["width"], edge["height"]) == ("25.000%", "50.000%", "50.000%", "50.000%")
 
 
+def test_a_polygon_is_drawn_as_an_outline_and_the_kind_is_shown(run: Run) -> None:
+    outlined = anomaly(5, region=Region.from_polygon([(0.1, 0.2), (0.5, 0.2), (0.3, 0.75)]))
+    boxed = anomaly(9, region=Region(x0=0, y0=0, x1=0.5, y1=0.5))
+    run.add(run.picture("a.png"), outlined.model_copy(update={"kind": EVIL}), boxed)
+    page = run.page(run.build(), "a.png")
+    polygons = [a for tag, a in page.elements if tag == "polygon"]
+    assert [a["class"] for a in polygons] == ["casing", "edge"]
+    assert {a["points"].strip() for a in polygons} == {"10.000,20.000 50.000,20.000 30.000,75.000"}
+    assert [a["class"] for tag, a in page.elements if tag == "rect" and a.get("class") in ("casing", "edge")] == [
+        "casing",
+        "edge",
+    ]
+    assert EVIL in page.text
+
+
 def test_calls_are_shown_with_prompt_and_reply_and_a_common_beginning_once(run: Run) -> None:
     run.add(run.picture("a.png"))
     run.add(run.picture("b.png"))

@@ -60,7 +60,7 @@ def test_both_published_forms_ours_and_a_run_say_the_same(tmp_path: Path) -> Non
     ]
     found = [read_source(path) for path in sources]
     assert [source.name for source in found] == ["a", "b", "c", "run"]
-    assert len({tuple((k, tuple(s.findings), s.annotated) for k, s in source.images.items()) for source in found}) == 1
+    assert len({tuple((k, s.anomalies, s.annotated) for k, s in source.images.items()) for source in found}) == 1
     assert found[3].detectors == ("m lean",)
     assert found[3].pictures == tmp_path / "../pictures"
 
@@ -83,9 +83,9 @@ def test_confidences_are_read_where_there_are_any(tmp_path: Path) -> None:
         name="Odd hand", phenomenon="Six fingers.", reasoning="Hands have five.", role="r", step="s", score=81
     )
     run = run_of(tmp_path / "run", detection("x.jpg", anomaly(), candidates=(kept,)), detection("y.jpg", anomaly()))
-    assert [s.findings[0].confidence for s in read_source(run).images.values()] == [81, None]
+    assert [s.rated[0][1] for s in read_source(run).images.values()] == [81, None]
     published = written(tmp_path / "p.json", {"x.jpg": [{**ODD, "Confidence": 0.25}, ODD]})
-    assert [f.confidence for f in read_source(published).images["x.jpg"].findings] == [0.25, None]
+    assert [sure for _, sure in read_source(published).images["x.jpg"].rated] == [0.25, None]
 
 
 def test_objects_and_regions_are_kept_and_a_wrong_region_is_named(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_objects_and_regions_are_kept_and_a_wrong_region_is_named(tmp_path: Path
     known = anomaly(objects=("hand", "cup"), region=region)
     rows = [{"image": "x.jpg", "anomalies": [{**ODD, "objects": ["hand", "cup"], "region": [0.1, 0.2, 0.5, 1]}, ODD]}]
     for path in (run_of(tmp_path / "run", detection("x.jpg", known, anomaly())), written(tmp_path / "l.jsonl", rows)):
-        first, second = read_source(path).images["x.jpg"].findings
+        first, second = read_source(path).images["x.jpg"].anomalies
         assert (first.objects, first.region) == (("hand", "cup"), region)
         assert (second.objects, second.region) == ((), None)
     for wrong in ([0.5, 0, 0.1, 1], [10, 20, 300, 400], "left"):
@@ -172,7 +172,7 @@ def test_a_damaged_run_is_named_with_the_line(tmp_path: Path) -> None:
 
 def test_bounds_are_bearable(tmp_path: Path) -> None:
     full = [{**ODD, "Reasoning": "x" * MAX_TEXT}] + [ODD] * (MAX_ANOMALIES - 1)
-    assert len(read_source(written(tmp_path / "p.json", {"a.jpg": full})).images["a.jpg"].findings) == MAX_ANOMALIES
+    assert len(read_source(written(tmp_path / "p.json", {"a.jpg": full})).images["a.jpg"].anomalies) == MAX_ANOMALIES
 
 
 def test_names_of_a_subset_in_every_form(tmp_path: Path) -> None:
@@ -237,3 +237,20 @@ def test_what_cannot_be_scored_is_listed_and_not_lost(tmp_path: Path) -> None:
         scored_images(truth, written(tmp_path / "none.txt", b"b.jpg"))
     with pytest.raises(UsageError, match=r"no image in common.*'n\.jpg'.*'a\.jpg'"):
         entrant(read_source(written(tmp_path / "q.json", {"n.jpg": []})), true)
+
+
+def test_kind_and_polygon_are_read_from_runs_and_lines_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    region = Region.from_polygon([(0.1, 0.2), (0.5, 0.2), (0.3, 1)])
+    known = anomaly(kind="anatomy", region=region)
+    row = {**ODD, "kind": "anatomy", "region": region.model_dump(mode="json")}
+    lines = written(tmp_path / "l.jsonl", [{"image": "x.jpg", "anomalies": [row]}])
+    for path in (run_of(tmp_path / "run", detection("x.jpg", known)), lines):
+        assert read_source(path).images["x.jpg"].anomalies == (known,)
+    for wrong, message in (
+        ({"kind": 7}, "anomaly 1: 'kind' is 7"),
+        ({"region": {**row["region"], "x1": 0.6}}, "anomaly 1: the region is an object: .*not the bounding box"),
+        ({"region": {**row["region"], "polygon": [[0, 0]] * 10_000}}, "anomaly 1: the region .*polygon .*at most 2000"),
+        ({"region": {**row["region"], "polygon": [[0.1, 0.2]]}}, "anomaly 1: the region .*polygon .*at least 3"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            read_source(written(lines, [{"image": "x.jpg", "anomalies": [row | wrong]}]))

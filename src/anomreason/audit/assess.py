@@ -32,7 +32,7 @@ from anomreason.metrics.plausibility import (
     rank_agreement,
 )
 from anomreason.metrics.semantic import MISSING
-from anomreason.sources.annotations import Said, Source, check_text, key_of, read_source
+from anomreason.sources.annotations import ImageAnnotation, Source, check_text, key_of, read_source
 from anomreason.sources.formats import read_manifest
 from anomreason.sources.joining import join
 from anomreason.textform import parse_json
@@ -162,10 +162,10 @@ def _assessed(
     return list(found.values()), strangers, warnings
 
 
-def _record(name: str, said: Said, generator: str, prompt: str | None) -> Assessed:
+def _record(name: str, said: ImageAnnotation, generator: str, prompt: str | None) -> Assessed:
     if said.unanswered is not None:
         return Assessed(name, generator, prompt, failure=said.unanswered)
-    return Assessed(name, generator, prompt, tuple(finding.severity for finding in said.findings))
+    return Assessed(name, generator, prompt, tuple(anomaly.severity for anomaly in said.anomalies))
 
 
 def _paired(records: Sequence[Assessed]) -> list[Assessed]:

@@ -44,7 +44,7 @@ def one(detection: Detection) -> None:
     console.print(Text(printable(detection.image), style="bold"), end="")
     console.print(f": {counted(count, 'anomaly', 'anomalies')}   [dim]({SCALE})[/]")
     for number, anomaly in enumerate(detection.anomalies, start=1):
-        _finding(console, number, anomaly)
+        _anomaly(console, number, anomaly)
     if detection.out_of_domain:
         console.print("Out of domain: the detector does not know such pictures, so that none found says nothing.")
     if detection.generated is not None:
@@ -55,7 +55,7 @@ def one(detection: Detection) -> None:
         console.print(f"[dim]{dropped} of {len(detection.candidates)} candidates were dropped on a second look.[/]")
 
 
-def _finding(console: Console, number: int, anomaly: Anomaly) -> None:
+def _anomaly(console: Console, number: int, anomaly: Anomaly) -> None:
     head = Text.assemble(
         (f"\n{number}. ", "dim"),
         (f"{anomaly.severity:g}", colour(anomaly.severity)),
@@ -68,6 +68,8 @@ def _finding(console: Console, number: int, anomaly: Anomaly) -> None:
     body.add_column(overflow="fold")
     body.add_row("seen", Text(printable(anomaly.phenomenon)))
     body.add_row("why", Text(printable(anomaly.reasoning)))
+    if anomaly.kind:
+        body.add_row("kind", Text(printable(anomaly.kind)))
     console.print(Padding(body, (0, 0, 0, 3)))
 
 

@@ -16,7 +16,7 @@ from anomreason.evaluation.running import Progress, check_ranking, ranking
 from anomreason.metrics.chance import CHUNK, chunks
 from anomreason.metrics.image_scores import ImageScores, Profile, SemanticSettings, score_image
 from anomreason.metrics.matching import rank
-from anomreason.sources.annotations import Said
+from anomreason.sources.annotations import ImageAnnotation
 from anomreason.sources.joining import Entrant, Truth
 
 if TYPE_CHECKING:
@@ -54,21 +54,23 @@ def explain(
     }
 
 
-def _texts(said: Said | None) -> dict[str, Sequence[str]]:
+def _texts(said: ImageAnnotation | None) -> dict[str, Sequence[str]]:
     if said is None or said.failure is not None:
         return {"phe": (), "rea": (), "description": ()}
     return {
-        "phe": [f.phenomenon for f in said.findings],
-        "rea": [f.reasoning for f in said.findings],
+        "phe": [f.phenomenon for f in said.anomalies],
+        "rea": [f.reasoning for f in said.anomalies],
         "description": () if said.description is None else (said.description,),
     }
 
 
-def _scores(true: Said, said: Said | None, alike: Similarities, settings: SemanticSettings) -> ImageScores | None:
+def _scores(
+    true: ImageAnnotation, said: ImageAnnotation | None, alike: Similarities, settings: SemanticSettings
+) -> ImageScores | None:
     if not true.generated:
         told = alike.own["description"]
         return None if true.description is None else score_image(told, told, range(len(told)), settings, true.image)
     if said is None or said.failure is not None:
         return None
-    order = rank(*ranking(said.findings), settings.ranking)
+    order = rank(*ranking(said), settings.ranking)
     return score_image(alike.own["phe"], alike.own["rea"], order, settings, true.image)

@@ -9,6 +9,7 @@ description a photograph, unless `generated` or such a folder in the image's nam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,7 +27,7 @@ from anomreason.metrics.bertscore import BackboneSpec
 from anomreason.metrics.deepfake import EXPLAINED, Judged, deepfake
 from anomreason.metrics.leaks import FileFacts, leaks
 from anomreason.metrics.semantic import MISSING
-from anomreason.sources.annotations import Said, Source, key_of, named, read_source
+from anomreason.sources.annotations import ImageAnnotation, Source, key_of, named, read_source
 from anomreason.sources.inputs import find_images
 from anomreason.sources.joining import Entrant, Truth, chosen, entrant
 
@@ -99,15 +100,15 @@ def read_truth(given: str | Path, subset: str | Path | None = None) -> Truth:
 
 def _folder(name: str, path: Path) -> Source:
     _, images = find_images([path])
-    found = {key_of(i.name): Said(i.name, annotated=False) for i in images}
+    found = {key_of(i.name): ImageAnnotation(i.name, annotated=False) for i in images}
     return Source(name or path.resolve().name, path, "pictures", found, path)
 
 
-def _kind(name: str, said: Said, path: Path) -> Said:
+def _kind(name: str, said: ImageAnnotation, path: Path) -> ImageAnnotation:
     """The same with its kind: as `generated` or a folder of the name says, else by what there is to read."""
     told = [KINDS[part] for part in PurePosixPath(name).parent.parts if part in KINDS]
     told += [] if said.generated is None else [said.generated]
-    read = False if said.description is not None else True if said.findings else None
+    read = False if said.description is not None else True if said.anomalies else None
     told += [read] if read is not None else [True] if said.annotated and not told else []
     where = f"{path}, image {said.image!r}"
     if not told:
@@ -117,7 +118,7 @@ def _kind(name: str, said: Said, path: Path) -> Said:
             f"{where}: told to be both AI image and photograph (by folder, 'generated', anomalies or description); "
             "make them agree"
         )
-    return said._replace(generated=told[0])
+    return replace(said, generated=told[0])
 
 
 def judged(said: Entrant, truth: Truth) -> list[Judged]:
@@ -131,7 +132,7 @@ def judged(said: Entrant, truth: Truth) -> list[Judged]:
     return found
 
 
-def _judged(name: str, true: Said, said: Said | None, source: Source) -> Judged:
+def _judged(name: str, true: ImageAnnotation, said: ImageAnnotation | None, source: Source) -> Judged:
     place = [part for part in PurePosixPath(name).parent.parts if part not in KINDS]
     if said is None or said.failure is not None:
         kind = MISSING if said is None else said.failure
@@ -139,14 +140,14 @@ def _judged(name: str, true: Said, said: Said | None, source: Source) -> Judged:
     judgement = said.generated
     if judgement is None and said.description is not None:
         judgement = False
-    if judgement is None and source.form == "published" and said.findings:
+    if judgement is None and source.form == "published" and said.anomalies:
         judgement = True
     return Judged(
         image=name,
         generated=bool(true.generated),
         judged=judgement,
         p_generated=said.p_generated,
-        claimed=len(said.findings),
+        claimed=len(said.anomalies),
         source="/".join(place),
     )
 
@@ -180,7 +181,7 @@ def _leaks(said: Entrant, truth: Truth, folder: Path | None, rng: np.random.Gene
     return [plain(leak) for leak in leaks(files, rng)]
 
 
-def _facts(name: str, true: Said, said: Said | None, folder: Path | None) -> FileFacts:
+def _facts(name: str, true: ImageAnnotation, said: ImageAnnotation | None, folder: Path | None) -> FileFacts:
     """From the file where it can be found; else its type from its name, and its size as the run noted it."""
     path = None if folder is None else folder / true.image
     if path is None or not path.is_file():

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from anomreason.anomaly import Anomaly
 from anomreason.metrics.image_scores import SemanticSettings
-from anomreason.sources.findings import Finding
 
 BINS = 10
 """Bins of ten points each; the last one holds 100 too."""
@@ -35,11 +35,11 @@ class Calibration:
         """Sum of |predicted - true| of the matched."""
 
     def add(
-        self, predictions: Sequence[Finding], truths: Sequence[Finding], pairs: Iterable[Mapping[str, Any]]
+        self, predictions: Sequence[Anomaly], truths: Sequence[Anomaly], pairs: Iterable[Mapping[str, Any]]
     ) -> None:
         """One image; `pairs` as `pairs.pairs_of` gives them."""
-        for finding in predictions:
-            self._predictions[_bin(finding.severity)] += 1
+        for anomaly in predictions:
+            self._predictions[_bin(anomaly.severity)] += 1
         for pair in pairs:
             said, true = predictions[pair["p"]].severity, truths[pair["t"]].severity
             for profile, views in pair["matched"].items():

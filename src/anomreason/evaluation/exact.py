@@ -20,8 +20,8 @@ import numpy as np
 from anomreason.errors import UsageError
 from anomreason.evaluation.writing import check_folder, folders_of, make_folder, plain, write_json
 from anomreason.metrics.exact import Failures, score_exact
-from anomreason.metrics.planted import Answer, Claim, KnownImage
-from anomreason.sources.annotations import Said, Source, key_of, read_source
+from anomreason.metrics.planted import ImagePrediction, KnownImage
+from anomreason.sources.annotations import ImageAnnotation, Source, key_of, read_source
 from anomreason.sources.joining import Entrant, Truth, entrant
 from anomreason.sources.scenes import read_scenes
 
@@ -78,26 +78,15 @@ def write_exact(
 
 
 def _truth(path: Path, known: list[KnownImage]) -> Truth:
-    images = {key_of(one.image): Said(one.image) for one in known}
+    images = {key_of(one.image): ImageAnnotation(one.image) for one in known}
     if len(images) < len(known):
         raise UsageError(f"{path} lists a picture twice under names that are the same path; keep one")
     return Truth(Source(path.resolve().name, path, "pictures", images, path), images, (), (), ())
 
 
-def _answers(known: list[KnownImage], said: Entrant) -> dict[str, Answer]:
+def _answers(known: list[KnownImage], said: Entrant) -> dict[str, ImagePrediction]:
     there = ((one.image, said.said.get(key_of(one.image))) for one in known)
-    return {image: _answer(entry) for image, entry in there if entry is not None}
-
-
-def _answer(said: Said) -> Answer:
-    if said.unanswered is not None:
-        return Answer(failure=said.unanswered)
-    return Answer(
-        tuple(
-            Claim(one.name, one.phenomenon, one.reasoning, one.severity, one.objects, one.region)
-            for one in said.findings
-        )
-    )
+    return {i: ImagePrediction(a.anomalies, a.unanswered) for i, a in there if a is not None}
 
 
 def _signature(known: list[KnownImage], failures: Failures) -> dict[str, Any]:

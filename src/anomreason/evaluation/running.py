@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 
+from anomreason.anomaly import Anomaly
 from anomreason.errors import UsageError
 from anomreason.evaluation.calibration import Calibration
 from anomreason.evaluation.pairs import pairs_of
@@ -24,8 +25,7 @@ from anomreason.metrics.chance import CHUNK, REPEATS, ChanceScorer, chunks, dera
 from anomreason.metrics.image_scores import FULL_ALPHA, PROFILES, ImageScores, Profile, SemanticSettings, score_image
 from anomreason.metrics.matching import RankBy, rank
 from anomreason.metrics.semantic import MISSING, Failures, SemanticResult, SemanticScorer
-from anomreason.sources.annotations import Said
-from anomreason.sources.findings import Finding
+from anomreason.sources.annotations import ImageAnnotation
 from anomreason.sources.joining import Entrant, Truth
 
 if TYPE_CHECKING:
@@ -100,13 +100,13 @@ class Contest:
         """All figures, once every image was added."""
         return self.scorer.result(self.settings.rng(_INTERVALS), self._chance)
 
-    def add(self, names: Sequence[str], truths: Sequence[Said], chunk: Chunk) -> None:
+    def add(self, names: Sequence[str], truths: Sequence[ImageAnnotation], chunk: Chunk) -> None:
         """Score one chunk of images."""
         said = [self.entrant.said.get(name) for name in names]
         answers = [one if one and one.unanswered is None else None for one in said]
         places = [place for place, one in enumerate(answers) if one]
         partners = self._partners(places)
-        texts = [_texts(one.findings) if one else {} for one in answers]
+        texts = [_texts(one.anomalies) if one else {} for one in answers]
         shuffled: dict[tuple[int, int], Any] = {}
         for place, found in enumerate(chunk.score(texts, [partners.get(p, ()) for p in range(len(names))])):
             answer = answers[place]
@@ -129,24 +129,23 @@ class Contest:
         drawn = [derangement(len(places), ahead) for _ in range(self.settings.shuffles)]
         return {place: list(dict.fromkeys(places[deal[own]] for deal in drawn)) for own, place in enumerate(places)}
 
-    def _order(self, name: str, answer: Said | None) -> list[int]:
-        findings = answer.findings if answer else ()
-        return self.scorer.order(*ranking(findings), name)
+    def _order(self, name: str, answer: ImageAnnotation | None) -> list[int]:
+        return self.scorer.order(*ranking(answer), name)
 
-    def _score(self, name: str, answer: Said, truth: Said, found: Similarities) -> None:
+    def _score(self, name: str, answer: ImageAnnotation, truth: ImageAnnotation, found: Similarities) -> None:
         phe, rea = found.own["phe"], found.own["rea"]
         order = self._order(name, answer)
         scores = score_image(phe, rea, order, self.scorer.settings, name)
         self.scorer.add_scores(name, scores)
         if self._keeper:
             pairs = pairs_of(phe, rea, scores)
-            self.calibration.add(answer.findings, truth.findings, pairs)
-            self._keeper.add(name, _record(truth, None, answer.findings, pairs, scores))
+            self.calibration.add(answer.anomalies, truth.anomalies, pairs)
+            self._keeper.add(name, _record(truth, None, answer.anomalies, pairs, scores))
 
-    def _fail(self, name: str, kind: str, truth: Said) -> None:
-        self.scorer.add_failure(name, kind, len(truth.findings))
+    def _fail(self, name: str, kind: str, truth: ImageAnnotation) -> None:
+        self.scorer.add_failure(name, kind, len(truth.anomalies))
         if self._keeper:
-            nothing = ImageScores.failed(self.scorer.settings, len(truth.findings))
+            nothing = ImageScores.failed(self.scorer.settings, len(truth.anomalies))
             self._keeper.add(name, _record(truth, kind, (), [], nothing))
 
 
@@ -158,7 +157,7 @@ def run(contests: Sequence[Contest], truth: Truth, backbone: Backbone, progress:
     for block in blocks(len(names), [[c.answered(name) for name in names] for c in contests]):
         mine = [names[place] for place in block]
         truths = [truth.images[name] for name in mine]
-        chunk = backbone.hold([_texts(one.findings) for one in truths])
+        chunk = backbone.hold([_texts(one.anomalies) for one in truths])
         for contest in contests:
             contest.add(mine, truths, chunk)
             done += len(mine)
@@ -182,14 +181,15 @@ def blocks(n: int, answered: Iterable[Sequence[bool]]) -> list[range]:
     return found
 
 
-def _texts(findings: Sequence[Finding]) -> dict[str, list[str]]:
-    return {"phe": [f.phenomenon for f in findings], "rea": [f.reasoning for f in findings]}
+def _texts(anomalies: Sequence[Anomaly]) -> dict[str, list[str]]:
+    return {"phe": [a.phenomenon for a in anomalies], "rea": [a.reasoning for a in anomalies]}
 
 
-def ranking(findings: Sequence[Finding]) -> tuple[list[float], list[float] | None]:
-    """Severities, and confidences where every finding has one."""
-    sure = [f.confidence for f in findings if f.confidence is not None]
-    return [f.severity for f in findings], sure if len(sure) == len(findings) else None
+def ranking(annotation: ImageAnnotation | None) -> tuple[list[float], list[float] | None]:
+    """Severities, and confidences where every anomaly has one."""
+    rated = annotation.rated if annotation else []
+    sure = [confidence for _, confidence in rated if confidence is not None]
+    return [anomaly.severity for anomaly, _ in rated], sure if len(sure) == len(rated) else None
 
 
 def check_ranking(entrant: Entrant, names: Iterable[str], settings: SemanticSettings) -> None:
@@ -199,15 +199,15 @@ def check_ranking(entrant: Entrant, names: Iterable[str], settings: SemanticSett
     for name in names:
         said = entrant.said.get(name)
         try:
-            rank(*ranking(said.findings if said else ()), settings.ranking)
+            rank(*ranking(said), settings.ranking)
         except UsageError as error:
             raise UsageError(f"{entrant.source.path}, image {name!r}: {error}") from None
 
 
 def _record(
-    truth: Said,
+    truth: ImageAnnotation,
     failure: str | None,
-    findings: Sequence[Finding],
+    predictions: Sequence[Anomaly],
     pairs: list[dict[str, Any]],
     scores: ImageScores,
 ) -> dict[str, Any]:
@@ -216,8 +216,8 @@ def _record(
     return {
         "image": truth.image,
         "failure": failure,
-        "predictions": [_plain(f) for f in findings],
-        "truths": [_plain(f) for f in truth.findings],
+        "predictions": [_plain(a) for a in predictions],
+        "truths": [_plain(a) for a in truth.anomalies],
         "pairs": pairs,
         "scores": {
             profile: {
@@ -232,10 +232,5 @@ def _record(
     }
 
 
-def _plain(finding: Finding) -> dict[str, Any]:
-    return {
-        "name": finding.name,
-        "phenomenon": finding.phenomenon,
-        "reasoning": finding.reasoning,
-        "severity": finding.severity,
-    }
+def _plain(anomaly: Anomaly) -> dict[str, Any]:
+    return anomaly.model_dump(include={"name", "phenomenon", "reasoning", "severity"})

@@ -203,7 +203,7 @@ def _drift(question: Question, backbone: Backbone) -> dict[str, Any] | None:
     if backbone.signature["precision"] == "fp32":
         return None
     sides = [
-        [f.phenomenon for said in images for f in said.findings][:_SAMPLE]
+        [f.phenomenon for said in images for f in said.anomalies][:_SAMPLE]
         for images in (question.entrants[0].said.values(), question.truth.images.values())
     ]
     if not all(sides):

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import Any
 
 from anomreason.metrics.image_scores import SemanticSettings
-from anomreason.sources.annotations import Said
+from anomreason.sources.annotations import ImageAnnotation
 
 Signature = Mapping[str, Any]
 TABLES = {("distilbert-base-uncased", 5): 1, ("roberta-large-mnli", 19): 4, ("mt5-large", 19): 5}
@@ -32,7 +32,7 @@ _NOT_DECIDING = frozenset({"profiles", "alphas", "images", "hub"})
 
 
 def semantic_signature(
-    backbone: Mapping[str, str | int], settings: SemanticSettings, truth: Mapping[str, Said]
+    backbone: Mapping[str, str | int], settings: SemanticSettings, truth: Mapping[str, ImageAnnotation]
 ) -> dict[str, Any]:
     """Of an `eval`: backbone (and its hub id, when it came from there) and layer, hash of its weights, precision,
     settings, hash of the scored truth, version.
@@ -49,12 +49,12 @@ def semantic_signature(
     }
 
 
-def truth_hash(truth: Mapping[str, Said]) -> str:
+def truth_hash(truth: Mapping[str, ImageAnnotation]) -> str:
     """Sixteen hex digits over images and texts, whatever their order and the file's form."""
     digest = hashlib.sha256()
     for name in sorted(truth):
         said = truth[name]
-        texts = [(f.phenomenon, f.reasoning) for f in said.findings]
+        texts = [(f.phenomenon, f.reasoning) for f in said.anomalies]
         line = json.dumps([name, sorted(texts), said.description, said.generated])
         digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()[:16]

@@ -1,10 +1,9 @@
-"""Did the detector find this very planted error, and does it keep silent on the same picture without it?
+"""Did the detector find this very planted error, and does it keep silent on the same image without it?
 
-Knows no files and no worlds: known pictures and what was said of them in (see `planted`), numbers out. Try it:
+Known images and predictions for them in (see `planted`), numbers out. Try it:
 
-    cup = KnownImage("a.png", (KnownAnomaly("floating", ("cup",), 5),), (KnownObject("cup", ("mug",)),))
-    said = {"a.png": Answer((Claim("Floating mug", "The mug hangs in mid-air.", "Gravity.", 10),))}
-    score_exact([cup], said, np.random.default_rng(0)).recall.value  # 1.0
+    cup = KnownImage("a.png", (planted,), (KnownObject("cup", ("mug",)),))
+    score_exact([cup], {"a.png": ImagePrediction((predicted,))}, np.random.default_rng(0)).recall.value  # 1.0
 """
 
 from __future__ import annotations
@@ -19,20 +18,8 @@ import numpy as np
 from anomreason.anomaly import KINDS
 from anomreason.errors import UsageError
 from anomreason.metrics.estimate import Estimate, estimate, ratio
-from anomreason.metrics.planted import Answer, Claim, KnownAnomaly, KnownImage, KnownObject, Matcher, Pair, check
+from anomreason.metrics.planted import ImagePrediction, KnownImage, Matcher, check
 from anomreason.stats import RESAMPLES, Floats, wilson
-
-__all__ = [
-    "Answer",
-    "Claim",
-    "ExactScores",
-    "KnownAnomaly",
-    "KnownImage",
-    "KnownObject",
-    "Matcher",
-    "Pair",
-    "score_exact",
-]
 
 MISSING = "missing"
 """Kind of failure of an image of which nothing was said."""
@@ -103,7 +90,7 @@ class ExactScores:
 
 def score_exact(
     known: Sequence[KnownImage],
-    answers: Mapping[str, Answer],
+    answers: Mapping[str, ImagePrediction],
     rng: np.random.Generator,
     *,
     failures: Failures = "missed",
@@ -118,7 +105,7 @@ def score_exact(
         raise UsageError(f"failures are counted as {failures!r}; choose {' or '.join(get_args(Failures))}")
     check(known)
     matcher = Matcher(known)
-    given = {one.image: answers.get(one.image, Answer(failure=MISSING)) for one in known}
+    given = {one.image: answers.get(one.image, ImagePrediction(failure=MISSING)) for one in known}
     scenes = sorted((one for one in known if not one.twin_of), key=lambda one: one.image)
     rows = [_row(scene, given[scene.image], matcher, failures) for scene in scenes]
     twins = [one for one in known if one.twin_of]
@@ -164,22 +151,22 @@ class _Row:
         return self.claims.total() - self.hits.total()
 
 
-def _row(scene: KnownImage, answer: Answer, matcher: Matcher, failures: Failures) -> _Row:
+def _row(scene: KnownImage, answer: ImagePrediction, matcher: Matcher, failures: Failures) -> _Row:
     row = _Row(clean=not scene.anomalies, answered=answer.failure is None)
     if row.answered or failures == "missed":
-        row.planted.update(anomaly.kind for anomaly in scene.anomalies)
+        row.planted.update(str(anomaly.kind) for anomaly in scene.anomalies)
     if not row.answered:
         return row
-    pairs = matcher.pairs(scene, answer.claims)
-    found = {pair.claim: scene.anomalies[pair.anomaly] for pair in pairs}
-    for n, claim in enumerate(answer.claims):
-        kind = found[n].kind if n in found else matcher.kind(claim) or UNTOLD
+    pairs = matcher.pairs(scene, answer.anomalies)
+    found = {pair.predicted: scene.anomalies[pair.planted] for pair in pairs}
+    for n, anomaly in enumerate(answer.anomalies):
+        kind = str(found[n].kind if n in found else matcher.kind(anomaly) or UNTOLD)
         row.claims[kind] += 1
         row.hits[kind] += n in found
-    row.found.update(anomaly.kind for anomaly in found.values())
+    row.found.update(str(anomaly.kind) for anomaly in found.values())
     # Sums of floats in one order, whatever the order of the claims.
     row.ious = sorted(pair.iou for pair in pairs if pair.iou is not None)
-    row.off = sorted(answer.claims[n].severity - anomaly.severity for n, anomaly in found.items())
+    row.off = sorted(answer.anomalies[n].severity - anomaly.severity for n, anomaly in found.items())
     row.by_region = sum(not pair.kind_agrees for pair in pairs)
     return row
 
@@ -237,7 +224,7 @@ class _Tests:
 
 
 def _twin_rows(
-    scenes: Sequence[KnownImage], twins: Sequence[KnownImage], given: Mapping[str, Answer], matcher: Matcher
+    scenes: Sequence[KnownImage], twins: Sequence[KnownImage], given: Mapping[str, ImagePrediction], matcher: Matcher
 ) -> list[_Tests]:
     by_scene: dict[str, list[KnownImage]] = {}
     for twin in twins:
@@ -245,12 +232,14 @@ def _twin_rows(
     return [_tests(scene, by_scene[scene.image], given, matcher) for scene in scenes if scene.image in by_scene]
 
 
-def _tests(scene: KnownImage, twins: Sequence[KnownImage], given: Mapping[str, Answer], matcher: Matcher) -> _Tests:
+def _tests(
+    scene: KnownImage, twins: Sequence[KnownImage], given: Mapping[str, ImagePrediction], matcher: Matcher
+) -> _Tests:
     answer = given[scene.image]
     asked = [twin for twin in twins if answer.failure is None and given[twin.image].failure is None]
-    found = {pair.anomaly for pair in matcher.pairs(scene, answer.claims)}
+    found = {pair.planted for pair in matcher.pairs(scene, answer.anomalies)}
     here = [twin.mended in found for twin in asked]
-    there = [matcher.reports(t, given[t.image].claims, scene.anomalies[t.mended]) for t in asked]
+    there = [matcher.reports(t, given[t.image].anomalies, scene.anomalies[t.mended]) for t in asked]
     passed = sum(one and not other for one, other in zip(here, there, strict=True))
     return _Tests(len(asked), len(twins) - len(asked), passed, sum(here), sum(there))
 
@@ -265,6 +254,6 @@ def _twin_test(tests: Sequence[_Tests], rng: np.random.Generator, resamples: int
     )
 
 
-def _failures(images: Sequence[KnownImage], given: Mapping[str, Answer]) -> dict[str, int]:
+def _failures(images: Sequence[KnownImage], given: Mapping[str, ImagePrediction]) -> dict[str, int]:
     kinds = [given[one.image].failure for one in images]
     return dict(sorted(Counter(kind for kind in kinds if kind).items()))

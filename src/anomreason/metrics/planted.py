@@ -1,11 +1,11 @@
-"""Known pictures, what was said of them, and which claim finds which planted anomaly.
+"""Known images, predictions for them, and which predicted anomaly finds which planted one.
 
-Knows no files and no scores. A claim finds a planted anomaly when it names one of its objects and either tells its kind
-(see `kinds`) or shows a region that overlaps enough; one to one. The objects that count are those that name and
-`objects` of the claim tell; only where these name nothing in the picture is the phenomenon asked. Try it:
+A predicted anomaly finds a planted one when it names one of its objects and either describes its kind (see `kinds`) or
+has a region that overlaps enough; one to one. The objects that count are those in its name and its `objects`; the
+phenomenon counts only where these name nothing in the image. Try it:
 
-    cup = KnownImage("a.png", (KnownAnomaly("floating", ("cup",), 5),), (KnownObject("cup", ("mug",)),))
-    Matcher([cup]).pairs(cup, [Claim("Floating mug", "The mug hangs in mid-air.", "Gravity.", 10)])
+    cup = KnownImage("a.png", (planted,), (KnownObject("cup", ("mug",)),))
+    Matcher([cup]).pairs(cup, [predicted])
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from anomreason.anomaly import Kind, Region
+from anomreason.anomaly import Anomaly, Kind
 from anomreason.errors import UsageError
 from anomreason.metrics.kinds import kind_of
 from anomreason.metrics.mentions import Names, key
@@ -28,30 +28,19 @@ MOST = 12
 
 @dataclass(frozen=True, slots=True)
 class KnownObject:
-    """One object of a picture."""
+    """One object of an image."""
 
     name: str
     synonyms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class KnownAnomaly:
-    """One planted anomaly."""
-
-    kind: Kind
-    objects: tuple[str, ...]
-    """Names of the objects concerned; to name one of them is enough."""
-    severity: float
-    """By the rubric; 0 = completely implausible."""
-    region: Region | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class KnownImage:
-    """A picture of which all is known."""
+    """An image of which all is known."""
 
     image: str
-    anomalies: tuple[KnownAnomaly, ...] = ()
+    anomalies: tuple[Anomaly, ...] = ()
+    """Those planted: each has a kind of KINDS, severity by the rubric, and objects, of which one must be named."""
     objects: tuple[KnownObject, ...] = ()
     twin_of: str = ""
     """The scene that this is the twin of; empty for a scene."""
@@ -60,44 +49,32 @@ class KnownImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """One anomaly that a detector reported."""
+class ImagePrediction:
+    """The result of a detector for one image."""
 
-    name: str
-    phenomenon: str
-    reasoning: str
-    severity: float
-    objects: tuple[str, ...] = ()
-    region: Region | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a detector said of one image."""
-
-    claims: tuple[Claim, ...] = ()
+    anomalies: tuple[Anomaly, ...] = ()
     failure: str | None = None
-    """Kind; then there are no claims."""
+    """Kind; then there are no anomalies."""
 
 
-class Pair(NamedTuple):
-    """A planted anomaly and the claim that found it, by their places in the image."""
+class PlantedMatch(NamedTuple):
+    """A planted anomaly and the predicted one that found it, by their places in the image."""
 
-    anomaly: int
-    claim: int
+    planted: int
+    predicted: int
     kind_agrees: bool
     iou: float | None
     """None where one of the two has no region."""
 
 
 def check(known: Sequence[KnownImage]) -> None:
-    """Raise UsageError for pictures that cannot be scored as they stand."""
+    """Raise UsageError for images that cannot be scored as they stand."""
     by_name = {one.image: one for one in known}
     if len(by_name) < len(known):
         twice = next(name for name, times in Counter(one.image for one in known).items() if times > 1)
-        raise UsageError(f"image {twice!r} stands twice among the known pictures; keep it once")
+        raise UsageError(f"duplicate image {twice!r} among the known images: remove one of the two")
     if not any(not one.twin_of for one in known):
-        raise UsageError("there is no scene to score among the known pictures; twins alone are not enough")
+        raise UsageError("there is no scene to score among the known images; twins alone are not enough")
     for one in known:
         if len(one.anomalies) > MOST:
             raise UsageError(f"image {one.image!r} has {len(one.anomalies)} planted anomalies, more than {MOST}")
@@ -113,56 +90,56 @@ def check(known: Sequence[KnownImage]) -> None:
 
 
 class Matcher:
-    """Tells which claims find which anomalies; knows every name that occurs in the pictures."""
+    """Matches predicted anomalies to planted ones; knows every object name that occurs in the images."""
 
     def __init__(self, known: Sequence[KnownImage]) -> None:
-        every = {name for one in known for thing in one.objects for name in (thing.name, *thing.synonyms)}
+        every = {name for one in known for o in one.objects for name in (o.name, *o.synonyms)}
         self._names = Names(sorted(every | {name for one in known for a in one.anomalies for name in a.objects}))
         self._kinds: dict[tuple[str, str, str], Kind | None] = {}
 
-    def kind(self, claim: Claim) -> Kind | None:
-        """As `kind_of`; where that is torn, once more without the names of things, which are no evidence."""
-        texts = (claim.name, claim.phenomenon, claim.reasoning)
+    def kind(self, anomaly: Anomaly) -> Kind | None:
+        """As `kind_of`; where that is undecided, once more without the names of objects, which are no evidence."""
+        texts = (anomaly.name, anomaly.phenomenon, anomaly.reasoning)
         if texts not in self._kinds:
             self._kinds[texts] = kind_of(*texts) or kind_of(*map(self._names.masked, texts))
         return self._kinds[texts]
 
-    def pairs(self, image: KnownImage, claims: Sequence[Claim]) -> list[Pair]:
+    def pairs(self, image: KnownImage, predicted: Sequence[Anomaly]) -> list[PlantedMatch]:
         """One to one, as many as possible; of equally many those whose kinds agree and regions overlap best."""
-        order = sorted(range(len(claims)), key=lambda n: _rank_claim(claims[n]))
-        truths = sorted(range(len(image.anomalies)), key=lambda n: _rank_anomaly(image.anomalies[n]))
-        fits = self._fits(image, [claims[n] for n in order], [image.anomalies[n] for n in truths])
+        order = sorted(range(len(predicted)), key=lambda n: _rank_predicted(predicted[n]))
+        truths = sorted(range(len(image.anomalies)), key=lambda n: _rank_planted(image.anomalies[n]))
+        fits = self._fits(image, [predicted[n] for n in order], [image.anomalies[n] for n in truths])
         found = best_matching({edge: pair.kind_agrees + (pair.iou or 0.0) for edge, pair in fits.items()})
-        pairs = [fits[edge]._replace(anomaly=truths[edge[1]], claim=order[edge[0]]) for edge in found]
-        return sorted(pairs)
+        return sorted(fits[edge]._replace(planted=truths[edge[1]], predicted=order[edge[0]]) for edge in found)
 
-    def reports(self, image: KnownImage, claims: Sequence[Claim], missing: KnownAnomaly) -> bool:
-        """Whether a claim finds an anomaly that the picture lacks, and is not needed for one that it has."""
+    def reports(self, image: KnownImage, predicted: Sequence[Anomaly], missing: Anomaly) -> bool:
+        """Whether a prediction finds an anomaly that the image lacks, and is not needed for one that it has."""
         more = KnownImage(image.image, (*image.anomalies, missing), image.objects)
-        return len(self.pairs(more, claims)) > len(self.pairs(image, claims))
+        return len(self.pairs(more, predicted)) > len(self.pairs(image, predicted))
 
     def _fits(
-        self, image: KnownImage, claims: Sequence[Claim], anomalies: Sequence[KnownAnomaly]
-    ) -> dict[tuple[int, int], Pair]:
-        """By place of claim and anomaly: every pair that may be made."""
+        self, image: KnownImage, predicted: Sequence[Anomaly], planted: Sequence[Anomaly]
+    ) -> dict[tuple[int, int], PlantedMatch]:
+        """By place of predicted and planted anomaly: every pair that may be made."""
         called = _called(image)
-        present = frozenset().union(*called.values())
+        present = frozenset().union(*called.values(), {key(name) for a in planted for name in a.objects})
         fits = {}
-        for c, claim in enumerate(claims):
-            named = self._named(claim, present | {key(name) for a in anomalies for name in a.objects})
-            for a, anomaly in enumerate(anomalies):
-                names = frozenset().union(*(called.get(key(name), {key(name)}) for name in anomaly.objects))
+        for p, prediction in enumerate(predicted):
+            named = self._named(prediction, present)
+            for t, truth in enumerate(planted):
+                names = frozenset().union(*(called.get(key(name), {key(name)}) for name in truth.objects))
                 if not named & names:
                     continue
-                iou = round(claim.region.iou(anomaly.region), 9) if claim.region and anomaly.region else None
-                agrees = self.kind(claim) == anomaly.kind
+                iou = round(prediction.region.iou(truth.region), 9) if prediction.region and truth.region else None
+                agrees = self.kind(prediction) == truth.kind
                 if agrees or (iou or 0.0) >= OVERLAP:
-                    fits[c, a] = Pair(a, c, agrees, iou)
+                    fits[p, t] = PlantedMatch(t, p, agrees, iou)
         return fits
 
-    def _named(self, claim: Claim, present: frozenset[str]) -> frozenset[str]:
-        told = frozenset().union(*(self._names.mentioned(text) for text in (claim.name, *claim.objects))) & present
-        return told or self._names.mentioned(claim.phenomenon) & present
+    def _named(self, anomaly: Anomaly, present: frozenset[str]) -> frozenset[str]:
+        texts = (anomaly.name, *anomaly.objects)
+        named = frozenset().union(*(self._names.mentioned(text) for text in texts)) & present
+        return named or self._names.mentioned(anomaly.phenomenon) & present
 
 
 def best_matching(worth: Mapping[tuple[int, int], float]) -> list[tuple[int, int]]:
@@ -188,19 +165,16 @@ def best_matching(worth: Mapping[tuple[int, int], float]) -> list[tuple[int, int
 def _called(image: KnownImage) -> dict[str, frozenset[str]]:
     """By name of an object: all that it may be called."""
     called: dict[str, frozenset[str]] = {}
-    for thing in image.objects:
-        names = frozenset(map(key, (thing.name, *thing.synonyms)))
-        called[key(thing.name)] = called.get(key(thing.name), frozenset()) | names
+    for o in image.objects:
+        names = frozenset(map(key, (o.name, *o.synonyms)))
+        called[key(o.name)] = called.get(key(o.name), frozenset()) | names
     return called
 
 
-def _corners(region: Region | None) -> tuple[float, ...]:
-    return (region.x0, region.y0, region.x1, region.y1) if region else ()
+def _rank_predicted(anomaly: Anomaly) -> tuple[Any, ...]:
+    a = anomaly
+    return a.name, a.phenomenon, a.reasoning, a.severity, a.objects, a.region.box if a.region else ()
 
 
-def _rank_claim(claim: Claim) -> tuple[Any, ...]:
-    return claim.name, claim.phenomenon, claim.reasoning, claim.severity, claim.objects, _corners(claim.region)
-
-
-def _rank_anomaly(anomaly: KnownAnomaly) -> tuple[Any, ...]:
-    return anomaly.kind, anomaly.objects, anomaly.severity, _corners(anomaly.region)
+def _rank_planted(anomaly: Anomaly) -> tuple[Any, ...]:
+    return str(anomaly.kind), anomaly.objects, anomaly.severity, anomaly.region.box if anomaly.region else ()

@@ -1,7 +1,7 @@
-"""What files say of images: run folders, JSON lines of ours, the authors' JSON, lists of names.
+"""Annotations of images from files: run folders, JSON lines of ours, the authors' JSON, lists of names.
 
-Knows nothing of scores. Each file is read whole and bounded before anything is computed; whatever is wrong with it is a
-UsageError that names the file and the place. Try it:
+Each file is read whole and bounded before anything is computed; whatever is wrong with it is a UsageError that names
+the file and the place. Try it:
 
     source = read_source("runs/photos-1a2b3c4d5e")
     print(source.name, len(source.images), "images")
@@ -12,43 +12,53 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from anomreason.anomaly import Anomaly, Detection, FailureKind, Region
+from anomreason.anomaly import Anomaly, Detection, FailureKind
 from anomreason.errors import ParseError, UsageError
 from anomreason.metrics.semantic import NOT_ASSESSED
 from anomreason.runs import read_settings
-from anomreason.sources.findings import Finding, Packed
 from anomreason.sources.formats import confidence, iter_published, read_manifest, read_split
-from anomreason.sources.scenes import region_from
-from anomreason.textform import anomaly_from_mapping, parse_json
-from anomreason.textform.fields import shown
+from anomreason.textform import parse_json
+from anomreason.textform.fields import anomaly_from_json, shown
 
 MAX_TEXT = 100_000
-"""Characters; a longer text is no sentence of a finding. Backbones read some 2,500."""
+"""Characters; a longer text is no sentence of an anomaly. Backbones read some 2,500."""
 MAX_ANOMALIES = 1_000
 """Of one image; a usual one has ten."""
 _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*+"|(-?Infinity|NaN)', re.DOTALL)
 
 
 Form = Literal["run", "lines", "published", "pictures"]
+Rated = tuple[Anomaly, float | None]
+"""An anomaly and its confidence: any scale, higher = surer; None when not known."""
+_PACKED = TypeAdapter(list[Rated])
 
 
-class Said(NamedTuple):
-    """What one file says of one image."""
+def pack(rated: Iterable[Rated]) -> bytes:
+    """Anomalies in a tenth of the memory; 0.1 ms to unpack an image."""
+    rows = list(rated)
+    return zlib.compress(_PACKED.dump_json(rows, exclude_defaults=True), 1) if rows else b""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAnnotation:
+    """All that one file says about one image. Anomalies are kept packed, so that a file of 140,000 images fits."""
 
     image: str
     """As the file names it."""
-    findings: Sequence[Finding] = ()
+    packed: bytes = b""
+    """See `pack`; read through `rated` or `anomalies`."""
     annotated: bool = True
-    """Whether it was looked at for anomalies; False for a photograph, a failure, and where only its kind is told."""
+    """Whether it was searched for anomalies; False for a photograph, a failure, and where only its source is known."""
     failure: str | None = None
-    """Kind; then there are no findings."""
+    """Kind; then there are no anomalies."""
     description: str | None = None
     """What a photograph shows."""
     generated: bool | None = None
@@ -56,7 +66,16 @@ class Said(NamedTuple):
     p_generated: float | None = None
     detector: str | None = None
     file_size: int | None = None
-    """Bytes of the picture's file; None when it is not known."""
+    """Bytes of the image file; None when it is not known."""
+
+    @property
+    def rated(self) -> list[Rated]:
+        """Each anomaly with its confidence."""
+        return _PACKED.validate_json(zlib.decompress(self.packed)) if self.packed else []
+
+    @property
+    def anomalies(self) -> tuple[Anomaly, ...]:
+        return tuple(anomaly for anomaly, _ in self.rated)
 
     @property
     def unanswered(self) -> str | None:
@@ -72,7 +91,7 @@ class Source:
     """What tables call it: the name given as NAME=PATH, else the file's or folder's."""
     path: Path
     form: Form
-    images: dict[str, Said]
+    images: dict[str, ImageAnnotation]
     """By the normalised name, in the file's order."""
     pictures: Path | None = None
     """Folder that the names are relative to; only a run folder tells."""
@@ -149,11 +168,11 @@ def _pictures(run: Path) -> Path | None:
     return run.parent / root if isinstance(root, str) else None
 
 
-def _run(path: Path) -> dict[str, Said]:
+def _run(path: Path) -> dict[str, ImageAnnotation]:
     """The last line of an image counts; a torn last line is that of a run that was killed, and is passed over."""
     read_settings(path)
     file = path / "results.jsonl"
-    found: dict[str, Said] = {}
+    found: dict[str, ImageAnnotation] = {}
     for line, data in _rows(file, torn=True):
         said = _detection(data, f"{file}, line {line}")
         found[key_of(said.image)] = said
@@ -162,7 +181,7 @@ def _run(path: Path) -> dict[str, Said]:
     return found
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, Said]]:
+def _json_lines(path: Path) -> Iterator[tuple[str, ImageAnnotation]]:
     for line, data in _rows(path):
         where = f"{path}, line {line}"
         yield where, _detection(data, where) if "status" in data else _row(data, where)
@@ -191,7 +210,7 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _detection(data: dict[str, Any], where: str) -> Said:
+def _detection(data: dict[str, Any], where: str) -> ImageAnnotation:
     try:
         detection = Detection.model_validate(data)
     except ValidationError as error:
@@ -201,10 +220,10 @@ def _detection(data: dict[str, Any], where: str) -> Said:
     sure = {(c.name, c.phenomenon, c.reasoning): c.score for c in detection.candidates if c.dropped is None}
     where = f"{where}, image {shown(detection.image)}"
     _few(detection.anomalies, where)
-    return Said(
+    return ImageAnnotation(
         image=detection.image,
-        findings=Packed(
-            _finding(a, sure.get((a.name, a.phenomenon, a.reasoning)), f"{where}, anomaly {n}")
+        packed=pack(
+            (_bounded(a, f"{where}, anomaly {n}"), sure.get((a.name, a.phenomenon, a.reasoning)))
             for n, a in enumerate(detection.anomalies, 1)
         ),
         annotated=detection.failure is None,
@@ -216,7 +235,7 @@ def _detection(data: dict[str, Any], where: str) -> Said:
     )
 
 
-def _row(data: dict[str, Any], where: str) -> Said:
+def _row(data: dict[str, Any], where: str) -> ImageAnnotation:
     """A line written by hand or another program."""
     known = {"image", "anomalies", "description", "failure", "generated", "p_generated", "detector", "sha256"}
     if wrong := sorted(data.keys() - known):
@@ -228,9 +247,9 @@ def _row(data: dict[str, Any], where: str) -> Said:
     given = [key for key in ("anomalies", "description", "failure") if data.get(key) is not None]
     if len(given) > 1 or not (given or "generated" in data):
         raise UsageError(f"{where}: give one of 'anomalies' (a list), 'description' (a text) and 'failure' (a kind)")
-    return Said(
+    return ImageAnnotation(
         image=image,
-        findings=_findings(data["anomalies"], where) if given == ["anomalies"] else (),
+        packed=_packed(data["anomalies"], where) if given == ["anomalies"] else b"",
         annotated=given == ["anomalies"],
         failure=_failure(data["failure"], where) if given == ["failure"] else None,
         description=_described(data["description"], where) if given == ["description"] else None,
@@ -264,35 +283,25 @@ def _described(value: Any, where: str) -> str:
     return _short(value, f"{where}, description")
 
 
-def _findings(value: Any, where: str) -> Packed:
+def _packed(value: Any, where: str) -> bytes:
     if not isinstance(value, list):
         raise UsageError(f"{where}: write a list of anomalies, not {shown(value)}")
     _few(value, where)
-    found = []
-    for n, entry in enumerate(value, 1):
-        try:
-            anomaly = anomaly_from_mapping(entry)
-        except ParseError as error:
-            raise UsageError(f"{where}, anomaly {n}: {error}") from None
-        anomaly = anomaly.model_copy(update={"region": _region(entry.get("region"), f"{where}, anomaly {n}")})
-        found.append(_finding(anomaly, confidence(entry, f"{where}, anomaly {n}"), f"{where}, anomaly {n}"))
-    return Packed(found)
+    return pack(_rated(entry, f"{where}, anomaly {n}") for n, entry in enumerate(value, 1))
 
 
-def _region(value: Any, where: str) -> Region | None:
+def _rated(entry: Any, where: str) -> Rated:
     try:
-        return None if value is None else Region.model_validate(region_from(value))
-    except ValidationError:
-        raise UsageError(
-            f"{where}: the region is {shown(value)}; write [x0, y0, x1, y1] in fractions 0..1 with x0 < x1 and y0 < y1"
-        ) from None
+        anomaly = anomaly_from_json(entry)
+    except ParseError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return _bounded(anomaly, where), confidence(entry, where)
 
 
-def _finding(anomaly: Anomaly, confidence: float | None, where: str) -> Finding:
+def _bounded(anomaly: Anomaly, where: str) -> Anomaly:
     for field in ("name", "phenomenon", "reasoning"):
         _short(getattr(anomaly, field), f"{where}, {field}")
-    a = anomaly
-    return Finding(a.name, a.phenomenon, a.reasoning, a.severity, confidence, a.objects, a.region)
+    return anomaly
 
 
 def _short(text: str, where: str) -> str:
@@ -318,18 +327,16 @@ def _few(found: Sized, where: str) -> None:
         )
 
 
-def _published(path: Path) -> Iterator[tuple[str, Said]]:
+def _published(path: Path) -> Iterator[tuple[str, ImageAnnotation]]:
     try:
         for image, one in iter_published(path):
             where = f"{path}, image {shown(image)}"
             _few(one.anomalies, where)
-            sure = one.confidences or (None,) * len(one.anomalies)
-            findings = [
-                _finding(a, c, f"{where}, anomaly {n}")
-                for n, (a, c) in enumerate(zip(one.anomalies, sure, strict=True), 1)
-            ]
+            anomalies = [_bounded(a, f"{where}, anomaly {n}") for n, a in enumerate(one.anomalies, 1)]
+            sure = one.confidences or (None,) * len(anomalies)
             description = None if one.description is None else _described(one.description, where)
-            yield where, Said(image, Packed(findings), description is None, description=description)
+            packed = pack(zip(anomalies, sure, strict=True))
+            yield where, ImageAnnotation(image, packed, description is None, description=description)
     except UsageError as error:
         raise UsageError(f"{error}{_where_is_no_number(path)}") from None
 
@@ -343,8 +350,8 @@ def _where_is_no_number(path: Path) -> str:
     return ""
 
 
-def _unique(path: Path, rows: Iterable[tuple[str, Said]]) -> dict[str, Said]:
-    found: dict[str, Said] = {}
+def _unique(path: Path, rows: Iterable[tuple[str, ImageAnnotation]]) -> dict[str, ImageAnnotation]:
+    found: dict[str, ImageAnnotation] = {}
     for where, said in rows:
         key = key_of(check_text(said.image, where))
         if key in found:

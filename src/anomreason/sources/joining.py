@@ -16,7 +16,7 @@ from pathlib import Path
 from posixpath import basename
 
 from anomreason.errors import UsageError
-from anomreason.sources.annotations import Said, Source, key_of, read_names
+from anomreason.sources.annotations import ImageAnnotation, Source, key_of, read_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Truth:
     """The images that are scored, and what was left out of the truth on the way."""
 
     source: Source
-    images: dict[str, Said]
+    images: dict[str, ImageAnnotation]
     """By normalised name, in the truth's order."""
     photographs: tuple[str, ...]
     """Left out: they have no list of anomalies, but a description, or only their kind is told."""
@@ -98,7 +98,7 @@ class Entrant:
     """One prediction file beside the truth."""
 
     source: Source
-    said: dict[str, Said]
+    said: dict[str, ImageAnnotation]
     """By name of the truth, scored images alone; a missing image is not in it."""
     by_file_name: int
     """Of these, joined by the file name alone."""

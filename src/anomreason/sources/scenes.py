@@ -1,6 +1,6 @@
-"""Reading a folder of scenes: `metadata.jsonl`, one line a picture, with all that is known of it.
+"""Reads a folder of scenes: `metadata.jsonl`, one line an image, with all that is known of it.
 
-Knows nothing of predictions and scores. Whatever is wrong with the file is a UsageError that names file and line.
+Whatever is wrong with the file is a UsageError that names file and line.
 
     known = read_scenes("scenes/")
     print(sum(not one.twin_of for one in known), "scenes")
@@ -12,24 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from anomreason.anomaly import Kind, Region, Text
+from anomreason.anomaly import KINDS, Anomaly, Text
 from anomreason.errors import ParseError, UsageError
-from anomreason.metrics.planted import MOST, KnownAnomaly, KnownImage, KnownObject, check
+from anomreason.metrics.planted import MOST, KnownImage, KnownObject, check
 from anomreason.textform import parse_json
-from anomreason.textform.fields import shown
+from anomreason.textform.fields import anomaly_from_json, shown
 
 METADATA = "metadata.jsonl"
-
-
-def region_from(value: Any) -> Any:
-    """[x0, y0, x1, y1] as the object that `Region` reads; anything else as it stands."""
-    four = isinstance(value, list) and len(value) == 4
-    return dict(zip(("x0", "y0", "x1", "y1"), value, strict=True)) if four else value
-
-
-Box = Annotated[Region, BeforeValidator(region_from)]
 
 
 class _Line(BaseModel):
@@ -38,33 +29,17 @@ class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
-class _Anomaly(_Line):
-    kind: Kind
-    severity: float = Field(ge=0, le=100)
-    objects: Annotated[list[Text], Field(min_length=1)]
-    region: Box | None = None
-
-
 class _Object(_Line):
     name: Text
     synonyms: list[Text] = []
 
 
-class _Picture(_Line):
+class _SceneImage(_Line):
     file_name: Text
-    anomalies: Annotated[list[_Anomaly], Field(max_length=MOST)]
+    anomalies: Annotated[list[Any], Field(max_length=MOST)]
     objects: list[_Object]
     twin_of: str = ""
     mended: int = -1
-
-    def known(self) -> KnownImage:
-        return KnownImage(
-            self.file_name,
-            tuple(KnownAnomaly(a.kind, tuple(a.objects), a.severity, a.region) for a in self.anomalies),
-            tuple(KnownObject(o.name, tuple(o.synonyms)) for o in self.objects),
-            self.twin_of,
-            self.mended,
-        )
 
 
 def read_scenes(path: str | Path) -> list[KnownImage]:
@@ -102,8 +77,27 @@ def _picture(line: str, where: str) -> KnownImage:
     if not isinstance(value, dict):
         raise UsageError(f"{where}: write one JSON object a line, not {shown(value)}")
     try:
-        return _Picture.model_validate(value).known()
+        row = _SceneImage.model_validate(value)
     except ValidationError as error:
         blame = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, blame["loc"])) or "the line"
         raise UsageError(f"{where}: {shown(place)}: {blame['msg']}; write it as `scenes make` does") from None
+    return KnownImage(
+        row.file_name,
+        tuple(_anomaly(entry, f"{where}, anomaly {n}") for n, entry in enumerate(row.anomalies, 1)),
+        tuple(KnownObject(o.name, tuple(o.synonyms)) for o in row.objects),
+        row.twin_of,
+        row.mended,
+    )
+
+
+def _anomaly(entry: Any, where: str) -> Anomaly:
+    try:
+        anomaly = anomaly_from_json(entry)
+    except ParseError as error:
+        raise UsageError(f"{where}: {error}") from None
+    if anomaly.kind not in KINDS:
+        raise UsageError(f"{where}: the kind is {shown(anomaly.kind)}; the kinds are {', '.join(KINDS)}")
+    if not anomaly.objects:
+        raise UsageError(f"{where}: it names no object; write at least one in 'objects'")
+    return anomaly

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -59,6 +60,29 @@ def anomaly_from_mapping(mapping: object) -> Anomaly:
     if not isinstance(objects, list | tuple) or not all(isinstance(o, str) and o.strip() for o in objects):
         raise ParseError(f"'objects' is {shown(objects)}; write a list of names of objects")
     return _build(fields, tuple(objects))
+
+
+def anomaly_from_json(mapping: Any) -> Anomaly:
+    """One anomaly from a JSON object of ours: as `anomaly_from_mapping`, with `kind` and `region` where given.
+
+    region: [x0, y0, x1, y1] ([]: not known), or an object with x0, y0, x1, y1 and, if known, polygon. Raises
+    ParseError, naming the key and what to write.
+    """
+    anomaly = anomaly_from_mapping(mapping)
+    given = {key: mapping[key] for key in ("kind", "region") if mapping.get(key) not in (None, [])}
+    if not given:
+        return anomaly
+    try:
+        return Anomaly.model_validate(dict(anomaly) | given)
+    except ValidationError as error:
+        blame = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if blame["loc"][0] == "kind":
+            raise ParseError(f"'kind' is {shown(given['kind'])}; write a label of at most 100 characters") from None
+        place = "".join(f" {part}" for part in blame["loc"][1:])
+        raise ParseError(
+            f"the region is {shown(given['region'])}:{place} {blame['msg']}; write [x0, y0, x1, y1] in fractions 0..1 "
+            "with x0 < x1 and y0 < y1, or an object with these and a polygon of which they are the bounding box"
+        ) from None
 
 
 def _build(fields: Mapping[str, object], objects: tuple[str, ...] = ()) -> Anomaly:

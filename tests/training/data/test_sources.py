@@ -97,9 +97,9 @@ def test_headers_alone_are_looked_at_when_pictures_are_trusted(tmp_path: Path) -
         ({"anomalies": []}, "'file_name' is None"),
         ({"file_name": "b.png"}, "'anomalies' is None; write a list"),
         ({"file_name": "b.png", "anomalies": [{"name": "x"}]}, "anomaly 1: 'Phenomenon' is missing"),
-        ({"file_name": "b.png", "anomalies": [PLANTED | {"region": [0.5, 0, 0.1, 1]}]}, "anomaly 1: 'region'"),
-        ({"file_name": "b.png", "anomalies": [PLANTED | {"region": [0.5]}]}, "anomaly 1: 'region'"),
-        ({"file_name": "b.png", "anomalies": [PLANTED | {"region": 7}]}, "anomaly 1: 'region'"),
+        ({"file_name": "b.png", "anomalies": [PLANTED | {"region": [0.5, 0, 0.1, 1]}]}, "anomaly 1: the region"),
+        ({"file_name": "b.png", "anomalies": [PLANTED | {"region": [0.5]}]}, "anomaly 1: the region"),
+        ({"file_name": "b.png", "anomalies": [PLANTED | {"region": 7}]}, "anomaly 1: the region"),
         ({"file_name": "./a.png", "anomalies": []}, "there twice"),
     ],
 )

@@ -22,7 +22,7 @@ from anomreason.vlm.opening import open_vlm
 from anomreason.vlm.protocol import Reply, Request, Sampling, Tag, VLMOptions
 from anomreason.vlm.simulator.answers import STEPS, Asked, Draw
 from anomreason.vlm.simulator.model import Simulator
-from anomreason.vlm.simulator.truth import NOTHING, PictureTruth
+from anomreason.vlm.simulator.truth import NOTHING, PictureTruth, owner
 
 NASTY = 'two\nlines "quoted" \\back ```json </notes> <think>x</think> @1. Name: \u2028 {"id": 9} é'
 FINGERS = {"name": "Six fingers", "phenomenon": NASTY, "reasoning": NASTY, "severity": 12.5, "objects": ["woman"]}
@@ -286,7 +286,7 @@ def test_any_text_survives_the_notes(name: str, phenomenon: str, about: str) -> 
     anomaly = {"name": name, "phenomenon": phenomenon, "reasoning": name, "severity": 1, "objects": [about]}
     truth = PictureTruth.model_validate_json(json.dumps({"objects": [], "anomalies": [anomaly]}))
     (true,) = truth.anomalies
-    tag = Tag("", "", "", true.owner)
+    tag = Tag("", "", "", owner(true))
     prose = STEPS["attributes-1"].answer(Asked(tag, "", truth, Draw(0, b"")))
     written = STEPS["attributes-2"].answer(Asked(tag, f"<notes>\n{prose}\n</notes>", NOTHING, Draw(0, b"")))
     assert isinstance(written, dict)

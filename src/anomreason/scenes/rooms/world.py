@@ -291,6 +291,7 @@ class PlanRenderer:
             phenomenon=phenomenon,
             reasoning=reasoning,
             severity=severity,
+            kind=change.kind,
             objects=names,
             region=region_of(mask),
         )

@@ -148,6 +148,7 @@ def _planted(
         phenomenon=phenomenon,
         reasoning=reasoning,
         severity=severity,
+        kind=change.kind,
         objects=tuple(names[i] for i in objects),
         region=_region(changed),
     )

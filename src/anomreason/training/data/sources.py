@@ -18,16 +18,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from anomreason.anomaly import Anomaly, Detection, Region
+from anomreason.anomaly import Anomaly, Detection
 from anomreason.errors import ParseError, UnreadableImage, UsageError
 from anomreason.images import image_size, thumbnail
 from anomreason.runs import iter_results, read_settings
-from anomreason.sources.annotations import Said, key_of, read_source
+from anomreason.sources.annotations import ImageAnnotation, key_of, read_source
 from anomreason.sources.formats import read_split
 from anomreason.sources.inputs import SUFFIXES
 from anomreason.sources.joining import join
-from anomreason.textform import anomaly_from_mapping, parse_json
-from anomreason.textform.fields import shown
+from anomreason.textform import parse_json
+from anomreason.textform.fields import anomaly_from_json, shown
 from anomreason.training.data.drops import Dropped
 from anomreason.training.data.instance import Annotated
 
@@ -131,16 +131,9 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 
 def _planted(entry: Any, where: str) -> Anomaly:
     try:
-        anomaly = anomaly_from_mapping(entry)
-        corners = entry.get("region")
-        if not corners:
-            return anomaly
-        return anomaly.model_copy(
-            update={"region": Region(**dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)))}
-        )
-    except (ParseError, ValueError, TypeError) as error:
-        reason = "'region' is not four fractions x0 < x1, y0 < y1" if not isinstance(error, ParseError) else error
-        raise UsageError(f"{where}: {reason}") from None
+        return anomaly_from_json(entry)
+    except ParseError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 def _run(folder: Path, pictures: Path | None) -> Iterator[Entry]:
@@ -203,7 +196,7 @@ def _pictures_of_kinds(base: Path) -> Iterator[Path]:
             yield from (Path(folder, f) for f in sorted(files) if Path(f).suffix.lower() in SUFFIXES)
 
 
-def _entry(said: Said, places: Sequence[str], base: Path, file: Path, source: str) -> Entry:
+def _entry(said: ImageAnnotation, places: Sequence[str], base: Path, file: Path, source: str) -> Entry:
     if said.failure is not None:
         return Dropped(said.image, f"detecting failed: {said.failure}")
     if not said.annotated and said.description is None:
@@ -212,20 +205,17 @@ def _entry(said: Said, places: Sequence[str], base: Path, file: Path, source: st
         return Dropped(said.image, TWO_PICTURES, "write the folder into the image's name, as 1_fake/NAME")
     place = places[0] if places else said.image
     generated = _generated(said, place, f"{file}, image {said.image!r}")
-    anomalies = tuple(
-        Anomaly(name=f.name, phenomenon=f.phenomenon, reasoning=f.reasoning, severity=f.severity) for f in said.findings
-    )
-    return Annotated(base / place, said.image, anomalies, generated, said.description, source)
+    return Annotated(base / place, said.image, said.anomalies, generated, said.description, source)
 
 
-def _places(said: Said, base: Path) -> list[str]:
+def _places(said: ImageAnnotation, base: Path) -> list[str]:
     """Where below `base` the picture is: under its name, or in one of the usual folders. Several when unclear."""
     name = said.image.replace("\\", "/")
     if os.path.isfile(base / name):
         return [name]
     kinds = [f"{kind}/{name}" for kind in KINDS if os.path.isfile(base / kind / name)]
     told = said.generated
-    if told is None and (said.findings or said.description is not None):
+    if told is None and (said.anomalies or said.description is not None):
         told = said.description is None
     if len(kinds) > 1 and told is not None:
         kinds = [place for place in kinds if _folder_kind(place) is told]
@@ -238,10 +228,10 @@ def _folder_kind(name: str) -> bool | None:
     return kinds[-1] if kinds else None
 
 
-def _generated(said: Said, place: str, where: str) -> bool:
+def _generated(said: ImageAnnotation, place: str, where: str) -> bool:
     """As `generated` or the folder says, else by what there is to read: anomalies are those of an AI image."""
     told = {kind for kind in (_folder_kind(place), said.generated) if kind is not None}
-    if said.findings:
+    if said.anomalies:
         told.add(True)
     if said.description is not None:
         told.add(False)

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, FiniteFloat, ValidationError
 
-from anomreason.anomaly import Region
+from anomreason.anomaly import Anomaly, Region
 from anomreason.vlm.protocol import Tag
 from anomreason.vlm.simulator import words
-from anomreason.vlm.simulator.truth import SCENE, PictureTruth, TrueAnomaly
+from anomreason.vlm.simulator.truth import SCENE, PictureTruth
 
 Answer = dict[str, Any] | str
 """A dict is sent as JSON, a str as it is."""
@@ -126,11 +126,11 @@ def _box(region: Region | None) -> list[int] | None:
     return [x0, y0, max(round(region.x1 * 1000), x0 + 1), max(round(region.y1 * 1000), y0 + 1)]
 
 
-def _finding(anomaly: TrueAnomaly) -> dict[str, Any]:
+def _finding(anomaly: Anomaly) -> dict[str, Any]:
     return anomaly.model_dump(mode="json", include={"name", "phenomenon", "reasoning", "objects"})
 
 
-def _seen(asked: Asked, anomalies: Iterable[TrueAnomaly]) -> list[TrueAnomaly]:
+def _seen(asked: Asked, anomalies: Iterable[Anomaly]) -> list[Anomaly]:
     return [a for a in anomalies if asked.draw.chance("miss", a.name, a.phenomenon) >= asked.misses]
 
 
@@ -143,7 +143,7 @@ def _invented(asked: Asked, about: str, other: str | None = None) -> list[dict[s
     return [finding | {"objects": objects}]
 
 
-def _is_relation(anomaly: TrueAnomaly) -> bool:
+def _is_relation(anomaly: Anomaly) -> bool:
     return len(anomaly.objects) > 1
 
 
@@ -267,7 +267,7 @@ def _check(candidate: Candidate, score: int, reason: str) -> dict[str, Any]:
     return {"id": candidate.id, "score": score, "reason": reason}
 
 
-def _is(candidate: Candidate, anomaly: TrueAnomaly) -> bool:
+def _is(candidate: Candidate, anomaly: Anomaly) -> bool:
     return (candidate.name, candidate.phenomenon) == (anomaly.name, anomaly.phenomenon)
 
 
@@ -304,7 +304,7 @@ def inspect(asked: Asked) -> dict[str, Any]:
     return {"objects": entries}
 
 
-def _anomaly(anomaly: TrueAnomaly) -> dict[str, Any]:
+def _anomaly(anomaly: Anomaly) -> dict[str, Any]:
     severity = int(anomaly.severity) if anomaly.severity.is_integer() else anomaly.severity
     return {
         "name": anomaly.name,

@@ -12,9 +12,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from anomreason.anomaly import Anomaly, Region, Text
 from anomreason.errors import UsageError
@@ -23,16 +22,6 @@ from anomreason.vlm.simulator.fingerprints import Fingerprints
 SCENE = "scene"
 """The object that anomalies without objects belong to."""
 WHOLE = Region(x0=0, y0=0, x1=1, y1=1)
-
-
-def _from_list(value: Any) -> Any:
-    numbers = isinstance(value, list) and [v for v in value if isinstance(v, int | float) and not isinstance(v, bool)]
-    if not numbers or len(numbers) != 4 or len(value) != 4:
-        raise ValueError("needs [x0, y0, x1, y1] in fractions 0..1")
-    return dict(zip(("x0", "y0", "x1", "y1"), numbers, strict=True))
-
-
-Box = Annotated[Region, BeforeValidator(_from_list)]
 
 
 class _Strict(BaseModel):
@@ -44,27 +33,19 @@ class TrueObject(_Strict):
 
     name: Text
     description: str
-    box: Box
+    box: Region
 
 
-class TrueAnomaly(Anomaly):
-    """An anomaly that is in the picture."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    region: Box | None = None
-
-    @property
-    def owner(self) -> str:
-        """The object whose inspection shows it."""
-        return self.objects[0] if self.objects else SCENE
+def owner(anomaly: Anomaly) -> str:
+    """The object whose inspection shows an anomaly."""
+    return anomaly.objects[0] if anomaly.objects else SCENE
 
 
 class PictureTruth(_Strict):
     """All there is to say of one picture."""
 
     objects: tuple[TrueObject, ...]
-    anomalies: tuple[TrueAnomaly, ...]
+    anomalies: tuple[Anomaly, ...]
     generated: bool | None = None
 
     @model_validator(mode="after")
@@ -81,14 +62,14 @@ class PictureTruth(_Strict):
         """
         found = {o.name: o for o in self.objects}
         for anomaly in self.anomalies:
-            if anomaly.owner not in found:
-                found[anomaly.owner] = _unlisted(anomaly.owner, anomaly.region if anomaly.objects else None)
-        owners = {a.owner for a in self.anomalies}
+            if owner(anomaly) not in found:
+                found[owner(anomaly)] = _unlisted(owner(anomaly), anomaly.region if anomaly.objects else None)
+        owners = {owner(a) for a in self.anomalies}
         return sorted(found.values(), key=lambda o: o.name not in owners) or [_unlisted(SCENE, None)]
 
-    def about(self, name: str) -> list[TrueAnomaly]:
+    def about(self, name: str) -> list[Anomaly]:
         """The anomalies that belong to the object `name`."""
-        return [a for a in self.anomalies if a.owner == name]
+        return [a for a in self.anomalies if owner(a) == name]
 
 
 def _unlisted(name: str, region: Region | None) -> TrueObject:
@@ -142,7 +123,7 @@ def _pictures(path: Path) -> Iterator[tuple[str, bytes]]:
             raise UsageError(f"{path}: picture {name!r} stands there twice; keep one entry")
         names.add(name)
         try:
-            PictureTruth.model_validate_json(entry)
+            PictureTruth.model_validate_json(entry, strict=True)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(map(str, first["loc"])) or "the whole entry"
