@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from anomreason.stats import (
     Interval,
-    Kind,
+    Method,
     Rank,
     correlation,
     interval_of,
@@ -182,7 +182,7 @@ def test_without_a_difference_small_p_values_are_as_rare_as_they_say() -> None:
 def test_correlations_are_those_of_scipy_ties_included(pairs: list[tuple[int, int]]) -> None:
     scipy_stats: Any = pytest.importorskip("scipy.stats")
     x, y = zip(*pairs, strict=True)
-    references: dict[Kind, Any] = {"spearman": scipy_stats.spearmanr, "kendall": scipy_stats.kendalltau}
+    references: dict[Method, Any] = {"spearman": scipy_stats.spearmanr, "kendall": scipy_stats.kendalltau}
     for kind, reference in references.items():
         found = correlation(x, y, rng(), kind, resamples=5)
         if len(set(x)) == 1 or len(set(y)) == 1:
@@ -192,7 +192,7 @@ def test_correlations_are_those_of_scipy_ties_included(pairs: list[tuple[int, in
 
 
 @pytest.mark.parametrize("kind", ["spearman", "kendall"])
-def test_intervals_of_correlations_are_those_of_a_plain_bootstrap(kind: Kind) -> None:
+def test_intervals_of_correlations_are_those_of_a_plain_bootstrap(kind: Method) -> None:
     scipy_stats: Any = pytest.importorskip("scipy.stats")
     reference = {"spearman": scipy_stats.spearmanr, "kendall": scipy_stats.kendalltau}[kind]
     source = rng(2)

@@ -1,8 +1,7 @@
-"""A little English: which article a noun phrase takes, and its plural.
+"""English articles and plurals of noun phrases, which are given without an article: `red car`, `glass of milk`.
 
-Knows nothing of scenes or templates. A noun phrase is written without an article: `red car`, `glass of milk`.
-
-    print(with_article("hourglass"), plural("glass of milk"))  # an hourglass glasses of milk
+>>> with_article("hourglass"), plural("glass of milk")
+('an hourglass', 'glasses of milk')
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ from __future__ import annotations
 import re
 
 _AN_BEFORE_CONSONANT = re.compile(r"(?:hour|honest|honou?r|heir)|[8]|1[18](?!\d)|[fhlmnrsx]-")
-"""Spelt with a consonant or a digit, spoken with a vowel."""
+"""Starts with a consonant or a digit in writing and with a vowel in speech."""
 _A_BEFORE_VOWEL = re.compile(
     r"uni(?![nmd])|eu|ewe|us[eu]|ut[ei]|uk|ubi|ur[aie]|ufo|u-|u$|one(?![a-z])|once(?![a-z])|oui"
 )
-"""Spelt with a vowel, spoken with `y` or `w`."""
+"""Starts with a vowel in writing and with `y` or `w` in speech."""
 _SPOKEN_WITH_VOWEL = "AEFHILMNORSX"
-"""Letters whose names begin with a vowel."""
+"""Letters whose names start with a vowel."""
 _IRREGULAR = {
     "person": "people",
     "child": "children",
@@ -45,12 +44,12 @@ _NO_MEN = ("human", "shaman", "talisman", "caiman", "german", "roman")
 MASS = frozenset(
     ["bread", "butter", "rice", "popcorn", "sushi", "spaghetti", "bacon", "coral", "water", "milk", "fire", "ice"]
 )
-"""Nouns that are not counted."""
+"""Uncountable nouns."""
 
 
 def article(phrase: str) -> str:
-    """`a` or `an`, by the sound that the phrase begins with."""
-    first = re.split(r"[\s]", phrase.strip(), maxsplit=1)[0].lstrip("\"'(")
+    """`a` or `an`, by the sound that the phrase starts with."""
+    first = re.split(r"\s", phrase.strip(), maxsplit=1)[0].lstrip("\"'(")
     letters = first.split("-")[0]
     if len(letters) > 1 and letters.isupper():
         return "an" if letters[0] in _SPOKEN_WITH_VOWEL else "a"
@@ -61,7 +60,7 @@ def article(phrase: str) -> str:
 
 
 def with_article(phrase: str, plural: bool = False) -> str:
-    """`an umbrella`; plural and mass nouns stand without."""
+    """`an umbrella`; plural and mass nouns take no article."""
     return phrase if plural or is_mass(phrase) else f"{article(phrase)} {phrase}"
 
 

@@ -1,16 +1,15 @@
-"""How sure a number is: bootstrap intervals, sign-flip tests, rank correlation, ranks that are shared.
+"""Uncertainty of numbers: estimates with bootstrap intervals, sign-flip tests, rank correlation, shared ranks.
 
-Knows nothing of images or metrics: arrays in, numbers out, and the random generator is always passed in; the same
-seed gives the same numbers on the same machine. Everything random is drawn in blocks, so that memory does not grow
-with the number of resamples. Try it:
+The random generator is always passed in: the same seed gives the same numbers on the same machine. Random draws are
+made in blocks, so that memory does not grow with the number of resamples. Try it:
 
-    >>> round(wilson(1.0, 10).low, 4)
-    0.7225
+    >>> mean([0.0, 1.0, 1.0, 1.0], np.random.default_rng(0))
+    Estimate(value=0.75, interval=Interval(low=0.25, high=1.0), n=4)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
@@ -20,51 +19,123 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Kind = Literal["spearman", "kendall"]
+Formula = Callable[[Floats], Floats]
+"""(..., k) sums of columns -> (...) values; NaN where they do not define one."""
+Method = Literal["spearman", "kendall"]
 
 RESAMPLES = 2000
 PERMUTATIONS = 10_000
 LEVEL = 0.95
 FEWEST = 5
-"""Items below which a correlation gets no interval: so few can be drawn in too few ways."""
+"""Fewest items for an interval of a correlation: fewer have too few distinct resamples."""
 EXACT = 12
-"""Up to so many differences that are not zero, every flip of signs is counted: at most 4,096 of them."""
+"""Up to this many differences other than zero, every pattern of signs is counted: at most 4,096 of them."""
+DISTINCT = 512
+"""Up to this many distinct rows, resamples are drawn as counts of rows, which is much faster."""
 _CELLS = 1 << 20
 """Numbers in one block of draws: 8 MB as floats."""
 
 
 class Interval(NamedTuple):
-    """Ends of an interval, both belonging to it."""
+    """A closed interval."""
 
     low: float
     high: float
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its 95 % bootstrap interval."""
+
+    value: float | None
+    """None when the items do not define one."""
+    interval: Interval | None
+    """None without a value, for fewer than two items, or when it is undefined in half of the resamples."""
+    n: int
+    """Number of items."""
+
+
 class Correlation(NamedTuple):
-    """How well two orders of the same items agree."""
+    """Rank correlation of two orders of the same items."""
 
     value: float | None
     """-1..1; None when one side is constant, or there are fewer than two items."""
     interval: Interval | None
-    """Bootstrap over items; None without a value, for fewer than FEWEST items, or when hardly a resample has one."""
+    """Bootstrap over items; None without a value, for fewer than FEWEST items, or if half of the resamples lack one."""
     n: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """Where one of several systems stands, 1 = best."""
+    """Rank of one of several systems, 1 = best."""
 
     mean: float
     rank: int
-    """Shared by systems that cannot be told apart; see `share_ranks`."""
+    """Shared by systems that cannot be distinguished; see `share_ranks`."""
     low: int
-    """Best rank that the bootstrap interval holds."""
+    """Best rank in the bootstrap interval."""
     high: int
-    """Worst rank that the bootstrap interval holds."""
+    """Worst rank in the bootstrap interval."""
+
+
+def estimate(
+    columns: npt.ArrayLike, formula: Formula, rng: np.random.Generator, n: int | None = None, resamples: int = RESAMPLES
+) -> Estimate:
+    """A statistic of sums over items, with its bootstrap over items.
+
+    columns: (items, k), finite. n: the number of items to report; all of them when None.
+    """
+    table = np.asarray(columns, dtype=np.float64)
+    n = len(table) if n is None else n
+    if not n:
+        return Estimate(None, None, 0)
+    value = float(formula(table.sum(axis=0)))
+    if np.isnan(value):
+        return Estimate(None, None, n)
+    return Estimate(value, interval_of(formula(_drawn(table, rng, resamples))) if n > 1 else None, n)
+
+
+def mean(values: npt.ArrayLike, rng: np.random.Generator, resamples: int = RESAMPLES) -> Estimate:
+    """The mean of (n,) values; no value when there are none."""
+    column = np.asarray(values, dtype=np.float64)
+    return means({"": (column, np.ones(len(column)))}, rng, resamples)[""]
+
+
+def means(
+    parts: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], rng: np.random.Generator, resamples: int = RESAMPLES
+) -> dict[str, Estimate]:
+    """Means over parts of the same items, from common resamples: name -> (values (items,), membership (items,)).
+
+    An estimate's n is the size of its part; an empty part has no value.
+    """
+    among = np.column_stack([np.asarray(part, dtype=np.float64) for _, part in parts.values()])
+    values = np.column_stack([np.asarray(value, dtype=np.float64) for value, _ in parts.values()]) * among
+    sizes = among.sum(axis=0)
+    points = divided(values.sum(axis=0), sizes)
+    drawn = _drawn(np.hstack([values, among]), rng, resamples) if len(among) else np.full((1, 2 * len(parts)), np.nan)
+    spread = divided(drawn[:, : len(parts)], drawn[:, len(parts) :])
+    return {
+        name: Estimate(float(points[k]), interval_of(spread[:, k]) if sizes[k] > 1 else None, int(sizes[k]))
+        if sizes[k]
+        else Estimate(None, None, 0)
+        for k, name in enumerate(parts)
+    }
+
+
+def ratio(sums: Floats) -> Floats:
+    """First column over second: (..., 2) -> (...), NaN where the second is 0."""
+    return divided(sums[..., 0], sums[..., 1])
+
+
+def divided(top: Floats, bottom: Floats) -> Floats:
+    """top / bottom, NaN where bottom is 0 (but for rounding). bottom broadcasts to top."""
+    result = np.full(np.shape(top), np.nan)
+    np.divide(top, bottom, out=result, where=np.abs(bottom) > 1e-12)
+    return result
 
 
 def resampled_sums(columns: npt.ArrayLike, rng: np.random.Generator, resamples: int = RESAMPLES) -> Floats:
-    """Sums of columns over items drawn with replacement; all columns see the same draws, so ratios of them are paired.
+    """Sums of columns over items drawn with replacement. All columns share the draws, so ratios of them are paired.
 
     columns: (items, k), finite. Returns (resamples, k). ValueError for another shape, no items, or NaN.
     """
@@ -88,7 +159,7 @@ def sign_flip_ps(
     """Two-sided p-values that paired differences (n, k) are as likely negative as positive, by the sum of each column.
 
     Exact (all sign patterns counted) when at most 12 rows are not zero, else (b + 1) / (m + 1) for b of m random
-    patterns with a sum at least as far from zero; one draw serves all columns. No rows, or only zeros: 1. Not corrected
+    patterns with a sum at least as far from zero; all columns share the draws. No rows, or only zeros: 1. Not corrected
     for the number of columns.
     """
     table = _table(differences, least=0)
@@ -104,7 +175,7 @@ def sign_flip_ps(
 
 
 def wilson(share: float, n: int, level: float = LEVEL) -> Interval:
-    """Wilson's interval of a share (0..1) of n >= 1 trials; unlike a bootstrap it has a width where all or none hit."""
+    """Wilson's interval of a share (0..1) of n >= 1 trials. Unlike a bootstrap's, it has a width for shares 0 and 1."""
     z = NormalDist().inv_cdf((1 + level) / 2)
     middle, reach = share + z * z / (2 * n), z * sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
     scale = 1 + z * z / n
@@ -112,12 +183,16 @@ def wilson(share: float, n: int, level: float = LEVEL) -> Interval:
 
 
 def correlation(
-    x: npt.ArrayLike, y: npt.ArrayLike, rng: np.random.Generator, kind: Kind = "spearman", resamples: int = RESAMPLES
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    rng: np.random.Generator,
+    kind: Method = "spearman",
+    resamples: int = RESAMPLES,
 ) -> Correlation:
     """Spearman's rho (mean ranks for ties) or Kendall's tau-b of two sequences (n,), with a bootstrap interval.
 
     The bootstrap draws items; an item drawn twice ties with itself, which both coefficients allow for. Resamples with
-    a constant side have no value and are left out. Kendall takes time n x n. ValueError for unequal lengths or NaN.
+    a constant side have no value and are left out. Kendall takes O(n^2) time. ValueError for unequal lengths or NaN.
     """
     both = _table(np.stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)], axis=1), least=0)
     n = len(both)
@@ -138,21 +213,30 @@ def share_ranks(
 ) -> list[Rank]:
     """Ranks of k systems from their scores (k,) and paired bootstrap samples of these (resamples, k), any statistic.
 
-    Two systems are told apart when the interval of their paired difference leaves out 0. Systems ordered by score are
-    cut wherever every one above the cut is told apart from every one below; those between two cuts share the rank of
-    the first. So systems that cannot be told apart always share a rank, and a pair that can may share one too, when
-    another stands between them. The intervals are not widened for the number of pairs.
+    Two systems can be distinguished when the interval of their paired difference excludes 0. Systems ordered by score
+    are cut wherever each one above the cut can be distinguished from each one below; those between two cuts share the
+    rank of the first. So systems that cannot be distinguished always share a rank. A pair that can be may share one
+    too, when another system stands between them. The intervals are not widened for the number of pairs.
     """
     points, drawn = np.asarray(scores, dtype=np.float64), _table(samples)
     sign = 1.0 if higher_is_better else -1.0
     order = np.argsort(-sign * points, kind="stable")
-    apart = _told_apart(drawn, level)[np.ix_(order, order)]
+    apart = _distinguishable(drawn, level)[np.ix_(order, order)]
     ranks = np.zeros(len(points), dtype=np.int64)
     for place in range(len(points)):
         cut = bool(apart[:place, place:].all())
         ranks[order[place]] = place + 1 if cut else ranks[order[place - 1]]
     best, worst = _rank_range(sign * drawn, level)
     return [Rank(float(points[k]), int(ranks[k]), int(best[k]), int(worst[k])) for k in range(len(points))]
+
+
+def _drawn(table: Floats, rng: np.random.Generator, resamples: int) -> Floats:
+    """As `resampled_sums`, but of few distinct rows draws only how often each occurs."""
+    rows, times = np.unique(table, axis=0, return_counts=True)
+    if len(rows) > DISTINCT:
+        return resampled_sums(table, rng, resamples)
+    drawn: Floats = rng.multinomial(len(table), times / len(table), size=resamples) @ rows
+    return drawn
 
 
 def _table(columns: npt.ArrayLike, least: int = 1) -> Floats:
@@ -185,8 +269,8 @@ def _random_flips(n: int, rng: np.random.Generator, permutations: int) -> Iterat
         yield np.unpackbits(octets, axis=1, count=n).astype(np.float64)
 
 
-def _told_apart(samples: Floats, level: float) -> npt.NDArray[np.bool_]:
-    """(k, k): does the interval of the difference of two systems leave out 0?"""
+def _distinguishable(samples: Floats, level: float) -> npt.NDArray[np.bool_]:
+    """(k, k): whether the interval of the difference of two systems excludes 0."""
     k = samples.shape[1]
     apart = np.zeros((k, k), dtype=np.bool_)
     for one in range(k):
@@ -210,11 +294,11 @@ def _spearman(x: Floats, y: Floats, weights: Floats) -> Floats:
     middle = (weights.sum(axis=1, keepdims=True) + 1) / 2
     a, b = a - middle, b - middle
     spread = (weights * a * a).sum(axis=1) * (weights * b * b).sum(axis=1)
-    return _divided((weights * a * b).sum(axis=1), spread)
+    return _over_root((weights * a * b).sum(axis=1), spread)
 
 
 def _mean_ranks(x: Floats, weights: Floats) -> Floats:
-    """(resamples, n): the rank of each item among the drawn ones; equal values share the mean of their places."""
+    """(resamples, n): rank of each item in each resample; equal values share the mean of their ranks."""
     _, group = np.unique(x, return_inverse=True)
     grouped = _grouped(group, weights)
     ranks: Floats = (np.cumsum(grouped, axis=1) - grouped + (grouped + 1) / 2)[:, group]
@@ -229,7 +313,7 @@ def _kendall(x: Floats, y: Floats, weights: Floats) -> Floats:
         block = slice(start, start + step)
         signs = np.sign(x[block, None] - x[None, :]) * np.sign(y[block, None] - y[None, :])
         agreeing += ((weights[:, block] @ signs) * weights).sum(axis=1)
-    return _divided(agreeing, _untied(x, weights) * _untied(y, weights))
+    return _over_root(agreeing, _untied(x, weights) * _untied(y, weights))
 
 
 def _untied(x: Floats, weights: Floats) -> Floats:
@@ -247,7 +331,7 @@ def _grouped(group: npt.NDArray[np.intp], weights: Floats) -> Floats:
     return sums
 
 
-def _divided(product: Floats, square: Floats) -> Floats:
+def _over_root(product: Floats, square: Floats) -> Floats:
     """product / sqrt(square), within -1..1; NaN where a side is constant."""
     root = np.sqrt(np.where(square > 0, square, np.nan))
     return np.clip(product / root, -1.0, 1.0)

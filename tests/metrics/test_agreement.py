@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from anomreason.errors import UsageError
 from anomreason.metrics.agreement import Agreement, Compared, Verdict, agreement, compare_findings
-from anomreason.metrics.estimate import Estimate
 from anomreason.metrics.image_scores import SemanticSettings
+from anomreason.stats import Estimate
 
 N = None
 RELIABILITY_DATA = [  # Krippendorff 2011, also Gwet's example of four raters: one row a person, one column an item

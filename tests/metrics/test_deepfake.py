@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from anomreason.anomaly import Anomaly, Detection, Failure
 from anomreason.errors import UsageError
 from anomreason.metrics.deepfake import DeepfakeScores, Judged, deepfake, judged
-from anomreason.metrics.estimate import Estimate
+from anomreason.stats import Estimate
 
 
 def rng() -> np.random.Generator:

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomreason.errors import UsageError
-from anomreason.metrics.estimate import Estimate
 from anomreason.metrics.leaks import FileFacts, Leak, _best_range, leaks
+from anomreason.stats import Estimate
 
 
 def rng() -> np.random.Generator:

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomreason.errors import UsageError
-from anomreason.metrics.estimate import Estimate
 from anomreason.metrics.plausibility import (
     METRICS,
     Assessed,
@@ -18,6 +17,7 @@ from anomreason.metrics.plausibility import (
     rank_agreement,
 )
 from anomreason.metrics.published import published
+from anomreason.stats import Estimate
 
 
 def rng() -> np.random.Generator:

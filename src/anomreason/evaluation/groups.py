@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from anomreason.metrics.estimate import mean
 from anomreason.metrics.semantic import SemanticScorer
+from anomreason.stats import mean
 
 LAST = 10
 """From so many true anomalies on, images stand in one group."""

@@ -20,10 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from anomreason.errors import UsageError
-from anomreason.metrics.estimate import Estimate, divided, estimate, mean, ratio
 from anomreason.metrics.image_scores import ImageScores, SemanticSettings, score_image
 from anomreason.metrics.matching import rank
-from anomreason.stats import RESAMPLES, Floats
+from anomreason.stats import RESAMPLES, Estimate, Floats, divided, estimate, mean, ratio
 
 Codes = npt.NDArray[np.int64]
 """(items, people): number of the category, -1 where that person gave no verdict."""

@@ -21,8 +21,7 @@ import numpy.typing as npt
 
 from anomreason.anomaly import Detection
 from anomreason.errors import UsageError
-from anomreason.metrics.estimate import Estimate, divided, estimate, mean, means, ratio
-from anomreason.stats import RESAMPLES, Floats, interval_of
+from anomreason.stats import RESAMPLES, Estimate, Floats, divided, estimate, interval_of, mean, means, ratio
 
 Flags = npt.NDArray[np.bool_]
 EXPLAINED = (

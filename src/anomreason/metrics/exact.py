@@ -17,9 +17,8 @@ import numpy as np
 
 from anomreason.anomaly import KINDS
 from anomreason.errors import UsageError
-from anomreason.metrics.estimate import Estimate, estimate, ratio
 from anomreason.metrics.planted import ImagePrediction, KnownImage, Matcher, check
-from anomreason.stats import RESAMPLES, Floats, wilson
+from anomreason.stats import RESAMPLES, Estimate, Floats, estimate, ratio, wilson
 
 MISSING = "missing"
 """Kind of failure of an image of which nothing was said."""

@@ -20,8 +20,7 @@ import numpy.typing as npt
 
 from anomreason.errors import UsageError
 from anomreason.metrics.deepfake import Flags, balanced, by_kind
-from anomreason.metrics.estimate import Estimate, estimate
-from anomreason.stats import RESAMPLES, Floats
+from anomreason.stats import RESAMPLES, Estimate, Floats, estimate
 
 FOLDS = 5
 

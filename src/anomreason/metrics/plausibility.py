@@ -19,13 +19,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from anomreason.errors import UsageError
-from anomreason.metrics.estimate import Estimate, divided
 from anomreason.stats import (
     RESAMPLES,
     Correlation,
+    Estimate,
     Floats,
     Rank,
     correlation,
+    divided,
     interval_of,
     resampled_sums,
     share_ranks,
