@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,16 +47,44 @@ def is_module(name: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").is_file()
 
 
+def imported(code: str, own: str) -> Iterator[str]:
+    """Modules of the package that a module imports: at once, inside functions, and for type checkers alone.
+
+    A room that knows another's type knows the room, so imports under TYPE_CHECKING count as well."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            whole = [(alias.name, "anomreason") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{own}: write the whole name instead of a relative import"
+            whole = [(f"{node.module}.{alias.name}", node.module or "") for alias in node.names]
+        else:
+            continue
+        for name, module in whole:
+            if name.partition(".")[0] == "anomreason":
+                yield name if is_module(name) else module
+
+
 def imports() -> list[tuple[str, str]]:
-    """(importing module, imported module) inside the package, imports inside functions included."""
+    """All pairs (importing module, imported module) inside the package."""
     found = []
     for file in PACKAGE.rglob("*.py"):
         own = ".".join(("anomreason", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "anomreason":
-                whole = [f"{node.module}.{a.name}" for a in node.names]
-                found += [(own, name if is_module(name) else node.module) for name in whole]
+        found += [(own, other) for other in imported(file.read_text(encoding="utf-8"), own)]
     return found
+
+
+def test_imports_are_seen_wherever_they_stand() -> None:
+    code = """
+import anomreason.stats, json
+from anomreason.anomaly import Anomaly
+if TYPE_CHECKING:
+    from anomreason.vlm import card
+def later():
+    import anomreason.vlm.opening as opening
+    from anomreason import runs, detect
+"""
+    names = ("stats", "anomaly", "vlm.card", "vlm.opening", "runs")
+    assert sorted(imported(code, "x")) == sorted(["anomreason", *(f"anomreason.{name}" for name in names)])
 
 
 def test_every_module_has_its_room() -> None:
@@ -72,6 +101,12 @@ def test_no_arrow_runs_up_and_neighbours_do_not_know_each_other() -> None:
         if FLOORS[there] > FLOORS[here] or (FLOORS[there] == FLOORS[here] and (here, there) not in NEIGHBOURS):
             wrong.append(f"{own} imports {other}")
     assert wrong == []
+
+
+def test_no_module_is_a_drawer_for_whatever() -> None:
+    vague = {"utils", "util", "helpers", "helper", "common", "base", "registry", "misc", "core"}
+    parts = {part for file in PACKAGE.rglob("*.py") for part in file.relative_to(PACKAGE).with_suffix("").parts}
+    assert parts & vague == set()
 
 
 def test_nobody_imports_the_command_line() -> None:
