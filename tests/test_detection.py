@@ -449,7 +449,7 @@ def test_the_source_judgement_is_shown(world: World, tmp_path: Path) -> None:
         ("{p}", {"model": None}, "model must be"),
         ("{p}", {"model": "sim:"}, "names no truth file"),
         ("{p}", {"max_cost": "5"}, "max_cost must be a number"),
-        ("{p}", {"base_urls": "http://127.0.0.1:1/v1"}, "means nothing for 'sim:"),
+        ("{p}", {"base_urls": "http://127.0.0.1:1/v1"}, "a base URL has no effect"),
     ],
 )
 def test_wrong_arguments_in_python_say_what_would_be_right(

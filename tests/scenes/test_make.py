@@ -18,7 +18,7 @@ from PIL import Image
 from anomreason.errors import RunConflict, UsageError
 from anomreason.scenes.make import SceneDataset, SceneSettings, make_scenes, scene_seed
 from anomreason.sources.formats import read_published
-from anomreason.vlm.simulator.truth import Truth
+from anomreason.vlm.simulator.truth import TruthFile
 
 SMALL = SceneSettings(world="sprites", n=12, seed=7, size=128)
 
@@ -61,10 +61,10 @@ def test_the_truth_is_told_in_every_form(made: SceneDataset) -> None:
     assert {name: [a.name for a in one.anomalies] for name, one in published.items()} == {
         name: [a["name"] for a in row["anomalies"]] for name, row in rows.items()
     }
-    truth = Truth.from_file(made.folder / "simulator.json")
+    truth = TruthFile.read(made.folder / "simulator.json")
     for name in rows:
-        key = truth.know((made.folder / name).read_bytes())
-        assert [a.name for a in truth.picture(key).anomalies] == [a["name"] for a in rows[name]["anomalies"]]
+        key = truth.recognize((made.folder / name).read_bytes())
+        assert [a.name for a in truth.image(key).anomalies] == [a["name"] for a in rows[name]["anomalies"]]
     card = (made.folder / "README.md").read_text()
     assert "0 = completely implausible" in card
     with Image.open(made.folder / "contact-sheet.png") as sheet:

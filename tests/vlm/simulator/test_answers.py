@@ -20,9 +20,9 @@ from anomreason.images import Encoded
 from anomreason.textform import find_json
 from anomreason.vlm.opening import open_vlm
 from anomreason.vlm.protocol import Reply, Request, Sampling, Tag, VLMOptions
-from anomreason.vlm.simulator.answers import STEPS, Asked, Draw
+from anomreason.vlm.simulator.answers import LOOKING, STEPS, Dice, Query
 from anomreason.vlm.simulator.model import Simulator
-from anomreason.vlm.simulator.truth import NOTHING, PictureTruth, owner
+from anomreason.vlm.simulator.truth import NOTHING, ImageTruth, owner
 
 NASTY = 'two\nlines "quoted" \\back ```json </notes> <think>x</think> @1. Name: \u2028 {"id": 9} é'
 FINGERS = {"name": "Six fingers", "phenomenon": NASTY, "reasoning": NASTY, "severity": 12.5, "objects": ["woman"]}
@@ -69,7 +69,7 @@ def truth_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def request(
     step: str, text: str = "", *, of: str | None = None, shows: Image.Image | None = None, **more: Any
 ) -> Request:
-    shown = (encoded(shows or picture(0)),) if STEPS[step].looks else ()
+    shown = (encoded(shows or picture(0)),) if step in LOOKING else ()
     return Request(("common", *shown, text), Tag("any", "Role", step, of, more.pop("sample", 0)), **more)
 
 
@@ -155,7 +155,7 @@ def test_merge_unites_the_drafts_of_the_prompt_by_name(simulator: Simulator) -> 
     drafts = [[woman], [woman | {"box": [20, 30, 40, 50]}, cup]]
     text = "\n".join(f"```json\n{json.dumps({'objects': d}, ensure_ascii=False)}\n```" for d in drafts)
     assert answer(simulator, request("merge", f"Lists:\n{text}\n```json\nbroken\n```"))["objects"] == [
-        woman | {"box": [15, 25, 35, 45]},
+        woman,
         cup,
     ]
 
@@ -230,16 +230,16 @@ def test_a_second_look_scores_the_true_high_and_most_others_low(simulator: Simul
 @pytest.mark.parametrize("step", ["format", "finish", "look-again"])
 def test_the_report_holds_the_true_candidates_once_with_all_their_ids(simulator: Simulator, step: str) -> None:
     reply = answer(simulator, request(step, lines([SUNS, FINGERS, SUNS])))
-    assert [(a["name"], a["from"]) for a in reply["anomalies"]] == [("Six fingers", [2]), ("Two suns", [1, 3])]
+    assert [(a["name"], a["from"]) for a in reply["anomalies"]] == [("Two suns", [1, 3]), ("Six fingers", [2])]
     nothing = answer(simulator, request(step, "(none)"))
     assert (nothing["anomalies"], nothing["no_anomalies"]) == ([], True)
 
 
 def test_two_anomalies_of_one_name_stay_two() -> None:
     twins = [SUNS, SUNS | {"phenomenon": "in the mirror"}]
-    truth = PictureTruth.model_validate_json(json.dumps({"objects": [], "anomalies": twins}))
-    asked = Asked(Tag("", "", "finish"), lines(twins), truth, Draw(0, b""))
-    reply = STEPS["finish"].answer(asked)
+    truth = ImageTruth.model_validate_json(json.dumps({"objects": [], "anomalies": twins}))
+    asked = Query(Tag("", "", "finish"), lines(twins), truth, Dice(0, b""))
+    reply = STEPS["finish"](asked)
     assert isinstance(reply, dict)
     assert [(a["phenomenon"], a["from"]) for a in reply["anomalies"]] == [
         ("left and right", [1]),
@@ -270,13 +270,13 @@ def test_the_picture_rules_and_not_the_words(simulator: Simulator) -> None:
 @given(st.sampled_from(sorted(s for s in STEPS)), st.text(), st.text(), st.integers(0, 5))
 def test_no_prompt_whatever_breaks_a_step(step: str, text: str, name: str, seed: int) -> None:
     nested = json.dumps({"id": seed, "name": name, "phenomenon": text, "reasoning": name, "object": text}) + "\n"
-    asked = Asked(
+    asked = Query(
         Tag("", "", step, name),
         f"```json\n{text}\n<notes>\n{text}\n{nested}</notes>\n{nested}",
         NOTHING,
-        Draw(seed, b""),
+        Dice(seed, b""),
     )
-    assert isinstance(STEPS[step].answer(asked), dict | str)
+    assert isinstance(STEPS[step](asked), dict | str)
 
 
 @given(
@@ -284,10 +284,10 @@ def test_no_prompt_whatever_breaks_a_step(step: str, text: str, name: str, seed:
 )
 def test_any_text_survives_the_notes(name: str, phenomenon: str, about: str) -> None:
     anomaly = {"name": name, "phenomenon": phenomenon, "reasoning": name, "severity": 1, "objects": [about]}
-    truth = PictureTruth.model_validate_json(json.dumps({"objects": [], "anomalies": [anomaly]}))
+    truth = ImageTruth.model_validate_json(json.dumps({"objects": [], "anomalies": [anomaly]}))
     (true,) = truth.anomalies
     tag = Tag("", "", "", owner(true))
-    prose = STEPS["attributes-1"].answer(Asked(tag, "", truth, Draw(0, b"")))
-    written = STEPS["attributes-2"].answer(Asked(tag, f"<notes>\n{prose}\n</notes>", NOTHING, Draw(0, b"")))
+    prose = STEPS["attributes-1"](Query(tag, "", truth, Dice(0, b"")))
+    written = STEPS["attributes-2"](Query(tag, f"<notes>\n{prose}\n</notes>", NOTHING, Dice(0, b"")))
     assert isinstance(written, dict)
     assert [(f["name"], f["phenomenon"]) for f in written["findings"]] == [(true.name, true.phenomenon)]

@@ -20,7 +20,7 @@ from anomreason.errors import EndpointError, ParseError, UsageError
 from anomreason.images import Encoded
 from anomreason.textform import find_json
 from anomreason.vlm.protocol import Reply, Request, Sampling, Tag
-from anomreason.vlm.simulator.model import Sight, Simulator, SimulatorRates
+from anomreason.vlm.simulator.model import Simulator, SimulatorRates
 
 ANOMALY = {"name": "Two suns", "phenomenon": "left and right", "reasoning": "one sun", "severity": 5}
 TRUTH = {
@@ -61,7 +61,7 @@ def ask(simulator: Simulator, asked: Iterable[Request]) -> list[Reply | str]:
             return error.kind
 
     async def all_together() -> list[Reply | str]:
-        await simulator.see(PICTURE, first=True)
+        await simulator.recognize(PICTURE)
         tasks = [asyncio.create_task(attempt(one)) for one in asked]
         for _ in range(20):  # nothing left waits for a clock or a thread: what answers at all answers within some turns
             await asyncio.sleep(0)
@@ -174,14 +174,6 @@ def test_a_re_ask_is_another_question(truth_file: Path) -> None:
     again = [replace(first, turns=((f"bad {i}", "once more"),)) for i in range(20)]
     replies(simulator, again)
     assert 0 < simulator.outcomes["malformed"] < 20
-
-
-@pytest.mark.parametrize(
-    ("size", "tokens"),
-    [((512, 512), 255), ((1024, 1024), 765), ((2048, 4096), 1105), ((64, 48), 255), ((4096, 64), 765)],
-)
-def test_an_image_costs_what_the_published_rule_says(size: tuple[int, int], tokens: int) -> None:
-    assert Sight("", *size, None).tokens == tokens
 
 
 def test_tokens_are_counted_for_all_that_is_said(truth_file: Path) -> None:

@@ -1,9 +1,8 @@
-"""What the simulator says: one small function a step, and `STEPS`, which names them.
+"""What the simulator replies: one function for each step of the agents, named in `STEPS`.
 
-Steps that show the picture answer from the truth, all others from the text of their prompt alone, as a model would.
-Knows nothing of HTTP, failures or tokens.
+Steps that show the image answer from the truth, all others from the text of their prompt alone, as a model would.
 
-    STEPS["single"].answer(Asked(Tag("a.jpg", "AnomalyFormatter", "single"), "", truth.picture("a.jpg"), Draw(0, b"")))
+    STEPS["single"](Query(Tag("a.jpg", "AnomalyFormatter", "single"), "", truth.image("a.jpg"), Dice(0, b"")))
 """
 
 from __future__ import annotations
@@ -12,27 +11,42 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, FiniteFloat, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from anomreason.anomaly import Anomaly, Region
+from anomreason.textform.jsontext import json_values
 from anomreason.vlm.protocol import Tag
-from anomreason.vlm.simulator import words
-from anomreason.vlm.simulator.truth import SCENE, PictureTruth
+from anomreason.vlm.simulator.truth import SCENE, ImageTruth
 
-Answer = dict[str, Any] | str
+Content = dict[str, Any] | str
 """A dict is sent as JSON, a str as it is."""
-
 T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
 
-_SURVIVAL = 0.3  # chance that a later look takes a candidate which is not true for true
+_SURVIVAL = 0.3  # chance that a second look takes a candidate for true that is not
+_PERSON = re.compile(
+    r"\b(person|people|man|men|woman|women|boy|girl|child|children|kid|baby|lady|guy|player|worker|crowd|face|hand)s?\b",
+    re.IGNORECASE,
+)
+_EDGE = {
+    "name": "Edge melts into the background",
+    "phenomenon": "Along one side {object} has no edge and flows into what lies behind it.",
+    "reasoning": "Solid objects have an outline; it does not dissolve into other objects.",
+}
+"""The invented anomaly."""
+_LOOK = "I followed the edges of {object}, counted its parts and compared their sizes, joints, surfaces and shadows."
+_PROSE = 4 * (
+    "I look at {object} part by part, compare what I see with what I know, count what can be counted and return to the "
+    "places where mistakes usually show: outline, joints, size, light, shadow, texture and what it rests on. "
+)
+"""As long as a model's free text, so that simulated token counts are realistic."""
 
 
-class Draw:
-    """Chances that depend on the seed and on what was asked, never on the order of calls."""
+class Dice:
+    """Chances that depend on the seed and on the content of a request, never on the order of requests."""
 
     def __init__(self, seed: int, content: bytes) -> None:
         self._key = hashlib.blake2b(content, key=str(seed).encode()[:64], digest_size=32).digest()
@@ -47,75 +61,63 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question as the answering functions see it."""
+class Query:
+    """One request as the answering functions see it."""
 
     tag: Tag
     text: str
     """All text of the prompt."""
-    truth: PictureTruth
-    """Of the picture shown; empty for steps that do not look."""
-    draw: Draw
+    truth: ImageTruth
+    """Of the image in the request; empty for steps that do not show it."""
+    dice: Dice
     misses: float = 0.0
     hallucinations: float = 0.0
     schema: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Candidate(BaseModel):
-    """A candidate line of a prompt."""
+class Note(BaseModel):
+    """An anomaly that stands in a prompt as one line of JSON; a candidate has an id."""
 
-    id: int
     name: str
     phenomenon: str
     reasoning: str
     objects: list[str] = []
-
-
-class _AskedObject(BaseModel):
-    object: str
-
-
-class _DraftObject(BaseModel):
-    name: str
-    description: str = ""
-    person: bool = False
-    box: list[FiniteFloat] | None = None
+    id: int = 0
 
 
 _ESCAPES = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<`\x85\u2028\u2029"})
 
 
 def to_json(value: Any) -> str:
-    """JSON on one line, also for readers who know exotic line ends; texts in it cannot break a tag or a fence."""
+    """JSON on one line, whatever counts as a line end; texts in it cannot break a tag or a fence."""
     return json.dumps(value, ensure_ascii=False).translate(_ESCAPES)
 
 
-def _lines(lines: Iterable[str], model: type[M]) -> list[M]:
-    found = []
-    for line in (line.strip() for line in lines):
-        if line.startswith("{"):
-            try:
-                found.append(model.model_validate_json(line))
-            except ValidationError:
-                continue  # another kind of line
-    return found
+def _notes(query: Query) -> tuple[list[Note], list[Note]]:
+    """The candidates in the prompt, and what an earlier step wrote inside `<notes>`."""
+    candidates: list[Note] = []
+    written: list[Note] = []
+    inside = False
+    for line in map(str.strip, query.text.split("\n")):
+        if line in ("<notes>", "</notes>"):
+            inside = line == "<notes>"
+        elif line.startswith("{"):
+            with suppress(ValidationError):  # another kind of line
+                note = Note.model_validate_json(line)
+                (written if inside else candidates).append(note)
+    return [note for note in candidates if note.id], written
 
 
-def _split(text: str) -> tuple[list[str], list[str]]:
-    """Lines outside and inside `<notes>` blocks."""
-    outside: list[str] = []
-    inside: list[str] = []
-    noted = False
-    for line in text.split("\n"):
-        if line.strip() in ("<notes>", "</notes>"):
-            noted = line.strip() == "<notes>"
-        else:
-            (inside if noted else outside).append(line)
-    return outside, inside
+def _groups(candidates: Iterable[Note]) -> list[list[Note]]:
+    """Equal candidates together."""
+    groups: dict[tuple[str, str], list[Note]] = {}
+    for candidate in candidates:
+        groups.setdefault(_key(candidate), []).append(candidate)
+    return list(groups.values())
 
 
-def _candidates(asked: Asked) -> list[Candidate]:
-    return _lines(_split(asked.text)[0], Candidate)
+def _key(anomaly: Note | Anomaly) -> tuple[str, str]:
+    return anomaly.name, anomaly.phenomenon
 
 
 def _box(region: Region | None) -> list[int] | None:
@@ -126,21 +128,23 @@ def _box(region: Region | None) -> list[int] | None:
     return [x0, y0, max(round(region.x1 * 1000), x0 + 1), max(round(region.y1 * 1000), y0 + 1)]
 
 
-def _finding(anomaly: Anomaly) -> dict[str, Any]:
+def _fields(anomaly: Note | Anomaly) -> dict[str, Any]:
     return anomaly.model_dump(mode="json", include={"name", "phenomenon", "reasoning", "objects"})
 
 
-def _seen(asked: Asked, anomalies: Iterable[Anomaly]) -> list[Anomaly]:
-    return [a for a in anomalies if asked.draw.chance("miss", a.name, a.phenomenon) >= asked.misses]
+def _noticed(query: Query, anomalies: Iterable[Anomaly]) -> list[Anomaly]:
+    return [a for a in anomalies if query.dice.chance("miss", *_key(a)) >= query.misses]
 
 
-def _invented(asked: Asked, about: str, other: str | None = None) -> list[dict[str, Any]]:
-    if asked.draw.chance("invent", about) >= asked.hallucinations:
+def _invented(query: Query, about: str) -> list[dict[str, Any]]:
+    if query.dice.chance("invent", about) >= query.hallucinations:
         return []
-    finding: dict[str, Any] = dict(asked.draw.pick(words.INVENTIONS, "invention", about))
-    finding["phenomenon"] = finding["phenomenon"].format(object=about)
-    objects = [name for name in (about, other) if name not in (None, SCENE)]
-    return [finding | {"objects": objects}]
+    phenomenon = _EDGE["phenomenon"].format(object=about)
+    return [_EDGE | {"phenomenon": phenomenon, "objects": [] if about == SCENE else [about]}]
+
+
+def _survives(query: Query, candidate: Note) -> bool:
+    return query.dice.chance("survives", *_key(candidate)) < _SURVIVAL
 
 
 def _is_relation(anomaly: Anomaly) -> bool:
@@ -151,235 +155,155 @@ def _findings(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {"findings": found, "nothing_found": not found}
 
 
-def _most_objects(schema: Mapping[str, Any]) -> int | None:
-    try:
-        limit = schema["properties"]["objects"]["maxItems"]
-    except (KeyError, TypeError):
-        return None
-    return limit if isinstance(limit, int) and limit > 0 else None
+def _check(query: Query, candidate: Note, scores: range, reason: str) -> dict[str, Any]:
+    return {"id": candidate.id, "score": query.dice.pick(scores, "score", candidate.id), "reason": reason}
 
 
-def _drafted_box(asked: Asked, name: str, region: Region) -> list[int] | None:
-    """Exact, or up to a hundredth of the picture off when the simulated model errs."""
-    exact = _box(region)
-    if exact is None or not (asked.misses or asked.hallucinations):
-        return exact
-    moved = [v + round(asked.draw.chance("box", name, side) * 20) - 10 for side, v in enumerate(exact)]
-    x0, y0, x1, y1 = (max(0, min(v, 1000)) for v in moved)
-    return [x0, y0, x1, y1] if x0 < x1 and y0 < y1 else exact
-
-
-def objects(asked: Asked) -> dict[str, Any]:
+def objects(query: Query) -> Content:
     listed = [
-        {
-            "name": shown.name,
-            "description": shown.description,
-            "person": bool(words.PERSON.search(shown.name)),
-            "box": _drafted_box(asked, shown.name, shown.box),
-        }
-        for shown in asked.truth.visible()
+        {"name": o.name, "description": o.description, "person": bool(_PERSON.search(o.name)), "box": _box(o.box)}
+        for o in query.truth.visible()
     ]
-    return {"objects": listed[: _most_objects(asked.schema)]}
+    try:
+        return {"objects": listed[: query.schema["properties"]["objects"]["maxItems"]]}
+    except (KeyError, TypeError):  # a schema without that bound
+        return {"objects": listed}
 
 
-def merge(asked: Asked) -> dict[str, Any]:
-    united: dict[str, list[_DraftObject]] = {}
-    for match in re.finditer(r"```json\s*", asked.text):
-        try:
-            draft, _ = json.JSONDecoder().raw_decode(asked.text, match.end())
-            items = [_DraftObject.model_validate(item) for item in draft["objects"]]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            continue  # a fenced block that is no draft
-        for item in items:
-            united.setdefault(item.name, []).append(item)
-    merged = []
-    for same in united.values():
-        boxes = [o.box for o in same if o.box and len(o.box) == 4]
-        box = [round(sum(sides) / len(boxes)) for sides in zip(*boxes, strict=True)] or None
-        merged.append(same[0].model_dump() | {"box": box})
-    return {"objects": merged}
+def merge(query: Query) -> Content:
+    """The objects of all drafts in the prompt, each name once."""
+    named: dict[str, Any] = {}
+    for draft in json_values(query.text)[0]:
+        listed = draft.get("objects") if isinstance(draft, dict) else None
+        for item in listed if isinstance(listed, list) else []:
+            if isinstance(item, dict) and isinstance(item.get("name"), str):
+                named.setdefault(item["name"], item)
+    return {"objects": list(named.values())}
 
 
-def _prose(asked: Asked, about: str, found: list[dict[str, Any]]) -> str:
-    """150-300 words that hold `found` losslessly: a finding is one line of JSON."""
-    name = " ".join(about.split())
-    filler = sorted(words.FILLER, key=lambda sentence: asked.draw.chance("filler", sentence))
-    count = 7 if found else 9
-    opening = [asked.draw.pick(words.OPENINGS, "opening"), *filler[:4]]
-    parts = [" ".join(opening).format(object=name)]
-    for finding in found:
-        parts += [asked.draw.pick(words.BEFORE_FINDING, finding["name"]), to_json(finding)]
-    parts.append(" ".join([*filler[4:count], words.CLOSING if found else words.CLEAN]).format(object=name))
-    return "\n\n".join(parts)
+def _prose(about: str, found: Iterable[dict[str, Any]]) -> str:
+    """Free text that holds each of `found` as one line of JSON."""
+    return "\n\n".join([_PROSE.format(object=" ".join(about.split())), *map(to_json, found)])
 
 
-def attributes_prose(asked: Asked) -> str:
-    about = asked.tag.object or SCENE
-    true = [_finding(a) for a in _seen(asked, asked.truth.about(about)) if not _is_relation(a)]
-    return _prose(asked, about, true + _invented(asked, about))
+def examine(query: Query) -> Content:
+    """One object's attributes, or its relations to others."""
+    about, relations = query.tag.object or SCENE, query.tag.step == "relations-1"
+    noticed = [a for a in _noticed(query, query.truth.about(about)) if _is_relation(a) == relations]
+    return _prose(about, [*map(_fields, noticed), *_invented(query, about)])
 
 
-def relations_prose(asked: Asked) -> str:
-    about = asked.tag.object or SCENE
-    others = [o.name for o in asked.truth.visible() if o.name not in (about, SCENE)]
-    other = asked.draw.pick(others, "other") if others else None
-    true = [_finding(a) for a in _seen(asked, asked.truth.about(about)) if _is_relation(a)]
-    return _prose(asked, about, true + (_invented(asked, about, other) if other else []))
+def write_down(query: Query) -> Content:
+    return _findings([_fields(note) for note in _notes(query)[1]])
 
 
-class _Noted(BaseModel):
-    name: str
-    phenomenon: str
-    reasoning: str
-    objects: list[str]
+def consider(query: Query) -> Content:
+    names = [f"Candidate {c.id}, {' '.join(c.name.split())}: stated clearly; I keep it." for c in _notes(query)[0]]
+    return "\n\n".join([_PROSE.format(object="the list of candidates"), *names])
 
 
-def notes_findings(asked: Asked) -> dict[str, Any]:
-    return _findings([found.model_dump() for found in _lines(_split(asked.text)[1], _Noted)])
+def review(query: Query) -> Content:
+    candidates = _notes(query)[0]
+    checks = [_check(query, c, range(70, 96), "It is described concretely.") for c in candidates]
+    merged = [_fields(same[0]) | {"from": [c.id for c in same]} for same in _groups(candidates)]
+    return {"checks": checks} | _findings(merged)
 
 
-def review_prose(asked: Asked) -> str:
-    parts = [words.REVIEW_OPENING]
-    for candidate in _candidates(asked):
-        name, view = " ".join(candidate.name.split()), asked.draw.pick(words.VIEWS, candidate.id)
-        parts.append(f"Candidate {candidate.id}, {name}: {view}")
-    return "\n\n".join([*parts, words.REVIEW_CLOSING])
-
-
-def review(asked: Asked) -> dict[str, Any]:
-    candidates = _candidates(asked)
-    checks = [_check(c, 70 + int(asked.draw.chance("score", c.id) * 26), words.PLAUSIBLE) for c in candidates]
-    return {"checks": checks} | _findings([_merged(same) for same in _same(candidates)])
-
-
-def _same(candidates: list[Candidate]) -> list[list[Candidate]]:
-    groups: dict[tuple[str, str], list[Candidate]] = {}
-    for candidate in candidates:
-        groups.setdefault((candidate.name, candidate.phenomenon), []).append(candidate)
-    return list(groups.values())
-
-
-def _merged(same: list[Candidate]) -> dict[str, Any]:
-    return same[0].model_dump(exclude={"id"}) | {"from": [c.id for c in same]}
-
-
-def _check(candidate: Candidate, score: int, reason: str) -> dict[str, Any]:
-    return {"id": candidate.id, "score": score, "reason": reason}
-
-
-def _is(candidate: Candidate, anomaly: Anomaly) -> bool:
-    return (candidate.name, candidate.phenomenon) == (anomaly.name, anomaly.phenomenon)
-
-
-def _survives(asked: Asked, candidate: Candidate) -> bool:
-    return asked.draw.chance("survives", candidate.name, candidate.phenomenon) < _SURVIVAL
-
-
-def verify(asked: Asked) -> dict[str, Any]:
+def verify(query: Query) -> dict[str, Any]:
+    true = {_key(a) for a in query.truth.anomalies}
     checks = []
-    for candidate in _candidates(asked):
-        spread = asked.draw.chance("score", candidate.id)
-        if any(_is(candidate, a) for a in asked.truth.anomalies):
-            checks.append(_check(candidate, 85 + int(spread * 16), words.TRUE))
-        elif _survives(asked, candidate):
-            checks.append(_check(candidate, 55 + int(spread * 20), words.PLAUSIBLE))
+    for candidate in _notes(query)[0]:
+        if _key(candidate) in true:
+            checks.append(_check(query, candidate, range(85, 101), "It is plainly visible and cannot be so."))
+        elif _survives(query, candidate):
+            checks.append(_check(query, candidate, range(55, 75), "It is described concretely."))
         else:
-            checks.append(_check(candidate, 3 + int(spread * 30), words.ABSENT))
+            checks.append(_check(query, candidate, range(3, 33), "The image does not show this."))
     return {"checks": checks}
 
 
-def scan(asked: Asked) -> dict[str, Any]:
-    true = [_finding(a) for a in _seen(asked, asked.truth.about(SCENE)) if not a.objects]
-    return _findings(true + _invented(asked, SCENE))
+def scan(query: Query) -> Content:
+    noticed = _noticed(query, query.truth.about(SCENE))
+    return _findings([*map(_fields, noticed), *_invented(query, SCENE)])
 
 
-def inspect(asked: Asked) -> dict[str, Any]:
+def inspect(query: Query) -> Content:
     entries = []
-    for name in [line.object for line in _lines(asked.text.split("\n"), _AskedObject)]:
-        true = _seen(asked, asked.truth.about(name))
-        found = [{"kind": "relation" if _is_relation(a) else "attribute"} | _finding(a) for a in true]
-        found += [{"kind": "attribute"} | finding for finding in _invented(asked, name)]
-        look = asked.draw.pick(words.LOOKS, "look", name).format(object=name)
-        entries.append({"object": name, "look": look, "findings": found})
+    for name in _asked_objects(query.text):
+        found = [
+            {"kind": "relation" if _is_relation(a) else "attribute"} | _fields(a)
+            for a in _noticed(query, query.truth.about(name))
+        ]
+        found += [{"kind": "attribute"} | invented for invented in _invented(query, name)]
+        entries.append({"object": name, "look": _LOOK.format(object=name), "findings": found})
     return {"objects": entries}
 
 
-def _anomaly(anomaly: Anomaly) -> dict[str, Any]:
-    severity = int(anomaly.severity) if anomaly.severity.is_integer() else anomaly.severity
-    return {
-        "name": anomaly.name,
-        "phenomenon": anomaly.phenomenon,
-        "reasoning": anomaly.reasoning,
-        "severity": severity,
-        "objects": list(anomaly.objects),
-        "box": _box(anomaly.region),
-    }
+def _asked_objects(text: str) -> list[str]:
+    """Names in the prompt's lines of the form `{"object": "the cup", ...}`."""
+    names = []
+    for line in text.split("\n"):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(line)
+            if isinstance(value, dict) and isinstance(value.get("object"), str):
+                names.append(value["object"])
+    return names
 
 
-def _middling(asked: Asked, finding: dict[str, Any]) -> dict[str, Any]:
-    severity = 40 + int(asked.draw.chance("severity", finding["name"]) * 25)
-    kept = {key: finding[key] for key in ("name", "phenomenon", "reasoning")}
-    objects = [name for name in finding["objects"] if name != SCENE]
-    return kept | {"severity": severity, "objects": objects, "box": None}
+def _reported(anomaly: Anomaly) -> dict[str, Any]:
+    return _fields(anomaly) | {"severity": anomaly.severity, "box": _box(anomaly.region)}
 
 
-def single(asked: Asked) -> dict[str, Any]:
-    found = [_anomaly(a) for a in _seen(asked, asked.truth.anomalies)]
-    found += [_middling(asked, finding) for finding in _invented(asked, SCENE)]
+def _made_up(query: Query, found: dict[str, Any]) -> dict[str, Any]:
+    """An anomaly that is not in the truth, as a report has it: of middling severity and without a box."""
+    severity = query.dice.pick(range(40, 65), "severity", found["name"])
+    return found | {"severity": severity, "objects": [o for o in found["objects"] if o != SCENE], "box": None}
+
+
+def single(query: Query) -> Content:
+    found = [_reported(a) for a in _noticed(query, query.truth.anomalies)]
+    found += [_made_up(query, invented) for invented in _invented(query, SCENE)]
     return {"anomalies": found, "no_anomalies": not found}
 
 
-def finish(asked: Asked) -> dict[str, Any]:
-    rest = _candidates(asked)
-    names = [a.name for a in asked.truth.anomalies]
+def finish(query: Query) -> dict[str, Any]:
+    """The true candidates as the truth has them, and those others that survive."""
+    true = {_key(a): a for a in query.truth.anomalies}
     found = []
-    for anomaly in asked.truth.anomalies:
-        named = [c for c in rest if c.name == anomaly.name]
-        if names.count(anomaly.name) > 1:
-            named = [c for c in named if _is(c, anomaly)]
-        if named:
-            found.append(_anomaly(anomaly) | {"from": [c.id for c in named]})
-        rest = [c for c in rest if c not in named]
-    for same in _same(rest):
-        if _survives(asked, same[0]):
-            found.append(_middling(asked, same[0].model_dump()) | {"from": [c.id for c in same]})
+    for same in _groups(_notes(query)[0]):
+        ids = {"from": [c.id for c in same]}
+        if anomaly := true.get(_key(same[0])):
+            found.append(_reported(anomaly) | ids)
+        elif _survives(query, same[0]):
+            found.append(_made_up(query, _fields(same[0])) | ids)
     return {"anomalies": found, "no_anomalies": not found}
 
 
-def look_again(asked: Asked) -> dict[str, Any]:
-    return verify(asked) | finish(asked)
+def look_again(query: Query) -> Content:
+    return verify(query) | finish(query)
 
 
-def source(asked: Asked) -> str:
-    return {True: "generated", False: "photograph", None: "unsure"}[asked.truth.generated]
+def source(query: Query) -> Content:
+    return {True: "generated", False: "photograph", None: "unsure"}[query.truth.generated]
 
 
-class Step(NamedTuple):
-    """How one step is answered, and whether its request must show the picture."""
-
-    answer: Callable[[Asked], Answer]
-    looks: bool = True
-
-
-STEPS: dict[str, Step] = {
-    "objects-1": Step(objects),
-    "objects-2": Step(objects),
-    "objects-3": Step(objects),
-    "draft": Step(objects),
-    "merge": Step(merge, looks=False),
-    "attributes-1": Step(attributes_prose),
-    "attributes-2": Step(notes_findings, looks=False),
-    "relations-1": Step(relations_prose),
-    "relations-2": Step(notes_findings, looks=False),
-    "review-1": Step(review_prose, looks=False),
-    "review-2": Step(review, looks=False),
-    "summary": Step(review, looks=False),
-    "verify": Step(verify),
-    "scan": Step(scan),
-    "inspect": Step(inspect),
-    "format": Step(finish),
-    "finish": Step(finish),
-    "look-again": Step(look_again),
-    "single": Step(single),
-    "source": Step(source),
+LOOKING: dict[str, Callable[[Query], Content]] = {
+    **dict.fromkeys(("objects-1", "objects-2", "objects-3", "draft"), objects),
+    **dict.fromkeys(("attributes-1", "relations-1"), examine),
+    "verify": verify,
+    "scan": scan,
+    "inspect": inspect,
+    **dict.fromkeys(("format", "finish"), finish),
+    "look-again": look_again,
+    "single": single,
+    "source": source,
 }
+"""Steps whose request must show the image."""
+STEPS: dict[str, Callable[[Query], Content]] = {
+    **LOOKING,
+    "merge": merge,
+    **dict.fromkeys(("attributes-2", "relations-2"), write_down),
+    "review-1": consider,
+    **dict.fromkeys(("review-2", "summary"), review),
+}
+"""All steps."""

@@ -1,7 +1,7 @@
 """A simulated vision-language model: a public fake that answers every role from a truth file.
 
-It knows a picture by its pixels, never by words of the prompt, and errs at seeded rates that depend on what was asked
-and not on the order of calls. What it says is in `simulator_answers`, what it knows in `simulator_truth`.
+It recognises an image by its pixels, never by words of the prompt. It errs at seeded rates that depend on the content
+of a request and not on the order of requests.
 
     simulator = Simulator.from_file("simulator.json", SimulatorRates(misses=0.1, rate_limited=0.05), seed=1)
 """
@@ -12,31 +12,26 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 import threading
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
 
 from anomreason.anomaly import Usage
 from anomreason.errors import EndpointError, UnreadableImage, UsageError
 from anomreason.images import Encoded
 from anomreason.vlm.ledger import image_tokens
-from anomreason.vlm.protocol import Finish, Reply, Request, Sampling, Tag
-from anomreason.vlm.simulator import words
-from anomreason.vlm.simulator.answers import STEPS, Answer, Asked, Draw, Step, to_json
-from anomreason.vlm.simulator.truth import NOTHING, Truth
+from anomreason.vlm.protocol import Finish, Part, Reply, Request
+from anomreason.vlm.simulator.answers import LOOKING, STEPS, Content, Dice, Query, to_json
+from anomreason.vlm.simulator.truth import NOTHING, TruthFile
 
-K = TypeVar("K")
-V = TypeVar("V")
-
-_SAMPLING = Sampling()
 RETRY_AFTER = 0.05
 """Seconds that a simulated 429 asks for."""
 FIRST_CAP = 2048
-"""A reply drawn as truncated is whole when asked for with a larger cap than this and than at first."""
+"""A reply drawn as truncated is whole when requested with a larger cap than this and than at first."""
+_CHATTER = "Thank you for the image. I went through it step by step, and this is what I have to say about it."
 
 
 @dataclass(frozen=True)
@@ -44,15 +39,15 @@ class SimulatorRates:
     """How the simulated model errs. Shares 0..1; all zero: it knows the truth and always answers."""
 
     misses: float = 0.0
-    """Of the anomalies, each time one is looked for."""
+    """Share of the anomalies missed, each time one is looked for."""
     hallucinations: float = 0.0
-    """Of the looks at an object (or at the whole picture) that find something that is not there."""
+    """Share of the looks at an object (or at the whole image) that report an anomaly that is not there."""
     malformed: float = 0.0
-    """Of the replies: broken JSON, a missing field, a number out of range, prose, or nothing at all."""
+    """Share of the replies that are broken JSON, lack a field, hold a number out of range, are prose, or are empty."""
     truncated: float = 0.0
     refused: float = 0.0
     rate_limited: float = 0.0
-    """Of the attempts that end as 429. As with 500s and hangs, another attempt is drawn anew."""
+    """Share of the attempts that end as 429. As with 500s and hangs, another attempt is drawn anew."""
     server_errors: float = 0.0
     hangs: float = 0.0
     latency: float = 0.0
@@ -68,97 +63,12 @@ class SimulatorRates:
                 raise UsageError(f"{', '.join(group)} exclude each other; make their sum at most 1")
 
 
-class Recent(OrderedDict[K, V], Generic[K, V]):
-    """A dict of the latest entries."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-
-    def remember(self, key: K, value: V) -> V:
-        self[key] = value
-        self.move_to_end(key)
-        if len(self) > self._limit:
-            self.popitem(last=False)
-        return value
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """An image as the simulator saw it."""
-
-    sha256: str
-    width: int
-    height: int
-    picture: str | None
-    """The truth's name for it; None for crops, which are not looked up."""
-
-    @property
-    def tokens(self) -> int:
-        return image_tokens(self.width, self.height)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A request whose images were seen."""
-
-    parts: tuple[str | Sight, ...]
-    tag: Tag
-    schema: Mapping[str, Any] | None = None
-    sampling: Sampling = _SAMPLING
-    turns: tuple[tuple[str, str], ...] = ()
-
-    @cached_property
-    def schema_text(self) -> str:
-        return json.dumps(self.schema, sort_keys=True) if self.schema is not None else ""
-
-    @cached_property
-    def content(self) -> bytes:
-        """What the draws depend on: what is said and shown. Not the image's path, the cap, nor the schema, which a
-        client may have to change for its server."""
-        who = (self.tag.role, self.tag.step, self.tag.object or "", str(self.tag.sample))
-        turns = (text for turn in self.turns for text in turn)
-        return _digest([*who, *_plain(self.parts), *turns])
-
-    @property
-    def picture(self) -> str | None:
-        """The picture that the first image shows; None when there is no image."""
-        return next((part.picture for part in self.parts if isinstance(part, Sight)), None)
-
-    @property
-    def prompt_tokens(self) -> int:
-        return _tokens_of(self.parts) + tokens(self.schema_text) + sum(tokens(a) + tokens(b) for a, b in self.turns)
-
-    def prefix(self) -> tuple[bytes, int]:
-        """What a provider can cache, as a key, and its tokens: the schema and all up to the first image."""
-        shown = [i for i, part in enumerate(self.parts) if isinstance(part, Sight)]
-        parts = self.parts[: shown[0] + 1 if shown else None]
-        return _digest([self.schema_text, *_plain(parts)]), tokens(self.schema_text) + _tokens_of(parts)
-
-
-def _digest(texts: Iterable[str]) -> bytes:
-    return hashlib.blake2b("\x1f".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _plain(parts: Iterable[str | Sight]) -> list[str]:
-    return [f"\x1e{part.sha256}" if isinstance(part, Sight) else part for part in parts]
-
-
-def _tokens_of(parts: Iterable[str | Sight]) -> int:
-    return sum(part.tokens if isinstance(part, Sight) else tokens(part) for part in parts)
-
-
-def tokens(text: str) -> int:
-    """A quarter of the characters; a single common word is one token."""
-    return 1 if text.isalpha() and len(text) <= 12 else math.ceil(len(text) / 4)
-
-
 class Simulator:
-    """A VLM that knows the truth of some pictures and errs at given rates."""
+    """A VLM that knows the truth about some images and errs at given rates."""
 
     bounds_pixels = False
 
-    def __init__(self, truth: Truth, rates: SimulatorRates = SimulatorRates(), seed: int = 0) -> None:
+    def __init__(self, truth: TruthFile, rates: SimulatorRates = SimulatorRates(), seed: int = 0) -> None:
         self.name = f"sim:{truth.name}"
         self.rates = rates
         self.outcomes: Counter[str] = Counter()
@@ -167,92 +77,99 @@ class Simulator:
         """Requests by 'Role/step'."""
         self._truth = truth
         self._seed = seed
-        self._sights: Recent[tuple[str, bool], Sight] = Recent(4096)
-        self._answered: Recent[bytes, None] = Recent(4096)
-        self._attempts: Recent[bytes, int] = Recent(200_000)
-        self._first_caps: Recent[bytes, int] = Recent(200_000)
-        self._looking = threading.Lock()
+        self._names: dict[str, str] = {}  # of recognised images, by SHA-256
+        self._answered: set[bytes] = set()
+        self._attempts: Counter[bytes] = Counter()
+        self._first_caps: dict[bytes, int] = {}
+        self._recognizing = threading.Lock()
 
     @classmethod
     def from_file(cls, path: str | Path, rates: SimulatorRates = SimulatorRates(), seed: int = 0) -> Simulator:
-        """Raises UsageError naming file, picture and field, or two pictures that cannot be told apart."""
-        return cls(Truth.from_file(path), rates, seed)
+        """Raises UsageError naming file, image and field, or two images that cannot be told apart."""
+        return cls(TruthFile.read(path), rates, seed)
 
     async def ask(self, request: Request) -> Reply:
-        """One attempt; raises EndpointError like a server would answer."""
-        parts: list[str | Sight] = []
-        for part in request.parts:
-            first = not any(isinstance(seen, Sight) for seen in parts)
-            parts.append(part if isinstance(part, str) else await self.see(part, first))
-        return await self.answer(Question(tuple(parts), request.tag, request.schema, request.sampling, request.turns))
+        """One attempt; raises EndpointError as a server would answer."""
+        self.steps[f"{request.tag.role}/{request.tag.step}"] += 1
+        shown = next((part for part in request.parts if isinstance(part, Encoded)), None)
+        try:
+            step = _step(request)
+            image = await self.recognize(shown) if shown else None
+        except EndpointError:
+            self.outcomes["rejected"] += 1
+            raise
+        if step in LOOKING and image is None:
+            self.outcomes["rejected"] += 1
+            raise EndpointError("rejected", f"step {step!r} needs the image, but the request shows none")
+        content = _content(request)
+        dice = Dice(self._seed, content)
+        await self._fail_sometimes(content, dice)
+        query = Query(
+            tag=request.tag,
+            text="\n".join(part for part in request.parts if isinstance(part, str)),
+            truth=self._truth.image(image) if image and step in LOOKING else NOTHING,
+            dice=dice,
+            misses=self.rates.misses,
+            hallucinations=self.rates.hallucinations,
+            schema=request.schema or {},
+        )
+        cap = request.sampling.max_tokens
+        first_cap = self._first_caps.setdefault(content, cap) if self.rates.truncated else cap
+        outcome, text, finish = self._written(STEPS[step](query), dice, cap, max(FIRST_CAP, first_cap))
+        self.outcomes[outcome] += 1
+        parts = _parts(request)
+        prefix, cached = self._cached(parts)
+        await asyncio.sleep(self.rates.latency)
+        self._answered.add(prefix)
+        return Reply(
+            text=text,
+            finish=finish,
+            usage=Usage(
+                calls=1,
+                prompt_tokens=_tokens_of([*parts, *(text for turn in request.turns for text in turn)]),
+                cached_tokens=cached,
+                completion_tokens=cap if finish == "length" else tokens(text),
+            ),
+            model=self.name,
+            logprobs=_logprobs(text, dice)
+            if request.sampling.logprobs and step == "source" and finish == "stop"
+            else {},
+        )
 
     async def close(self) -> None:
         """Nothing is held open."""
 
-    async def see(self, image: Encoded, first: bool) -> Sight:
-        """Look at an image, once; the first of a request is looked up. Raises EndpointError for an unknown one."""
-        sight = self._sights.get((image.sha256, first))
-        if sight is None:
-            try:
-                sight = await asyncio.to_thread(self._look, image, first)
-            except EndpointError:
-                self.outcomes["rejected"] += 1
-                raise
-        return sight
+    async def recognize(self, image: Encoded) -> str:
+        """The truth's name for an image. Raises EndpointError for an unknown one."""
+        if image.sha256 not in self._names:
+            await asyncio.to_thread(self._recognize, image)
+        return self._names[image.sha256]
 
-    def _look(self, image: Encoded, first: bool) -> Sight:
-        with self._looking:  # calls about one picture come together: the others find it seen
-            if sight := self._sights.get((image.sha256, first)):
-                return sight
+    def _recognize(self, image: Encoded) -> None:
+        with self._recognizing:  # calls about one image come together: one does the work
+            if image.sha256 in self._names:
+                return
             try:
-                name = self._truth.know(image.data) if first else None
+                name = self._truth.recognize(image.data)
             except UnreadableImage as error:
                 raise EndpointError("rejected", f"the image cannot be used: {error}") from error
-            if first and name is None:
-                unknown = f"the picture (sha256 {image.sha256[:12]}) is not in {self.name}; add it there"
+            if name is None:
+                unknown = f"the image (sha256 {image.sha256[:12]}) is not in {self.name}; add it there"
                 raise EndpointError("rejected", unknown)
-            sight = Sight(image.sha256, image.width, image.height, name)
-            return self._sights.remember((image.sha256, first), sight)
+            self._names[image.sha256] = name
 
-    def _rejected(self, message: str) -> EndpointError:
-        self.outcomes["rejected"] += 1
-        return EndpointError("rejected", message)
+    def _cached(self, parts: Sequence[Part]) -> tuple[bytes, int]:
+        """What a provider can cache, as a key (the schema and all up to the first image), and its cached tokens."""
+        end = next((i + 1 for i, part in enumerate(parts) if isinstance(part, Encoded)), None)
+        prefix, size = _digest(parts[:end]), _tokens_of(parts[:end])
+        return prefix, size // 128 * 128 if size >= 1024 and prefix in self._answered else 0
 
-    async def answer(self, question: Question) -> Reply:
-        """Answer what was seen. Raises EndpointError."""
-        self.steps[f"{question.tag.role}/{question.tag.step}"] += 1
-        step = self._step(question)
-        draw = Draw(self._seed, question.content)
-        await self._fail_sometimes(question, draw)
-        answer = step.answer(self._asked(question, step, draw))
-        outcome, text, finish = self._say(question, answer, draw)
-        self.outcomes[outcome] += 1
-        prefix, size = question.prefix()
-        cached = size // 128 * 128 if size >= 1024 and prefix in self._answered else 0
-        await asyncio.sleep(self.rates.latency)
-        self._answered.remember(prefix, None)
-        said = question.sampling.max_tokens if finish == "length" else tokens(text)
-        used = Usage(calls=1, prompt_tokens=question.prompt_tokens, cached_tokens=cached, completion_tokens=said)
-        judged = question.sampling.logprobs and step is STEPS["source"] and finish == "stop" and text
-        return Reply(text, finish, used, self.name, _logprobs(text, draw) if judged else {})
-
-    def _step(self, question: Question) -> Step:
-        step = STEPS.get(question.tag.step or "single")
-        properties = (question.schema or {}).get("properties")
-        if step is None and isinstance(properties, Mapping) and "anomalies" in properties:
-            step = STEPS["single"]
-        if step is None:
-            raise self._rejected(f"unknown step {question.tag.step!r}; one of {', '.join(STEPS)}, or a schema")
-        if step.looks and question.picture is None:
-            raise self._rejected(f"step {question.tag.step!r} needs the picture, but the request shows none")
-        return step
-
-    async def _fail_sometimes(self, question: Question, draw: Draw) -> None:
+    async def _fail_sometimes(self, content: bytes, dice: Dice) -> None:
         rates = self.rates
         if not (rates.rate_limited or rates.server_errors or rates.hangs):
             return
-        attempt = self._attempts.remember(question.content, self._attempts.get(question.content, 0) + 1)
-        drawn = draw.chance("attempt", attempt)
+        self._attempts[content] += 1
+        drawn = dice.chance("attempt", self._attempts[content])
         if drawn < rates.rate_limited:
             self.outcomes["rate_limit"] += 1
             raise EndpointError("rate_limit", "429: too many requests (simulated)", RETRY_AFTER)
@@ -264,70 +181,83 @@ class Simulator:
             self.outcomes["hang"] += 1
             await asyncio.Event().wait()
 
-    def _asked(self, question: Question, step: Step, draw: Draw) -> Asked:
-        return Asked(
-            tag=question.tag,
-            text="\n".join(part for part in question.parts if isinstance(part, str)),
-            truth=self._truth.picture(question.picture) if step.looks and question.picture else NOTHING,
-            draw=draw,
-            misses=self.rates.misses,
-            hallucinations=self.rates.hallucinations,
-            schema=question.schema or {},
-        )
-
-    def _say(self, question: Question, answer: Answer, draw: Draw) -> tuple[str, str, Finish]:
+    def _written(self, content: Content, dice: Dice, cap: int, cut_up_to: int) -> tuple[str, str, Finish]:
         """The outcome's name, the text as sent, and how it ends."""
-        rates, drawn, cap = self.rates, draw.chance("reply"), question.sampling.max_tokens
+        rates, drawn = self.rates, dice.chance("reply")
         if drawn < rates.refused:
-            return "refused", words.REFUSAL, "refused"
-        text = _written(answer, draw)
-        if drawn >= 1 - rates.truncated and cap <= max(FIRST_CAP, self._first_cap(question)):
+            return "refused", "I'm sorry, but I can't help with that.", "refused"
+        text = _dressed(content, dice)
+        if drawn >= 1 - rates.truncated and cap <= cut_up_to:
             return "truncated", text[: min(len(text) * 2 // 3, 4 * cap)], "length"
         malformed = drawn < rates.refused + rates.malformed
-        text = _spoilt(answer, draw) if malformed else text
+        text = _spoilt(content, dice) if malformed else text
         if tokens(text) > cap:
             return "truncated", text[: 4 * cap], "length"
         return "malformed" if malformed else "ok", text, "stop"
 
-    def _first_cap(self, question: Question) -> int:
-        known = self._first_caps.get(question.content)
-        return known or self._first_caps.remember(question.content, question.sampling.max_tokens)
+
+def tokens(text: str) -> int:
+    """A quarter of the characters; a single common word is one token."""
+    return 1 if text.isalpha() and len(text) <= 12 else math.ceil(len(text) / 4)
 
 
-def _written(answer: Answer, draw: Draw) -> str:
+def _step(request: Request) -> str:
+    step = request.tag.step or "single"
+    if step in STEPS:
+        return step
+    properties = (request.schema or {}).get("properties")
+    if isinstance(properties, Mapping) and "anomalies" in properties:
+        return "single"
+    raise EndpointError("rejected", f"unknown step {step!r}; one of {', '.join(STEPS)}, or a schema")
+
+
+def _parts(request: Request) -> list[Part]:
+    """Schema and user message."""
+    return [json.dumps(request.schema, sort_keys=True) if request.schema is not None else "", *request.parts]
+
+
+def _content(request: Request) -> bytes:
+    """What the draws depend on: the words and images. Not the image's path, the cap, nor the schema, which a client
+    may have to change for its server."""
+    tag = request.tag
+    turns = (text for turn in request.turns for text in turn)
+    return _digest([tag.role, tag.step, tag.object or "", str(tag.sample), *request.parts, *turns])
+
+
+def _digest(parts: Iterable[Part]) -> bytes:
+    texts = (f"\x1e{part.sha256}" if isinstance(part, Encoded) else part for part in parts)
+    return hashlib.blake2b("\x1f".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _tokens_of(parts: Sequence[Part]) -> int:
+    return sum(image_tokens(p.width, p.height) if isinstance(p, Encoded) else tokens(p) for p in parts)
+
+
+def _dressed(content: Content, dice: Dice) -> str:
     """As models write: mostly bare JSON, sometimes fenced, sometimes after a sentence."""
-    if isinstance(answer, str):
-        return answer
-    text, style = to_json(answer), draw.chance("style")
+    if isinstance(content, str):
+        return content
+    text, style = to_json(content), dice.chance("style")
     if style > 0.8:
         text = f"```json\n{text}\n```"
-    return f"{draw.pick(words.CHATTER, 'chatter')}\n\n{text}" if 0.7 < style <= 0.9 else text
+    return f"{_CHATTER}\n\n{text}" if 0.7 < style <= 0.9 else text
 
 
-def _spoilt(answer: Answer, draw: Draw) -> str:
-    """The answer, unreadable in one of five ways; free text is lost altogether."""
-    way = draw.pick(("cut", "field", "range", "prose", "empty"), "spoilt")
-    if isinstance(answer, str) or way == "empty":
+def _spoilt(content: Content, dice: Dice) -> str:
+    """The reply, unreadable in one of five ways; free text is lost altogether."""
+    if isinstance(content, str):
         return ""
-    if way == "prose":
-        return words.NONSENSE
-    text = to_json(answer)
-    if way == "cut":
-        return text[: len(text) * 2 // 3]
-    lists = [value for value in answer.values() if isinstance(value, list) and value]
-    if not lists:
-        return to_json(dict(list(answer.items())[:-1]))
-    item = dict(lists[0][0])
-    number = next((key for key in ("severity", "score") if key in item), None)
-    if way == "field":
-        item.pop(next(iter(item)))
-    else:
-        item |= {number: 150} if number else {next(iter(item)): ""}
-    return to_json({key: [item, *value[1:]] if value is lists[0] else value for key, value in answer.items()})
+    text = to_json(content)
+    misnamed = text.replace('"', '"my ', 1)  # the first field is there in every form
+    outside = re.sub(r'("(?:severity|score)": )[\d.]+', r"\g<1>150", text)
+    ways = ["", _CHATTER, text[: len(text) * 2 // 3], misnamed, outside if outside != text else misnamed]
+    return dice.pick(ways, "spoilt")
 
 
-def _logprobs(word: str, draw: Draw) -> dict[str, float]:
+def _logprobs(word: str, dice: Dice) -> dict[str, float]:
     """Natural log-probabilities of the three answers; the given one is the likeliest."""
-    certain = (0.5 if word == "unsure" else 0.85) + 0.1 * draw.chance("certain")
+    if not word:
+        return {}
+    certain = (0.5 if word == "unsure" else 0.85) + 0.1 * dice.chance("certain")
     others = [other for other in ("generated", "photograph", "unsure") if other != word]
     return {word: math.log(certain)} | {other: math.log((1 - certain) / 2) for other in others}

@@ -1,7 +1,7 @@
 """The simulator as an OpenAI-compatible HTTP server, so that the real client meets it over a real socket.
 
-Who asks travels in X-Anomreason-* headers; without them every request is the one call of the `single` schedule.
-Images come as data: URLs only; nothing is ever fetched.
+The step and the image's name travel in X-Anomreason-* headers; without them every request is the one call of the
+`single` schedule. Images come as data: URLs only; nothing is ever fetched.
 
     serve(Simulator.from_file("simulator.json"), port=8000, on_ready=print)
 """
@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
 import signal
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from io import BytesIO
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
@@ -25,8 +25,8 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from anomreason.errors import EndpointError, EndpointErrorKind, ParseError, UsageError
 from anomreason.images import Encoded
-from anomreason.vlm.protocol import Reply, Sampling, Tag
-from anomreason.vlm.simulator.model import Question, Recent, Sight, Simulator
+from anomreason.vlm.protocol import Part, Reply, Request, Sampling, Tag
+from anomreason.vlm.simulator.model import Simulator
 
 MAX_BODY = 64 * 2**20
 _STATUS: dict[EndpointErrorKind, int] = {"rate_limit": 429, "server": 500}
@@ -46,20 +46,22 @@ class _ImagePart(BaseModel):
     image_url: _Url
 
 
-_Part = Annotated[_TextPart | _ImagePart, Field(discriminator="type")]
-
-
 class _Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part]
+    content: str | list[Annotated[_TextPart | _ImagePart, Field(discriminator="type")]]
+
+    def parts(self) -> list[Part]:
+        """Raises ParseError for an image that cannot be used."""
+        if isinstance(self.content, str):
+            return [self.content]
+        return [p.text if isinstance(p, _TextPart) else _decoded(p.image_url.url) for p in self.content]
 
     def text(self) -> str:
         """All its text. Raises ParseError when there are images."""
-        if isinstance(self.content, str):
-            return self.content
-        if any(isinstance(part, _ImagePart) for part in self.content):
+        parts = self.parts()
+        if any(isinstance(part, Encoded) for part in parts):
             raise ParseError("images are read from the first user message only")
-        return "\n".join(part.text for part in self.content if isinstance(part, _TextPart))
+        return "\n".join(part for part in parts if isinstance(part, str))
 
 
 class _JsonSchema(BaseModel):
@@ -71,7 +73,7 @@ class _Format(BaseModel):
     json_schema: _JsonSchema = _JsonSchema()
 
 
-class _Body(BaseModel):
+class _ChatRequest(BaseModel):
     messages: list[_Message] = Field(min_length=1)
     response_format: _Format | None = None
     temperature: float | None = None
@@ -82,21 +84,69 @@ class _Body(BaseModel):
     n: Literal[1] | None = None
     stream: Literal[False] | None = None
 
+    def request(self, tag: Tag) -> Request:
+        """Raises ParseError for messages out of order or images that cannot be used."""
+        opening = next((i + 1 for i, m in enumerate(self.messages) if m.role == "user"), len(self.messages))
+        rest = self.messages[opening:]
+        if [m.role for m in rest] != ["assistant", "user"] * (len(rest) // 2):
+            raise ParseError("after the first user message the roles must alternate: assistant, user, ...")
+        return Request(
+            parts=tuple(part for message in self.messages[:opening] for part in message.parts()),
+            tag=tag,
+            schema=self.response_format.json_schema.schema_ if self.response_format else None,
+            sampling=Sampling(
+                temperature=self.temperature or 0.0,
+                max_tokens=self.max_completion_tokens or self.max_tokens or 16_384,
+                seed=self.seed,
+                logprobs=bool(self.logprobs),
+            ),
+            turns=tuple((rest[i].text(), rest[i + 1].text()) for i in range(0, len(rest), 2)),
+        )
+
 
 def make_app(simulator: Simulator) -> web.Application:
     """POST /v1/chat/completions, GET /v1/models, GET /stats."""
-    server = _Server(simulator)
+
+    async def complete(request: web.Request) -> web.Response:
+        try:
+            chat = _ChatRequest.model_validate_json(await request.read())
+            asked = chat.request(_tag(request))
+        except web.HTTPRequestEntityTooLarge:
+            return wrong(413, f"the body is larger than {MAX_BODY} bytes")
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            return wrong(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        except ParseError as error:
+            return wrong(400, str(error))
+        try:
+            return web.json_response(_completion(await simulator.ask(asked)))
+        except EndpointError as error:
+            wait = {"Retry-After": f"{error.retry_after:g}"} if error.retry_after is not None else {}
+            return _error(_STATUS.get(error.kind, 400), error.kind, str(error), wait)
+
+    def wrong(status: int, message: str) -> web.Response:
+        simulator.outcomes["rejected"] += 1
+        return _error(status, "rejected", message)
+
+    async def models(request: web.Request) -> web.Response:
+        model = {"id": simulator.name, "object": "model", "created": 0, "owned_by": "anomreason"}
+        return web.json_response({"object": "list", "data": [model]})
+
+    async def stats(request: web.Request) -> web.Response:
+        outcomes = simulator.outcomes
+        return web.json_response({"requests": outcomes.total(), "outcomes": outcomes, "steps": simulator.steps})
+
     app = web.Application(client_max_size=MAX_BODY)
-    app.router.add_post("/v1/chat/completions", server.complete)
-    app.router.add_get("/v1/models", server.models)
-    app.router.add_get("/stats", server.stats)
+    app.router.add_post("/v1/chat/completions", complete)
+    app.router.add_get("/v1/models", models)
+    app.router.add_get("/stats", stats)
     return app
 
 
 def serve(
     simulator: Simulator, port: int, host: str = "127.0.0.1", on_ready: Callable[[str], None] = lambda url: None
 ) -> None:
-    """Serve until SIGINT or SIGTERM. Port 0 takes a free one; `on_ready` is told the base URL, .../v1."""
+    """Serve until SIGINT or SIGTERM. Port 0 takes a free one; `on_ready` gets the base URL, .../v1."""
     asyncio.run(_serve(simulator, port, host, on_ready))
 
 
@@ -122,74 +172,7 @@ async def _serve(simulator: Simulator, port: int, host: str, on_ready: Callable[
         await runner.cleanup()
 
 
-class _Server:
-    """The handlers, and the images known by their URL's text."""
-
-    def __init__(self, simulator: Simulator) -> None:
-        self._simulator = simulator
-        self._seen: Recent[tuple[bytes, bool], Sight] = Recent(4096)
-
-    async def models(self, request: web.Request) -> web.Response:
-        model = {"id": self._simulator.name, "object": "model", "created": 0, "owned_by": "anomreason"}
-        return web.json_response({"object": "list", "data": [model]})
-
-    async def stats(self, request: web.Request) -> web.Response:
-        outcomes, steps = self._simulator.outcomes, self._simulator.steps
-        return web.json_response({"requests": outcomes.total(), "outcomes": outcomes, "steps": steps})
-
-    async def complete(self, request: web.Request) -> web.Response:
-        try:
-            body = _Body.model_validate_json(await request.read())
-            question = await self._question(body, _tag(request))
-        except web.HTTPRequestEntityTooLarge:
-            return self._wrong(413, f"the body is larger than {MAX_BODY} bytes")
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            return self._wrong(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-        except ParseError as error:
-            return self._wrong(400, str(error))
-        except EndpointError as error:
-            return _error(400, error.kind, str(error))
-        try:
-            return web.json_response(_completion(await self._simulator.answer(question)))
-        except EndpointError as error:
-            wait = {"Retry-After": f"{error.retry_after:g}"} if error.retry_after is not None else {}
-            return _error(_STATUS.get(error.kind, 400), error.kind, str(error), wait)
-
-    def _wrong(self, status: int, message: str) -> web.Response:
-        self._simulator.outcomes["rejected"] += 1
-        return _error(status, "rejected", message)
-
-    async def _question(self, body: _Body, tag: Tag) -> Question:
-        opening = next((i + 1 for i, m in enumerate(body.messages) if m.role == "user"), len(body.messages))
-        parts: list[str | Sight] = []
-        for message in body.messages[:opening]:
-            for part in [message.content] if isinstance(message.content, str) else message.content:
-                first = not any(isinstance(seen, Sight) for seen in parts)
-                if isinstance(part, _ImagePart):
-                    parts.append(await self._see(part.image_url.url, first))
-                else:
-                    parts.append(part if isinstance(part, str) else part.text)
-        rest = body.messages[opening:]
-        if [m.role for m in rest] != ["assistant", "user"] * (len(rest) // 2):
-            raise ParseError("after the first user message the roles must alternate: assistant, user, ...")
-        turns = tuple((rest[i].text(), rest[i + 1].text()) for i in range(0, len(rest), 2))
-        sampling = Sampling(
-            temperature=body.temperature or 0.0,
-            max_tokens=body.max_completion_tokens or body.max_tokens or 16_384,
-            seed=body.seed,
-            logprobs=bool(body.logprobs),
-        )
-        schema = body.response_format.json_schema.schema_ if body.response_format else None
-        return Question(tuple(parts), tag, schema, sampling, turns)
-
-    async def _see(self, url: str, first: bool) -> Sight:
-        key = (hashlib.sha256(url.encode("utf-8", "surrogatepass")).digest(), first)
-        if (sight := self._seen.get(key)) is None:
-            sight = self._seen.remember(key, await self._simulator.see(_decoded(url), first))
-        return sight
-
-
+@lru_cache(maxsize=64)  # the calls about one image come close together
 def _decoded(url: str) -> Encoded:
     head, comma, data = url.partition(",")
     if not (head.startswith("data:image/") and head.endswith(";base64") and comma):
