@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from anomreason.anomaly import KINDS, Kind
+from anomreason.anomaly import KINDS, Anomaly, Kind
 from anomreason.english import plural, with_article
-from anomreason.scenes.scene import Slots
+from anomreason.scenes.scene import Change, Mask, PlantedAnomaly, Slots, region_of
 
 LONGEST_NAME = 7
 """Words; templates that would make a longer name are passed over while there is another."""
@@ -69,6 +69,18 @@ def describe(kind: Kind, level: str, slots: Slots, rng: np.random.Generator) -> 
     usable[0] = short or [min(usable[0], key=lambda name: len(name.split()))]
     name, phenomenon, reasoning = (texts[int(rng.integers(len(texts)))] for texts in usable)
     return name, phenomenon, reasoning, wording.severity
+
+
+def planted_anomaly(
+    change: Change, slots: Slots, objects: Mapping[int, str], mask: Mask, rng: np.random.Generator
+) -> PlantedAnomaly:
+    """The whole record of a violation. objects: names by index in the scene, the main one first; mask: its pixels."""
+    name, phenomenon, reasoning, severity = describe(change.kind, change.level, slots, rng)
+    anomaly = Anomaly(
+        name=name, phenomenon=phenomenon, reasoning=reasoning, severity=severity, kind=change.kind,
+        objects=tuple(objects.values()), region=region_of(mask),
+    )  # fmt: skip
+    return PlantedAnomaly(change.kind, change.level, anomaly, tuple(objects), slots)
 
 
 def plainest(kind: Kind, level: str, slots: Slots) -> tuple[str, str, str, float]:

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from anomreason.anomaly import Anomaly, Kind, Region
+from anomreason.errors import UsageError
+from anomreason.scenes.table import Thing
+
+T = TypeVar("T")
+SMALLEST_SIZE = 32
 
 LIGHT_EVERYWHERE: tuple[Kind, ...] = ("lighting", "function")
 """Kinds that may change the light of the whole picture: outside the region a twin may differ."""
@@ -46,6 +51,15 @@ class Slots:
     plural: bool = False
     """Whether thing is a plural noun (`scissors`)."""
     other_plural: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """A violation before it is drawn. Each world adds what it changes."""
+
+    kind: Kind
+    level: str
+    """The row of the severity rubric that applies."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,31 @@ class Scene:
     """The same for each twin, by its own objects."""
 
 
+Mask = NDArray[np.bool_]
+
+
+def box_of(mask: Mask) -> tuple[float, float, float, float]:
+    """x0, y0, x1, y1 of what is set, in fractions. The mask must not be empty."""
+    height, width = mask.shape
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
+
+
+def region_of(mask: Mask) -> Region:
+    x0, y0, x1, y1 = box_of(mask)
+    return Region(x0=x0, y0=y0, x1=x1, y1=y1)
+
+
+def visible_objects(things: Sequence[Thing], owners: NDArray[np.uint8]) -> tuple[VisibleObject, ...]:
+    """The things with their boxes in the owner map, in which each must have pixels."""
+    return tuple(VisibleObject(t.name, t.synonyms, region_of(owners == i + 1)) for i, t in enumerate(things))
+
+
+def without(changes: Sequence[T], k: int) -> tuple[T, ...]:
+    """All changes but number k."""
+    return (*changes[:k], *changes[k + 1 :])
+
+
 Allow = Callable[[Kind, str], bool]
 """May this kind of violation be planted on the object of this name?"""
 
@@ -111,3 +150,13 @@ class World(Protocol):
         of a seed does not depend on count, kinds or allow.
         """
         ...
+
+
+def check_arguments(world: World, seed: int, size: int, count: int, kinds: Sequence[Kind]) -> None:
+    """Raises UsageError for arguments with which no world can draw, and for a kind that this world cannot plant."""
+    if seed < 0 or count < 0:
+        raise UsageError(f"seed is {seed} and count {count}: neither can be negative")
+    if size < SMALLEST_SIZE:
+        raise UsageError(f"size is {size}: use at least {SMALLEST_SIZE} pixels")
+    if unknown := [kind for kind in kinds if kind not in world.kinds]:
+        raise UsageError(f"the world {world.name} cannot plant {unknown[0]!r}; its kinds are {', '.join(world.kinds)}")

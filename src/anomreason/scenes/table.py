@@ -70,6 +70,14 @@ class Thing(BaseModel):
     """The side it looks to as drawn, e.g. `left`; empty when it looks the same from both sides."""
     up: bool = True
     """Whether it has a top that must point upwards."""
+    never: tuple[Text, ...] = ()
+    """Colours it never has."""
+    impossible: tuple[Text, ...] = ()
+    """Places that it cannot get to, live at or work in."""
+    strange: tuple[Text, ...] = ()
+    """Places that nobody would bring it to."""
+    home: str = ""
+    """Where it belongs, as a text says it (`a bathroom`); empty: one of its places."""
 
     @property
     def phrase(self) -> str:

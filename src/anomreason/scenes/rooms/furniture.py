@@ -24,6 +24,7 @@ from anomreason.scenes.rooms.meshes import (
     Triple,
     box,
     disc,
+    grid,
     rod,
     sheet,
     soft_box,
@@ -31,7 +32,6 @@ from anomreason.scenes.rooms.meshes import (
 )
 
 WOOD = Finish((0.35, 0.19, 0.08), 0.45)
-BRASS = Finish((0.65, 0.45, 0.15), 0.35, metal=0.8)
 STEEL = Finish((0.55, 0.55, 0.56), 0.35, metal=0.8)
 WHITE = Finish((0.8, 0.79, 0.76), 0.3)
 BLACK = Finish((0.02, 0.02, 0.02), 0.35)
@@ -278,34 +278,17 @@ def _banana(name: str, middle: Triple, length: float, radius: float) -> MeshPart
     rings = centre[:, None] + thick[:, None, None] * (
         np.cos(u)[None, :, None] * up[:, None] + np.sin(u)[None, :, None] * np.array([0, 1.0, 0])
     )
-    body = turned(name, [(1.0, k) for k in range(rows + 1)], Finish((0.75, 0.5, 0.03), 0.5))
-    faces = np.array(
-        [
-            [i * columns + j, i * columns + (j + 1) % columns, (i + 1) * columns + j]
-            for i in range(rows)
-            for j in range(columns)
-        ]
-        + [
-            [i * columns + (j + 1) % columns, (i + 1) * columns + (j + 1) % columns, (i + 1) * columns + j]
-            for i in range(rows)
-            for j in range(columns)
-        ]
-    )
-    return replace(body, vertices=rings.reshape(-1, 3) + np.array(middle), faces=faces)
-
-
-def window(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
-    return window_with(size, finish, textures.landscape(rng, 256), OUTSIDE)
+    return MeshPart(name, rings.reshape(-1, 3) + np.array(middle), grid(rows, columns), Finish((0.75, 0.5, 0.03), 0.5))
 
 
 OUTSIDE = (2.2, 2.3, 2.5)
 """Radiance of white in the view from a window by day."""
 
 
-def window_with(size: Triple, finish: Finish, view: textures.Pixels, radiance: Colour) -> Mesh:
+def window(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
     """A frame with a cross and a sill; the view behind it gives light."""
     w, d, h = size
-    face = Finish((0.02, 0.02, 0.02), 0.2, texture=view, emission=radiance)
+    face = Finish((0.02, 0.02, 0.02), 0.2, texture=textures.landscape(rng, 256), emission=OUTSIDE)
     bars = [
         box("cross", (0, 0, h / 2), (0.045, d * 0.7, h), finish),
         box("cross", (0, 0, h * 0.62), (w, d * 0.6, 0.04), finish),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 
 import numpy as np
@@ -149,10 +149,6 @@ def _wall(layout: Layout, item: RoomItem, rng: np.random.Generator, walls: Seque
     )
 
 
-def _back(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
-    return _wall(layout, item, rng, ("back",))
-
-
 def _back_side(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
     half = float(bounds(item.mesh)[1, 0])
     room = max(0.5, layout.width / 2 - half - 0.1)
@@ -167,14 +163,6 @@ def _facing(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomIte
     x = float(mirrors[0].pose[0, 3]) * float(rng.uniform(1.15, 1.4))
     y = layout.depth - float(rng.uniform(0.8, 1.2))
     return _put(item, float(rng.normal(0, 0.3)), x, y, 0.0, "in front of the standing mirror")
-
-
-def _side(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
-    return _wall(layout, item, rng, ("left", "right"))
-
-
-def _any_wall(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
-    return _wall(layout, item, rng, ("back", "back", "left", "right"))
 
 
 def _row(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
@@ -267,14 +255,6 @@ def _around(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomIte
     return _put(item, angle, float(x), float(y), 0.0, f"at the {anchor.thing.name}")
 
 
-def _on_shelf(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
-    return _on(layout, item, rng, "wall shelf")
-
-
-def _on_dresser(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
-    return _on(layout, item, rng, "dresser")
-
-
 def _on(layout: Layout, item: RoomItem, rng: np.random.Generator, group: str = "") -> RoomItem | None:
     """On the highest face of a thing, away from what stands there."""
     hosts = [i for i, o in enumerate(layout.items) if o.thing.top and o.thing.group == (group or o.thing.group)]
@@ -348,11 +328,11 @@ def _under(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem
 
 Placer = Callable[[Layout, RoomItem, np.random.Generator], RoomItem | None]
 PLACERS: Mapping[str, Placer] = {
-    "back": _back,
+    "back": partial(_wall, walls=("back",)),
     "back side": _back_side,
     "facing": _facing,
-    "side": _side,
-    "wall": _any_wall,
+    "side": partial(_wall, walls=("left", "right")),
+    "wall": partial(_wall, walls=("back", "back", "left", "right")),
     "row": _row,
     "corner": _corner,
     "free": _free,
@@ -361,8 +341,8 @@ PLACERS: Mapping[str, Placer] = {
     "beside": _beside,
     "around": _around,
     "on": _on,
-    "on shelf": _on_shelf,
-    "on dresser": _on_dresser,
+    "on shelf": partial(_on, group="wall shelf"),
+    "on dresser": partial(_on, group="dresser"),
     "hang": _hang,
     "above": _above,
     "over": _over,

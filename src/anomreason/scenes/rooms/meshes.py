@@ -242,7 +242,7 @@ def soft_box(name: str, middle: Triple, size: Triple, finish: Finish, power: flo
     y = bend(np.cos(v)) * bend(np.sin(u))
     z = bend(np.sin(v)) * np.ones_like(u)
     points = np.stack([x, y, z], axis=-1).reshape(-1, 3) / 2 * np.array(size) + np.array(middle)
-    return MeshPart(name, points, _grid(rows, columns), finish)
+    return MeshPart(name, points, grid(rows, columns), finish)
 
 
 def turned(name: str, profile: Sequence[tuple[float, float]], finish: Finish, middle: Triple = (0, 0, 0)) -> MeshPart:
@@ -250,10 +250,10 @@ def turned(name: str, profile: Sequence[tuple[float, float]], finish: Finish, mi
     columns = 32
     u = np.linspace(0, 2 * np.pi, columns, endpoint=False)
     rings = [np.stack([r * np.cos(u), r * np.sin(u), np.full(columns, h)], axis=1) for r, h in profile]
-    return MeshPart(name, np.concatenate(rings) + np.array(middle), _grid(len(profile) - 1, columns), finish)
+    return MeshPart(name, np.concatenate(rings) + np.array(middle), grid(len(profile) - 1, columns), finish)
 
 
-def _grid(rows: int, columns: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def grid(rows: int, columns: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """Triangles of a grid of (rows + 1) rings that closes sideways."""
     i, j = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     a, b = i * columns + j, i * columns + (j + 1) % columns

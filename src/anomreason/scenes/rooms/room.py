@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, model_validator
 
-from anomreason.anomaly import Region, Text
+from anomreason.anomaly import Text
 from anomreason.scenes.rooms import furniture
 from anomreason.scenes.rooms.meshes import Colour, Finish, Floats, Mesh, bounds, model, transformed
 from anomreason.scenes.rooms.render import DirectionalLight, Owners, RenderScene
+from anomreason.scenes.scene import Mask, box_of
 from anomreason.scenes.table import ObjectTable, TablePart, Thing, load_table
 
 REAR = 2.4
@@ -76,16 +77,8 @@ class RoomThing(Thing):
     """Whether things may stand on its highest face."""
     soft: bool = False
     """Upholstered or of cloth: never of metal."""
-    never: tuple[Text, ...] = ()
-    """Colours it never has."""
     paint: tuple[Text, ...] = ()
     """Names of its parts that such a colour goes to; empty for all."""
-    impossible: tuple[Text, ...] = ()
-    """Rooms it cannot have got into or cannot work in."""
-    strange: tuple[Text, ...] = ()
-    """Rooms where nobody would put it."""
-    home: str = ""
-    """Where it belongs, as the text says it: `a bathroom`."""
     can: tuple[Literal["float", "giant", "tiny", "flip", "lie", "fuse", "split", "pierce", "legs"], ...] = ()
     """What may be done to it."""
 
@@ -226,7 +219,6 @@ def overlap(a: Floats, b: Floats, gap: float = 0.0) -> bool:
     return bool((a[0] < b[1] + gap).all() and (b[0] < a[1] + gap).all())
 
 
-Mask = NDArray[np.bool_]
 LEAST_EDGE = 0.07
 """Least longer edge of what counts as an object, as a share of the picture's edge."""
 LEAST_SHARE = 0.4
@@ -285,18 +277,6 @@ def reflecting(room: Room, i: int) -> float:
             enter, leave = spans.min(axis=0).max(axis=1), spans.max(axis=0).min(axis=1)
             hit |= (enter < leave) & (leave > 0.05)
     return float(hit.mean())
-
-
-def box_of(mask: Mask) -> tuple[float, float, float, float]:
-    """x0, y0, x1, y1 in fractions. The mask must hold something."""
-    height, width = mask.shape
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
-
-
-def region_of(mask: Mask) -> Region:
-    x0, y0, x1, y1 = box_of(mask)
-    return Region(x0=x0, y0=y0, x1=x1, y1=y1)
 
 
 def differing(a: NDArray[np.uint8], b: NDArray[np.uint8], least: int = 18) -> Mask:

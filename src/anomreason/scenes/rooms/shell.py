@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from anomreason.scenes.rooms import textures as textures
-from anomreason.scenes.rooms.meshes import Finish, Mesh, box, rod, sheet
+from anomreason.scenes.rooms.meshes import Finish, Mesh, MeshPart, box, rod, sheet
 from anomreason.scenes.rooms.render import DirectionalLight
 from anomreason.scenes.rooms.room import REAR
 
@@ -84,14 +84,14 @@ def _wall(place: str, rng: np.random.Generator) -> Any:
     return textures.wallpaper(rng, colour) if rng.random() < 0.25 else textures.plaster(rng, colour)
 
 
-def _door_frame(door: tuple[float, float, float]) -> list[Any]:
+def _door_frame(door: tuple[float, float, float]) -> list[MeshPart]:
     """Posts and a rail of the glass door: (half width, lower edge, upper edge)."""
     paint, middle, tall = Finish((0.72, 0.72, 0.7), 0.4), (door[1] + door[2]) / 2, door[2] - door[1]
     posts = [box("post", (x * door[0], -REAR, middle), (0.07, 0.05, tall), paint) for x in (-0.97, -0.33, 0.33, 0.97)]
     return [*posts, box("rail", (0, -REAR, 0.95), (2 * door[0], 0.05, 0.06), paint)]
 
 
-def _curtains(half: float, height: float, rng: np.random.Generator) -> list[Any]:
+def _curtains(half: float, height: float, rng: np.random.Generator) -> list[MeshPart]:
     """Drawn back to both sides of the glass door, in folds."""
     cloth = Finish(CLOTHS[int(rng.integers(len(CLOTHS)))], 0.95)
     folds = np.linspace(half - PILLAR - 0.12, half - 0.16, 7)
@@ -102,7 +102,7 @@ def _curtains(half: float, height: float, rng: np.random.Generator) -> list[Any]
     ]
 
 
-def _skirting(width: float, depth: float) -> list[Any]:
+def _skirting(width: float, depth: float) -> list[MeshPart]:
     paint, half, long = Finish((0.74, 0.73, 0.7), 0.5), width / 2, depth + REAR
     middle = (depth - REAR) / 2
     return [
@@ -112,7 +112,7 @@ def _skirting(width: float, depth: float) -> list[Any]:
     ]
 
 
-def _windows(width: float, rng: np.random.Generator, evening: bool) -> list[Any]:
+def _windows(width: float, rng: np.random.Generator, evening: bool) -> list[MeshPart]:
     """Light that comes in from behind the camera: a wide side window, and one above for what it leaves dark."""
     side = 1.0 if rng.random() < 0.5 else -1.0
     tint = np.array([0.30, 0.38, 0.6]) * 0.28 if evening else np.array([1.0, 1.03, 1.08])

@@ -148,7 +148,6 @@ def with_suns(view: Pixels, suns: Sequence[tuple[float, float]]) -> Pixels:
     return _picture(out)
 
 
-ROMAN = ("XII", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI")
 ARABIC = ("12", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11")
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from anomreason.anomaly import Kind
+from anomreason.english import article
 from anomreason.scenes.rooms import textures as textures
 from anomreason.scenes.rooms.furniture import clock_with, water_in
 from anomreason.scenes.rooms.meshes import (
@@ -45,14 +46,13 @@ from anomreason.scenes.rooms.room import (
     table,
     turn,
 )
+from anomreason.scenes.scene import Change
 
 
 @dataclass(frozen=True, eq=False)
-class RoomChange:
-    """One violation of one room."""
+class RoomChange(Change):
+    """A violation of a room."""
 
-    kind: Kind
-    level: str
     main: int
     """Index of the thing that is wrong."""
     items: tuple[tuple[int, RoomItem], ...] = ()
@@ -66,12 +66,8 @@ class RoomChange:
     """Where it is, in place of what the thing says of itself."""
     other: str = ""
     other_plural: bool = False
-    trick: str = ""
-    """What is done with light, by its name in `tricks`; empty when things alone have changed."""
-    aim: int | None = None
-    """The second thing a trick needs: the mirror."""
     instead: RoomItem | None = None
-    """What a mirror shows instead."""
+    """What the mirror, the first of `others`, shows in place of the main object; None: nothing."""
 
     @property
     def touched(self) -> frozenset[int]:
@@ -111,7 +107,7 @@ class Workshop:
         return () if on is None else (on,)
 
 
-Maker = Callable[[Workshop, int, np.random.Generator], RoomChange | None]
+Violation = Callable[[Workshop, int, np.random.Generator], RoomChange | None]
 
 
 def floating(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
@@ -458,19 +454,10 @@ def reflection(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange |
     if not _mirrored(shop, i, mirrors[0]):
         return None
     if rng.random() < 0.3:
-        return RoomChange("reflection", "missing", i, others=(mirrors[0],), trick="not mirrored", aim=mirrors[0])
+        return RoomChange("reflection", "missing", i, others=(mirrors[0],))
     stand_in = _stand_in(item, {other.thing.group for other in room.items}, rng)
-    detail = "a " + stand_in.phrase if stand_in.phrase[0] not in "aeio" else "an " + stand_in.phrase
-    return RoomChange(
-        "reflection",
-        "other",
-        i,
-        others=(mirrors[0],),
-        detail=detail,
-        trick="not mirrored",
-        aim=mirrors[0],
-        instead=stand_in,
-    )
+    detail = f"{article(stand_in.phrase)} {stand_in.phrase}"
+    return RoomChange("reflection", "other", i, others=(mirrors[0],), detail=detail, instead=stand_in)
 
 
 def _mirrored(shop: Workshop, i: int, mirror: int) -> bool:
@@ -518,10 +505,10 @@ def function(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | N
     lamps = sum("lit" in other.thing.does for other in shop.room.items)
     if not shop.room.evening or "lit" not in item.thing.does or lamps > 1:
         return None
-    return RoomChange("function", "dark_lamp", i, trick="dark lamp", thing=f"lit {item.phrase}")
+    return RoomChange("function", "dark_lamp", i, thing=f"lit {item.phrase}")
 
 
-MAKERS: Mapping[Kind, Maker] = {
+VIOLATIONS: Mapping[Kind, Violation] = {
     "floating": floating, "intersection": intersection, "scale": scale, "orientation": orientation,
     "out_of_place": out_of_place, "missing_part": missing_part, "duplicated_part": duplicated_part, "colour": colour,
     "reflection": reflection, "function": function, "physical_state": physical_state, "text": text,

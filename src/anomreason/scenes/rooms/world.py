@@ -7,16 +7,15 @@ Needs the extra `scenes` (Mitsuba 3 and its denoiser).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image
 
-from anomreason.anomaly import Anomaly, Kind
-from anomreason.errors import UsageError
-from anomreason.scenes.phrases import describe
+from anomreason.anomaly import Kind
+from anomreason.scenes.phrases import planted_anomaly
 from anomreason.scenes.rooms import layout as furnishing
 from anomreason.scenes.rooms import shell as shells
 from anomreason.scenes.rooms.render import Owners, Radiance, owner_map, tone, trace
@@ -25,20 +24,28 @@ from anomreason.scenes.rooms.room import (
     LEAST_EDGE,
     LEAST_MIRRORED,
     LEAST_SHARE,
-    Mask,
     Room,
-    RoomItem,
     around,
-    box_of,
     differing,
     reflecting,
-    region_of,
     table,
     visibilities,
 )
 from anomreason.scenes.rooms.textures import Pixels
-from anomreason.scenes.rooms.violations import MAKERS, RoomChange, Workshop
-from anomreason.scenes.scene import Allow, PlantedAnomaly, Scene, Slots, VisibleObject, allow_all
+from anomreason.scenes.rooms.violations import VIOLATIONS, RoomChange, Workshop
+from anomreason.scenes.scene import (
+    Allow,
+    Mask,
+    PlantedAnomaly,
+    Scene,
+    Slots,
+    VisibleObject,
+    allow_all,
+    box_of,
+    check_arguments,
+    visible_objects,
+    without,
+)
 
 GLANCE = 128
 """Edge in pixels of the owner maps by which a room is judged before it is drawn."""
@@ -73,36 +80,33 @@ NARROWEST = 0.12
 """Least shorter edge of a dial whose writing is to be read, as a share of the picture's edge."""
 
 
-@dataclass(frozen=True)
 class RoomWorld:
-    """Interiors as a camera would see them."""
+    """Interiors as a camera would see them. The same arguments give the same pixels on one machine."""
 
-    samples: int = 8
-    """Light paths a pixel, before denoising."""
-    name: str = "rooms"
-    kinds: tuple[Kind, ...] = tuple(MAKERS)
+    name = "rooms"
+    kinds: tuple[Kind, ...] = tuple(VIOLATIONS)
 
-    @property
-    def version(self) -> str:
-        return table().version
+    def __init__(self, samples: int = 8) -> None:
+        """samples: light paths a pixel, before denoising."""
+        self.samples = samples
+        self.version = table().version
 
     def draw(
         self, seed: int, *, size: int, count: int = 0, kinds: Sequence[Kind] = (), allow: Allow = allow_all
     ) -> Scene:
         """As `World.draw`. Raises MissingExtra without Mitsuba, UsageError for a kind that no room can show."""
-        if unknown := set(kinds) - set(self.kinds):
-            raise UsageError(f"no room can show the kind {sorted(unknown)[0]!r}; choose among {', '.join(self.kinds)}")
+        check_arguments(self, seed, size, count, kinds)
         clean = clean_room(seed)
         rng = np.random.default_rng([seed, 2])
         studio = Studio(size, self.samples)
-        wanted = [kind for kind in (kinds or self.kinds) if kind in self.kinds]
+        wanted = kinds or self.kinds
         glimpse, banned = PlanRenderer(Studio(GLANCE, 16), clean), set[tuple[Kind, int]]()
         picture = PlanRenderer(studio, clean)
         while True:
             plan = _plan(glimpse, count, wanted, allow, banned, rng)
             faint = picture.faint(plan, LENIENT)
             if not faint or len(banned) > PATIENCE:
-                return picture.drawn(tuple(change for change in plan if change not in faint), rng)
+                return picture.scene(tuple(change for change in plan if change not in faint), rng)
             banned |= {(change.kind, change.main) for change in faint}
 
 
@@ -184,8 +188,12 @@ def _plan(
         for i in rng.permutation(len(clean.items)).tolist():
             if i in taken or (kind, i) in banned or not allow(kind, clean.items[i].thing.name):
                 continue
-            change = MAKERS[kind](Workshop(room, clean, taken), i, rng)
-            if change is None or change.touched & taken or (change.trick and any(c.trick for c in plan)):
+            change = VIOLATIONS[kind](Workshop(room, clean, taken), i, rng)
+            if (
+                change is None
+                or change.touched & taken
+                or (change.kind in LIGHT_EFFECTS and any(c.kind in LIGHT_EFFECTS for c in plan))
+            ):
                 continue
             after = change.applied(room)
             if not allow(kind, after.items[i].thing.name):
@@ -247,85 +255,64 @@ class PlanRenderer:
     def _clear(self, plan: tuple[RoomChange, ...], k: int) -> float:
         """Share of the picture that a change alters clearly: where its things are, for a lamp everywhere."""
         if plan[k].kind == "function":
-            return float(differing(self._image(plan), self._image(_without(plan, k)), CLEARLY).mean())
+            return float(differing(self._image(plan), self._image(without(plan, k)), CLEARLY).mean())
         return float(self._changed(plan, k, CLEARLY).mean())
 
-    def drawn(self, plan: tuple[RoomChange, ...], rng: np.random.Generator) -> Scene:
-        index, objects, owners = self._seen(plan)
-        told = [self._told(change, plan, self._changed(plan, k), rng) for k, change in enumerate(plan)]
-        mended = [_without(plan, k) for k in range(len(plan))]
-        twins = [self._seen(rest) for rest in mended]
+    def scene(self, plan: tuple[RoomChange, ...], rng: np.random.Generator) -> Scene:
+        rest = [without(plan, k) for k in range(len(plan))]
+        index, objects, owners = self._visible(plan)
+        twins = [self._visible(other) for other in rest]
         return Scene(
             image=Image.fromarray(self._image(plan)),
             place=self.clean.place,
             objects=objects,
-            planted=tuple(replace(p, objects=tuple(index[i] for i in p.objects)) for p in told),
-            twins=tuple(Image.fromarray(self._image(rest)) for rest in mended),
-            twin_objects=tuple(shown for _, shown, _ in twins),
+            planted=tuple(self._planted(plan, k, index, rng) for k in range(len(plan))),
+            twins=tuple(Image.fromarray(self._image(other)) for other in rest),
+            twin_objects=tuple(twin_objects for _, twin_objects, _ in twins),
             owners=owners,
-            twin_owners=tuple(owned for _, _, owned in twins),
+            twin_owners=tuple(twin_owners for _, _, twin_owners in twins),
         )
 
-    def _seen(self, plan: tuple[RoomChange, ...]) -> tuple[dict[int, int], tuple[VisibleObject, ...], Owners]:
-        """By the thing's place in the room its index among the objects; these; and whose each pixel is."""
-        index, objects = _numbered(self._shown(plan))
-        lookup = np.array([0, *(index.get(i, -1) + 1 for i in range(len(self.clean.items)))], dtype=np.uint8)
-        return index, objects, lookup[self._owners(plan)]
+    def _visible(self, plan: tuple[RoomChange, ...]) -> tuple[dict[int, int], tuple[VisibleObject, ...], Owners]:
+        """The index among the visible objects by the index in the room; these objects; their owner map."""
+        room, owners = _apply(self.clean, plan), self._owners(plan)
+        visible = [i for i in range(len(room.items)) if (owners == i + 1).any()]
+        index = {i: k for k, i in enumerate(visible)}
+        lookup = np.array([0, *(index.get(i, -1) + 1 for i in range(len(room.items)))], dtype=np.uint8)
+        own = lookup[owners]
+        return index, visible_objects([room.items[i].thing for i in visible], own), own
 
-    def _told(
-        self, change: RoomChange, plan: tuple[RoomChange, ...], mask: Mask, rng: np.random.Generator
+    def _planted(
+        self, plan: tuple[RoomChange, ...], k: int, index: Mapping[int, int], rng: np.random.Generator
     ) -> PlantedAnomaly:
-        room = _apply(self.clean, plan)
+        change, room = plan[k], _apply(self.clean, plan)
         item = room.items[change.main]
-        where = change.place or item.where or "in the room"
         slots = Slots(
-            thing=change.thing or item.phrase, place=where, other=change.other, detail=change.detail,
-            plural=item.thing.plural, other_plural=change.other_plural,
+            thing=change.thing or item.phrase, place=change.place or item.where or "in the room", other=change.other,
+            detail=change.detail, plural=item.thing.plural, other_plural=change.other_plural,
         )  # fmt: skip
-        name, phenomenon, reasoning, severity = describe(change.kind, change.level, slots, rng)
-        owners = self._owners(plan)
-        concerned = tuple(i for i in (change.main, *change.others) if (owners == i + 1).any())
-        names = tuple(room.items[i].thing.name for i in concerned)
-        anomaly = Anomaly(
-            name=name,
-            phenomenon=phenomenon,
-            reasoning=reasoning,
-            severity=severity,
-            kind=change.kind,
-            objects=names,
-            region=region_of(mask),
-        )
-        return PlantedAnomaly(change.kind, change.level, anomaly, concerned, slots)
+        objects = {index[i]: room.items[i].thing.name for i in (change.main, *change.others) if i in index}
+        return planted_anomaly(change, slots, objects, self._changed(plan, k), rng)
 
     def _changed(self, plan: tuple[RoomChange, ...], k: int, least: int = 18) -> Mask:
         """The pixels of the things concerned that this change alters."""
         change = plan[k]
-        now, then = self._owners(plan), self._owners(_without(plan, k))
-        different = differing(self._image(plan), self._image(_without(plan, k)), least)
+        now, then = self._owners(plan), self._owners(without(plan, k))
+        different = differing(self._image(plan), self._image(without(plan, k)), least)
         if change.kind == "reflection":
-            return np.asarray(different & (now == (change.aim or 0) + 1))
+            return np.asarray(different & (now == change.others[0] + 1))
         own: Mask = np.isin(now, [i + 1 for i, _ in change.items] or [change.main + 1])
         if change.kind == "function":
             return own | (different & around(own))
         return np.asarray(different & (own | np.isin(then, [i + 1 for i, _ in change.items])))
-
-    def _shown(self, plan: tuple[RoomChange, ...]) -> list[tuple[int, VisibleObject]]:
-        room, owners = _apply(self.clean, plan), self._owners(plan)
-        out = []
-        for i, item in enumerate(room.items):
-            if (owners == i + 1).any():
-                thing = item.thing
-                out.append((i, VisibleObject(thing.name, thing.synonyms, region_of(owners == i + 1))))
-        return out
 
     def _image(self, plan: tuple[RoomChange, ...]) -> Pixels:
         if plan not in self._images:
             room = _apply(self.clean, plan)
             picture = self.studio.picture(room)
             for change in plan:
-                if change.trick:
-                    trick = Trick(change.trick, change.main, change.aim, change.instead)
-                    picture = TRICKS[change.trick](self.studio, room, picture, trick)
+                if change.kind in LIGHT_EFFECTS:
+                    picture = LIGHT_EFFECTS[change.kind](self.studio, room, picture, change)
             self._images[plan] = np.asarray(tone(picture, self.exposure))
         return self._images[plan]
 
@@ -339,14 +326,6 @@ def _apply(room: Room, plan: Sequence[RoomChange]) -> Room:
     for change in plan:
         room = change.applied(room)
     return room
-
-
-def _without(plan: tuple[RoomChange, ...], k: int) -> tuple[RoomChange, ...]:
-    return plan[:k] + plan[k + 1 :]
-
-
-def _numbered(shown: Sequence[tuple[int, VisibleObject]]) -> tuple[dict[int, int], tuple[VisibleObject, ...]]:
-    return {i: k for k, (i, _) in enumerate(shown)}, tuple(one for _, one in shown)
 
 
 @lru_cache(maxsize=2)
@@ -385,30 +364,21 @@ class Studio:
         return np.asarray(blocks, dtype=np.float32)[:, :, None]
 
 
-@dataclass(frozen=True, eq=False)
-class Trick:
-    """One change of light."""
-
-    name: str
-    main: int
-    aim: int | None = None
-    instead: RoomItem | None = None
+def wrong_reflection(studio: Studio, room: Room, image: Radiance, change: RoomChange) -> Radiance:
+    """The mirror's pixels come from a room without the object, or with another in its place."""
+    glass = studio.cover(room, change.others[0])
+    if change.instead is None:
+        return glass * studio.picture(room, without={change.main}) + (1 - glass) * image
+    return glass * studio.picture(room.with_item(change.main, change.instead)) + (1 - glass) * image
 
 
-def not_mirrored(studio: Studio, room: Room, picture: Radiance, trick: Trick) -> Radiance:
-    """The mirror's pixels from a room without the thing, or with another in its place."""
-    glass = studio.cover(room, trick.aim or 0)
-    if trick.instead is None:
-        return glass * studio.picture(room, without={trick.main}) + (1 - glass) * picture
-    return glass * studio.picture(room.with_item(trick.main, trick.instead)) + (1 - glass) * picture
-
-
-def dark_lamp(studio: Studio, room: Room, picture: Radiance, trick: Trick) -> Radiance:
+def dark_lamp(studio: Studio, room: Room, image: Radiance, change: RoomChange) -> Radiance:
     """The lit lamp in a room that it does not light."""
-    own = studio.cover(room, trick.main)
-    return own * picture + (1 - own) * studio.picture(room, dark={trick.main})
+    own = studio.cover(room, change.main)
+    return own * image + (1 - own) * studio.picture(room, dark={change.main})
 
 
-TRICKS: dict[str, Callable[[Studio, Room, Radiance, Trick], Radiance]] = {
-    "not mirrored": not_mirrored, "dark lamp": dark_lamp,
+LIGHT_EFFECTS: Mapping[Kind, Callable[[Studio, Room, Radiance, RoomChange], Radiance]] = {
+    "reflection": wrong_reflection, "function": dark_lamp,
 }  # fmt: skip
+"""Kinds that no moved object can show: their image is put together from renderings of changed rooms."""

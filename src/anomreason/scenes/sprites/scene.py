@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from anomreason.anomaly import Kind
-from anomreason.scenes.scene import Slots
+from anomreason.scenes.scene import Change, Slots
 from anomreason.scenes.sprites.drawings import State
 from anomreason.scenes.sprites.sprite import Edit, aspect
 from anomreason.scenes.sprites.table import SpriteThing, table
@@ -115,11 +114,9 @@ class SpriteScene:
 
 
 @dataclass(frozen=True)
-class SpriteChange:
-    """A violation before it is drawn."""
+class SpriteChange(Change):
+    """A violation of a sprites scene."""
 
-    kind: Kind
-    level: str
     slots: Slots
     replaced: tuple[tuple[int, SpriteItem], ...] = ()
     """Items of the clean scene that are changed, by their index; the main one first."""

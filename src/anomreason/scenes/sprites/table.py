@@ -12,7 +12,6 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from anomreason.anomaly import Text
 from anomreason.scenes.table import ObjectTable, Support, TablePart, Thing, load_table
 
 Sort = Literal[
@@ -47,14 +46,6 @@ class SpriteThing(Thing):
     """File in `sprites/` without its ending."""
     drawn: DrawnKind | None = None
     sort: Sort
-    never: tuple[Text, ...] = ()
-    """Colours it never has."""
-    impossible: tuple[Text, ...] = ()
-    """Places that it cannot get to or live at."""
-    strange: tuple[Text, ...] = ()
-    """Places that nobody would bring it to."""
-    home: str = ""
-    """Where it would be expected, when that is none of its places."""
     any_size: bool = False
     """Such things come in all sizes, so that none is wrong."""
     fuse: float = 0.0

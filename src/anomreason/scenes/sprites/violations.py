@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from anomreason.anomaly import Kind
+from anomreason.english import article
 from anomreason.scenes.scene import Slots
 from anomreason.scenes.sprites.layout import fits, placed
 from anomreason.scenes.sprites.scene import (
@@ -85,10 +86,6 @@ class Bench:
 
 def large(box: Box) -> bool:
     return max(box[2] - box[0], box[3] - box[1]) >= LEAST
-
-
-def number(n: int) -> str:
-    return _NUMBERS[n]
 
 
 def floating(bench: Bench, i: int, rng: np.random.Generator) -> SpriteChange | None:
@@ -261,7 +258,7 @@ def text(bench: Bench, i: int, rng: np.random.Generator) -> SpriteChange | None:
         word = str(item.state[1])
         turns = _turned_letters(word, rng)
         changed = replace(item, state=("word", word, turns))
-        detail = f"the word {word} with {number(len(word) - turns.count('.'))} of its letters turned round"
+        detail = f"the word {word} with {_NUMBERS[len(word) - turns.count('.')]} of its letters turned round"
         return SpriteChange("text", "sign", replace(slots, detail=detail), ((i, changed),))
     return None
 
@@ -287,15 +284,15 @@ def count(bench: Bench, i: int, rng: np.random.Generator) -> SpriteChange | None
     if item.row.drawn == "traffic light":
         n = int(rng.integers(5, 7))
         state: tuple[str | int | float, ...] = ("lamps", n)
-        detail = f"{number(n)} lamps instead of three"
+        detail = f"{_NUMBERS[n]} lamps instead of three"
     elif item.row.drawn == "die":
         n = int(rng.integers(7, 10))
         state = ("pips", n)
-        detail = f"{number(n)} pips on one face instead of six at most"
+        detail = f"{_NUMBERS[n]} pips on one face instead of six at most"
     elif item.row.drawn == "clock":
         n = int(rng.integers(4, 7))
         state = ("hands", n, item.state[-1] if item.state else 0)
-        detail = f"{number(n)} hands instead of two"
+        detail = f"{_NUMBERS[n]} hands instead of two"
     else:
         return None
     return SpriteChange("count", "many", replace(slots, detail=detail), ((i, replace(item, state=state)),))
@@ -390,12 +387,12 @@ def reflection(bench: Bench, i: int, rng: np.random.Generator) -> SpriteChange |
     rows = [t for t in rows if t.sort != item.row.sort]
     shown = rows[int(rng.integers(len(rows)))]
     changed = replace(item, mirror=shown.name)
-    detail = f"the image of another thing, namely of the {shown.name}" if shown.plural else f"{_a(shown.phrase)}"
+    detail = (
+        f"the image of another thing, namely of the {shown.name}"
+        if shown.plural
+        else f"{article(shown.phrase)} {shown.phrase}"
+    )
     return SpriteChange("reflection", "other", replace(slots, detail=detail), ((i, changed),), everywhere=True)
-
-
-def _a(phrase: str) -> str:
-    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def function(bench: Bench, i: int, rng: np.random.Generator) -> SpriteChange | None:

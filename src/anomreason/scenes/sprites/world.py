@@ -10,17 +10,25 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from anomreason.anomaly import Anomaly, Kind, Region
-from anomreason.errors import UsageError
-from anomreason.scenes.phrases import describe
-from anomreason.scenes.scene import Allow, PlantedAnomaly, Scene, VisibleObject, allow_all
+from anomreason.anomaly import Kind
+from anomreason.scenes.phrases import planted_anomaly
+from anomreason.scenes.scene import (
+    Allow,
+    Mask,
+    PlantedAnomaly,
+    Scene,
+    VisibleObject,
+    allow_all,
+    check_arguments,
+    visible_objects,
+    without,
+)
 from anomreason.scenes.sprites.layout import lay_out
 from anomreason.scenes.sprites.render import Canvas, Rendering
-from anomreason.scenes.sprites.scene import Box, SpriteChange, SpriteItem, SpriteScene, applied, grown, overlap, union
+from anomreason.scenes.sprites.scene import Box, SpriteChange, SpriteScene, applied, grown, overlap, union
 from anomreason.scenes.sprites.table import table
 from anomreason.scenes.sprites.violations import VIOLATIONS, Bench
 
-SMALLEST_SIZE = 32
 _ON_LIGHT: tuple[Kind, ...] = ("shadow", "lighting")
 """Kinds of which only one is planted in a scene: together neither could be told."""
 
@@ -40,26 +48,26 @@ class SpriteWorld:
         self, seed: int, *, size: int, count: int = 0, kinds: Sequence[Kind] = (), allow: Allow = allow_all
     ) -> Scene:
         """See `scene.World`. UsageError for a negative seed, a size below 32, or a kind this world cannot plant."""
-        _check(seed, size, count, kinds)
+        check_arguments(self, seed, size, count, kinds)
         stage = self._lay_out(seed)
         rng = np.random.default_rng((seed, 2))
         changes = plant(stage, count, tuple(kinds) or self.kinds, allow, rng) if count else []
         canvas = Canvas(stage, size)
-        view = _drawn(canvas, stage, changes)
-        twins = [_drawn(canvas, stage, _without(changes, k)) for k in range(len(changes))]
-        items = applied(stage, changes)
-        planted = tuple(
-            _planted(stage, changes, k, view, twin, np.random.default_rng((seed, 3, k))) for k, twin in enumerate(twins)
-        )
+        view = _render(canvas, stage, changes)
+        rest = [without(changes, k) for k in range(len(changes))]
+        twins = [_render(canvas, stage, others) for others in rest]
         return Scene(
-            view.image,
-            stage.place,
-            _shown(items, view.owners),
-            planted,
-            tuple(twin.image for twin in twins),
-            tuple(_shown(applied(stage, _without(changes, k)), twin.owners) for k, twin in enumerate(twins)),
-            view.owners,
-            tuple(twin.owners for twin in twins),
+            image=view.image,
+            place=stage.place,
+            objects=_objects(stage, changes, view),
+            planted=tuple(
+                _planted(stage, changes, k, (view, twin), np.random.default_rng((seed, 3, k)))
+                for k, twin in enumerate(twins)
+            ),
+            twins=tuple(twin.image for twin in twins),
+            twin_objects=tuple(_objects(stage, others, twin) for others, twin in zip(rest, twins, strict=True)),
+            owners=view.owners,
+            twin_owners=tuple(twin.owners for twin in twins),
         )
 
 
@@ -115,11 +123,7 @@ def _extent(bench: Bench, change: SpriteChange) -> Box:
     return grown(union(boxes), 0.005)
 
 
-def _without(changes: Sequence[SpriteChange], k: int) -> list[SpriteChange]:
-    return [change for j, change in enumerate(changes) if j != k]
-
-
-def _drawn(canvas: Canvas, stage: SpriteScene, changes: Sequence[SpriteChange]) -> Rendering:
+def _render(canvas: Canvas, stage: SpriteScene, changes: Sequence[SpriteChange]) -> Rendering:
     second = next((change.second_sun for change in changes if change.second_sun is not None), None)
     return canvas.draw(applied(stage, changes), second)
 
@@ -128,58 +132,25 @@ def _planted(
     stage: SpriteScene,
     changes: Sequence[SpriteChange],
     k: int,
-    view: Rendering,
-    twin: Rendering,
+    drawn: tuple[Rendering, Rendering],
     rng: np.random.Generator,
 ) -> PlantedAnomaly:
-    change = changes[k]
+    """drawn: the scene and its twin without this change."""
+    change, (view, twin) = changes[k], drawn
     first = len(stage.items) + sum(len(other.added) for other in changes[:k])
-    new = tuple(range(first, first + len(change.added)))
     old = tuple(i for i, _ in change.replaced)
-    objects = (*old, *new, *change.about)
-    names = tuple(item.thing for item in applied(stage, changes))
+    objects = (*old, *range(first, first + len(change.added)), *change.about)
     changed = np.any(np.asarray(view.image) != np.asarray(twin.image), axis=2)
     if not change.everywhere:
-        theirs = _owned(view.owners, objects) | _owned(twin.owners, (*old, *change.about))
-        changed = changed & theirs if np.any(changed & theirs) else changed
-    name, phenomenon, reasoning, severity = describe(change.kind, change.level, change.slots, rng)
-    anomaly = Anomaly(
-        name=name,
-        phenomenon=phenomenon,
-        reasoning=reasoning,
-        severity=severity,
-        kind=change.kind,
-        objects=tuple(names[i] for i in objects),
-        region=_region(changed),
-    )
-    return PlantedAnomaly(change.kind, change.level, anomaly, objects, change.slots)
+        own = _owned(view.owners, objects) | _owned(twin.owners, (*old, *change.about))
+        changed = changed & own if np.any(changed & own) else changed
+    items = applied(stage, changes)
+    return planted_anomaly(change, change.slots, {i: items[i].thing for i in objects}, changed, rng)
 
 
-def _owned(owners: NDArray[np.uint8], items: Sequence[int]) -> NDArray[np.bool_]:
+def _owned(owners: NDArray[np.uint8], items: Sequence[int]) -> Mask:
     return np.isin(owners, [i + 1 for i in items])
 
 
-def _region(mask: NDArray[np.bool_]) -> Region:
-    """The box of what is set, in fractions."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    size = mask.shape[0]
-    return Region(
-        x0=float(columns[0]) / size,
-        y0=float(rows[0]) / size,
-        x1=float(columns[-1] + 1) / size,
-        y1=float(rows[-1] + 1) / size,
-    )
-
-
-def _shown(items: Sequence[SpriteItem], owners: NDArray[np.uint8]) -> tuple[VisibleObject, ...]:
-    return tuple(VisibleObject(item.thing, item.row.synonyms, _region(owners == i + 1)) for i, item in enumerate(items))
-
-
-def _check(seed: int, size: int, count: int, kinds: Sequence[Kind]) -> None:
-    if seed < 0 or count < 0:
-        raise UsageError(f"seed {seed} and count {count} must not be negative")
-    if size < SMALLEST_SIZE:
-        raise UsageError(f"a picture of {size} pixels is too small to show anything; ask for {SMALLEST_SIZE} or more")
-    unknown = [kind for kind in kinds if kind not in VIOLATIONS]
-    if unknown:
-        raise UsageError(f"the sprites world plants no {unknown[0]!r}; its kinds are {', '.join(VIOLATIONS)}")
+def _objects(stage: SpriteScene, changes: Sequence[SpriteChange], view: Rendering) -> tuple[VisibleObject, ...]:
+    return visible_objects([item.row for item in applied(stage, changes)], view.owners)
