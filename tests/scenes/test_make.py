@@ -146,12 +146,17 @@ def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
         ({"size": 9}, "64 to 2048"),
         ({"violation_rate": 1.5}, "0 to 1"),
         ({"max_violations": 4}, "1 to 3"),
-        ({"kinds": ("haunted",)}, "floating"),
+        ({"kinds": ("haunted",)}, "no kind 'haunted'; the kinds are floating, .*, out of place"),
+        ({"kinds": ("flaoting",)}, "did you mean 'floating'"),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_what_can(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         SceneSettings(**wrong)
+
+
+def test_kinds_are_written_with_spaces_or_underscores() -> None:
+    assert SceneSettings(kinds=("out of place", "missing_part")).kinds == ("out_of_place", "missing_part")  # type: ignore[arg-type]
 
 
 def test_the_rate_is_the_share_of_scenes_with_violations() -> None:

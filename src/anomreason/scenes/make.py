@@ -12,10 +12,11 @@ import io
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -27,7 +28,7 @@ from PIL import Image, ImageDraw, ImageFont
 from anomreason.anomaly import KINDS, Anomaly, Kind, Region
 from anomreason.errors import RunConflict, StorageError, UsageError
 from anomreason.runs import Appender, lock_folder, read_lines, settings_difference, write_atomically
-from anomreason.scenes.scene import Scene, VisibleObject, World
+from anomreason.scenes.scene import Scene, VisibleObject, World, check_arguments, without
 from anomreason.sources.formats import Published, write_published
 
 WORLDS = {"sprites": "anomreason.scenes.sprites.world:SpriteWorld", "rooms": "anomreason.scenes.rooms.world:RoomWorld"}
@@ -41,6 +42,8 @@ _PACK = 8
 
 Progress = Callable[[int, int], None]
 """Gets the scenes done and all scenes."""
+Row = Mapping[str, Any]
+"""A line of metadata.jsonl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,13 @@ class SceneSettings:
     """Scenes; twins come on top."""
     seed: int = 0
     size: int = 512
-    """Edge of a picture in pixels."""
+    """Edge of an image in pixels."""
     violation_rate: float = 2 / 3
     """Share of scenes with at least one violation."""
     max_violations: int = 3
     """In one scene."""
     kinds: tuple[Kind, ...] = ()
-    """Bounds the choice; empty: all kinds of the world."""
+    """Only violations of these kinds, written with underscores or spaces; empty: all kinds of the world."""
     twins: bool = True
     """Whether the mended twins are written too; not wanted where the scenes stand for a generator's output."""
 
@@ -73,19 +76,28 @@ class SceneSettings:
             raise UsageError(f"the violation rate is {self.violation_rate}; it is a share of scenes, 0 to 1")
         if not 1 <= self.max_violations <= len(_SHARES):
             raise UsageError(f"max-violations is {self.max_violations}; choose 1 to {len(_SHARES)}")
-        if wrong := [kind for kind in self.kinds if kind not in KINDS]:
-            raise UsageError(f"there is no kind {wrong[0]!r}; the kinds are {', '.join(KINDS)}")
+        object.__setattr__(self, "kinds", tuple(_kind(text) for text in self.kinds))
+
+
+def _kind(text: str) -> Kind:
+    by_name = {kind.replace("_", " "): kind for kind in KINDS}
+    name = text.replace("_", " ").strip().lower()
+    if name in by_name:
+        return by_name[name]
+    near = get_close_matches(name, by_name, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise UsageError(f"there is no kind {text!r}{hint}; the kinds are {', '.join(by_name)}")
 
 
 @dataclass(frozen=True, slots=True)
 class SceneDataset:
-    """What there is now."""
+    """What a dataset folder holds."""
 
     folder: Path
     scenes: int
     clean: int
     pictures: int
-    """Scenes and twins."""
+    """Images: scenes and twins."""
     planted: dict[str, int]
     """Violations by kind, commonest first."""
 
@@ -102,16 +114,15 @@ def open_world(name: str) -> World:
 def make_scenes(
     out: Path, make: SceneSettings = SceneSettings(), jobs: int | None = None, progress: Progress = lambda *_: None
 ) -> SceneDataset:
-    """SceneSettings the dataset, or go on with one that was begun by the same settings (a larger `n` adds scenes).
+    """Make a dataset, or continue one that was begun with the same settings (a larger `n` adds scenes).
 
     jobs: processes; None: one a core for sprites, one for rooms, whose renderer uses all cores. Raises UsageError and
-    RunConflict for what cannot be asked for, StorageError when the disk lets us down: what was made stays.
+    RunConflict for settings that cannot be used, StorageError when the disk is full: the scenes made so far stay.
     """
     world = open_world(make.world)
-    if wrong := [kind for kind in make.kinds if kind not in world.kinds]:
-        raise UsageError(f"the world {make.world} has no {wrong[0]!r}; its kinds are {', '.join(world.kinds)}")
+    check_arguments(world, make.seed, make.size, 0, make.kinds)
     with _open(out, make, world.version) as records:
-        done = {record["scene"] for record in read_lines(out / RECORDS) if _whole(out, record)}
+        done = {record["scene"] for record in read_lines(out / RECORDS) if _has_files(out, record)}
         left = [scene for scene in range(make.n) if scene not in done]
         progress(make.n - len(left), make.n)
         for count, record in enumerate(_draw_all(out, make, left, jobs), make.n - len(left) + 1):
@@ -160,7 +171,7 @@ def _agree(out: Path, settings: Mapping[str, Any]) -> None:
         raise RunConflict(f"{str(out)!r} was made with other settings ({'; '.join(differences)}); choose another --out")
 
 
-def _whole(out: Path, record: Mapping[str, Any]) -> bool:
+def _has_files(out: Path, record: Mapping[str, Any]) -> bool:
     return all((out / row["file_name"]).is_file() for row in record["rows"])
 
 
@@ -205,41 +216,37 @@ def _draw_one(world: World, out: Path, make: SceneSettings, scene: int) -> dict[
     name = f"images/{scene:06}.png"
     twins = [f"images/{scene:06}-t{k}.png" for k in range(1, len(drawn.twins) + 1)] if make.twins else []
     for file, image in zip([name, *twins], [drawn.image, *drawn.twins], strict=False):
-        _save(image, out / file)
+        _save(image, out / file, level=4)
     common = {"scene": scene, "world": make.world, "world_version": world.version, "seed": seed, "size": make.size}
     common["place"] = drawn.place
     return {"scene": scene, "rows": _rows(drawn, common, name, twins)}
 
 
-def _rows(drawn: Scene, common: Mapping[str, Any], name: str, twins: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(scene: Scene, common: Mapping[str, Any], name: str, twins: Sequence[str]) -> list[dict[str, Any]]:
     """Lines of metadata.jsonl: of the scene, then of its twins."""
     anomalies = [
         {"kind": p.kind, "level": p.level, **p.anomaly.model_dump(exclude={"objects", "region"})}
         | {"objects": list(p.anomaly.objects), "region": _box(p.anomaly.region)}
-        for p in drawn.planted
+        for p in scene.planted
     ]
-    head = {"file_name": name, **common}
-    rows = [
-        {**head, "anomalies": anomalies, "objects": _objects(drawn.objects), "twins": [*twins], "twin_of": ""}
-        | {"mended": -1}
-    ]
-    for k, (twin, objects) in enumerate(zip(twins, drawn.twin_objects, strict=False)):
-        others = anomalies[:k] + anomalies[k + 1 :]
-        rows.append(
-            {**head, "file_name": twin, "anomalies": others, "objects": _objects(objects), "twins": []}
-            | {"twin_of": name, "mended": k}
-        )
+    rows = [_row(name, common, anomalies, scene.objects) | {"twins": [*twins], "twin_of": "", "mended": -1}]
+    for k, (twin, objects) in enumerate(zip(twins, scene.twin_objects, strict=False)):
+        row = _row(twin, common, without(anomalies, k), objects)
+        rows.append(row | {"twins": [], "twin_of": name, "mended": k})
     return rows
 
 
-def _objects(objects: Sequence[VisibleObject]) -> list[dict[str, Any]]:
-    return [{"name": o.name, "synonyms": list(o.synonyms), "box": _box(o.region)} for o in objects]
+def _row(
+    name: str, common: Mapping[str, Any], anomalies: Sequence[Row], objects: Sequence[VisibleObject]
+) -> dict[str, Any]:
+    boxes = [{"name": o.name, "synonyms": list(o.synonyms), "box": _box(o.region)} for o in objects]
+    return {"file_name": name, **common, "anomalies": [*anomalies], "objects": boxes}
 
 
-def _save(image: Image.Image, path: Path) -> None:
-    """The whole file or none of it."""
+def _save(image: Image.Image, path: Path, level: int) -> None:
+    """As PNG of this compression level, the whole file or none of it."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=4)
+    image.save(buffer, "PNG", compress_level=level)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_bytes(buffer.getvalue())
@@ -247,7 +254,8 @@ def _save(image: Image.Image, path: Path) -> None:
     except OSError as e:
         part.unlink(missing_ok=True)
         raise StorageError(
-            f"cannot write {path}: {e.strerror}. What was made stays: free some space and run the same command again."
+            f"cannot write {path}: {e.strerror}. The scenes made so far stay: free some space and run the same command "
+            "again."
         ) from e
 
 
@@ -274,12 +282,10 @@ LICENCES = {
 """Of what the pictures are made of: as a hub names it, and in a sentence."""
 _CELL, _LABEL, _COLUMNS, _ROWS = 224, 34, 6, 8
 
-Row = Mapping[str, Any]
-
 
 def _box(region: Region | None) -> list[float]:
     """As files have it: x0, y0, x1, y1 in fractions of the picture, to a ten-thousandth of a pixel of 1,000."""
-    return [] if region is None else [round(v, 6) for v in (region.x0, region.y0, region.x1, region.y1)]
+    return [] if region is None else [round(v, 6) for v in region.box]
 
 
 def _write_truth(out: Path, rows: Sequence[Row]) -> None:
@@ -309,7 +315,7 @@ def _known(row: Row) -> dict[str, Any]:
     return {"objects": objects, "anomalies": anomalies}
 
 
-def _unique(names: Iterator[str] | Sequence[str]) -> Iterator[str]:
+def _unique(names: Iterable[str]) -> Iterator[str]:
     seen: dict[str, int] = {}
     for name in names:
         seen[name] = seen.get(name, 0) + 1
@@ -321,12 +327,8 @@ def _meant(name: str, region: Sequence[float], objects: Sequence[Row]) -> str:
     alike = [o for o in objects if o["name"] == name or o["name"].startswith(f"{name} ")]
     if not alike:
         return name
-    where = _region(region)
-    return str(max(alike, key=lambda o: _region(o["box"]).iou(where))["name"])
-
-
-def _region(values: Sequence[float]) -> Region:
-    return Region(x0=values[0], y0=values[1], x1=values[2], y1=values[3])
+    where = Region.model_validate(region)
+    return str(max(alike, key=lambda o: Region.model_validate(o["box"]).iou(where))["name"])
 
 
 def _write_sheet(out: Path, scenes: Sequence[Row]) -> None:
@@ -337,11 +339,7 @@ def _write_sheet(out: Path, scenes: Sequence[Row]) -> None:
     for place, row in enumerate(shown):
         y, x = divmod(place, _COLUMNS)
         sheet.paste(_cell(out, row), (x * _CELL, y * (_CELL + _LABEL)))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    part = out / f"{SHEET}.part"
-    part.write_bytes(buffer.getvalue())
-    os.replace(part, out / SHEET)
+    _save(sheet, out / SHEET, level=6)
 
 
 def _cell(out: Path, row: Row) -> Image.Image:
