@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomreason.errors import UsageError
-from anomreason.metrics.agreement import Agreement, Compared, Verdict, agreement, compare_findings
+from anomreason.metrics.agreement import Agreement, DoubleAnnotation, Verdict, agreement, compare_annotations
 from anomreason.metrics.image_scores import SemanticSettings
 from anomreason.stats import Estimate
 
@@ -241,20 +241,22 @@ def test_an_unknown_verdict_and_no_verdicts_are_errors() -> None:
         agreement([], rng())
 
 
-def compared(image: str, *rows: list[float], severities: tuple[list[float], list[float]] | None = None) -> Compared:
+def compared(
+    image: str, *rows: list[float], severities: tuple[list[float], list[float]] | None = None
+) -> DoubleAnnotation:
     both = np.array(rows, dtype=np.float64)
-    return Compared(image, both, both, severities)
+    return DoubleAnnotation(image, both, both, severities)
 
 
 def test_findings_of_two_annotators_by_hand() -> None:
     images = [
         compared("a", [0.95, 0.2], [0.1, 0.75], [0.3, 0.3]),  # 3 and 2 found; 2 alike at 0.7, 1 at 0.9
         compared("b", [0.5]),
-        Compared("c", np.zeros((0, 0)), np.zeros((0, 0))),
-        Compared("d", np.zeros((0, 4)), np.zeros((0, 4))),
+        DoubleAnnotation("c", np.zeros((0, 0)), np.zeros((0, 0))),
+        DoubleAnnotation("d", np.zeros((0, 4)), np.zeros((0, 4))),
     ]
     settings = SemanticSettings(thresholds=(0.7, 0.9))
-    found = compare_findings(images, rng(), settings, failures=["refused", "refused", "endpoint"])
+    found = compare_annotations(images, rng(), settings, failures=["refused", "refused", "endpoint"])
     assert (found.images, found.both_empty, found.found_by_one, found.found_by_other) == (4, 1, 4, 7)
     assert found.failures == {"refused": 2, "endpoint": 1}
     assert value(found.other_over_one) == 7 / 4
@@ -271,7 +273,7 @@ def test_findings_of_two_annotators_by_hand() -> None:
 def test_f1_each_way_differs_when_the_worst_anomaly_takes_the_only_partner_of_another() -> None:
     """One's worst (the second) leaves the pair 0.8 free; the other's worst (the first) takes 0.9 and leaves 0.1."""
     image = compared("a", [0.9, 0.8], [0.85, 0.1], severities=([50, 5], [5, 50]))
-    view = compare_findings([image], rng(), SemanticSettings(thresholds=(0.7,))).views["full"]
+    view = compare_annotations([image], rng(), SemanticSettings(thresholds=(0.7,))).views["full"]
     assert value(view.semf1_one_against_other) == 1.0
     assert value(view.semf1_other_against_one) == 0.5
 
@@ -283,7 +285,7 @@ def test_one_set_of_findings_compared_with_itself_scores_one_both_ways() -> None
         alike = draw.uniform(0, 0.6, (4, 4))
         np.fill_diagonal(alike, 1.0)
         images.append(compared(str(n), *((alike + alike.T) / 2).tolist()))
-    view = compare_findings(images, rng()).views["full"]
+    view = compare_annotations(images, rng()).views["full"]
     top = view.thresholds[0.9]
     assert [value(e) for e in (top.share_of_one, top.share_of_other)] == [1.0, 1.0]
     assert [value(e) for e in (view.semf1_one_against_other, view.semf1_other_against_one)] == [1.0, 1.0]
@@ -294,9 +296,9 @@ def test_swapping_the_annotators_swaps_the_numbers() -> None:
     there = []
     for n in range(30):
         phe, rea = draw.uniform(0.3, 1, (2, draw.integers(0, 5), draw.integers(0, 5)))
-        there.append(Compared(str(n), phe, rea))
-    back = [Compared(c.image, c.phe.T, c.rea.T) for c in there]
-    one, other = compare_findings(there, rng()), compare_findings(back, rng())
+        there.append(DoubleAnnotation(str(n), phe, rea))
+    back = [DoubleAnnotation(c.image, c.phe.T, c.rea.T) for c in there]
+    one, other = compare_annotations(there, rng()), compare_annotations(back, rng())
     assert (one.found_by_one, one.found_by_other) == (other.found_by_other, other.found_by_one)
     for name, view in one.views.items():
         swapped = other.views[name]
@@ -307,13 +309,13 @@ def test_swapping_the_annotators_swaps_the_numbers() -> None:
 
 
 def test_no_images_to_compare_give_no_numbers() -> None:
-    found = compare_findings([], rng(), failures=["budget"])
+    found = compare_annotations([], rng(), failures=["budget"])
     assert (found.images, found.failures, found.other_over_one) == (0, {"budget": 1}, Estimate(None, None, 0))
     assert found.views["full"].semf1_one_against_other == Estimate(None, None, 0)
 
 
-def test_an_image_that_stands_twice_and_severities_that_do_not_fit_are_errors() -> None:
-    with pytest.raises(UsageError, match="twice"):
-        compare_findings([compared("a", [1.0]), compared("a", [1.0])], rng())
-    with pytest.raises(UsageError, match="1 anomalies and 2 severities"):
-        compare_findings([compared("a", [1.0], severities=([1.0, 2.0], [3.0]))], rng())
+def test_duplicate_images_and_severities_that_do_not_fit_are_errors() -> None:
+    with pytest.raises(UsageError, match="duplicate images"):
+        compare_annotations([compared("a", [1.0]), compared("a", [1.0])], rng())
+    with pytest.raises(UsageError, match="1 anomalies but 2 severities"):
+        compare_annotations([compared("a", [1.0], severities=([1.0, 2.0], [3.0]))], rng())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from anomreason.anomaly import Anomaly, Detection, Failure
 from anomreason.errors import UsageError
-from anomreason.metrics.deepfake import DeepfakeScores, Judged, deepfake, judged
+from anomreason.metrics.deepfake import DeepfakeScores, Judgement, deepfake, judgement_of
 from anomreason.stats import Estimate
 
 
@@ -23,14 +23,14 @@ def value(estimate: Estimate) -> float:
 
 
 CASES = [
-    Judged("f1", True, True, 0.9, 2, source="flux"),
-    Judged("f2", True, True, 0.6, 1, source="flux"),
-    Judged("f3", True, False, 0.2, 0, source="sd"),
-    Judged("f4", True, None, None, 0, source="sd"),
-    Judged("f5", True, None, None, 0, failure="unparsable", source="sd"),
-    Judged("p1", False, False, 0.1, 0, source="web"),
-    Judged("p2", False, False, 0.6, 3, source="web"),
-    Judged("p3", False, True, 0.7, 2, source="web"),
+    Judgement("f1", True, True, 0.9, 2, source="flux"),
+    Judgement("f2", True, True, 0.6, 1, source="flux"),
+    Judgement("f3", True, False, 0.2, 0, source="sd"),
+    Judgement("f4", True, None, None, 0, source="sd"),
+    Judgement("f5", True, None, None, 0, failure="unparsable", source="sd"),
+    Judgement("p1", False, False, 0.1, 0, source="web"),
+    Judgement("p2", False, False, 0.6, 3, source="web"),
+    Judgement("p3", False, True, 0.7, 2, source="web"),
 ]
 SCORES = [0.8, 0.5, 0.9, None, None, 0.4, None, None]
 
@@ -64,7 +64,8 @@ def test_explanations_by_hand() -> None:
 
 
 def test_a_photograph_without_a_true_description_scores_one_when_nothing_was_claimed_in_it() -> None:
-    images = [Judged("f", True, True, claimed=1), Judged("p", False, False), Judged("q", False, False, claimed=1)]
+    images = [Judgement("f", True, True, claimed=1), Judgement("p", False, False)]
+    images.append(Judgement("q", False, False, claimed=1))
     found = deepfake(images, rng(), {"semf1_phe": [0.5, None, None]}).explained["semf1_phe"]
     assert value(found.over_all) == 0.5
     assert value(found.release) == 0.5
@@ -73,8 +74,8 @@ def test_a_photograph_without_a_true_description_scores_one_when_nothing_was_cla
 
 def test_a_detector_that_calls_everything_an_ai_image_is_found_out() -> None:
     """94 % right, and worth nothing: the numbers beside the accuracy say so."""
-    images = [Judged(f"f{n}", True, True, 0.5) for n in range(94)] + [
-        Judged(f"p{n}", False, True, 0.5) for n in range(6)
+    images = [Judgement(f"f{n}", True, True, 0.5) for n in range(94)] + [
+        Judgement(f"p{n}", False, True, 0.5) for n in range(6)
     ]
     found = deepfake(images, rng())
     assert value(found.accuracy) == found.constant_accuracy == 0.94
@@ -83,7 +84,8 @@ def test_a_detector_that_calls_everything_an_ai_image_is_found_out() -> None:
 
 
 def test_what_was_not_answered_is_wrong_and_is_neither_flawless_nor_scored() -> None:
-    images = [Judged("a", True, True), Judged("p", False, False, 0.1, failure="refused"), Judged("q", False, None)]
+    images = [Judgement("a", True, True), Judgement("p", False, False, 0.1, failure="refused")]
+    images.append(Judgement("q", False, None))
     found = deepfake(images, rng(), {"x": [1.0, 1.0, 1.0]})
     assert value(found.real_specificity) == 0.0
     assert value(found.explained["x"].over_all) == pytest.approx(1 / 3)
@@ -99,7 +101,7 @@ def test_one_kind_alone_has_no_balanced_accuracy_and_no_auroc() -> None:
 
 
 def test_the_breakdown_by_source_keeps_fakes_and_photographs_of_one_source_apart() -> None:
-    both = [*CASES, Judged("x", True, True, claimed=1, source="web")]
+    both = [*CASES, Judgement("x", True, True, claimed=1, source="web")]
     rows = {(s.source, s.generated): s for s in deepfake(both, rng(), {"ap": [*SCORES, 0.6]}).sources}
     assert list(rows) == [("flux", True), ("sd", True), ("web", True), ("web", False)]
     assert (value(rows["flux", True].right), value(rows["sd", True].right)) == (1.0, 0.0)
@@ -111,7 +113,7 @@ def test_the_breakdown_by_source_keeps_fakes_and_photographs_of_one_source_apart
 
 
 case = st.builds(
-    Judged,
+    Judgement,
     st.just("i"),
     st.booleans(),
     st.sampled_from([True, False, None]),
@@ -124,7 +126,7 @@ case = st.builds(
 
 @given(st.lists(st.tuples(case, st.floats(0, 1)), min_size=1, max_size=12))
 @settings(max_examples=500, deadline=None)
-def test_every_number_follows_its_definition(drawn: list[tuple[Judged, float]]) -> None:
+def test_every_number_follows_its_definition(drawn: list[tuple[Judgement, float]]) -> None:
     images = [replace(image, image=str(n)) for n, (image, _) in enumerate(drawn)]
     given = [score for _, score in drawn]
     found = deepfake(images, rng(), {"ap": given}, resamples=10)
@@ -153,7 +155,7 @@ def test_shares_and_auroc_are_those_of_scikit_learn(seed: int) -> None:
     draw = np.random.default_rng(seed)
     truth, said = draw.integers(0, 2, (2, 80)).astype(bool)
     score = (truth + draw.normal(0, 1, 80)).round(1)
-    images = [Judged(str(n), bool(truth[n]), bool(said[n]), float(score[n])) for n in range(80)]
+    images = [Judgement(str(n), bool(truth[n]), bool(said[n]), float(score[n])) for n in range(80)]
     found = deepfake(images, rng(), resamples=10)
     assert value(found.accuracy) == pytest.approx(metrics.accuracy_score(truth, said))
     assert value(found.balanced_accuracy) == pytest.approx(metrics.balanced_accuracy_score(truth, said))
@@ -165,7 +167,7 @@ def test_classification_never_raises_an_explanations_score() -> None:
     """CSemAP is at most SemAP over the same images, and equal to it when every image was judged right."""
     draw = np.random.default_rng(1)
     given = draw.random(50).tolist()
-    images = [Judged(str(n), True, bool(draw.random() < 0.7), claimed=1) for n in range(50)]
+    images = [Judgement(str(n), True, bool(draw.random() < 0.7), claimed=1) for n in range(50)]
     every = [replace(i, judged=True) for i in images]
     assert value(deepfake(images, rng(), {"x": given}).explained["x"].release) < np.mean(given)
     assert value(deepfake(every, rng(), {"x": given}).explained["x"].release) == pytest.approx(np.mean(given))
@@ -187,7 +189,7 @@ def test_the_interval_of_the_auroc_holds_the_truth_about_as_often_as_it_says() -
     """Scores of fakes and photographs one standard deviation apart: AUROC is Phi(1 / sqrt 2) = 0.7602."""
     held, draw = 0, np.random.default_rng(5)
     for _ in range(100):
-        images = [Judged(str(n), n < 40, None, float(draw.normal(n < 40, 1))) for n in range(80)]
+        images = [Judgement(str(n), n < 40, None, float(draw.normal(n < 40, 1))) for n in range(80)]
         interval = deepfake(images, draw, resamples=200).auroc.interval
         assert interval is not None
         held += interval.low <= 0.7602 <= interval.high
@@ -197,26 +199,26 @@ def test_the_interval_of_the_auroc_holds_the_truth_about_as_often_as_it_says() -
 def test_a_detection_becomes_a_judgement() -> None:
     anomaly = Anomaly(name="n", phenomenon="p", reasoning="r", severity=5)
     said = Detection(image="a", detector="d", status="ok", anomalies=(anomaly,), generated=True, p_generated=0.9)
-    assert judged(said, False, "web") == Judged("a", False, True, 0.9, 1, None, "web")
+    assert judgement_of(said, False, "web") == Judgement("a", False, True, 0.9, 1, None, "web")
     failed = Detection(image="b", detector="d", status="failed", failure=Failure(kind="refused", message="no"))
-    assert judged(failed, True) == Judged("b", True, None, None, 0, "refused")
+    assert judgement_of(failed, True) == Judgement("b", True, None, None, 0, "refused")
 
 
 @pytest.mark.parametrize(
     ("images", "explanations", "message"),
     [
         ([], {}, "no images"),
-        ([CASES[0], CASES[0]], {}, "twice"),
-        ([Judged("a", True, True, claimed=-1)], {}, "negative"),
-        ([Judged("a", True, True, float("nan"))], {}, "finite"),
-        ([CASES[0]], {"ap": [0.1, 0.2]}, "2 explanations 'ap' for 1 images"),
+        ([CASES[0], CASES[0]], {}, "duplicate images"),
+        ([Judgement("a", True, True, claimed=-1)], {}, "negative"),
+        ([Judgement("a", True, True, float("nan"))], {}, "finite"),
+        ([CASES[0]], {"ap": [0.1, 0.2]}, "2 scores 'ap' for 1 images"),
         ([CASES[0]], {"ap": [1.5]}, "within 0..1"),
         ([CASES[0]], {"ap": [float("nan")]}, "within 0..1"),
         ([CASES[0]], {"ap": [None]}, "'f1' is an AI image without 'ap'"),
     ],
 )
 def test_what_makes_no_sense_is_an_error_that_names_the_place(
-    images: list[Judged], explanations: dict[str, list[float | None]], message: str
+    images: list[Judgement], explanations: dict[str, list[float | None]], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
         deepfake(images, rng(), explanations)

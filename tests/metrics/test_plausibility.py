@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from anomreason.errors import UsageError
 from anomreason.metrics.plausibility import (
     METRICS,
-    Assessed,
-    Difference,
+    Assessment,
+    GeneratorDifference,
     GeneratorPlausibility,
     differences,
     image_plausibility,
@@ -24,7 +24,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def by_name(records: list[Assessed]) -> dict[str, GeneratorPlausibility]:
+def by_name(records: list[Assessment]) -> dict[str, GeneratorPlausibility]:
     return {g.generator: g for g in plausibility(records, rng())}
 
 
@@ -45,7 +45,7 @@ def test_an_image_by_hand() -> None:
 
 def test_a_generator_by_hand_with_cap_both_ways() -> None:
     """MAI 1.75 and 0.5, AF 3 and 1: CAP 5.25 and 0.5 of the images, 1.125 x 2 of the means."""
-    found = by_name([Assessed("1", "g", "p", (0, 25, 100)), Assessed("2", "g", "q", (50,))])["g"]
+    found = by_name([Assessment("1", "g", "p", (0, 25, 100)), Assessment("2", "g", "q", (50,))])["g"]
     assert {m: value(e) for m, e in found.scores.items()} == {
         "mai": 1.125,
         "af": 2.0,
@@ -93,10 +93,10 @@ def test_an_order_of_fewer_than_five_generators_has_no_interval() -> None:
 
 def test_a_failed_image_is_counted_and_is_not_a_flawless_one() -> None:
     records = [
-        Assessed("1", "g", "p", (50,)),
-        Assessed("2", "g", "q", failure="refused"),
-        Assessed("3", "g", "r", failure="refused"),
-        Assessed("4", "g", "s", failure="endpoint"),
+        Assessment("1", "g", "p", (50,)),
+        Assessment("2", "g", "q", failure="refused"),
+        Assessment("3", "g", "r", failure="refused"),
+        Assessment("4", "g", "s", failure="endpoint"),
     ]
     found = by_name(records)["g"]
     assert (found.n, found.failures) == (1, {"refused": 2, "endpoint": 1})
@@ -104,9 +104,9 @@ def test_a_failed_image_is_counted_and_is_not_a_flawless_one() -> None:
 
 
 def test_a_generator_that_always_failed_has_no_score_and_no_rank_and_does_not_disturb_the_others() -> None:
-    records = [Assessed(f"g{n}", "good", str(n), ()) for n in range(5)]
-    records += [Assessed(f"b{n}", "bad", str(n), (10,)) for n in range(5)]
-    records += [Assessed(f"x{n}", "broken", str(n), failure="budget") for n in range(5)]
+    records = [Assessment(f"g{n}", "good", str(n), ()) for n in range(5)]
+    records += [Assessment(f"b{n}", "bad", str(n), (10,)) for n in range(5)]
+    records += [Assessment(f"x{n}", "broken", str(n), failure="budget") for n in range(5)]
     found = by_name(records)
     assert found["broken"].scores["cap"] == Estimate(None, None, 0)
     assert found["broken"].ranks == {}
@@ -115,12 +115,12 @@ def test_a_generator_that_always_failed_has_no_score_and_no_rank_and_does_not_di
     assert everything_failed["broken"].failures == {"budget": 5}
 
 
-def made(generators: dict[str, float], prompts: int, seed: int = 0) -> list[Assessed]:
+def made(generators: dict[str, float], prompts: int, seed: int = 0) -> list[Assessment]:
     """Prompts differ widely in how hard they are; a generator adds its own number of anomalies on average."""
     draw = np.random.default_rng(seed)
     hard = draw.integers(0, 8, prompts)
     return [
-        Assessed(
+        Assessment(
             f"{name}/{p}.png", name, str(p), tuple(draw.uniform(0, 60, hard[p] + draw.poisson(own)).round(3).tolist())
         )
         for name, own in generators.items()
@@ -136,20 +136,20 @@ def test_generators_that_cannot_be_told_apart_share_a_rank() -> None:
 
 def test_pairing_by_prompt_tells_apart_what_the_spread_between_prompts_would_hide() -> None:
     records = made({"a": 1.0, "b": 1.7}, 100)
-    unpaired = [Assessed(r.image, r.generator, None, r.severities) for r in records]
+    unpaired = [Assessment(r.image, r.generator, None, r.severities) for r in records]
     assert [by_name(records)[g].ranks["af"].rank for g in "ab"] == [1, 2]
     assert [by_name(unpaired)[g].ranks["af"].rank for g in "ab"] == [1, 1]
 
 
-def of(found: list[Difference], metric: str) -> Difference:
+def of(found: list[GeneratorDifference], metric: str) -> GeneratorDifference:
     (difference,) = [d for d in found if d.metric == metric]
     return difference
 
 
 def test_a_paired_difference_by_hand() -> None:
     """AF 3, 2, 2 against 1, 1, 1 on the three common prompts; prompt z is a's alone. 2 of 8 flips reach 4: p = 0.25."""
-    a = [Assessed(f"a{p}", "a", p, (50,) * k) for p, k in (("w", 3), ("x", 2), ("y", 2), ("z", 9))]
-    b = [Assessed(f"b{p}", "b", p, (50,)) for p in "wxy"]
+    a = [Assessment(f"a{p}", "a", p, (50,) * k) for p, k in (("w", 3), ("x", 2), ("y", 2), ("z", 9))]
+    b = [Assessment(f"b{p}", "b", p, (50,)) for p in "wxy"]
     af = of(differences(a + b, rng()), "af")
     assert (af.one, af.other, af.p, af.p_holm, af.difference.n) == ("a", "b", 0.25, 0.25, 3)
     assert value(af.difference) == pytest.approx(4 / 3)
@@ -157,18 +157,18 @@ def test_a_paired_difference_by_hand() -> None:
 
 
 def test_several_images_of_a_prompt_are_averaged_before_they_are_compared() -> None:
-    records = [Assessed("1", "a", "p", (50, 50)), Assessed("2", "a", "p", ()), Assessed("3", "b", "p", (50,))]
+    records = [Assessment("1", "a", "p", (50, 50)), Assessment("2", "a", "p", ()), Assessment("3", "b", "p", (50,))]
     af = of(differences(records, rng()), "af")
     assert af.difference == Estimate(0.0, None, 1)
     assert af.p == 1.0
 
 
 def test_generators_without_a_common_prompt_have_no_difference() -> None:
-    records = [Assessed("1", "a", "p", ()), Assessed("2", "b", "q", ()), Assessed("3", "c", None, (1,))]
+    records = [Assessment("1", "a", "p", ()), Assessment("2", "b", "q", ()), Assessment("3", "c", None, (1,))]
     found = differences(records, rng())
     assert len(found) == 9
     assert all(d.difference == Estimate(None, None, 0) and d.p is None and d.p_holm is None for d in found)
-    unknown = [Assessed("1", "a", None, ()), Assessed("2", "b", None, ())]
+    unknown = [Assessment("1", "a", None, ()), Assessment("2", "b", None, ())]
     assert {d.difference.n for d in differences(unknown, rng())} == {0}
 
 
@@ -200,7 +200,7 @@ image = st.tuples(
 @settings(max_examples=500, deadline=None)
 def test_the_scores_are_plain_means_whatever_the_order(images: list, random) -> None:  # type: ignore[no-untyped-def,type-arg]
     records = [
-        Assessed(str(n), g, p, None if s is None else tuple(s), "refused" if s is None else None)
+        Assessment(str(n), g, p, None if s is None else tuple(s), "refused" if s is None else None)
         for n, (g, p, s) in enumerate(images)
     ]
     random.shuffle(records)
@@ -231,15 +231,15 @@ def test_every_metric_says_what_it_is() -> None:
 @pytest.mark.parametrize("severity", [-1, 101, float("nan"), float("inf")])
 def test_a_severity_outside_its_range_is_an_error(severity: float) -> None:
     with pytest.raises(UsageError, match="0 \\(implausible\\) to 100"):
-        plausibility([Assessed("1", "g", None, (severity,))], rng())
+        plausibility([Assessment("1", "g", None, (severity,))], rng())
 
 
 def test_an_image_needs_findings_or_a_failure_and_stands_once() -> None:
     with pytest.raises(UsageError, match="either"):
-        Assessed("1", "g")
+        Assessment("1", "g")
     with pytest.raises(UsageError, match="either"):
-        Assessed("1", "g", None, (), "refused")
-    with pytest.raises(UsageError, match="twice"):
-        plausibility([Assessed("1", "g", "p", ()), Assessed("1", "g", "q", ())], rng())
-    with pytest.raises(UsageError, match="twice"):
-        differences([Assessed("1", "g", "p", ()), Assessed("1", "g", "q", ())], rng())
+        Assessment("1", "g", None, (), "refused")
+    with pytest.raises(UsageError, match="duplicate images"):
+        plausibility([Assessment("1", "g", "p", ()), Assessment("1", "g", "q", ())], rng())
+    with pytest.raises(UsageError, match="duplicate images"):
+        differences([Assessment("1", "g", "p", ()), Assessment("1", "g", "q", ())], rng())

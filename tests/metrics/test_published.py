@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from anomreason.errors import UsageError
-from anomreason.metrics.published import Published, published
+from anomreason.metrics.published import PublishedFigure, published
 
 
 def value(table: int, model: str, metric: str, assessor: str | None = None) -> float:
@@ -88,5 +88,5 @@ def test_a_name_that_the_paper_does_not_print_is_an_error_that_lists_those_it_do
 
 def test_a_row_says_where_it_stands() -> None:
     assert published(table=3, model="BRIA-3.2", assessor="AnomAgent", metric="AF") == [
-        Published(3, "BRIA-3.2", None, "AnomAgent", "AF", 8.60)
+        PublishedFigure(3, "BRIA-3.2", None, "AnomAgent", "AF", 8.60)
     ]

@@ -25,7 +25,7 @@ from anomreason.errors import ParseError, UsageError
 from anomreason.evaluation.writing import plain
 from anomreason.metrics.plausibility import (
     METRICS,
-    Assessed,
+    Assessment,
     GeneratorPlausibility,
     differences,
     plausibility,
@@ -127,7 +127,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _assessed(
     sources: Sequence[Source], made: Mapping[str, Made] | None, manifest: Path | None
-) -> tuple[list[Assessed], list[str], list[str]]:
+) -> tuple[list[Assessment], list[str], list[str]]:
     """A record an image, the images that the manifest does not have, and warnings."""
     if made is None:
         names = [source.name for source in sources]
@@ -135,7 +135,7 @@ def _assessed(
             raise UsageError(f"two inputs are called {doubles[0]!r}; name the generators as NAME=PATH")
         records = [_record(key, said, source.name, None) for source in sources for key, said in source.images.items()]
         return records, [], []
-    found: dict[str, Assessed] = {}
+    found: dict[str, Assessment] = {}
     strangers: list[str] = []
     warnings: list[str] = []
     for source in sources:
@@ -152,7 +152,7 @@ def _assessed(
             found[name] = _record(name, source.images[there], *made[name])
     for name, one in made.items():
         if name not in found:
-            found[name] = Assessed(name, one.generator, one.prompt, failure=MISSING)
+            found[name] = Assessment(name, one.generator, one.prompt, failure=MISSING)
     if all(record.failure == MISSING for record in found.values()):
         paths = ", ".join(str(source.path) for source in sources)
         raise UsageError(
@@ -162,13 +162,13 @@ def _assessed(
     return list(found.values()), strangers, warnings
 
 
-def _record(name: str, said: ImageAnnotation, generator: str, prompt: str | None) -> Assessed:
+def _record(name: str, said: ImageAnnotation, generator: str, prompt: str | None) -> Assessment:
     if said.unanswered is not None:
-        return Assessed(name, generator, prompt, failure=said.unanswered)
-    return Assessed(name, generator, prompt, tuple(anomaly.severity for anomaly in said.anomalies))
+        return Assessment(name, generator, prompt, failure=said.unanswered)
+    return Assessment(name, generator, prompt, tuple(anomaly.severity for anomaly in said.anomalies))
 
 
-def _paired(records: Sequence[Assessed]) -> list[Assessed]:
+def _paired(records: Sequence[Assessment]) -> list[Assessment]:
     """The same, with names for the prompts that are not told."""
     stems = [splitext(record.image)[0] for record in records]
     times = Counter((record.generator, basename(stem)) for record, stem in zip(records, stems, strict=True))
@@ -179,7 +179,9 @@ def _paired(records: Sequence[Assessed]) -> list[Assessed]:
     ]
 
 
-def _same_generators(sources: Sequence[Source], records: Sequence[Assessed], second: Sequence[Assessed]) -> list[str]:
+def _same_generators(
+    sources: Sequence[Source], records: Sequence[Assessment], second: Sequence[Assessment]
+) -> list[str]:
     """A warning of generators that one assessor alone saw. UsageError for one that the first does not know."""
     known = {r.generator for r in records}
     if unknown := sorted({r.generator for r in second} - known):
@@ -193,7 +195,7 @@ def _same_generators(sources: Sequence[Source], records: Sequence[Assessed], sec
     return [f"only one assessor has results of {alone}, left out of the agreement"] if alone else []
 
 
-def _signature(sources: Sequence[Source], records: Iterable[Assessed]) -> dict[str, Any]:
+def _signature(sources: Sequence[Source], records: Iterable[Assessment]) -> dict[str, Any]:
     assessors = sorted({name for source in sources for name in source.detectors or (UNKNOWN,)})
     prompts = sorted({record.prompt for record in records if record.prompt is not None})
     digest = hashlib.sha256("\n".join(prompts).encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -24,7 +24,7 @@ from anomreason.evaluation.signature import semantic_signature, truth_hash
 from anomreason.evaluation.writing import plain
 from anomreason.images import image_size
 from anomreason.metrics.bertscore import BackboneSpec
-from anomreason.metrics.deepfake import EXPLAINED, Judged, deepfake
+from anomreason.metrics.deepfake import PHOTOGRAPH_RULE, Judgement, deepfake
 from anomreason.metrics.leaks import FileFacts, leaks
 from anomreason.metrics.semantic import MISSING
 from anomreason.sources.annotations import ImageAnnotation, Source, key_of, named, read_source
@@ -73,7 +73,7 @@ def judge(
         "truth": str(true.source.path),
         **found,
         "unparsable": scores.unparsable,
-        "rule": EXPLAINED,
+        "rule": PHOTOGRAPH_RULE,
         "undescribed": _undescribed(images, said, true) if explained else 0,
         "unexplained": _why_not(backbone, bare),
         "leaks": _leaks(said, true, pictures or true.source.pictures or said.source.pictures, rng),
@@ -121,7 +121,7 @@ def _kind(name: str, said: ImageAnnotation, path: Path) -> ImageAnnotation:
     return replace(said, generated=told[0])
 
 
-def judged(said: Entrant, truth: Truth) -> list[Judged]:
+def judged(said: Entrant, truth: Truth) -> list[Judgement]:
     """What the detector said of each image. UsageError when it judged none, since then it was not asked to."""
     found = [_judged(name, one, said.said.get(name), said.source) for name, one in truth.images.items()]
     if all(one.judged is None for one in found):
@@ -132,17 +132,17 @@ def judged(said: Entrant, truth: Truth) -> list[Judged]:
     return found
 
 
-def _judged(name: str, true: ImageAnnotation, said: ImageAnnotation | None, source: Source) -> Judged:
+def _judged(name: str, true: ImageAnnotation, said: ImageAnnotation | None, source: Source) -> Judgement:
     place = [part for part in PurePosixPath(name).parent.parts if part not in KINDS]
     if said is None or said.failure is not None:
         kind = MISSING if said is None else said.failure
-        return Judged(name, bool(true.generated), None, failure=kind, source="/".join(place))
+        return Judgement(name, bool(true.generated), None, failure=kind, source="/".join(place))
     judgement = said.generated
     if judgement is None and said.description is not None:
         judgement = False
     if judgement is None and source.form == "published" and said.anomalies:
         judgement = True
-    return Judged(
+    return Judgement(
         image=name,
         generated=bool(true.generated),
         judged=judgement,
@@ -161,7 +161,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _undescribed(images: Sequence[Judged], said: Entrant, truth: Truth) -> int:
+def _undescribed(images: Sequence[Judgement], said: Entrant, truth: Truth) -> int:
     """Photographs judged right that score 0, since the truth describes them and the detector did not."""
     right = [one.image for one in images if one.right and not one.generated]
     return sum(truth.images[name].description is not None and said.said[name].description is None for name in right)

@@ -1,10 +1,10 @@
-"""How far people agree: verdicts of several on the same candidates, and findings of two in the same images.
+"""Inter-annotator agreement: verdicts of several people on the same candidates, anomalies of two in the same images.
 
-Knows nothing of where verdicts are kept or how texts are compared: plain records and similarities in, numbers out.
-The coefficients are sums over items, so each has a bootstrap interval over items for little. Try it:
+All coefficients are functions of sums over items, so that bootstrap intervals over items are cheap. Try it:
 
-    >>> votes = [Verdict(str(item), who, "accept") for item in range(9) for who in "ab"] + [Verdict("9", "a", "reject")]
-    >>> agreement([*votes, Verdict("9", "b", "accept")], np.random.default_rng(0)).raw.value
+    >>> votes = [Verdict(str(item), person, "accept") for item in range(9) for person in "ab"]
+    >>> votes += [Verdict("9", "a", "reject"), Verdict("9", "b", "accept")]
+    >>> agreement(votes, np.random.default_rng(0)).raw.value
     0.9
 """
 
@@ -25,11 +25,11 @@ from anomreason.metrics.matching import rank
 from anomreason.stats import RESAMPLES, Estimate, Floats, divided, estimate, mean, ratio
 
 Codes = npt.NDArray[np.int64]
-"""(items, people): number of the category, -1 where that person gave no verdict."""
+"""(items, people): index of the category, -1 where that person gave no verdict."""
 
 
 class Verdict(NamedTuple):
-    """What one person said of one item."""
+    """One person's verdict on one item."""
 
     item: str
     person: str
@@ -38,33 +38,33 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PairAgreement:
-    """Two people on the items that both judged."""
+    """Agreement of two people on the items that both judged."""
 
     one: str
     other: str
     raw: Estimate
     cohen_kappa: Estimate
-    """No value when both gave one and the same verdict throughout: then chance explains everything."""
+    """No value when both always gave the same single verdict: then chance explains all agreement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Several people on the same items; a person may have skipped some. Every n counts items with two verdicts."""
+    """Agreement of several people, who may have skipped items. Every n counts items with two verdicts or more."""
 
     items: int
     people: tuple[str, ...]
     verdicts: dict[str, int]
-    """How often each verdict was given: a coefficient means little when nearly all are the same."""
+    """Number of verdicts by category: a coefficient means little when nearly all are the same."""
     judged_once: int
-    """Items with a single verdict. They say how often verdicts are given, nothing of agreement."""
+    """Items with a single verdict. They count for the frequencies of categories, not for agreement."""
     raw: Estimate
     """Share of agreeing pairs of verdicts of an item, averaged over items."""
     fleiss_kappa: Estimate
-    """In Gwet's form, which allows for missing verdicts and is Fleiss' own when there are none."""
+    """In Gwet's form, which allows for missing verdicts and equals Fleiss' own without them."""
     krippendorff_alpha: Estimate
-    """Nominal."""
+    """For nominal categories."""
     gwet_ac1: Estimate
-    """Unlike the kappas it stays near the raw agreement when nearly all verdicts are the same."""
+    """Unlike the kappas, it stays near the raw agreement when nearly all verdicts are the same."""
     pairs: tuple[PairAgreement, ...]
     """All pairs of people who share an item."""
 
@@ -75,10 +75,10 @@ def agreement(
     categories: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
 ) -> Agreement:
-    """Agreement of people on items, each number with its interval over items.
+    """Agreement of people on items, with intervals over items.
 
-    categories: verdicts that could be given; those that were, when None (AC1 depends on their number).
-    UsageError without verdicts, for a second verdict of one person on one item, and for an unknown category.
+    categories: all possible verdicts; None takes those that occur (AC1 depends on their number). UsageError without
+    verdicts, for a second verdict of one person on one item, and for an unknown category.
     """
     rows = list(verdicts)
     people = tuple(sorted({r.person for r in rows}))
@@ -103,14 +103,14 @@ def agreement(
 
 def _codes(rows: Sequence[Verdict], people: Sequence[str], categories: Sequence[str]) -> Codes:
     if not rows:
-        raise UsageError("there are no verdicts; agreement needs items that several people judged")
+        raise UsageError("no verdicts; agreement needs items that several people judged")
     row_of = {item: n for n, item in enumerate(dict.fromkeys(r.item for r in rows))}
     column_of = {person: n for n, person in enumerate(people)}
     code_of = {category: n for n, category in enumerate(categories)}
     codes = np.full((len(row_of), len(people)), -1, dtype=np.int64)
     for item, person, verdict in rows:
         if verdict not in code_of:
-            raise UsageError(f"{person!r} said {verdict!r} of {item!r}; the verdicts are {list(categories)!r}")
+            raise UsageError(f"unknown verdict {verdict!r} of {person!r} on {item!r}; use one of {list(categories)!r}")
         if codes[row_of[item], column_of[person]] >= 0:
             raise UsageError(f"{person!r} has two verdicts on {item!r}; pass the one that counts")
         codes[row_of[item], column_of[person]] = code_of[verdict]
@@ -118,7 +118,7 @@ def _codes(rows: Sequence[Verdict], people: Sequence[str], categories: Sequence[
 
 
 def _by_item(counts: Floats) -> Floats:
-    """(items, 3 + categories): agreeing share of pairs, 1 if there are pairs, 1, share of each category."""
+    """(items, 3 + categories): share of pairs that agree, 1 if there are pairs, 1, share of each category."""
     given = counts.sum(axis=1)
     several = given > 1
     agreeing = np.where(several, (counts * (counts - 1)).sum(axis=1) / np.maximum(given * (given - 1), 1), 0.0)
@@ -145,7 +145,7 @@ def _beyond_chance(observed: Floats, chance: Floats) -> Floats:
 
 
 def _coincidences(several: Floats) -> Floats:
-    """(items with two verdicts or more, 1 + categories): coincidences of equal verdicts, verdicts of each category."""
+    """(items with two verdicts or more, 1 + categories): coincidences of equal verdicts, verdicts per category."""
     equal = (several * (several - 1)).sum(axis=1) / (several.sum(axis=1) - 1)
     return np.column_stack([equal, several])
 
@@ -172,7 +172,7 @@ def _pairs(
 
 
 def _cohen(sums: Floats) -> Floats:
-    """Cohen 1960 from the table of two people: (..., categories x categories) -> (...)."""
+    """Cohen 1960, from the contingency table of two people: (..., categories x categories) -> (...)."""
     side = int(sums.shape[-1] ** 0.5 + 0.5)
     table = sums.reshape(*sums.shape[:-1], side, side) / sums.sum(axis=-1)[..., None, None]
     chance = (table.sum(axis=-1) * table.sum(axis=-2)).sum(axis=-1)
@@ -180,75 +180,75 @@ def _cohen(sums: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """What two annotators found in one image, compared."""
+class DoubleAnnotation:
+    """One image annotated by two people: similarities of their anomalies."""
 
     image: str
     phe: npt.NDArray[np.float64]
     """(anomalies of one, anomalies of the other): similarities of the phenomena, -1..1."""
     rea: npt.NDArray[np.float64]
-    """The same of the reasoning."""
+    """The same for the reasoning."""
     severities: tuple[Sequence[float], Sequence[float]] | None = None
-    """Of one's and the other's anomalies, 0 = completely implausible: the worst is matched first. None: in order."""
+    """Of both people's anomalies, 0 = completely implausible: these are matched first. None: matched in order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
-    """What counts as the same from one similarity on."""
+class ThresholdAgreement:
+    """Anomalies that count as the same from one similarity on."""
 
     pairs: int
-    """From the most similar pair on, each anomaly once; but for ties the same whoever comes first."""
+    """Matched from the most similar pair on, each anomaly once; symmetric but for ties."""
     share_of_one: Estimate
-    """Of all that one found, the share that the other found too."""
+    """Share of one's anomalies that the other annotated too."""
     share_of_other: Estimate
 
 
 @dataclass(frozen=True, slots=True)
 class ViewAgreement:
-    """Two annotators in one view."""
+    """Agreement of two annotators in one view."""
 
-    thresholds: dict[float, Matched]
+    thresholds: dict[float, ThresholdAgreement]
     semf1_one_against_other: Estimate
-    """SemF1 of the profile `paper`: one is taken for the prediction, the other for the truth."""
+    """SemF1 of the profile `paper`, with one as prediction and the other as truth."""
     semf1_other_against_one: Estimate
 
 
 @dataclass(frozen=True, slots=True)
-class FindingsAgreement:
-    """Two annotators of the same images (appendix F of the paper)."""
+class AnnotationAgreement:
+    """Agreement of two annotators on the same images (appendix F of the paper)."""
 
     images: int
     failures: dict[str, int]
-    """Images that were not compared, by the kind of failure of either side."""
+    """Number of images that were not compared, by kind of failure of either annotator."""
     both_empty: int
-    """Images in which nobody found anything: they score 1."""
+    """Images without an anomaly by either annotator: they score 1."""
     found_by_one: int
     found_by_other: int
     an_image_one: Estimate
     an_image_other: Estimate
     other_over_one: Estimate
-    """Findings of the other for each of one."""
+    """Anomalies of the other per anomaly of one."""
     views: dict[str, ViewAgreement]
 
 
-def compare_findings(
-    images: Sequence[Compared],
+def compare_annotations(
+    images: Sequence[DoubleAnnotation],
     rng: np.random.Generator,
     settings: SemanticSettings | None = None,
     failures: Iterable[str] = (),
-) -> FindingsAgreement:
-    """What two annotators of the same images found: how much, how much of it in common.
+) -> AnnotationAgreement:
+    """How many anomalies two annotators of the same images found, and how many of them in common.
 
-    settings: thresholds and alphas; the paper's when None. failures: kinds, one for each image that either side
-    failed on. UsageError when an image stands twice, or has not one severity an anomaly.
+    settings: thresholds and alphas; None takes the paper's. failures: kinds, one for each image on which either
+    annotator failed. UsageError for duplicate images, and unless there is one severity per anomaly.
     """
     if doubles := [i for i, times in Counter(c.image for c in images).items() if times > 1]:
-        raise UsageError(f"images that stand twice: {doubles[:5]!r}; pass each image once")
+        raise UsageError(f"duplicate images {doubles[:5]!r}: pass each image once")
     settings = replace(settings or SemanticSettings(), profiles=("paper", "release"), rank_by="severity")
     forth = [score_image(c.phe, c.rea, _order(c, 0), settings, c.image) for c in images]
     back = [score_image(c.phe.T, c.rea.T, _order(c, 1), settings, c.image) for c in images]
     sizes = np.array([c.phe.shape for c in images], dtype=np.float64).reshape(-1, 2)
-    return FindingsAgreement(
+    return AnnotationAgreement(
         images=len(images),
         failures=dict(Counter(failures)),
         both_empty=int((sizes.sum(axis=1) == 0).sum()),
@@ -270,18 +270,19 @@ def compare_findings(
 
 def _matched(
     scores: Sequence[ImageScores], sizes: Floats, view: str, settings: SemanticSettings, rng: np.random.Generator
-) -> Iterator[tuple[float, Matched]]:
+) -> Iterator[tuple[float, ThresholdAgreement]]:
     place = settings.place("release", view)
     pairs = np.array([s.tp[place] for s in scores], dtype=np.float64).reshape(-1, len(settings.thresholds))
     for number, threshold in enumerate(settings.thresholds):
         shares = [estimate(np.column_stack([pairs[:, number], sizes[:, k]]), ratio, rng) for k in (0, 1)]
-        yield threshold, Matched(int(pairs[:, number].sum()), *shares)
+        yield threshold, ThresholdAgreement(int(pairs[:, number].sum()), *shares)
 
 
-def _order(compared: Compared, side: int) -> list[int]:
-    count = compared.phe.shape[side]
-    if compared.severities is None:
+def _order(image: DoubleAnnotation, side: int) -> list[int]:
+    count = image.phe.shape[side]
+    if image.severities is None:
         return list(range(count))
-    if len(compared.severities[side]) != count:
-        raise UsageError(f"{compared.image!r} has {count} anomalies and {len(compared.severities[side])} severities")
-    return rank(compared.severities[side])
+    severities = image.severities[side]
+    if len(severities) != count:
+        raise UsageError(f"{image.image!r} has {count} anomalies but {len(severities)} severities; pass one for each")
+    return rank(severities)

@@ -1,13 +1,13 @@
-"""What a detector would get that says the same things of the wrong images.
+"""Chance level: the same predictions scored against shuffled images.
 
-Knows nothing of texts: it is told how alike any two images of one chunk are. Inside each chunk the predictions are
-dealt out anew so that none keeps its own image, `repeats` times over. Give it the images that were answered, sorted,
-with the generator that the result is to be repeated with. Try it:
+Images are shuffled within chunks, `repeats` times, so that no image keeps its own predictions. Pass the answered images
+in sorted order; the same random generator gives the same result. Try it:
 
-    chance = ChanceScorer(settings)
-    for chunk in chunks(len(images)):
-        chance.add([orders[i] for i in chunk], lambda i, j: similarities(chunk[i], chunk[j]), rng)
-    scorer.result(rng, chance)
+    >>> chance = ChanceScorer(SemanticSettings(), repeats=5)
+    >>> table = np.array([[0.75, 0.6], [0.6, 0.75]])  # similarities of any two images
+    >>> chance.add([[0, 1]] * 3, lambda i, j: (table, table), np.random.default_rng(0))
+    >>> len(chance.totals)
+    5
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from anomreason.metrics.image_scores import ImageScores, SemanticSettings, score
 from anomreason.metrics.summary import Table, Totals
 
 Across = Callable[[int, int], tuple[npt.ArrayLike, npt.ArrayLike]]
-"""(i, j) -> similarities phe, rea of the predictions of image i with the truths of image j: (P of i, T of j) each."""
+"""(i, j) -> similarities phe, rea of the predictions of image i to the truths of image j: (P of i, T of j) each."""
 
 CHUNK = 200
+"""Fewest images of a chunk, where there are so many."""
 REPEATS = 20
+"""Shuffles."""
 
 
 def chunks(n: int, size: int = CHUNK) -> list[range]:
-    """Places 0..n-1 in chunks of at least `size`; the last takes up the rest. One image has nothing to swap: []."""
+    """Indices 0..n-1 in chunks of at least `size`; the last takes the rest. [] for one image: nothing to swap."""
     if n < 2:
         return []
     count = max(1, n // size)
@@ -36,12 +38,12 @@ def chunks(n: int, size: int = CHUNK) -> list[range]:
 
 
 def derangement(n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """A permutation (n,) that leaves nothing in its place, each with the same probability; ValueError for n = 1.
+    """A uniformly random permutation (n,) without fixed points; ValueError for n = 1.
 
-    Uniform because it is the first such one among uniform permutations; that takes e = 2.7 tries on average.
+    Rejection sampling: uniform permutations are drawn until one fits, e = 2.7 of them on average.
     """
     if n == 1:
-        raise ValueError("one item cannot be dealt out anew; chunks() never gives a chunk of one")
+        raise ValueError("one item has no derangement; chunks() never gives a chunk of one")
     places = np.arange(n)
     while np.any((drawn := rng.permutation(n)) == places):
         pass
@@ -54,10 +56,10 @@ class ChanceScorer:
     def __init__(self, settings: SemanticSettings, repeats: int = REPEATS) -> None:
         self._settings, self._repeats = settings, repeats
         self.totals: list[Totals] = []
-        """One a shuffle; empty before the first chunk."""
+        """One per shuffle; empty before the first chunk."""
 
     def add(self, orders: Sequence[Sequence[int]], across: Across, rng: np.random.Generator) -> None:
-        """One chunk, at least two images; orders: the ranked predictions of each (see `matching.rank`)."""
+        """Add one chunk of at least two images; orders: the ranked predictions of each (see `matching.rank`)."""
         found = [self._shuffled(orders, across, rng) for _ in range(self._repeats)]
         self.totals = [old + new for old, new in zip(self.totals, found, strict=True)] if self.totals else found
 
@@ -70,7 +72,7 @@ class ChanceScorer:
 
 
 def table_of(scored: Sequence[ImageScores], settings: SemanticSettings) -> Table:
-    """Answered images that need no names."""
+    """A table of answered images without names."""
     shape = (len(scored), *settings.shape)
     return Table(
         images=("",) * len(scored),

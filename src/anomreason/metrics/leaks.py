@@ -1,8 +1,7 @@
-"""Could the file give it away? How well one fact about the file alone tells AI images from photographs.
+"""Leak check: how well a single property of the file tells AI images from photographs.
 
-Knows nothing of pixels or detectors. When all fakes are PNG, or all of one size, a detector may score well without
-looking: then its score on these images says little. Each fact gets the rule that serves it best, learnt on some
-images and tried on others. Try it:
+If all fakes are PNG files, or all of one size, a detector can score well without looking at the image, and its score
+means little. Each property gets its best rule, learnt on some images and tested on others. Try it:
 
     >>> files = [FileFacts(str(n), n < 20, "png" if n < 20 else "jpeg", 9, 64, 64) for n in range(40)]
     >>> leak = leaks(files, np.random.default_rng(0))[0]
@@ -27,7 +26,7 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What is known of one file without looking at the picture; None where it is not."""
+    """Properties of one file that need no look at its pixels; None when unknown."""
 
     image: str
     generated: bool
@@ -42,39 +41,39 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """What one fact alone can tell."""
+    """Balanced accuracy of the best rule on one property alone."""
 
     fact: str
     balanced_accuracy: Estimate
     """0.5 by guessing. On images that the rule was not learnt on, if `cross_validated`; n counts images."""
     cross_validated: bool
-    """False when a kind has a single image: then the rule is tried where it was learnt, and flatters itself."""
+    """False with a single AI image or photograph: the rule is then tested where it was learnt, and overrated."""
     rule: str
-    """What serves best on all these images."""
+    """The best rule on all these images."""
     unknown: int
-    """Images of which the fact is not known; left out."""
+    """Images left out because the property is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
     text: str
-    says: Callable[[npt.NDArray[np.generic]], Flags]
+    predicts: Callable[[npt.NDArray[np.generic]], Flags]
 
 
 Learn = Callable[[npt.NDArray[np.generic], Floats], _Rule]
 
 
 def leaks(files: Sequence[FileFacts], rng: np.random.Generator, resamples: int = RESAMPLES) -> list[Leak]:
-    """File type, bytes, pixels and aspect (width / height), the one that tells most first.
+    """Leaks by file type, bytes, pixels and aspect (width / height), the largest first.
 
-    A rule on types says AI image for those more frequent among AI images, one on numbers within one range, or outside
-    it. Both kinds weigh the same, however many there are. A fact that is not known of any AI image, or of any
-    photograph, has no value and no rule. Being the best of four, the first flatters itself a little on few images.
-    UsageError without files of both kinds.
+    A rule on file types predicts AI image for those more frequent among AI images; a rule on numbers does so within
+    one range, or outside it. AI images and photographs have equal total weight. A property that is unknown for all AI
+    images, or for all photographs, has no value and no rule. As the best of four, the first is slightly too high on
+    few images. UsageError without AI images or without photographs.
     """
     fakes = sum(f.generated for f in files)
     if not 0 < fakes < len(files):
-        raise UsageError(f"{fakes} of {len(files)} files are AI images; telling two kinds apart needs files of both")
+        raise UsageError(f"{fakes} of {len(files)} files are AI images; pass both AI images and photographs")
     facts: dict[str, tuple[list[object], Learn]] = {
         "file type": ([f.file_type for f in files], _types),
         "bytes": ([f.size for f in files], _range_of("size in bytes")),
@@ -104,35 +103,36 @@ def _leak(
     fewest = int(min(fake.sum(), (~fake).sum()))
     if not fewest:
         return Leak(fact, Estimate(None, None, len(known)), False, "", unknown)
-    says = _held_out(column, fake, learn, rng, fewest) if fewest > 1 else learn(column, _weights(fake)).says(column)
-    measured = estimate(by_kind(fake, says == fake), balanced, rng, resamples=resamples)
-    return Leak(fact, measured, fewest > 1, learn(column, _weights(fake)).text, unknown)
+    rule = learn(column, _weights(fake))
+    predicted = _held_out(column, fake, learn, rng, fewest) if fewest > 1 else rule.predicts(column)
+    measured = estimate(by_kind(fake, predicted == fake), balanced, rng, resamples=resamples)
+    return Leak(fact, measured, fewest > 1, rule.text, unknown)
 
 
 def _held_out(
     column: npt.NDArray[np.generic], fake: Flags, learn: Learn, rng: np.random.Generator, fewest: int
 ) -> Flags:
-    """(files,): what is said of each file by a rule learnt without it; folds hold both kinds alike."""
+    """(files,): prediction for each file by a rule learnt without it, in stratified folds."""
     folds = min(FOLDS, fewest)
     fold = np.empty(len(fake), dtype=np.int64)
     for kind in (fake, ~fake):
         fold[kind] = rng.permutation(np.arange(kind.sum()) % folds)
-    says = np.zeros(len(fake), dtype=np.bool_)
+    predicted = np.zeros(len(fake), dtype=np.bool_)
     for held in range(folds):
         learnt = fold != held
-        says[~learnt] = learn(column[learnt], _weights(fake[learnt])).says(column[~learnt])
-    return says
+        predicted[~learnt] = learn(column[learnt], _weights(fake[learnt])).predicts(column[~learnt])
+    return predicted
 
 
 def _weights(fake: Flags) -> Floats:
-    """+ for AI images, - for photographs, each kind 1 in all: a sum is recall - (1 - specificity)."""
+    """Positive for AI images, negative for photographs, each summing to 1: sums are recall - (1 - specificity)."""
     weights: Floats = fake / fake.sum() - ~fake / (~fake).sum()
     return weights
 
 
 def _types(column: npt.NDArray[np.generic], weights: Floats) -> _Rule:
     names, place = np.unique(column, return_inverse=True)
-    # Rounding must not make a type that is as frequent among both kinds a sign of one.
+    # A type equally frequent among both must not count as a sign of either because of rounding.
     fakes = names[np.bincount(place, weights) > 1e-9]
     return _Rule(
         f"AI image when the file type is {' or '.join(map(str, fakes)) or 'none of these'}",
@@ -144,16 +144,16 @@ def _range_of(what: str) -> Learn:
     def learn(column: npt.NDArray[np.generic], weights: Floats) -> _Rule:
         low, high, inside = _best_range(column.astype(np.float64), weights)
         text = _range_text(low, high)
-        said = f"AI image when the {what} is {text}" if inside else f"AI image unless the {what} is {text}"
-        return _Rule(said, lambda tried: ((tried >= low) & (tried <= high)) == inside)  # type: ignore[operator]
+        rule = f"AI image when the {what} is {text}" if inside else f"AI image unless the {what} is {text}"
+        return _Rule(rule, lambda tried: ((tried >= low) & (tried <= high)) == inside)  # type: ignore[operator]
 
     return learn
 
 
 def _best_range(values: Floats, weights: Floats) -> tuple[float, float, bool]:
-    """The range (low, high, True) that holds most weight, or (low, high, False) the least, whichever is farther from 0.
+    """The range of largest weight (low, high, True) or of smallest (low, high, False), whichever is farther from 0.
 
-    Its ends lie half way to the next value outside it, and at infinity where there is none.
+    Its ends lie half way to the next value outside it, or at infinity when there is none.
     """
     levels, place = np.unique(values, return_inverse=True)
     sums = np.concatenate([[0.0], np.cumsum(np.bincount(place, weights))])

@@ -1,8 +1,7 @@
-"""Which predicted anomaly is which true one, and the scores that follow for one image.
+"""Matches the predicted anomalies of one image with its true ones, and scores the result.
 
-Knows nothing of texts, models or datasets: similarities and an order in, pairs and numbers out. Similarities are
-compared exactly as they are given (equal means equal floats); `semantic` rounds them first, so that noise makes no
-difference. Plain lists on purpose: on a handful of anomalies they are several times faster than arrays. Try it:
+Similarities are compared exactly as given (equal means equal floats); `image_scores` rounds them first, so that noise
+makes no difference. Lists instead of arrays, since they are several times faster on a handful of anomalies. Try it:
 
     >>> match_paper([[0.9, 0.8], [0.85, 0.1]], [[0.9, 0.8], [0.85, 0.1]], order=[0, 1], threshold=0.7)
     [0, None]
@@ -27,7 +26,7 @@ Similarities = npt.NDArray[Any] | Sequence[Sequence[float]]
 RankBy = Literal["severity", "order", "confidence"]
 
 MAX_PAIRS = 1_000_000
-"""Most pairs of one image that are matched; some 20,000 times what a usual image has, and seconds of work."""
+"""Most pairs of one image that are matched: seconds of work, and some 20,000 times what an image usually has."""
 
 
 class Scores(NamedTuple):
@@ -39,20 +38,20 @@ class Scores(NamedTuple):
 
 
 def check_size(predictions: int, truths: int, where: str = "an image") -> None:
-    """Raise UsageError when matching so many would take unreasonably long."""
+    """Raise UsageError when there are too many pairs to match."""
     if predictions * truths > MAX_PAIRS:
         raise UsageError(
             f"{where} has {predictions:,} predicted and {truths:,} true anomalies, more than {MAX_PAIRS:,} pairs to "
-            "match; such a file is surely damaged: repair the image's entry or leave the image out"
+            "match; the file is probably damaged: repair the image's entry or leave the image out"
         )
 
 
 def rank(severities: Sequence[float], confidences: Sequence[float] | None = None, by: RankBy = "severity") -> list[int]:
-    """Indices of the predictions, most confident first; equal ones keep the order of the input.
+    """Indices of the predictions, most confident first; ties keep the order of the input.
 
     severity: confidence is 100 - severity (0 = completely implausible comes first), our reading of the paper's
     "severity can optionally serve as confidence". order: as given. confidence: by `confidences`, highest first.
-    UsageError when a value is NaN or infinite, or confidences are asked for and there is not one a prediction.
+    UsageError when a value is NaN or infinite, or when ranking by confidence without one confidence per prediction.
     """
     if by == "order":
         return list(range(len(severities)))
@@ -64,17 +63,18 @@ def rank(severities: Sequence[float], confidences: Sequence[float] | None = None
     if confidences is None or len(confidences) != len(severities):
         given = "none" if confidences is None else str(len(confidences))
         raise UsageError(
-            f"ranking by confidence needs one confidence a prediction: {given} for {len(severities)}; rank by severity"
+            f"ranking by confidence needs one confidence per prediction, not {given} for {len(severities)}; add the "
+            "missing ones or rank by severity"
         )
     _finite(confidences, "confidence")
     return sorted(range(len(confidences)), key=confidences.__getitem__, reverse=True)
 
 
 def match_paper(view: Similarities, full: Similarities, order: Sequence[int], threshold: float) -> list[int | None]:
-    """Truth of each prediction, or None: Eq. 8 and appendix C.2.
+    """Index of each prediction's truth, or None: Eq. 8 and appendix C.2.
 
-    Predictions are scanned in `order` (see `rank`); each takes, of the truths still free, the one of highest `view`
-    similarity, if that is >= threshold. Of equal ones the one of highest `full` similarity, then of smallest index.
+    Predictions are taken in `order` (see `rank`). Each gets the unmatched truth of highest `view` similarity, if that
+    is >= threshold. Ties go to the highest `full` similarity, then to the smallest index.
     """
     rows, seconds = _rows(view), _rows(full)
     matched: list[int | None] = [None] * len(rows)
@@ -93,9 +93,9 @@ def match_paper(view: Similarities, full: Similarities, order: Sequence[int], th
 
 
 def match_release(view: Similarities, threshold: float) -> list[int | None]:
-    """Truth of each prediction, or None: pairs from the most similar of all on, each side once, then thresholded.
+    """Index of each prediction's truth, or None: pairs are taken in order of similarity, down to the threshold.
 
-    Of equally similar pairs the one with the smallest prediction goes first, then the one with the smallest truth.
+    Each prediction and truth is matched once. Ties go to the smallest prediction index, then the smallest truth index.
     """
     rows = _rows(view)
     matched: list[int | None] = [None] * len(rows)
@@ -104,7 +104,7 @@ def match_release(view: Similarities, threshold: float) -> list[int | None]:
     enough = [pair for pair, similarity in enumerate(flat) if similarity >= threshold]
     free = [True] * truths
     left = min(len(rows), truths)
-    # Sorting is stable, reversed or not, and pairs stand by prediction, then truth: that settles ties.
+    # Sorting is stable, reversed or not, and pairs are ordered by prediction, then truth: that settles ties.
     for pair in sorted(enough, key=flat.__getitem__, reverse=True):
         if not left:
             break
@@ -117,9 +117,9 @@ def match_release(view: Similarities, threshold: float) -> list[int | None]:
 
 
 def average_precision(hits: Sequence[bool], truths: int) -> float:
-    """Eq. 10 for predictions in rank order, 0..1: precision at every hit, over the number of truths.
+    """Eq. 10 for predictions in rank order, 0..1: sum of the precision at every hit, over the number of truths.
 
-    Neither predictions nor truths: 1. One of them missing: 0.
+    1 without predictions and truths, 0 without one of them.
     """
     if not truths:
         return 0.0 if hits else 1.0
@@ -132,7 +132,7 @@ def average_precision(hits: Sequence[bool], truths: int) -> float:
 
 
 def precision_recall_f1(matched: int, predictions: int, truths: int) -> Scores:
-    """Eq. 13 from counts. Neither predictions nor truths: 1 each. One of them missing: 0 each."""
+    """Eq. 13 from counts. 1 each without predictions and truths, 0 each without one of them."""
     if not predictions or not truths:
         same = 1.0 if predictions == truths else 0.0
         return Scores(same, same, same)

@@ -1,7 +1,7 @@
-"""Which objects a text names: whole words, singular or plural, the longest name first.
+"""Finds the objects that a text names: whole words, singular or plural, the longest name first.
 
-Knows no pictures and no anomalies. All names of a set of pictures are known at once, so that `table lamp` is no table
-where both are names; a name that stands right before another one only qualifies that (`sofa lamp` is a lamp). Try it:
+All names are searched together, so that `table lamp` is no table where both are names. A name directly before another
+only qualifies it: a `sofa lamp` is a lamp. Try it:
 
     >>> sorted(Names(["table", "table lamp"]).mentioned("Two table lamps float."))
     ['table lamp']
@@ -18,13 +18,13 @@ from anomreason.english import plural
 
 _WORD = re.compile(r"[^\W_]+")
 _JOINT = re.compile(r"['’]?[\s-]*")
-"""What may stand between the words of one name."""
+"""Separator of the words of one name."""
 LONGEST = 5_000
-"""Characters of a text that are looked at."""
+"""Characters of a text that are searched."""
 
 
-class _Place(NamedTuple):
-    """Where a name stands in a text."""
+class _Mention(NamedTuple):
+    """A name in a text."""
 
     form: tuple[str, ...]
     start: int
@@ -32,7 +32,7 @@ class _Place(NamedTuple):
 
 
 class Names:
-    """A set of names, and where they occur in texts."""
+    """A set of names to find in texts."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._forms: dict[tuple[str, ...], set[str]] = {}
@@ -42,39 +42,39 @@ class Names:
         self._longest = max(map(len, self._forms), default=0)
 
     def mentioned(self, text: str) -> frozenset[str]:
-        """Keys of the names that the text holds; see `key`."""
+        """Keys of the names in the text; see `key`."""
         found = self._found(text)
         before = [one for one, after in pairwise(found) if not self._qualifies(one, after, text)]
         kept = [*before, *found[-1:]]
         return frozenset().union(*(self._forms[one.form] for one in kept))
 
     def masked(self, text: str) -> str:
-        """The text with `thing` for every name, so that words of names are no words of the text."""
+        """The text with every name replaced by `thing`, so that words of names do not count as words of the text."""
         parts, end = [], 0
         for one in self._found(text):
             parts += [text[end : one.start], "thing"]
             end = one.end
         return "".join([*parts, text[end:]])
 
-    def _found(self, text: str) -> list[_Place]:
+    def _found(self, text: str) -> list[_Mention]:
         words = [(m[0].casefold(), m.start(), m.end()) for m in _WORD.finditer(text[:LONGEST])]
-        found: list[_Place] = []
+        found: list[_Mention] = []
         place = 0
         while place < len(words):
             length = self._length_at(words, place, text)
             if length:
                 taken = words[place : place + length]
-                found.append(_Place(tuple(w for w, _, _ in taken), taken[0][1], taken[-1][2]))
+                found.append(_Mention(tuple(w for w, _, _ in taken), taken[0][1], taken[-1][2]))
             place += length or 1
         return found
 
     @staticmethod
-    def _qualifies(one: _Place, after: _Place, text: str) -> bool:
-        """Whether one name stands right before another: `sofa lamp`."""
+    def _qualifies(one: _Mention, after: _Mention, text: str) -> bool:
+        """Whether one name is directly before the other: `sofa lamp`."""
         return _JOINT.fullmatch(text, one.end, after.start) is not None
 
     def _length_at(self, words: list[tuple[str, int, int]], place: int, text: str) -> int:
-        """How many words the longest name has that begins here; 0 for none."""
+        """Number of words of the longest name that starts at `place`; 0 for none."""
         for length in range(min(self._longest, len(words) - place), 0, -1):
             taken = words[place : place + length]
             if tuple(w for w, _, _ in taken) in self._forms and all(
@@ -85,7 +85,7 @@ class Names:
 
 
 def key(name: str) -> str:
-    """The form in which names are compared: lower case, words apart by one space."""
+    """The form in which names are compared: lower case, words separated by one space."""
     return " ".join(_WORD.findall(name.casefold()))
 
 

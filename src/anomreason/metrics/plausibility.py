@@ -1,7 +1,6 @@
-"""How plausible the images of generators are: MAI, AF and CAP (section 4.3 of the paper), all of them lower is better.
+"""Plausibility of generators' images: MAI, AF and CAP (section 4.3 of the paper). In all of them lower is better.
 
-Knows nothing of prompts' texts or of who assessed: plain records in, numbers out. A failed image is no flawless image:
-it is left out of the means and counted beside them. Try it:
+An image that could not be assessed is not flawless: it is left out of the means and counted separately. Try it:
 
     >>> image_plausibility([20, 60])
     ImagePlausibility(mai=1.2, af=2, cap=2.4)
@@ -36,13 +35,13 @@ from anomreason.stats import (
 Metric = Literal["mai", "af", "cap", "cap_of_means"]
 METRICS: dict[Metric, str] = {
     "mai": "implausibility summed over an image's anomalies, mean over images",
-    "af": "anomalies an image",
+    "af": "anomalies per image",
     "cap": "MAI x AF of each image, mean over images (the definition in the paper's text)",
     "cap_of_means": "mean MAI x mean AF (what the paper's Table 3 prints)",
 }
-"""What each number is, in a line."""
+"""Definition of each metric, in one line."""
 _PAIRS_AT_ONCE = 200
-"""Pairs of generators compared in one go; bounds memory at many generators."""
+"""Pairs of generators compared in one block; bounds the memory for many generators."""
 
 
 class ImagePlausibility(NamedTuple):
@@ -54,13 +53,13 @@ class ImagePlausibility(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Assessed:
-    """What an assessor found in one generated image, or why it could not say."""
+class Assessment:
+    """Anomalies that an assessor found in one generated image, or why it failed."""
 
     image: str
     generator: str
     prompt: str | None = None
-    """What the image was made from; images of one prompt are compared with each other. None when it is not known."""
+    """What the image was made from; images of the same prompt are compared. None when unknown."""
     severities: tuple[float, ...] | None = None
     """Of its anomalies, 0 = completely implausible, 100 = fully realistic; empty when there are none, None: failed."""
     failure: str | None = None
@@ -73,22 +72,22 @@ class Assessed:
 
 @dataclass(frozen=True, slots=True)
 class GeneratorPlausibility:
-    """One generator. Intervals by bootstrap over prompts (over images, where the prompt is not known)."""
+    """One generator. Intervals by bootstrap over prompts, or over images where the prompt is unknown."""
 
     generator: str
     n: int
-    """Images assessed; the failed ones are not among them."""
+    """Images assessed, without the failed ones."""
     failures: dict[str, int]
     """By kind."""
     scores: dict[Metric, Estimate]
     """No value when no image was assessed."""
     ranks: dict[Metric, Rank]
-    """1 = most plausible; shared by those that cannot be told apart. Empty where nothing can be ranked."""
+    """1 = most plausible; shared by generators that cannot be distinguished. Empty when nothing can be ranked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """One generator less the other over the prompts that both have; above 0 when the other is more plausible."""
+class GeneratorDifference:
+    """One generator's score minus the other's over their common prompts; above 0 when the other is more plausible."""
 
     one: str
     other: str
@@ -96,19 +95,19 @@ class Difference:
     difference: Estimate
     """n counts prompts."""
     p: float | None
-    """Two-sided, signs of the prompts' differences flipped; None without a common prompt."""
+    """Two-sided, by flipping signs of the prompts' differences; None without a common prompt."""
     p_holm: float | None
-    """The same, corrected for all the pairs that were compared by this metric (Holm 1979)."""
+    """The same, corrected for the number of pairs compared by this metric (Holm 1979)."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankAgreement:
-    """Whether two assessors order the generators alike. The items drawn for the intervals are generators."""
+    """How far two assessors rank the generators alike. Intervals by bootstrap over generators."""
 
     spearman: Correlation
     kendall: Correlation
     only_one: tuple[str, ...]
-    """Generators that have a score of one assessor alone, and were left out."""
+    """Generators scored by only one assessor, which were left out."""
 
 
 def image_plausibility(severities: Sequence[float]) -> ImagePlausibility:
@@ -120,18 +119,18 @@ def image_plausibility(severities: Sequence[float]) -> ImagePlausibility:
 
 
 def plausibility(
-    records: Sequence[Assessed], rng: np.random.Generator, resamples: int = RESAMPLES
+    records: Sequence[Assessment], rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> list[GeneratorPlausibility]:
     """Every generator's scores and ranks, in alphabetical order.
 
-    All generators see the same draws of prompts, so that what a prompt does to all of them does not blur their order.
-    UsageError when an image of a generator stands twice, or a severity is not within 0..100.
+    All generators share the resamples of prompts, so that the difficulty of a prompt does not blur their order.
+    UsageError for a duplicate image of a generator, or a severity outside 0..100.
     """
     generators = _generators(records)
     sums = _by_prompt(records, generators)
     totals = sums.sum(axis=0)
     points = _scores(totals)
-    # Without a single assessed image there is nothing to draw.
+    # Without an assessed image there is nothing to resample.
     drawn = _scores(_resampled(sums, rng, resamples)) if len(sums) else np.full((1, len(generators), 4), np.nan)
     ranks = {metric: _ranks(points[:, k], drawn[:, :, k]) for k, metric in enumerate(METRICS)}
     failures = {name: Counter(r.failure for r in records if r.failure and r.generator == name) for name in generators}
@@ -151,16 +150,18 @@ def plausibility(
     ]
 
 
-def differences(records: Sequence[Assessed], rng: np.random.Generator, resamples: int = RESAMPLES) -> list[Difference]:
-    """Every pair of generators, paired by prompt: differences of MAI, AF and CAP, and their p-values.
+def differences(
+    records: Sequence[Assessment], rng: np.random.Generator, resamples: int = RESAMPLES
+) -> list[GeneratorDifference]:
+    """Differences in MAI, AF and CAP of every pair of generators, paired by prompt, with p-values.
 
-    Several images of one generator for a prompt are averaged first. p is drawn, so never below 1 / 10,001, and its
-    correction cannot reach 0.05 for more than 500 pairs. Raises as `plausibility` does.
+    Several images of one generator for a prompt are averaged first. p is estimated from random flips, so never below
+    1 / 10,001, and the corrected p cannot reach 0.05 for more than 500 pairs. Raises as `plausibility` does.
     """
     generators = _generators(records)
     sums = _by_prompt([r for r in records if r.prompt is not None], generators)
     means = divided(sums[..., 1:], sums[..., :1])
-    pairs, found = combinations(range(len(generators)), 2), list[Difference]()
+    pairs, found = combinations(range(len(generators)), 2), list[GeneratorDifference]()
     while block := list(islice(pairs, _PAIRS_AT_ONCE)):
         found += _differences(generators, means, block, rng, resamples)
     return _holm(found)
@@ -169,10 +170,7 @@ def differences(records: Sequence[Assessed], rng: np.random.Generator, resamples
 def rank_agreement(
     one: Mapping[str, float], other: Mapping[str, float], rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> RankAgreement:
-    """Rank correlation of two assessors' scores of the same generators, given as generator -> score.
-
-    No interval for fewer than five generators.
-    """
+    """Rank correlation of two assessors' scores, given as generator -> score; no interval below five generators."""
     both = sorted(one.keys() & other.keys())
     scores = [one[g] for g in both], [other[g] for g in both]
     return RankAgreement(
@@ -182,17 +180,17 @@ def rank_agreement(
     )
 
 
-def _generators(records: Sequence[Assessed]) -> list[str]:
+def _generators(records: Sequence[Assessment]) -> list[str]:
     times = Counter((r.generator, r.image) for r in records)
     if doubles := [key for key, count in times.items() if count > 1]:
-        raise UsageError(f"images that stand twice: {doubles[:5]!r} (generator, image); pass each once")
+        raise UsageError(f"duplicate images {doubles[:5]!r} (generator, image): pass each image once")
     return sorted({r.generator for r in records})
 
 
-def _by_prompt(records: Sequence[Assessed], generators: Sequence[str]) -> Floats:
+def _by_prompt(records: Sequence[Assessment], generators: Sequence[str]) -> Floats:
     """(prompts, generators, 4): number of assessed images, and sums of their MAI, AF, CAP.
 
-    An image without a prompt has a row of its own. Rows are sorted, so that the order of the records does not matter.
+    An image without a prompt has its own row. Rows are sorted, so that the order of the records does not matter.
     """
     row_of = {key: n for n, key in enumerate(sorted({_row(r) for r in records if r.severities is not None}))}
     column_of = {name: n for n, name in enumerate(generators)}
@@ -204,7 +202,7 @@ def _by_prompt(records: Sequence[Assessed], generators: Sequence[str]) -> Floats
     return sums
 
 
-def _row(record: Assessed) -> tuple[str, ...]:
+def _row(record: Assessment) -> tuple[str, ...]:
     return (record.prompt,) if record.prompt is not None else (record.generator, record.image)
 
 
@@ -226,9 +224,9 @@ def _estimate(value: float, drawn: Floats, n: int, clusters: int) -> Estimate:
 
 
 def _ranks(points: Floats, drawn: Floats) -> dict[int, Rank]:
-    """Rank of each generator by its number, from its score (generators,) and samples (resamples, generators).
+    """Rank by index of the generator, from scores (generators,) and bootstrap samples (resamples, generators).
 
-    Those without a score have none. A resample without an image of one of them is left out.
+    A generator without a score has no rank. Resamples in which one has no image are left out.
     """
     scored = np.flatnonzero(~np.isnan(points))
     whole = drawn[:, scored][~np.isnan(drawn[:, scored]).any(axis=1)]
@@ -244,12 +242,12 @@ def _differences(
     pairs: Sequence[tuple[int, int]],
     rng: np.random.Generator,
     resamples: int,
-) -> Iterator[Difference]:
+) -> Iterator[GeneratorDifference]:
     """means: (prompts, generators, 3), NaN where a generator has no assessed image of a prompt."""
     one, other = np.array(pairs).T
     apart = means[:, one] - means[:, other]  # (prompts, pairs, 3)
     common = ~np.isnan(apart[:, :, 0])
-    # A zero is neutral both in a sum and under flips of sign.
+    # Zeros change neither a sum nor its sign flips.
     columns = np.dstack([common, np.where(common[:, :, None], apart, 0.0)])
     n = common.sum(axis=0)
     value = divided(columns.sum(axis=0)[:, 1:], n[:, None].astype(np.float64))
@@ -263,10 +261,10 @@ def _differences(
         for k, metric in enumerate(islice(METRICS, 3)):
             estimate = _estimate(value[pair, k], spread[:, pair, k], int(n[pair]), int(n[pair]))
             chance = float(p[pair, k]) if n[pair] else None
-            yield Difference(generators[first], generators[second], metric, estimate, chance, None)
+            yield GeneratorDifference(generators[first], generators[second], metric, estimate, chance, None)
 
 
-def _holm(found: Sequence[Difference]) -> list[Difference]:
+def _holm(found: Sequence[GeneratorDifference]) -> list[GeneratorDifference]:
     corrected: dict[tuple[str, str, str], float] = {}
     for metric in METRICS:
         tested = sorted((d.p, d.one, d.other) for d in found if d.metric == metric and d.p is not None)
@@ -275,6 +273,6 @@ def _holm(found: Sequence[Difference]) -> list[Difference]:
             highest = max(highest, min(1.0, p * (len(tested) - place)))
             corrected[one, other, metric] = highest
     return [
-        Difference(d.one, d.other, d.metric, d.difference, d.p, corrected.get((d.one, d.other, d.metric)))
+        GeneratorDifference(d.one, d.other, d.metric, d.difference, d.p, corrected.get((d.one, d.other, d.metric)))
         for d in found
     ]
