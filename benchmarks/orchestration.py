@@ -28,8 +28,7 @@ import numpy as np
 from openai import AsyncOpenAI, DefaultAioHttpClient
 from PIL import Image
 
-from anomreason.agent.roles import Prompts
-from anomreason.detection import DetectOptions, Session, detect_images, open_run
+from anomreason.detection import DetectOptions, detect_images, open_session, set_up
 from anomreason.images import Encoded
 from anomreason.sources.inputs import find_images
 from anomreason.vlm.endpoint.openai import OpenAIVLM, endpoint_schema
@@ -98,16 +97,17 @@ def simulated_server(truth: Path, latency: float) -> Iterator[str]:
 
 async def orchestrated(folder: Path, run: Path, url: str, in_flight: int) -> tuple[list[Request], float, float]:
     """The requests sent, wall seconds, CPU seconds."""
-    options = DetectOptions(schedule="paper", base_urls=(url,), in_flight=in_flight)
+    options = DetectOptions(schedule="paper", in_flight=in_flight)
     root, images = find_images([folder])
-    with open_run(run, root, [str(folder)], "simulated", options) as opened:
-        vlm = Recorded(OpenAIVLM("simulated", VLMOptions((url,), in_flight=in_flight)))
-        session = Session("simulated", options, Prompts.load(), opened, vlm)
-        wall, cpu = time.perf_counter(), time.process_time()
-        failed: list[str] = []
-        await detect_images(images, session, lambda d: failed.append(d.image) if d.failure else None)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        await session.close()
+    vlm = Recorded(OpenAIVLM("simulated", VLMOptions((url,), in_flight=in_flight)))
+    setup = set_up(vlm, options, ["schedule"])
+    with setup.open_run(run, root, [str(folder)]) as opened:
+        async with open_session(setup, opened) as session:
+            wall, cpu = time.perf_counter(), time.process_time()
+            failed: list[str] = []
+            await detect_images(images, session, lambda d: failed.append(d.image) if d.failure else None)
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    await vlm.close()
     if failed:
         raise SystemExit(f"{len(failed)} images failed")
     return vlm.requests, wall, cpu

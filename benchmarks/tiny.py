@@ -56,26 +56,23 @@ def speed(model: str, work: Path) -> dict[str, Any]:
     """Seconds from nothing to the first answer's end, and of each scene asked for alone afterwards."""
     import asyncio
 
-    from anomreason.agent.roles import Prompts
-    from anomreason.detection import DetectOptions, Session, detect_images
+    from anomreason.detection import DetectOptions, detect_images, open_session, set_up
     from anomreason.sources.inputs import find_images
 
     make_scenes(work / "few", SceneSettings(n=12, seed=5, kinds=TINY_KINDS, twins=False), jobs=1)
     _, images = find_images([str(work / "few")])
-    begun = time.perf_counter()
-    session = Session(model, DetectOptions(schedule="single", in_flight=1), Prompts.load(None))
-    loaded = time.perf_counter() - begun
 
-    async def ask() -> list[float]:
-        times = []
-        for image in images:
-            start = time.perf_counter()
-            await detect_images([image], session)
-            times.append(time.perf_counter() - start)
-        await session.close()
-        return times
+    async def ask() -> tuple[float, list[float]]:
+        begun, times = time.perf_counter(), []
+        async with open_session(set_up(model, DetectOptions(in_flight=1))) as session:
+            loaded = time.perf_counter() - begun
+            for image in images:
+                start = time.perf_counter()
+                await detect_images([image], session)
+                times.append(time.perf_counter() - start)
+        return loaded, times
 
-    times = asyncio.run(ask())
+    loaded, times = asyncio.run(ask())
     return {"seconds_to_load": loaded, "seconds_first": times[0], "seconds_a_scene": float(np.median(times[1:]))}
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anomreason.agent.estimate import calls_needed
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.anomaly import Usage
 from anomreason.images import load_image
+from anomreason.planning import calls_needed
 from anomreason.textform import find_json
 from anomreason.vlm.calling import Caller
 from anomreason.vlm.ledger import Ledger, read_calls

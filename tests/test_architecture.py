@@ -28,6 +28,7 @@ FLOORS = {
     "evaluation": 4,
     "detection": 5,
     "report": 5,
+    "planning": 6,
     "training": 6,
     "audit": 6,
     "deepfake": 6,

@@ -1,5 +1,6 @@
 """Facts about runs as a user types them: killed, resumed, capped, interrupted, faulty servers, odd files."""
 
+import inspect
 import json
 import os
 import random
@@ -12,14 +13,18 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_type_hints
 
 import pytest
 from PIL import Image
 
-from anomreason import DetectOptions, detect
+import anomreason
+from anomreason import DetectOptions, Plan, detect, detect_async, plan
 from anomreason.anomaly import Detection
+from anomreason.cli.detect import command as detect_command
+from anomreason.detection import DetectArguments
 from anomreason.errors import UsageError
 from anomreason.runs import read_results, read_settings
 from anomreason.vlm.ledger import read_calls
@@ -155,7 +160,7 @@ def test_the_same_command_again_does_nothing_and_says_so(world: World, tmp_path:
     calls = len(list(read_calls(tmp_path / "run")))
     second = detect_cli([truth.parent], *options)
     assert (first.returncode, second.returncode) == (0, 0)
-    assert "2 of 2 images are settled already" in second.stderr
+    assert "2 of 2 images already processed" in second.stderr
     assert first.stdout == second.stdout
     assert len(list(read_calls(tmp_path / "run"))) == calls == 8
 
@@ -169,7 +174,7 @@ def test_a_changed_picture_is_looked_at_again_and_a_touched_one_is_not(world: Wo
     Image.open(truth.parent / "p000.png").rotate(90).save(truth.parent / "p000.png")
     truth.write_text(json.dumps(entries))
     again = detect_cli([truth.parent], *options)
-    assert "1 of 2 images are settled already" in again.stderr
+    assert "1 of 2 images already processed" in again.stderr
     assert Counter(c.image for c in read_calls(tmp_path / "run")) == {"p000.png": 2, "p001.png": 1}
 
 
@@ -317,25 +322,139 @@ def test_python_says_what_is_wrong(world: World) -> None:
     truth = world(1)
     with pytest.raises(UsageError, match="detect\\(\\['"):
         detect(truth.parent, model=f"sim:{truth}")
-    with pytest.raises(UsageError, match="scheduel"):
-        detect(truth.parent / "p000.png", model=f"sim:{truth}", scheduel="lean")
+    with pytest.raises(UsageError, match="'scheduel'; did you mean 'schedule'"):
+        detect(truth.parent / "p000.png", model=f"sim:{truth}", **cast(Any, {"scheduel": "lean"}))
+    with pytest.raises(UsageError, match="'base_url'; did you mean 'base_urls'"):
+        plan(truth.parent / "p000.png", model=f"sim:{truth}", **cast(Any, {"base_url": "http://127.0.0.1:1/v1"}))
     with pytest.raises(UsageError, match="schedule"):
-        detect(truth.parent / "p000.png", model=f"sim:{truth}", schedule="fast")
+        detect(truth.parent / "p000.png", model=f"sim:{truth}", schedule=cast(Any, "fast"))
 
 
 def test_the_command_line_has_the_defaults_of_the_python_api() -> None:
-    import inspect
-    from dataclasses import fields
-
-    from anomreason.cli.detect import command as cli
-    from anomreason.detection import usual_schedule
-
-    defaults = {name: p.default for name, p in inspect.signature(cli).parameters.items()}
+    defaults = {name: p.default for name, p in inspect.signature(detect_command).parameters.items()}
     defaults["base_urls"] = tuple(defaults.pop("base_url") or ())
-    defaults["schedule"] = defaults["schedule"] or usual_schedule("gpt-4o")
     assert {f.name: f.default for f in fields(DetectOptions)} == {
         f.name: defaults[f.name] for f in fields(DetectOptions)
     }
+
+
+def test_the_arguments_that_an_editor_completes_are_the_options() -> None:
+    arguments, options = get_type_hints(DetectArguments), get_type_hints(DetectOptions)
+    wider = {"base_urls": str | Sequence[str]} | dict.fromkeys(("prompts", "card", "prices"), str | Path | None)
+    assert arguments == {name: wider.get(name, of) for name, of in options.items()}
+    assert list(inspect.signature(detect).parameters) == list(inspect.signature(detect_async).parameters)
+
+
+def test_the_version_is_that_of_the_program() -> None:
+    ran = subprocess.run([sys.executable, "-m", "anomreason", "--version"], capture_output=True, text=True)
+    assert ran.stdout.strip() == f"anomreason {anomreason.__version__}"
+
+
+def test_a_plan_says_what_the_run_then_takes_and_counts_only_what_is_left(world: World, tmp_path: Path) -> None:
+    truth = world(3)
+    model, run = f"sim:{truth}", tmp_path / "run"
+    expected = plan([truth.parent], model=model, run=run, max_objects=8)
+    assert (expected.images, expected.schedule, expected.usual.objects, expected.usual.usage.calls) == (
+        3,
+        "lean",
+        8,
+        12,
+    )
+    assert expected.usual.usage.cost == 0.0
+    assert expected.usual.seconds == 15.0
+    assert not run.exists()
+    detections = detect([truth.parent], model=model, run=run, max_objects=8)
+    assert sum(d.usage.calls for d in detections) == expected.usual.usage.calls
+    left = plan([truth.parent], model=model, run=run, max_objects=8)
+    assert (left.images, left.usual.usage.tokens, left.usual.seconds) == (0, 0, 0.0)
+
+
+def test_a_plan_has_a_price_where_it_is_known_and_its_upper_bound_is_that_of_the_most_objects(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    image = world(1).parent / "p000.png"
+    known = plan(image, model="gpt-4o", schedule="paper", max_objects=40)
+    assert (known.usual.usage.calls, known.upper.usage.calls) == (3 + 6 * 8 + 1, 3 + 6 * 40 + 1)
+    assert known.usual.usage.cost is not None
+    assert known.upper.usage.cost is not None
+    assert 0 < known.usual.usage.cost < known.upper.usage.cost
+    assert plan(image, model="unheard-of").usual.usage.cost is None
+
+
+def test_a_dry_run_can_be_read_as_json(world: World, tmp_path: Path) -> None:
+    truth = world(2)
+    ran = detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}", "--dry-run", "--json")
+    assert Plan.model_validate_json(ran.stdout) == plan([truth.parent], model=f"sim:{truth}")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "says"),
+    [
+        ("sim:{t}", {"max_objects": 41}, "max_objects must be at most 40"),
+        ("tiny", {"judge_source": True}, "cannot judge the source"),
+        ("local:tiny+{f}", {"judge_source": True}, "cannot judge the source"),
+        ("tiny", {"schedule": "lean"}, "use the schedule single"),
+        ("tiny+small", {}, "local:tiny+small"),
+        ("tiny", {"max_side": 1536}, "max_side has no effect with 'tiny'"),
+        ("tiny", {"timeout": 5.0}, "timeout has no effect"),
+        ("tiny", {"base_urls": "http://127.0.0.1:1/v1"}, "base_urls has no effect"),
+        ("tiny", {"max_cost": 5.0}, "max_cost has no effect with 'tiny', which costs nothing"),
+        ("tiny", {"max_objects": 12}, "max_objects has no effect with the schedule single"),
+        ("tiny", {"prompts": "{f}"}, "prompts has no effect"),
+        ("tiny", {"card": "{f}"}, "card has no effect"),
+        ("gpt-4o", {"device": "cpu"}, "device has no effect with 'gpt-4o', which runs on a server"),
+        ("sim:{t}", {"dtype": "float32"}, "dtype has no effect"),
+        ("sim:{t}", {"spread": 0.7}, "spread has no effect with the schedule lean"),
+        ("gpt-4o", {"card": "{f}", "max_objects": 3}, "max_objects has no effect"),
+    ],
+)
+def test_an_option_without_effect_is_refused_not_ignored(
+    world: World, tmp_path: Path, model: str, options: dict[str, Any], says: str
+) -> None:
+    truth = world(1)
+    (tmp_path / "anomreason.json").write_text('{"prompt": "What is odd?"}')
+    (tmp_path / "common.md").write_text("---\nversion: 1\n---\nLook.")
+    places = {"{f}": str(tmp_path)}
+    options = {name: places.get(value, value) if isinstance(value, str) else value for name, value in options.items()}
+    with pytest.raises(UsageError, match=re.escape(says)):
+        detect(truth.parent / "p000.png", model=model.format(t=truth, f=tmp_path), **cast(Any, options))
+
+
+def test_the_command_refuses_an_option_without_effect_also_with_its_default(world: World, tmp_path: Path) -> None:
+    image = world(1).parent / "p000.png"
+    refused = detect_cli([image], tmp_path / "run", "--model", "tiny", "--max-side", "1536")
+    assert refused.returncode == 2
+    assert (
+        refused.stderr == "anomreason: max_side has no effect with 'tiny', which runs in this process: leave it out\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fine_tuned_detector_is_asked_its_own_question_unless_another_schedule_is_named(
+    world: World, tmp_path: Path
+) -> None:
+    image, base, adapter = world(1).parent / "p000.png", tmp_path / "base", tmp_path / "adapter"
+    base.mkdir()
+    adapter.mkdir()
+    assert plan(image, model=f"local:{base}").schedule == "lean"
+    (adapter / "anomreason.json").write_text('{"prompt": "What is odd?"}')
+    assert plan(image, model=f"local:{base}").schedule == "lean"
+    assert plan(image, model=f"local:{base}+{adapter}").schedule == "single"
+    assert plan(image, model=f"local:{base}+{adapter}", schedule="lean").schedule == "lean"
+
+
+def test_a_model_that_cannot_be_opened_leaves_no_file_open(world: World, tmp_path: Path) -> None:
+    truth = world(1)
+
+    def attempt() -> None:
+        with pytest.raises(UsageError, match="nowhere"):
+            detect([truth.parent], model="sim:/nowhere.json", run=tmp_path / "run")
+
+    attempt()
+    before = len(os.listdir("/proc/self/fd"))
+    attempt()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_run_inside_the_searched_folder_is_not_searched(world: World, tmp_path: Path) -> None:
@@ -396,7 +515,7 @@ def test_a_dry_run_counts_what_is_left(world: World, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     detect_cli([truth.parent], *options, "--limit", "2")
     after = detect_cli([truth.parent], *options, "--dry-run")
-    assert "2 of 3 images are settled already" in after.stdout
+    assert "2 of 3 images already processed" in after.stdout
     assert "1 image, schedule lean" in after.stdout
 
 
@@ -449,7 +568,7 @@ def test_the_source_judgement_is_shown(world: World, tmp_path: Path) -> None:
         ("{p}", {"model": None}, "model must be"),
         ("{p}", {"model": "sim:"}, "names no truth file"),
         ("{p}", {"max_cost": "5"}, "max_cost must be a number"),
-        ("{p}", {"base_urls": "http://127.0.0.1:1/v1"}, "a base URL has no effect"),
+        ("{p}", {"base_urls": "http://127.0.0.1:1/v1"}, "base_urls has no effect with 'sim:"),
     ],
 )
 def test_wrong_arguments_in_python_say_what_would_be_right(
@@ -491,7 +610,7 @@ def test_a_dead_server_ends_the_run_instead_of_failing_every_image(world: World,
     dead = ("--model", "m", "--base-url", "http://127.0.0.1:9/v1", "--retries", "0", "--in-flight", "4")
     ran = detect_cli([truth.parent], tmp_path / "run", *dead)
     assert ran.returncode == 3
-    assert "20 images in a row were lost to the server" in ran.stderr
+    assert "20 consecutive images failed at the endpoint" in ran.stderr
     assert "is it running?" in ran.stderr
     assert 20 <= len(read_results(tmp_path / "run")) < 30
 

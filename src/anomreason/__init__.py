@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region, SceneObject, Usage
     from anomreason.detection import DetectOptions, detect, detect_async
     from anomreason.errors import AnomreasonError
+    from anomreason.planning import Plan, plan
+
+    __version__: str
 
 _HOME = {
     "Anomaly": "anomaly",
@@ -21,12 +24,15 @@ _HOME = {
     "DetectOptions": "detection",
     "Detection": "anomaly",
     "Failure": "anomaly",
+    "Plan": "planning",
     "Region": "anomaly",
     "SceneObject": "anomaly",
     "Usage": "anomaly",
     "detect": "detection",
     "detect_async": "detection",
+    "plan": "planning",
 }
+"""Modules of the public names. None is called like its module, or importing the module would hide the name."""
 
 __all__ = [
     "Anomaly",
@@ -35,11 +41,14 @@ __all__ = [
     "DetectOptions",
     "Detection",
     "Failure",
+    "Plan",
     "Region",
     "SceneObject",
     "Usage",
+    "__version__",
     "detect",
     "detect_async",
+    "plan",
 ]
 
 
@@ -48,6 +57,10 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("anomreason")
     if name not in _HOME:
         raise AttributeError(f"module 'anomreason' has no attribute {name!r}")
     return getattr(import_module(f"anomreason.{_HOME[name]}"), name)

@@ -1,9 +1,9 @@
-"""Detecting in one image or many: what is asked, who looks, how far a run has come.
+"""Detects anomalies in one image or many: options, detector session and resume logic.
 
     from anomreason import detect
     detection = detect("photo.jpg", model="gpt-4o")
 
-Knows runs, models and agents; prints nothing.
+An image goes from `detect_images` to `agent.pipeline.AnomAgent.detect` and back into the run folder.
 """
 
 from __future__ import annotations
@@ -12,78 +12,112 @@ import asyncio
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Protocol, get_args, overload
+from typing import Any, Protocol, TypedDict, Unpack, get_args, overload
 
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
+from anomreason.agent.replies import MOST_OBJECTS
 from anomreason.agent.roles import Prompts
 from anomreason.anomaly import Detection, Failure
 from anomreason.errors import Stopped, UnreadableImage, UsageError
 from anomreason.images import LoadedImage, load_image
-from anomreason.runs import Done, RunFolder, provenance
+from anomreason.runs import Done, RunFolder, provenance, read_results
 from anomreason.sources.inputs import Image, find_images
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
-from anomreason.vlm.ledger import Budget, Ledger, price_of
-from anomreason.vlm.opening import open_vlm
+from anomreason.vlm.ledger import FREE, Budget, Ledger, Price, price_of
+from anomreason.vlm.opening import card_of, open_vlm
 from anomreason.vlm.protocol import TINY, VLM, VLMOptions, runs_here
 
 HOPELESS = 20
-"""Images in a row lost to the server after which a run stops: a wrong key need not be tried 20,000 times."""
+"""Abort after this many consecutive endpoint failures: a wrong key need not be tried 20,000 times."""
+
+
+class DetectArguments(TypedDict, total=False):
+    """The options that `detect`, `detect_async` and `plan` take by keyword; `DetectOptions` describes each."""
+
+    schedule: Schedule
+    max_objects: int
+    judge_source: bool
+    temperature: float
+    spread: float
+    seed: int
+    max_reply_tokens: int
+    base_urls: str | Sequence[str]
+    max_side: int
+    in_flight: int
+    timeout: float
+    retries: int
+    max_cost: float | None
+    max_tokens: int | None
+    prompts: str | Path | None
+    card: str | Path | None
+    prices: str | Path | None
+    device: str | None
+    dtype: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class DetectOptions(AgentSettings):
-    """Everything that can be set about a detection. The command line has the same names and defaults."""
+    """All options of a detection. The command line has the same names and defaults."""
 
     base_urls: tuple[str, ...] = ()
     """OpenAI-compatible servers to spread the calls over; empty for OpenAI's own."""
     max_side: int = 1536
-    """Longest edge of what an endpoint is shown, pixels. A local model's processor sets its own bound."""
+    """Longest edge of the image that is sent to an endpoint, pixels. A local model's processor sets its own bound."""
     in_flight: int = 32
-    """Model calls at once."""
+    """Concurrent model calls."""
     timeout: float = 120.0
-    """Seconds until one attempt at a call is given up."""
+    """Seconds until one attempt at a call to an endpoint is given up."""
     retries: int = 6
-    """Further attempts after a server's fault."""
+    """Retries after a server error."""
     max_cost: float | None = None
-    """US dollars that the whole run may cost, earlier parts included."""
+    """Limit on the cost of the whole run, earlier parts included, US dollars; None for no limit."""
     max_tokens: int | None = None
-    """Tokens that the whole run may use, earlier parts included."""
+    """Limit on the tokens of the whole run, earlier parts included; None for no limit."""
     prompts: Path | None = None
-    """Folder whose .md files replace prompts."""
+    """Folder whose .md files replace prompts; None for the package's own."""
     card: Path | None = None
     """Checkpoint's or adapter's folder whose card says how the detector behind an endpoint is asked."""
     prices: Path | None = None
-    """Price file instead of the package's own."""
+    """Price file; None for the package's own."""
     device: str | None = None
+    """Device of a local model: 'cpu', 'cuda', ...; None chooses."""
     dtype: str | None = None
+    """Precision of a local model: 'float32', 'bfloat16', ...; None chooses."""
 
-    def agent(self) -> AgentSettings:
-        return AgentSettings(**{f.name: getattr(self, f.name) for f in fields(AgentSettings)})
+    @classmethod
+    def of(cls, arguments: Mapping[str, object]) -> DetectOptions:
+        """Options from keyword arguments. Raises UsageError for an unknown name, with the closest valid one."""
+        known = [f.name for f in fields(cls)]
+        for name in arguments:
+            if name not in known:
+                close = get_close_matches(name, known, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"the options are {', '.join(known)}"
+                raise UsageError(f"there is no option {name!r}; {hint}")
+        values: dict[str, Any] = dict(arguments)
+        urls = values.get("base_urls", ())
+        values["base_urls"] = (urls,) if isinstance(urls, str) else tuple(urls)
+        for name in ("prompts", "card", "prices"):
+            values[name] = Path(values[name]) if values.get(name) is not None else None
+        return cls(**values)
 
     def check(self) -> None:
-        """Raises UsageError for a value that cannot be meant."""
+        """Raises UsageError for a value outside its range."""
         if self.schedule not in get_args(Schedule):
             raise UsageError(f"schedule must be one of {', '.join(get_args(Schedule))}, not {self.schedule!r}")
-        for name in (
-            "max_objects",
-            "max_side",
-            "in_flight",
-            "retries",
-            "max_reply_tokens",
-            "seed",
-            "timeout",
-            "temperature",
-        ):
-            _number(name, getattr(self, name))
         at_least = {"max_objects": 1, "max_side": 64, "in_flight": 1, "retries": 0, "max_reply_tokens": 16, "seed": 0}
         for name, least in at_least.items():
-            if getattr(self, name) < least:
+            if _number(name, getattr(self, name)) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if self.max_objects > MOST_OBJECTS:
+            raise UsageError(f"max_objects must be at most {MOST_OBJECTS}, not {self.max_objects}")
         for name in ("timeout", "max_cost", "max_tokens"):
             value = getattr(self, name)
             if value is not None and _number(name, value) <= 0:
@@ -92,30 +126,6 @@ class DetectOptions(AgentSettings):
             if not 0 <= _number(name, getattr(self, name)) <= 2:
                 raise UsageError(f"{name} must be 0..2, not {getattr(self, name)}")
 
-    def deciding(self, model: str, prompts: Prompts) -> dict[str, Any]:
-        """The settings that decide the results: another value of one of them is another run."""
-        agent = {f.name: getattr(self, f.name) for f in fields(AgentSettings)}
-        del agent["max_reply_tokens"]  # cut replies are asked for again, so the first cap changes nothing
-        shown = {"max_side": None if runs_here(model) else self.max_side}
-        card = self.detector_card()
-        asked = {"card": card.model_dump(mode="json")} if card else {}
-        return {"model": model, **agent, **shown, "prompts": prompts.hashes(), **asked}
-
-    def detector_card(self) -> DetectorCard | None:
-        """The card in the folder that was named. Raises UsageError when there is none."""
-        found = read_card(self.card) if self.card else None
-        if self.card and found is None:
-            raise UsageError(f"{self.card} holds no {CARD_NAME}; name the folder that training has written")
-        return found
-
-
-class Detector(Protocol):
-    """Anything that turns an image into a detection."""
-
-    name: str
-
-    async def detect(self, picture: LoadedImage, image: str) -> Detection: ...
-
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -123,51 +133,144 @@ def _number(name: str, value: Any) -> float:
     return value
 
 
-@dataclass
-class Session:
-    """One model with its caller, for as long as a command runs. Close it."""
+@dataclass(frozen=True)
+class DetectorSetup:
+    """A model with its options, checked against each other, and the files they name, each read once a command."""
 
     model: str
     options: DetectOptions
     prompts: Prompts
+    card: DetectorCard | None
+    """How the schedule `single` asks the model; None for our own prompt."""
+    price: Price | None
+    """None when the price is not known."""
+    vlm: VLM | None
+    """The model, when its owner has opened it already."""
+
+    def deciding(self) -> dict[str, object]:
+        """The settings that decide the results: another value of one of them is another run."""
+        agent = {f.name: getattr(self.options, f.name) for f in fields(AgentSettings)}
+        del agent["max_reply_tokens"]  # cut replies are asked for again, so the first limit changes nothing
+        bound = {"max_side": None if runs_here(self.model) else self.options.max_side}
+        named = {"card": self.card.model_dump(mode="json")} if self.card and self.options.card else {}
+        return {"model": self.model, **agent, **bound, "prompts": self.prompts.hashes(), **named}
+
+    def open_run(self, path: Path, root: Path, inputs: Sequence[str]) -> RunFolder:
+        """Create or continue the run folder of a detection. Raises RunConflict as RunFolder does."""
+        record = {
+            "command": "detect",
+            "root": str(root),
+            "inputs": list(inputs),
+            "arguments": {f.name: _plain(getattr(self.options, f.name)) for f in fields(DetectOptions)},
+            **provenance(),
+        }
+        return RunFolder(path, self.deciding(), record)
+
+
+def set_up(model: str | VLM, options: DetectOptions = DetectOptions(), given: Collection[str] = ()) -> DetectorSetup:
+    """Check the options and read the prompts, card and prices that they name.
+
+    given: names of the options that the caller has set; the schedule suits the model unless `schedule` is among them.
+    Raises UsageError for values that cannot be used, for combinations that cannot work, and for a given option that
+    has no effect with this model and schedule.
+    """
+    if not isinstance(model, str) and not hasattr(model, "ask"):
+        raise UsageError(f"model must be a name such as 'gpt-4o' or an open VLM, not {model!r}")
+    name, vlm = (model, None) if isinstance(model, str) else (model.name, model)
+    options.check()
+    card = read_card(options.card) if options.card else None
+    if options.card and card is None:
+        raise UsageError(f"{options.card} holds no {CARD_NAME}; name the folder that training has written")
+    own: DetectorCard | None = getattr(vlm, "card", None) if vlm else card_of(name)
+    if "schedule" not in given:
+        options = replace(options, schedule="single" if card or own else "lean")
+    if (card or _is_bundled(name)) and options.schedule != "single":
+        raise UsageError(f"{name} was trained on one question only: use the schedule single")
+    if _is_bundled(name) and options.judge_source:
+        raise UsageError(f"{name} was trained on one question only: it cannot judge the source, leave judge_source out")
+    asked = (card or own) if options.schedule == "single" else None
+    price = price_of(name, options.prices)
+    setup = DetectorSetup(name, options, Prompts.load(options.prompts), asked, price, vlm)
+    idle = _without_effect(setup)
+    for option in given:
+        if option in idle and getattr(options, option) not in (None, ()):
+            raise UsageError(f"{option} has no effect with {idle[option]}: leave it out")
+    return setup
+
+
+def _is_bundled(model: str) -> bool:
+    """Whether this is the model that comes with the package, with or without an adapter."""
+    return runs_here(model) and re.split("[+@]", model.removeprefix("local:"))[0] == TINY
+
+
+def _without_effect(setup: DetectorSetup) -> dict[str, str]:
+    """The options without effect with this model and schedule, each with the reason."""
+    model, schedule, idle = repr(setup.model), setup.options.schedule, dict[str, str]()
+    if setup.vlm is not None:
+        idle |= dict.fromkeys(("base_urls", "device", "dtype"), "a model that is open already")
+        idle |= {"max_side": f"{model}, which bounds images itself"} if setup.vlm.bounds_pixels else {}
+    elif runs_here(setup.model):
+        idle |= dict.fromkeys(("base_urls", "timeout", "max_side"), f"{model}, which runs in this process")
+    elif setup.model.startswith("sim:"):
+        idle |= dict.fromkeys(("base_urls", "device", "dtype"), f"{model}, whose answers are simulated")
+    else:
+        idle |= dict.fromkeys(("device", "dtype"), f"{model}, which runs on a server")
+    if setup.price == FREE:
+        idle |= dict.fromkeys(("max_cost", "prices"), f"{model}, which costs nothing")
+    if schedule != "release":
+        idle["spread"] = f"the schedule {schedule}, which samples no call several times"
+    if schedule == "single":
+        idle["max_objects"] = "the schedule single, which lists no objects"
+    if setup.card and not setup.options.judge_source:
+        idle["prompts"] = f"{model}, whose card holds its prompt"
+    if _is_bundled(setup.model):
+        idle["card"] = f"{model}, which has a card of its own"
+    return idle
+
+
+class Detector(Protocol):
+    """Anything that turns an image into a detection."""
+
+    name: str
+
+    async def detect(self, loaded: LoadedImage, image: str) -> Detection: ...
+
+
+@dataclass
+class Session:
+    """A model with its caller and files, open for as long as a command runs."""
+
+    setup: DetectorSetup
+    caller: Caller
+    detector: Detector
     run: RunFolder | None = None
-    vlm: VLM | None = None
-    caller: Caller = field(init=False)
-    card: DetectorCard | None = field(init=False)
     dead: str | None = None
-    """What the server said last, once so many images in a row were lost to it that going on makes no sense."""
+    """The server's last error message, once HOPELESS consecutive images failed at it."""
 
-    def __post_init__(self) -> None:
-        self.card = self.options.detector_card()
-        if (self.model == TINY or self.card) and self.options.schedule != "single":
-            raise UsageError(f"{self.model} has learnt one question only; ask it with the schedule single")
-        price = price_of(self.model, self.options.prices)
-        folder = self.run.path if self.run else None
-        ledger = Ledger(folder / "calls.jsonl" if folder else None, price)
-        budget = Budget(ledger, self.options.max_cost, self.options.max_tokens)
-        options = self.options
-        vlm_options = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device, options.dtype)
-        self._own = self.vlm is None
-        self.vlm = self.vlm or open_vlm(self.model, vlm_options)
-        local = runs_here(self.model)
-        patience = Patience(
-            retries=options.retries,
-            timeout=None if local else options.timeout,
-            max_reply_tokens=max(8192, options.max_reply_tokens),
-        )
-        store = ReplyStore(folder / "responses.sqlite") if folder else None
-        self.caller = Caller(self.vlm, ledger, store, budget, options.in_flight, patience)
 
-    def detector(self) -> Detector:
-        return AnomAgent(self.caller, self.options.agent(), self.prompts, self.card)
+@asynccontextmanager
+async def open_session(setup: DetectorSetup, run: RunFolder | None = None) -> AsyncIterator[Session]:
+    """Open the model and the files of the run, and close them at the end, also when the model cannot be opened.
 
-    async def close(self) -> None:
-        # A pool of connections belongs to this event loop and opens anew; a model in memory is its owner's to close.
-        if self._own or getattr(self.caller.vlm, "reopens", False):
-            await self.caller.vlm.close()
-        self.caller.ledger.close()
-        if self.caller.store:
-            self.caller.store.close()
+    Raises UsageError for a model that cannot be opened, and for max_cost without a known price.
+    """
+    options, vlm = setup.options, setup.vlm
+    async with AsyncExitStack() as stack:
+        ledger = Ledger(run.path / "calls.jsonl" if run else None, setup.price)
+        stack.callback(ledger.close)
+        budget = Budget(ledger, options.max_cost, options.max_tokens)
+        store = ReplyStore(run.path / "responses.sqlite") if run else None
+        if store:
+            stack.callback(store.close)
+        access = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device, options.dtype)
+        model = vlm or open_vlm(setup.model, access)
+        # A pool of connections belongs to this event loop and opens anew; another open model is its owner's to close.
+        if vlm is None or getattr(vlm, "reopens", False):
+            stack.push_async_callback(model.close)
+        timeout = None if runs_here(setup.model) else options.timeout
+        patience = Patience(options.retries, timeout, max(8192, options.max_reply_tokens))
+        caller = Caller(model, ledger, store, budget, options.in_flight, patience)
+        yield Session(setup, caller, AnomAgent(caller, options, setup.prompts, setup.card), run)
 
 
 async def detect_images(
@@ -175,50 +278,44 @@ async def detect_images(
 ) -> None:
     """Detect in each image once; `done` gets each detection after it was recorded in the run folder.
 
-    Returns early, without error, when the budget is reached, the session's caller was told to stop, or the server was
-    found dead (`session.dead`).
+    Returns early, without error, when the budget is reached, the session's caller was asked to stop, or HOPELESS
+    consecutive images failed at the endpoint (`session.dead`).
     """
-    detector, queue, lost = session.detector(), iter(images), 0
-    max_side = None if session.caller.vlm.bounds_pixels else session.options.max_side
+    caller, detector, queue, failed = session.caller, session.detector, iter(images), 0
+    max_side = None if caller.vlm.bounds_pixels else session.setup.options.max_side
 
     async def work() -> None:
-        nonlocal lost
+        nonlocal failed
         for image in queue:
-            if session.caller.stopping or session.caller.budget_reached or session.dead:
+            if caller.stopping or caller.budget_reached or session.dead:
                 return
+            size, mtime = _stat(image.path)
             try:
-                detection = await _one(detector, image, max_side)
+                loaded = await asyncio.to_thread(load_image, image.path, max_side)
+                detection = await detector.detect(loaded, image.name)
+            except UnreadableImage as e:
+                if not e.final:
+                    size = mtime = None  # the file is not at fault, so a rerun tries it again
+                reason = Failure(kind="unreadable_image", message=str(e))
+                detection = Detection(image=image.name, detector=detector.name, status="failed", failure=reason)
             except Stopped:
                 return
+            detection = detection.model_copy(update={"file_size": size, "file_mtime": mtime})
             if session.run:
                 session.run.append(detection)
             done(detection)
             failure = detection.failure
-            lost = lost + 1 if failure and failure.kind == "endpoint" else 0
-            if failure and lost >= HOPELESS:
+            failed = failed + 1 if failure and failure.kind == "endpoint" else 0
+            if failure and failed >= HOPELESS:
                 session.dead = failure.message
 
-    workers = [asyncio.create_task(work()) for _ in range(min(session.options.in_flight, len(images)))]
+    workers = [asyncio.create_task(work()) for _ in range(min(session.setup.options.in_flight, len(images)))]
     try:
         await asyncio.gather(*workers)
     finally:
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-
-
-async def _one(detector: Detector, image: Image, max_side: int | None) -> Detection:
-    size, mtime = _stat(image.path)
-    try:
-        picture = await asyncio.to_thread(load_image, image.path, max_side)
-    except UnreadableImage as e:
-        if not e.final:
-            size = mtime = None  # what is not known to be the same is tried again
-        failure = Failure(kind="unreadable_image", message=str(e))
-        detection = Detection(image=image.name, detector=detector.name, status="failed", failure=failure)
-    else:
-        detection = await detector.detect(picture, image.name)
-    return detection.model_copy(update={"file_size": size, "file_mtime": mtime})
 
 
 def _stat(path: Path) -> tuple[int | None, int | None]:
@@ -230,7 +327,7 @@ def _stat(path: Path) -> tuple[int | None, int | None]:
 
 
 def remaining(images: Sequence[Image], done: dict[str, Done]) -> Iterator[Image]:
-    """The images that a run still has to look at: new ones, changed ones, and failures worth another try."""
+    """The images that a run still has to process: new ones, changed ones, and failures worth another try."""
     for image in images:
         before = done.get(image.name)
         if before is None or not before.final or not _unchanged(image.path, before):
@@ -246,19 +343,6 @@ def _unchanged(path: Path, before: Done) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == before.sha256
 
 
-def open_run(path: Path, root: Path, inputs: Sequence[str], model: str, options: DetectOptions) -> RunFolder:
-    """Create or continue the run folder of a detection. Raises RunConflict as RunFolder does."""
-    prompts = Prompts.load(options.prompts)
-    record = {
-        "command": "detect",
-        "root": str(root),
-        "inputs": list(inputs),
-        "arguments": {f.name: _plain(getattr(options, f.name)) for f in fields(DetectOptions)},
-        **provenance(),
-    }
-    return RunFolder(path, options.deciding(model, prompts), record)
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
@@ -272,90 +356,75 @@ def redacted(url: str) -> str:
     return f"{head}{mark}{where}" if mark else url
 
 
-def usual_schedule(model: str, card: Any = None) -> Schedule:
-    """What is taken when none is named."""
-    return "single" if model == TINY or card else "lean"
-
-
-def _settings(model: str, options: dict[str, Any]) -> DetectOptions:
-    known = [f.name for f in fields(DetectOptions)]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise UsageError(f"there is no option {unknown[0]!r}; the options are {', '.join(known)}")
-    urls = options.get("base_urls", ())
-    settings = replace(
-        DetectOptions(schedule=usual_schedule(model, options.get("card"))),
-        **{**options, "base_urls": (urls,) if isinstance(urls, str) else tuple(urls)},
-    )
-    settings.check()
-    return settings
-
-
 @overload
-async def detect_async(
-    images: str | Path, *, model: str | VLM, run: str | Path | None = None, **options: Any
+async def detect_async(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+    images: str | Path, *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
 ) -> Detection: ...
 @overload
 async def detect_async(
-    images: Sequence[str | Path], *, model: str | VLM, run: str | Path | None = None, **options: Any
+    images: Sequence[str | Path], *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
 ) -> list[Detection]: ...
 async def detect_async(
-    images: str | Path | Sequence[str | Path], *, model: str | VLM, run: str | Path | None = None, **options: Any
+    images: str | Path | Sequence[str | Path],
+    *,
+    model: str | VLM,
+    run: str | Path | None = None,
+    **options: Unpack[DetectArguments],
 ) -> Detection | list[Detection]:
     """Find semantic anomalies: one image file gives a Detection, a sequence of inputs a list of them.
 
     images: a path; or a sequence of files, folders, globs and manifests. model: as `--model`, or an open VLM, which
-    stays open. run: a folder to record in and to continue from; None keeps nothing. options: the fields of
-    `DetectOptions`, which are those of the command line:
-    schedule, max_objects, base_urls, judge_source, max_cost, max_tokens, in_flight, ...
-    Nothing is asked before money is spent: set max_cost or max_tokens.
-    Raises UsageError for inputs and options that cannot be used. What fails with one image is in its Detection: its
-    `anomalies` are empty then, so ask `status` first.
+    stays open. run: a folder to record in and to continue from; None keeps nothing. options: see `DetectOptions`; those
+    of the command line, `base_urls` for `--base-url`. There is no question before money is spent: set max_cost or
+    max_tokens, or ask `plan` first.
+    Raises UsageError for inputs and options that cannot be used. An image that fails has a Detection with a `failure`
+    and without `anomalies`, so check `status` first.
     """
-    one = isinstance(images, str | Path)
-    if not one and (isinstance(images, bytes) or not isinstance(images, Sequence)):
-        raise UsageError(f"give paths of images, not {type(images).__name__}; images in memory must be saved first")
-    if not isinstance(model, str) and not hasattr(model, "ask"):
-        raise UsageError(f"model must be a name such as 'gpt-4o' or an open VLM, not {model!r}")
-    name = model if isinstance(model, str) else model.name
-    settings = _settings(name, options)
-    if one and Path(str(images)).is_dir():
-        raise UsageError(
-            f"{str(images)!r} is a folder; give a list to detect in many images: detect([{str(images)!r}])"
-        )
-    inputs = [str(images)] if isinstance(images, str | Path) else [str(i) for i in images]
+    setup = set_up(model, DetectOptions.of(options), options)
+    inputs = inputs_of(images)
     root, found = find_images(inputs)
-    if one and len(found) != 1:
-        raise UsageError(
-            f"{inputs[0]!r} names {len(found)} images; give a list to detect in many: detect([{inputs[0]!r}])"
-        )
-    folder = open_run(Path(run), root, inputs, name, settings) if run is not None else None
+    one = isinstance(images, str | Path)
+    if one and (len(found) != 1 or Path(inputs[0]).is_dir()):
+        many = "is a folder" if Path(inputs[0]).is_dir() else f"names {len(found)} images"
+        raise UsageError(f"{inputs[0]!r} {many}; give a list to detect in many images: detect([{inputs[0]!r}])")
     results: dict[str, Detection] = {}
-    try:
-        todo = list(remaining(found, folder.done)) if folder else found
-        if todo:
-            session = Session(
-                name, settings, Prompts.load(settings.prompts), folder, None if isinstance(model, str) else model
-            )
-            try:
+    folder = setup.open_run(Path(run), root, inputs) if run is not None else None
+    with folder or nullcontext():
+        if todo := list(remaining(found, folder.done)) if folder else found:
+            async with open_session(setup, folder) as session:
                 await detect_images(todo, session, lambda d: results.update({d.image: d}))
-            finally:
-                await session.close()
-    finally:
-        if folder:
-            folder.close()
     if folder:
-        from anomreason.runs import read_results
-
         results = read_results(folder.path)
     ordered = [results[image.name] for image in found if image.name in results]
     return ordered[0] if one else ordered
 
 
+def inputs_of(images: str | Path | Sequence[str | Path]) -> list[str]:
+    """What `find_images` takes, for what `detect` was called with. Raises UsageError."""
+    if isinstance(images, str | Path):
+        return [str(images)]
+    if isinstance(images, bytes) or not isinstance(images, Sequence):
+        raise UsageError(f"give paths of images, not {type(images).__name__}; images in memory must be saved first")
+    return [str(i) for i in images]
+
+
+@overload
+def detect(  # type: ignore[overload-overlap]
+    images: str | Path, *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
+) -> Detection: ...
+@overload
 def detect(
-    images: str | Path | Sequence[str | Path], *, model: str | VLM, run: str | Path | None = None, **options: Any
-) -> Any:
-    """As `detect_async` (which says what can be given), for code without an event loop of its own."""
+    images: Sequence[str | Path], *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
+) -> list[Detection]: ...
+def detect(
+    images: str | Path | Sequence[str | Path],
+    *,
+    model: str | VLM,
+    run: str | Path | None = None,
+    **options: Unpack[DetectArguments],
+) -> Detection | list[Detection]:
+    """As `detect_async`, which describes the arguments, for code without an event loop of its own."""
     if asyncio._get_running_loop() is not None:
         raise UsageError("an event loop is running here (a notebook?): use `await detect_async(...)` instead")
-    return asyncio.run(detect_async(images, model=model, run=run, **options))
+    work: Coroutine[Any, Any, Detection | list[Detection]] = detect_async(images, model=model, run=run, **options)
+    return asyncio.run(work)

@@ -13,12 +13,12 @@ import pytest
 
 from anomreason.agent import replies
 from anomreason.agent.candidates import Entry, Proposal
-from anomreason.agent.estimate import calls_needed, steps_taken
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule, _verified, judgement
 from anomreason.agent.roles import STEPS
 from anomreason.anomaly import Anomaly, Detection, Region, Usage
 from anomreason.errors import EndpointError
 from anomreason.images import Encoded, load_image
+from anomreason.planning import calls_needed, steps_taken
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.card import DetectorCard
 from anomreason.vlm.endpoint.openai import OpenAIVLM

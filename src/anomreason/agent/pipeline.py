@@ -1,10 +1,10 @@
-"""The main path: how the agents go over one picture.
+"""Runs the agent pipeline on one image.
 
-Four schedules, N objects each (`max_objects` at most): `lean` 2 + ceil(N/6) calls, `paper` 3 + 6N + 1, `release`
-11 + 5N, `single` 1. The picture and the common text come first and are byte-identical in all calls that show it, so
-that prompt caches apply. Knows nothing of files, runs and retries.
+Four schedules, for N objects (at most `max_objects`): `lean` 2 + ceil(N/6) calls, `paper` 3 + 6N + 1, `release`
+11 + 5N, `single` 1. The common text and the image come first and are byte-identical in all calls that show the image,
+so that prompt caches apply.
 
-    detection = await AnomAgent(caller).detect(picture, "photo.jpg")
+    detection = await AnomAgent(caller).detect(load_image(path), "photo.jpg")
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from anomreason.agent import replies
@@ -41,13 +41,13 @@ T = TypeVar("T")
 Schedule = Literal["lean", "paper", "release", "single"]
 
 DRAFTS = 3
-"""T of the paper's Eq. 2: how often objects are looked for."""
+"""T of the paper's Eq. 2: passes that look for objects."""
 SAMPLES = 3
 """Whole-image verification samples, and whole-image scans, of the `release` schedule."""
 DRAWN = frozenset({"draft", "verify", "scan"})
-"""Steps asked several times with the same words, drawn at `spread` so that the answers differ."""
+"""Steps sampled several times with the same prompt, at temperature `spread`, so that the answers differ."""
 GROUP = 6
-"""Objects that the `lean` schedule inspects in one call."""
+"""Objects that one call of the `lean` schedule inspects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +55,37 @@ class AgentSettings:
     """How the agents work. The defaults are those of the command line."""
 
     schedule: Schedule = "lean"
+    """Order and number of the calls for one image."""
     max_objects: int = 12
+    """Objects to inspect in each image, 1..40: people first, then the most prominent."""
     judge_source: bool = False
-    """One more call that says AI image or photograph."""
+    """Whether one more call asks if the image is AI-generated or a photograph."""
     temperature: float = 0.0
-    """Of every call but those that are meant to differ, which are drawn at `spread`."""
+    """Temperature of every call that is made once, 0..2."""
     spread: float = 0.7
+    """Temperature of calls that are sampled several times, 0..2; only schedule `release` has such calls."""
     seed: int = 0
+    """Seed sent with each call; each further sample of a call adds 1."""
     max_reply_tokens: int = 2048
-    """First cap of a reply; doubled when a reply is cut."""
+    """Token limit of a reply at first; doubled while replies are cut."""
 
 
 @dataclass
 class Look:
-    """One picture being looked at: asks single steps and keeps what was used."""
+    """One image under inspection: asks single steps, and keeps candidates and usage."""
 
     caller: Caller
     prompts: Prompts
-    picture: LoadedImage
+    loaded: LoadedImage
     image: str
     settings: AgentSettings
     meter: Meter = field(default_factory=Meter)
     pool: Pool = field(default_factory=Pool)
     objects: tuple[SceneObject, ...] = ()
     card: DetectorCard | None = None
-    """How a fine-tuned detector wants to be asked; rules in the `single` schedule."""
+    """How a fine-tuned detector is asked; used by the `single` schedule."""
     out_of_domain: bool | None = None
-    """Whether such a detector said that it does not know such pictures; None when it cannot say."""
+    """Whether such a detector reported an image of a type it does not know; None when it cannot report that."""
 
     async def ask(
         self,
@@ -93,43 +97,34 @@ class Look:
         sample: int = 0,
         detail: Encoded | None = None,
     ) -> T:
-        """One step's answer. `of`: the object it is about; `detail`: a cut-out shown after the whole picture."""
-        kind = STEPS[step]
-        said = self.said(step, values, detail)
-        tag = Tag(self.image, kind.role, step, of.name if of else None, sample)
-        schema = schema_of(kind.form) if kind.form else None
-        return await self.send(tag, said, schema, lambda reply: read(reply.text))
+        """One step's answer. `of`: the object it is about; `detail`: a crop shown after the whole image."""
+        request = self.request(step, values, of.name if of else None, sample, detail)
+        return await self.caller.call(request, lambda reply: read(reply.text), self.meter)
 
-    def said(
-        self, step: str, values: Mapping[str, str] | None = None, detail: Encoded | None = None
-    ) -> tuple[Part, ...]:
-        """What a step is asked with: what all calls that show the picture share comes first."""
-        asked = self.prompts.render(step, **(values or {}))
-        if not STEPS[step].sees:
-            return (asked,)
-        return (self.prompts.common, self.picture.encoded, asked, *((detail,) if detail else ()))
-
-    async def send(
+    def request(
         self,
-        tag: Tag,
-        said: tuple[Part, ...],
-        schema: Mapping[str, Any] | None,
-        read: Callable[[Reply], T],
-        logprobs: bool = False,
-    ) -> T:
-        """One call."""
-        settings = self.settings
+        step: str,
+        values: Mapping[str, str] | None = None,
+        of: str | None = None,
+        sample: int = 0,
+        detail: Encoded | None = None,
+    ) -> Request:
+        """The request of one step. What all requests that show the image share comes first."""
+        kind, settings = STEPS[step], self.settings
+        parts: tuple[Part, ...] = (self.prompts.render(step, **(values or {})),)
+        if kind.sees:
+            parts = (self.prompts.common, self.loaded.encoded, *parts, *((detail,) if detail else ()))
         sampling = Sampling(
-            temperature=settings.spread if tag.step in DRAWN else settings.temperature,
+            temperature=settings.spread if step in DRAWN else settings.temperature,
             max_tokens=settings.max_reply_tokens,
-            seed=settings.seed + tag.sample,
-            logprobs=logprobs,
+            seed=settings.seed + sample,
         )
-        return await self.caller.call(Request(said, tag, schema, sampling), read, self.meter)
+        tag = Tag(self.image, kind.role, step, of, sample)
+        return Request(parts, tag, schema_of(kind.form) if kind.form else None, sampling)
 
 
 async def together(tasks: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run calls that do not wait for each other; all end (their replies are kept) before the first error is raised."""
+    """Run independent calls; all of them end, so that their replies are kept, before the first error is raised."""
     results = await asyncio.gather(*tasks, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
@@ -138,7 +133,7 @@ async def together(tasks: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def lean(look: Look) -> tuple[Anomaly, ...]:
-    """Objects once; up to six objects a call, each for itself and in its relations; one look again that decides."""
+    """List objects; inspect up to six a call, each by itself and in its relations; one second look decides."""
     seen = await look.ask("objects-1", replies.read_objects, {"limit": str(look.settings.max_objects)})
     look.objects = most_prominent(seen, look.settings.max_objects)
     groups = even_groups(look.objects, GROUP)
@@ -160,7 +155,7 @@ async def _inspect(look: Look, group: Sequence[SceneObject], section: list[Entry
 
 
 async def paper(look: Look) -> tuple[Anomaly, ...]:
-    """As in the paper's section 2 and appendix E: every object through six steps, one formatter over all."""
+    """As in the paper's section 2 and appendix E: six steps for every object, one formatter for all."""
     limit = {"limit": str(look.settings.max_objects)}
     drafts = await together([look.ask(f"objects-{t + 1}", replies.read_objects, limit) for t in range(DRAFTS)])
     look.objects = most_prominent(unite(drafts), look.settings.max_objects)
@@ -176,7 +171,7 @@ async def _six_steps(look: Look, of: SceneObject, section: list[Entry]) -> list[
 
 
 async def release(look: Look) -> tuple[Anomaly, ...]:
-    """The call pattern of the authors' code of 2026: merged drafts, summaries, verification samples and scans."""
+    """The calls of the authors' code of 2026: merged drafts, summaries, verification samples and scans."""
     limit = {"limit": str(look.settings.max_objects)}
     drafts = await together([look.ask("draft", replies.read_objects, limit, sample=t) for t in range(DRAFTS)])
     merged = await look.ask("merge", replies.read_objects, limit | {"drafts": drafts_text(drafts)})
@@ -203,10 +198,10 @@ async def _five_steps(look: Look, of: SceneObject, section: list[Entry]) -> list
 
 
 async def _mine(look: Look, of: SceneObject, section: list[Entry]) -> None:
-    """Attribute steps 1 and 2, then relation steps 1 and 2 with the attribute findings as context (Eq. 3 and 4)."""
+    """Attribute steps 1 and 2, then relation steps 1 and 2 with the attribute anomalies as context (Eq. 3, 4)."""
     detail = None
     if look.settings.schedule == "release" and of.region is not None and croppable(of):
-        detail = await asyncio.to_thread(crop, look.picture, of.region)
+        detail = await asyncio.to_thread(crop, look.loaded, of.region)
     about = {"object": of.name, "description": of.description or "(nothing)"}
     note = {"crop_note": "The second picture is an enlarged cut-out around it." if detail else ""}
     notes = await look.ask("attributes-1", replies.read_prose, about | note, of=of, detail=detail)
@@ -222,7 +217,7 @@ async def _mine(look: Look, of: SceneObject, section: list[Entry]) -> None:
 
 
 def _reviewed(section: Sequence[Entry], reply: replies.Reviewed) -> list[Proposal]:
-    """The paper's scored and pruned set: what the integrator keeps of one object's candidates."""
+    """The paper's scored and pruned set: the candidates of one object that the integrator keeps."""
     judge(section, reply.checks)
     proposals = [Proposal(f, kept(section[n - 1] for n in f.sources)) for f in reply.findings]
     covered = {entry for p in proposals for entry in p.sources}
@@ -233,7 +228,7 @@ def _reviewed(section: Sequence[Entry], reply: replies.Reviewed) -> list[Proposa
 
 
 def _verified(proposals: Sequence[Proposal], samples: Sequence[Sequence[replies.Check]]) -> list[Proposal]:
-    """Proposals whose mean score over the samples is high enough; the others are dropped with the lowest's reason."""
+    """Proposals with a mean score of at least KEEP; the others are dropped with the reason of the lowest score."""
     good = []
     judged: dict[Entry, float] = {}  # a candidate may stand behind several proposals: the best score counts
     for number, proposal in enumerate(proposals, start=1):
@@ -249,36 +244,36 @@ def _verified(proposals: Sequence[Proposal], samples: Sequence[Sequence[replies.
 
 
 async def _report(look: Look, step: str, proposals: Sequence[Proposal]) -> tuple[Anomaly, ...]:
-    """The formatter's call: what was proposed becomes the findings."""
+    """The formatter's call turns the proposals into the final anomalies."""
     values = {"candidates": lines(p.finding for p in proposals)}
     reply = await look.ask(step, replies.report_reader(numbers(proposals)), values)
     return look.pool.settle(reply.anomalies, [p.sources for p in proposals])
 
 
 async def single(look: Look) -> tuple[Anomaly, ...]:
-    """One call; a detector's card rules over our prompt and schema."""
+    """One call. A detector's card replaces our prompt and schema."""
     card = look.card
     if card is None:
         return await look.ask("single", replies.read_single)
-    said = (look.picture.encoded, card.prompt)
     schema = schema_of(replies.Anomalies) if card.answer == "json" else None
-    tag = Tag(look.image, STEPS["single"].role, "single")
+    request = replace(look.request("single"), parts=(look.loaded.encoded, card.prompt), schema=schema)
 
     def read(reply: Reply) -> tuple[Anomaly, ...]:
         if card.out_of_domain is not None:
             look.out_of_domain = reply.text.strip() == card.out_of_domain
         return () if look.out_of_domain else replies.read_single(reply.text)
 
-    return await look.send(tag, said, schema, read)
+    return await look.caller.call(request, read, look.meter)
 
 
 async def source(look: Look) -> tuple[bool | None, float | None]:
     """AI image or photograph, and the probability of the former where the endpoint gives it."""
-    tag = Tag(look.image, STEPS["source"].role, "source")
-    return await look.send(tag, look.said("source"), None, judgement, logprobs=True)
+    request = look.request("source")
+    request = replace(request, sampling=replace(request.sampling, logprobs=True))
+    return await look.caller.call(request, judgement, look.meter)
 
 
-SCHEDULES: Mapping[Schedule, Callable[[Look], Awaitable[tuple[Anomaly, ...]]]] = {
+SCHEDULES: Mapping[Schedule, Callable[[Look], Coroutine[Any, Any, tuple[Anomaly, ...]]]] = {
     "lean": lean,
     "paper": paper,
     "release": release,
@@ -287,7 +282,7 @@ SCHEDULES: Mapping[Schedule, Callable[[Look], Awaitable[tuple[Anomaly, ...]]]] =
 
 
 class AnomAgent:
-    """The detector: one schedule over one model."""
+    """A detector: one schedule with one model."""
 
     def __init__(
         self,
@@ -296,23 +291,27 @@ class AnomAgent:
         prompts: Prompts | None = None,
         card: DetectorCard | None = None,
     ) -> None:
-        """card: how a fine-tuned detector is asked, where the model itself does not bring its own."""
+        """card: how a fine-tuned detector is asked; None takes the model's own card, if it has one."""
         self.caller = caller
         self.settings = settings
         self.prompts = prompts or Prompts.load()
         self.card: DetectorCard | None = card or getattr(caller.vlm, "card", None)
         self.name = f"{caller.vlm.name} {settings.schedule}"
 
-    async def detect(self, picture: LoadedImage, image: str) -> Detection:
-        """Everything found in one picture; a lost step gives a failed detection. Raises Stopped when asked to stop."""
-        look = Look(self.caller, self.prompts, picture, image, self.settings, card=self.card)
+    async def detect(self, loaded: LoadedImage, image: str) -> Detection:
+        """All anomalies of one image; a lost step gives a failed detection. Raises Stopped when asked to stop.
+
+        image: the name under which the result is recorded.
+        """
+        look = Look(self.caller, self.prompts, loaded, image, self.settings, card=self.card)
         begun = time.monotonic()
-        jobs: list[Coroutine[Any, Any, Any]] = [self._anomalies(look)]
+        jobs: list[Coroutine[Any, Any, Any]] = [SCHEDULES[self.settings.schedule](look)]
         if self.settings.judge_source:
             jobs.append(source(look))
         found: dict[str, Any]
         try:
             anomalies, *judged = await together(jobs)
+            anomalies = tuple(placed(a, look.objects) for a in anomalies)
             found = {"status": "ok", "anomalies": anomalies, "out_of_domain": look.out_of_domain}
             if judged:
                 found |= dict(zip(("generated", "p_generated"), judged[0], strict=True))
@@ -321,23 +320,19 @@ class AnomAgent:
             found = {"status": "failed", "failure": Failure(kind=lost.kind, message=str(lost))}
         return Detection(
             image=image,
-            sha256=picture.sha256,
+            sha256=loaded.sha256,
             detector=self.name,
             candidates=look.pool.candidates,
             objects=look.objects,
-            sent=picture.sent,
+            sent=loaded.sent,
             usage=look.meter.usage,
             seconds=round(time.monotonic() - begun, 3),
             **found,
         )
 
-    async def _anomalies(self, look: Look) -> tuple[Anomaly, ...]:
-        anomalies = await SCHEDULES[self.settings.schedule](look)
-        return tuple(placed(a, look.objects) for a in anomalies)
-
 
 def placed(anomaly: Anomaly, objects: Sequence[SceneObject]) -> Anomaly:
-    """With the box of its first boxed object as region, when the formatter gave none."""
+    """The anomaly with the box of its first boxed object as region, if the formatter gave none."""
     if anomaly.region is not None:
         return anomaly
     boxes = {o.name.casefold(): o.region for o in objects if o.region}

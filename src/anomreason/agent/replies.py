@@ -19,6 +19,9 @@ from anomreason.anomaly import Anomaly, Region, SceneObject
 from anomreason.errors import ParseError
 from anomreason.textform import find_json, read_anomalies, read_severity, says_no_anomalies
 
+MOST_OBJECTS = 40
+"""Objects that one reply may list, so the most that `max_objects` can ask for."""
+
 
 def _region_or_none(value: object) -> object:
     """Boxes are a help, not a finding: one that makes no sense is left out rather than guessed at."""
@@ -70,7 +73,7 @@ class ObjectItem(_Form):
 
 
 class Objects(_Form):
-    objects: Annotated[list[ObjectItem], Field(min_length=1, max_length=40)]
+    objects: Annotated[list[ObjectItem], Field(min_length=1, max_length=MOST_OBJECTS)]
 
 
 class ProposedAnomaly(_Form):

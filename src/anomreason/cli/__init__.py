@@ -55,7 +55,7 @@ def _root(
 
 
 def main() -> None:
-    """Entry point. Exit status 2 for what cannot be done as asked, 1 when a disk or a file lets us down."""
+    """Entry point. Exit code 2: usage error; 1: I/O error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -64,7 +64,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except (AnomreasonError, OSError) as e:
-        from anomreason.cli.show import printable
+        from anomreason.cli.summary import printable
 
         print(f"anomreason: {printable(str(e))}", file=sys.stderr)
         sys.exit(2 if isinstance(e, UsageError) else 1)

@@ -33,7 +33,8 @@ def command(
 
     What failed, is missing or was not judged counts as wrong, and is counted beside that.
     """
-    from anomreason.cli.eval import interruptible, progress
+    from anomreason.cli.eval import interruptible
+    from anomreason.cli.progress import progress
     from anomreason.cli.show_deepfake import judgements
     from anomreason.deepfake.judge import judge
     from anomreason.evaluation.running import Settings
@@ -48,7 +49,7 @@ def command(
         check_folder(out)
     settings = Settings(profile, rank_by=rank_by, seed=seed)  # type: ignore[arg-type]
     spec = None if backbone is None else BackboneSpec(backbone, layer, precision, threads)
-    with interruptible(out), progress() as step:
+    with interruptible(out), progress("comparing texts") as step:
         found = judge(predictions, truth, spec, settings, subset=subset, pictures=pictures, progress=step)
     if out is not None:
         # Before it is printed: a closed pipe ends the program there.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +21,10 @@ DEMO = SceneSettings(n=12, seed=11, kinds=TINY_KINDS)
 def command(folder: Annotated[Path, typer.Argument(help="Folder for images and results.")] = Path("demo")) -> None:
     """Draw scenes, detect with the bundled model, score exactly: no key, no network, no GPU."""
     from anomreason.cli import detect, show_exact
+    from anomreason.detection import remaining, set_up
     from anomreason.evaluation.exact import evaluate_exact
     from anomreason.scenes.make import make_scenes
+    from anomreason.sources.inputs import find_images
     from anomreason.vlm.local.weights import require_libraries
 
     require_libraries()
@@ -30,8 +32,11 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder for images and r
     make_scenes(scenes, DEMO, jobs=1)
     typer.echo(f"Drew {DEMO.n} scenes with planted anomalies, and their twins without them, into {scenes}.")
     typer.echo("The bundled model now looks at each. It gets the pixels and one question, nothing else.\n")
-    with suppress(typer.Exit):
-        detect.command([str(scenes)], "tiny", run=run)
+    setup, inputs = set_up("tiny"), [str(scenes)]
+    root, images = find_images(inputs)
+    with setup.open_run(run, root, inputs) as opened:
+        status = asyncio.run(detect.detect_watched(setup, opened, list(remaining(images, opened.done))))
+        detect.show_results(setup, opened, images, status, json_only=False, report=True)
     show_exact.exact(evaluate_exact(run, scenes))
     program = _program()
     typer.echo("\nThe bundled model only works on such scenes. Next:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -68,13 +68,14 @@ def command(
     if profile == "release":
         refuse_unused(context, ["rank_by"], "with --profile release, which does not rank predictions")
     from anomreason.cli import show_scores
+    from anomreason.cli.progress import progress
     from anomreason.evaluation.running import Settings
     from anomreason.evaluation.semantic import evaluate
     from anomreason.metrics.bertscore import BackboneSpec
     from anomreason.report.scores import build_score_report
 
     settings = Settings(profile, tuple(alpha or ()), rank_by, failures, shuffles, seed)  # type: ignore[arg-type]
-    with interruptible(out), progress() as step:
+    with interruptible(out), progress("comparing texts") as step:
         found = evaluate(
             predictions,
             truth,
@@ -123,16 +124,3 @@ def _stamps(out: Path | None) -> dict[Path, int]:
     names = ("metrics.json", "matches.jsonl", "deepfake.json", "exact.json")
     found = [path for name in names for place in (name, f"*/{name}") for path in out.glob(place)] if out else []
     return {path: path.stat().st_mtime_ns for path in found}
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal: images done of all, time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("comparing texts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

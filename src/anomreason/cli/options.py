@@ -1,4 +1,4 @@
-"""Refuses options that have no effect in the mode at hand, instead of ignoring them.
+"""Which options the user gave; those that have no effect in the mode at hand are refused instead of ignored.
 
 Inside a command that takes a `typer.Context`: refuse_unused(context, ("layer", "threads"), "without --backbone")
 """
@@ -12,12 +12,18 @@ import typer
 from anomreason.errors import UsageError
 
 
+def given(context: typer.Context) -> frozenset[str]:
+    """Names of the parameters that the user gave, as the command's function has them."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, s in sources.items() if s and s.name not in ("DEFAULT", "DEFAULT_MAP"))
+
+
 def refuse_unused(context: typer.Context, names: Iterable[str], mode: str) -> None:
     """UsageError for the first of these parameters that the user gave.
 
     names: as the command's function has them. mode: completes "has no effect ...", e.g. "with --exact".
     """
+    user_gave = given(context)
     for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP"):
+        if name in user_gave:
             raise UsageError(f"--{name.replace('_', '-')} has no effect {mode}; leave it out")

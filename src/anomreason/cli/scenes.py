@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -29,10 +27,11 @@ def make(
 
     Severity: 0 = completely implausible, 100 = fully realistic. World rooms needs: pip install 'anomreason[scenes]'.
     """
+    from anomreason.cli.progress import progress
     from anomreason.scenes.make import SceneSettings, make_scenes
 
     asked = SceneSettings(world, n, seed, size, violation_rate, max_violations, tuple(kind or ()), twins)  # type: ignore[arg-type]
-    with _progress() as step:
+    with progress("drawing scenes") as step:
         made = make_scenes(out, asked, jobs, step)
     kinds = ", ".join(f"{count} {name}" for name, count in made.planted.items()) or "nothing"
     typer.echo(f"{made.scenes} scenes ({made.clean} clean) and {made.pictures - made.scenes} twins in {out}")
@@ -57,16 +56,3 @@ def kinds() -> None:
         rubric = ", ".join(f"{level.replace('_', ' ')} {value:g}" for level, value in levels(kind).items())
         table.add_row(kind, definition(kind), rubric)
     Console().print(table)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal: scenes done of all, time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("drawing scenes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

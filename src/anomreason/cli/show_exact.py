@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.text import Text
 
-from anomreason.cli.show import counted, printable
 from anomreason.cli.show_scores import AMBIGUOUS, by_file_name, console, interval, kinds, not_joined, note, warning
 from anomreason.cli.show_tables import ENDS, Blocks, number, words
+from anomreason.cli.summary import counted, printable
 from anomreason.evaluation.signature import line
 
 ROWS = {

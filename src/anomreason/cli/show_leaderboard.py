@@ -7,9 +7,9 @@ from itertools import groupby
 
 from rich.text import Text
 
-from anomreason.cli.show import printable
 from anomreason.cli.show_scores import console
 from anomreason.cli.show_tables import Blocks, number, words
+from anomreason.cli.summary import printable
 from anomreason.report.boards import Board, counts, name_of
 
 

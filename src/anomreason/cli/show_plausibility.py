@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from anomreason.cli.show import counted, printable
 from anomreason.cli.show_scores import console, interval, kinds, named, p_value, warning
 from anomreason.cli.show_tables import ENDS, Blocks, number, words
+from anomreason.cli.summary import counted, printable
 from anomreason.evaluation.signature import line
 from anomreason.metrics.plausibility import METRICS
 

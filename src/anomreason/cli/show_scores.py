@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from anomreason.cli.show import counted, printable
 from anomreason.cli.show_tables import ENDS, Blocks, number
+from anomreason.cli.summary import counted, printable
 from anomreason.evaluation.signature import line
 from anomreason.metrics.image_scores import PROFILES
 

@@ -65,7 +65,7 @@ def _score(backbone: str, layer: int | None) -> Any:
 
 def _say(line: Mapping[str, Any]) -> None:
     """A line of the log, as a person reads it."""
-    from anomreason.cli.show import printable
+    from anomreason.cli.summary import printable
 
     numbers = {**line, **line.get("scores", {})}
     head = f"step {line['step']}" if "step" in line else ""

@@ -78,12 +78,16 @@ class Source:
         return any(name.startswith(("sim:", "simulat")) for name in names)
 
 
-def build_report(run: Path) -> Path:
-    """Write or rebuild `run/report.html` and what belongs to it; gives its path. Raises UsageError for no run folder.
+def build_report(run: Path, results: Results | None = None) -> Path:
+    """Write or rebuild `run/report.html` and its pages; gives its path. Raises UsageError for no run folder.
 
-    Each file is replaced whole, the gallery last, so a reader never meets half a page.
+    results: the run's results, if they are open already. Each file is replaced whole, the gallery last, so a reader
+    never sees half a page.
     """
     settings = read_settings(run)
+    if results is None:
+        with Results(run) as results:
+            return build_report(run, results)
     run = Path(os.path.abspath(run))  # not resolved: browsers follow `..` in the address that was opened
     report = run / "report"
     for part in ("pages", "thumbs", "pictures"):
@@ -91,7 +95,7 @@ def build_report(run: Path) -> Path:
     for name in _ASSETS:
         write_atomically(report / name, (files(__package__) / "templates" / name).read_text(encoding="utf-8"))
     shown_at = partial(prepare, root=run.parent / settings.get("root", "."), report=report)
-    with Results(run) as results, CallLog(run) as log, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with CallLog(run) as log, ThreadPoolExecutor(os.cpu_count()) as pool:
         source = Source(run, settings, log, results.detectors, [_page_name(i) for i in results.images()])
         tally, rows = Tally(), []
         for batch in results.batches():

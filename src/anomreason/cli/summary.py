@@ -1,10 +1,9 @@
-"""What people read on a terminal: findings, sums, progress."""
+"""Prints detections on a terminal: all anomalies of one image, or a summary of many."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from anomreason.anomaly import Anomaly, Detection
-    from anomreason.vlm.ledger import Ledger
 
 SCALE = "severity: 0 = completely implausible, 100 = fully realistic"
 
@@ -32,7 +30,7 @@ def colour(severity: float) -> str:
 
 
 def one(detection: Detection) -> None:
-    """All findings of one image, worst first."""
+    """All anomalies of one image, worst first."""
     console = Console()
     if detection.failure:
         failure = detection.failure
@@ -46,13 +44,15 @@ def one(detection: Detection) -> None:
     for number, anomaly in enumerate(detection.anomalies, start=1):
         _anomaly(console, number, anomaly)
     if detection.out_of_domain:
-        console.print("Out of domain: the detector does not know such pictures, so that none found says nothing.")
+        console.print(
+            "Out of domain: the detector does not know such images; no anomalies does not mean a sound image."
+        )
     if detection.generated is not None:
         likely = "" if detection.p_generated is None else f" (probability of AI {detection.p_generated:.2f})"
         console.print(f"Source: {'AI-generated' if detection.generated else 'photograph'}{likely}")
     dropped = sum(c.dropped is not None for c in detection.candidates)
     if dropped:
-        console.print(f"[dim]{dropped} of {len(detection.candidates)} candidates were dropped on a second look.[/]")
+        console.print(f"[dim]{dropped} of {len(detection.candidates)} candidates were rejected on a second look.[/]")
 
 
 def _anomaly(console: Console, number: int, anomaly: Anomaly) -> None:
@@ -78,12 +78,12 @@ def counted(number: int, one_of: str, many_of: str) -> str:
 
 
 WORST, NAMED = 20, 10
-"""How many images with anomalies, and how many failures, are named."""
+"""Images with anomalies, and failed images, that are listed by name."""
 
 
 @dataclass
 class Summary:
-    """What many detections come to, kept small however many they are."""
+    """Totals, worst images and failures of many detections, in little memory."""
 
     images: int = 0
     found: int = 0
@@ -91,15 +91,15 @@ class Summary:
     failed: Counter[str] = field(default_factory=Counter)
     """Failed images by kind of failure."""
     only: Detection | None = None
-    """The detection, when there is just one."""
+    """The detection, when there is exactly one."""
     worst: list[tuple[float, str, int, str]] = field(default_factory=list)
     """Severity, image, anomalies, name of the worst anomaly."""
     failures: dict[str, list[str]] = field(default_factory=dict)
-    """Images by what happened to them."""
+    """Images by kind and message of their failure."""
     sources: Counter[str] = field(default_factory=Counter)
-    """Images by the judgement of their source, where it was asked for."""
+    """Images by the model's judgement of their source, if it was asked for."""
     strange: int = 0
-    """Images of which the detector says that it does not know such."""
+    """Images that the detector reports as out of domain."""
 
     def add(self, detections: Iterable[Detection]) -> None:
         for d in detections:
@@ -119,7 +119,7 @@ class Summary:
                 self.worst = sorted(self.worst)[:WORST]
 
     def _fail(self, image: str, what: str) -> None:
-        """Equal failures stand together; only so many are kept."""
+        """Group images by equal failures; at most NAMED groups of NAMED images are kept."""
         same = self.failures.get(what)
         if same is not None and len(same) < NAMED:
             same.append(image)
@@ -127,7 +127,7 @@ class Summary:
             self.failures[what] = [image]
 
     def print(self, asked: int) -> None:
-        """All findings of a single image; of many the worst images, sums and failures by kind."""
+        """All anomalies of a single image; for many images the worst ones, totals and failures by kind."""
         if self.only and asked == 1:
             one(self.only)
             return
@@ -145,10 +145,10 @@ class Summary:
             soft_wrap=True,
         )
         if self.strange:
-            console.print(f"out of domain, as the detector says: {counted(self.strange, 'image', 'images')}")
+            console.print(f"out of domain, according to the detector: {counted(self.strange, 'image', 'images')}")
         if self.sources:
             judged = ", ".join(f"{n:,} {what}" for what, n in sorted(self.sources.items()))
-            console.print(f"source, as the model judges it: {judged}")
+            console.print(f"source, according to the model: {judged}")
         if failed:
             console.print("[bold red]failed:[/] " + ", ".join(f"{n} {kind}" for kind, n in self.failed.most_common()))
         named = 0
@@ -169,43 +169,3 @@ class Summary:
                 Text(f"{severity:g}", style=colour(severity)), str(count), Text(printable(image)), Text(printable(name))
             )
         return table
-
-
-@contextmanager
-def progress(total: int, ledger: Ledger, quiet: bool) -> Iterator[Callable[[Detection], None]]:
-    """A bar with images, failures, tokens, money and time left; gives what to call for each image done."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    if quiet:
-        yield lambda _: None
-        return
-
-    class Spent(ProgressColumn):
-        """Moves with every call, so that the first minute does not look hung."""
-
-        def render(self, task: Task) -> Text:
-            cost = ledger.total.cost
-            money = "" if cost is None else f", ${cost:.2f}"
-            return Text(f"{ledger.total.calls:,} calls, {ledger.total.tokens:,} tokens{money}")
-
-    failing = TextColumn("{task.fields[failed]} failed")
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), failing, Spent(), TimeRemainingColumn())
-    failed = 0
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total, failed=0)
-
-        def done(detection: Detection) -> None:
-            nonlocal failed
-            failed += detection.status == "failed"
-            bar.update(task, advance=1, failed=failed)
-
-        yield done

@@ -1,0 +1,152 @@
+"""Estimates what a run will cost before it starts: calls, tokens, money and time.
+
+    import anomreason
+    anomreason.plan(["photos/"], model="gpt-4o").usual.usage.cost    # US dollars; None when the price is not known
+
+Reply lengths are the measured usual ones in `agent.roles.STEPS`; an image's tokens follow OpenAI's published rule.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Unpack
+
+from anomreason.agent.pipeline import DRAFTS, GROUP, SAMPLES, Schedule
+from anomreason.agent.replies import schema_of
+from anomreason.agent.roles import STEPS
+from anomreason.anomaly import Record, Usage
+from anomreason.detection import DetectArguments, DetectOptions, DetectorSetup, inputs_of, remaining, set_up
+from anomreason.errors import UnreadableImage
+from anomreason.images import image_size
+from anomreason.runs import done_in
+from anomreason.sources.inputs import Image, find_images
+from anomreason.vlm.ledger import FREE
+from anomreason.vlm.protocol import VLM
+
+USUAL_OBJECTS = 8
+"""Objects in an image that an estimate assumes, unless fewer are allowed."""
+CALL_SECONDS = 5.0
+"""Duration of a call that an estimate assumes."""
+_SAMPLED = 50
+"""Images whose headers are read; the others are taken to have the same sizes."""
+
+
+class Estimate(Record):
+    """What a run takes if every image has this many objects."""
+
+    objects: int
+    """Objects in each image."""
+    usage: Usage
+    """Calls, tokens and US dollars; `cost` is None when the price is not known."""
+    seconds: float
+    """Duration of the run, at `CALL_SECONDS` a call."""
+
+
+class Plan(Record):
+    """What a run is expected to cost."""
+
+    images: int
+    """Images still to be processed."""
+    model: str
+    schedule: Schedule
+    in_flight: int
+    """Concurrent calls."""
+    usual: Estimate
+    """With a usual number of objects in each image."""
+    upper: Estimate
+    """With `max_objects` objects in each image."""
+
+
+def plan(
+    images: str | Path | Sequence[str | Path],
+    *,
+    model: str | VLM,
+    run: str | Path | None = None,
+    **options: Unpack[DetectArguments],
+) -> Plan:
+    """What `detect` with the same arguments is expected to cost. Opens no model and sends nothing.
+
+    run: a run folder to continue; only the images that it still has to process are counted. Raises UsageError for
+    inputs and options that cannot be used.
+    """
+    setup = set_up(model, DetectOptions.of(options), options)
+    found = find_images(inputs_of(images))[1]
+    return plan_for(setup, found if run is None else list(remaining(found, done_in(Path(run)))))
+
+
+def plan_for(setup: DetectorSetup, images: Sequence[Image]) -> Plan:
+    """The plan of a run over these images."""
+    sizes, most = _sizes(images, setup.options.max_side), setup.options.max_objects
+    usual, upper = (_estimate(setup, sizes, len(images), n) for n in (min(USUAL_OBJECTS, most), most))
+    return Plan(
+        images=len(images),
+        model=setup.model,
+        schedule=setup.options.schedule,
+        in_flight=setup.options.in_flight,
+        usual=usual,
+        upper=upper,
+    )
+
+
+def _sizes(images: Sequence[Image], max_side: int) -> list[tuple[int, int]]:
+    """Sizes as sent of some of the images, spread evenly; 1024x1024 when none can be read."""
+    sizes = []
+    for image in images[:: max(1, len(images) // _SAMPLED)][:_SAMPLED]:
+        try:
+            width, height = image_size(image.path)
+        except UnreadableImage:
+            continue
+        scale = min(1.0, max_side / max(width, height))
+        sizes.append((max(1, round(width * scale)), max(1, round(height * scale))))
+    return sizes or [(1024, 1024)]
+
+
+def _estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int, objects: int) -> Estimate:
+    """For `images` images of sizes like these, with so many objects each."""
+    options, price = setup.options, setup.price
+    image_tokens = sum((price or FREE).picture(w, h) for w, h in sizes) / len(sizes)
+    prompt = completion = calls = 0.0
+    for name, count in steps_taken(options.schedule, objects, options.judge_source).items():
+        step = STEPS[name]
+        text = len(setup.prompts.by_name[step.prompt].text) + (len(setup.prompts.common) if step.sees else 0)
+        text += len(json.dumps(schema_of(step.form))) if step.form else 0
+        text = len(setup.card.prompt) if setup.card and name == "single" else text
+        calls += count
+        prompt += count * (text // 4 + step.context_tokens + (image_tokens if step.sees else 0))
+        completion += count * step.reply_tokens
+    usage = Usage(
+        calls=round(images * calls), prompt_tokens=round(images * prompt), completion_tokens=round(images * completion)
+    )
+    usage = usage.model_copy(update={"cost": None if price is None else price.cost(usage)})
+    waves = max(usage.calls / options.in_flight, steps_in_line(options.schedule, objects) if images else 0)
+    return Estimate(objects=objects, usage=usage, seconds=waves * CALL_SECONDS)
+
+
+def steps_taken(schedule: Schedule, objects: int, judge_source: bool = False) -> Counter[str]:
+    """How often each step is taken for an image with this many objects."""
+    per_object = dict.fromkeys(("attributes-1", "attributes-2", "relations-1", "relations-2"), objects)
+    steps: dict[str, dict[str, int]] = {
+        "single": {"single": 1},
+        "lean": {"objects-1": 1, "inspect": math.ceil(objects / GROUP), "look-again": 1},
+        "paper": {f"objects-{t + 1}": 1 for t in range(DRAFTS)}
+        | per_object
+        | {"review-1": objects, "review-2": objects, "format": 1},
+        "release": {"draft": DRAFTS, "merge": 1, **per_object, "summary": objects}
+        | {"verify": SAMPLES, "scan": SAMPLES, "finish": 1},
+    }
+    return Counter(steps[schedule]) + Counter({"source": 1} if judge_source else {})
+
+
+def calls_needed(schedule: Schedule, objects: int, judge_source: bool = False) -> int:
+    """Model calls for an image with this many objects, without retries and without equal requests."""
+    return steps_taken(schedule, objects, judge_source).total()
+
+
+def steps_in_line(schedule: Schedule, objects: int) -> int:
+    """Calls for one image that wait for each other: an image takes at least this many call durations."""
+    inner = bool(objects)
+    return {"single": 1, "lean": 2 + inner, "paper": 2 + 6 * inner, "release": 4 + 5 * inner}[schedule]
