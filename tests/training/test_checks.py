@@ -27,7 +27,7 @@ from anomreason.training.checks import (
 from anomreason.training.data.instance import Instance
 from anomreason.training.loading import load_base, lora_config
 from anomreason.training.recipe import FullPart, LoraPart, Recipe
-from anomreason.vlm.local.weights import find_source, load_model
+from anomreason.vlm.local.weights import find_checkpoint, load_model
 from anomreason.vlm.protocol import VLMOptions
 
 Conversations = Callable[..., list[Instance]]
@@ -169,7 +169,7 @@ def test_missing_or_stray_gradients_are_errors() -> None:
 def test_pictures_beyond_the_pixel_budget_are_an_error(
     tiny_recipe: Recipes, tiny_qwen: Path, conversations: Conversations
 ) -> None:
-    encoder = load_base(tiny_recipe(), find_source(str(tiny_qwen))).encoder(512)
+    encoder = load_base(tiny_recipe(), find_checkpoint(str(tiny_qwen))).encoder(512)
     assert "2 pictures were scaled to 3,136 to 4,704 pixels" in check_pixels(encoder, conversations(2)).found
     assert "tokens carry loss" in check_loss_mask(encoder, conversations(2, turns=2)).found
     encoder.reader.processor.image_processor.size = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 64}
@@ -192,7 +192,7 @@ def test_logits_that_differ_are_an_error_and_the_difference_is_told() -> None:
 
 
 def test_every_tensor_of_an_adapter_must_be_in_the_loaded_model(tiny_qwen: Path, tiny_adapter: Path) -> None:
-    model = load_model(find_source(f"{tiny_qwen}+{tiny_adapter}"), VLMOptions(device="cpu", dtype="float32"))
+    model = load_model(find_checkpoint(f"{tiny_qwen}+{tiny_adapter}"), VLMOptions(device="cpu", dtype="float32"))
     saved = read_tensors(tiny_adapter)
     assert check_all_used(saved, model).found.startswith(f"all {len(saved)} tensors")
     name = next(iter(saved))

@@ -25,7 +25,7 @@ from anomreason.training.data.instance import Instance, Turn
 from anomreason.training.lora import Trained, train
 from anomreason.training.recipe import Recipe
 from anomreason.vlm.card import read_card
-from anomreason.vlm.local.weights import find_source, load_model
+from anomreason.vlm.local.weights import find_checkpoint, load_model
 from anomreason.vlm.protocol import VLMOptions
 
 Conversations = Callable[..., list[Instance]]
@@ -234,7 +234,7 @@ def test_full_training_leaves_a_checkpoint_and_a_frozen_vision_tower(
     assert {name for name in before if ".visual." in f".{name}" and ".merger." not in name}.isdisjoint(changed)
     assert any(".merger." in name for name in changed)
     assert all(name in changed for name in before if ".layers." in name)
-    assert load_model(find_source(str(made.folder)), CPU) is not None
+    assert load_model(find_checkpoint(str(made.folder)), CPU) is not None
     assert read_card(made.folder) is not None
 
 

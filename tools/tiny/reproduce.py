@@ -37,7 +37,7 @@ from anomreason.training.data.instance import Instance, Turn
 from anomreason.training.lora import train
 from anomreason.training.recipe import read_recipe
 from anomreason.vlm.card import TINY_KINDS
-from anomreason.vlm.local.weights import find_source, load_model
+from anomreason.vlm.local.weights import find_checkpoint, load_model
 from anomreason.vlm.protocol import VLMOptions
 
 FIRST = 2_000_000_000
@@ -79,7 +79,7 @@ def make_base(work: Path, shards: int, steps: int) -> Path:
     )
     if not start.exists():
         tower = work / "tower.pt"
-        torch.save(load_model(find_source("tiny"), VLMOptions()).model.visual.state_dict(), tower)
+        torch.save(load_model(find_checkpoint("tiny"), VLMOptions()).model.visual.state_dict(), tower)
         make_model(start, tower, drawn[:6], given.shape, given.seed)
     model = work / "language" / "model"
     return model if model.exists() else train_language(work / "language", start, drawn, given)

@@ -114,7 +114,7 @@ def open_encoder(
         raise UsageError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
     place = _place(spec)
     layer = DEFAULT_LAYERS.get(Path(place).name) if layer is None else layer
-    device = _device(device)
+    device = usable_device(device)
     with _quiet():
         model, tokenizer = _load(place, revision)
         depth = _depth(model)
@@ -390,7 +390,8 @@ def _cut(model: Any, layer: int) -> None:
     setattr(holder, name, layers[:layer])
 
 
-def _device(requested: str | None) -> str:
+def usable_device(requested: str | None) -> str:
+    """The requested device, checked; None takes a GPU if there is one. Raises UsageError."""
     import torch
 
     if requested is None:

@@ -16,7 +16,7 @@ from typing import Any
 from anomreason.training.checks import as_at_inference
 from anomreason.training.data.batches import Encoder
 from anomreason.training.data.instance import Instance
-from anomreason.vlm.local.processor import Prepared
+from anomreason.vlm.local.processor import PromptTensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def _together(model: Any, encoder: Encoder, instances: Sequence[Instance], limit
     return [Answered(one, tuple(texts), c) for one, texts, c in zip(instances, said, cut, strict=True)]
 
 
-def _generate(model: Any, encoder: Encoder, prompts: Sequence[Prepared], limit: int) -> list[list[int]]:
+def _generate(model: Any, encoder: Encoder, prompts: Sequence[PromptTensors], limit: int) -> list[list[int]]:
     """Token ids of the answers, each with whatever came after its end."""
     import torch
     from transformers import GenerationConfig

@@ -33,7 +33,7 @@ from anomreason.training.loading import card_of, device_here, weights_dtype
 from anomreason.training.merging import copy_processor, merge_in_place
 from anomreason.training.watching import PROBE, PROBE_TOKENS, Watch
 from anomreason.vlm.card import CARD_NAME
-from anomreason.vlm.local.weights import find_source, load_model
+from anomreason.vlm.local.weights import find_checkpoint, load_model
 from anomreason.vlm.protocol import TINY, VLMOptions
 
 
@@ -79,7 +79,7 @@ def _proofs_of_saved(job: Job, encoder: Encoder, chosen: Chosen) -> Iterator[Pro
     dtype, out = weights_dtype(job.recipe), job.folder.path
     near, rounded = (EXACT, EXACT) if dtype == "float32" else (NEAR, ROUNDED)
     lora = job.recipe.lora is not None
-    source = find_source(f"{job.source.spec}+{out}" if lora else str(out))
+    source = find_checkpoint(f"{job.source.spec}+{out}" if lora else str(out))
     model = load_model(source, VLMOptions(device=device_here(), dtype=dtype))
     loaded = logits_of(model, encoder, job.probes, PROBE_TOKENS)
     if job.recipe.model.four_bit:

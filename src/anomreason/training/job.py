@@ -13,7 +13,7 @@ from anomreason.training.checks import Proof
 from anomreason.training.data.instance import Instance
 from anomreason.training.folder import TrainingFolder
 from anomreason.training.recipe import Recipe
-from anomreason.vlm.local.weights import Source
+from anomreason.vlm.local.weights import Checkpoint
 
 PROBES = 2
 """Conversations on which the trained and the saved model are compared."""
@@ -41,7 +41,7 @@ class Job:
     """A training that is going on."""
 
     recipe: Recipe
-    source: Source
+    source: Checkpoint
     instances: Sequence[Instance]
     sample: Sequence[Instance]
     """Held-out conversations that are measured."""

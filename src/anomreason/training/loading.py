@@ -2,7 +2,7 @@
 
 Knows nothing of data. Needs torch and transformers, imported when they are used.
 
-    >>> base = load_base(read_recipe("tiny-lora"), find_source("tiny-base"))
+    >>> base = load_base(read_recipe("tiny-lora"), find_checkpoint("tiny-base"))
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from anomreason.training.recipe import LoraPart, Recipe
 from anomreason.vlm.card import DetectorCard
 from anomreason.vlm.local.model import end_ids
 from anomreason.vlm.local.processor import Reader
-from anomreason.vlm.local.weights import Source, load_model, require_libraries
+from anomreason.vlm.local.weights import Checkpoint, load_model, require_libraries
 from anomreason.vlm.protocol import VLMOptions
 
 _LIBRARIES = ("trl", "peft", "datasets", "accelerate", "transformers", "torch")
@@ -97,7 +97,7 @@ def load_reader(recipe: Recipe, folder: Path) -> Reader:
     return Reader(folder, card_of(recipe, "-"))
 
 
-def load_base(recipe: Recipe, source: Source) -> Base:
+def load_base(recipe: Recipe, source: Checkpoint) -> Base:
     """Model and processor. Raises UsageError for what cannot be loaded."""
     if source.adapter is not None:
         raise UsageError(
@@ -136,7 +136,7 @@ def lora_config(part: LoraPart, layers: int) -> Any:
     )
 
 
-def _plain(recipe: Recipe, source: Source) -> Any:
+def _plain(recipe: Recipe, source: Checkpoint) -> Any:
     return load_model(source, VLMOptions(device=device_here(), dtype=weights_dtype(recipe)))
 
 

@@ -51,7 +51,7 @@ from anomreason.training.loading import (
 )
 from anomreason.training.recipe import Recipe
 from anomreason.training.watching import Progress, Score, Watch, made, quiet
-from anomreason.vlm.local.weights import Source, find_source
+from anomreason.vlm.local.weights import Checkpoint, find_checkpoint
 
 _PATIENCE = 7200
 """Seconds that one of several processes waits for another."""
@@ -79,7 +79,7 @@ def train(
 
         # The others wait while the main process scores, and while it proves what was saved.
         state = PartialState(cpu=not _has_gpu(), timeout=timedelta(seconds=_PATIENCE))
-        source = find_source(recipe.model.base)
+        source = find_checkpoint(recipe.model.base)
         sample = _sample(held_out, recipe.evaluation.sample, recipe.seed)
         settings = _settings(recipe, source, instances, sample, state.num_processes)
         folder = TrainingFolder(out, settings, provenance(), main=state.is_main_process)
@@ -259,7 +259,7 @@ def _sample(held_out: Sequence[Instance], count: int, seed: int) -> list[Instanc
 
 
 def _settings(
-    recipe: Recipe, source: Source, instances: Sequence[Instance], sample: Sequence[Instance], processes: int
+    recipe: Recipe, source: Checkpoint, instances: Sequence[Instance], sample: Sequence[Instance], processes: int
 ) -> dict[str, Any]:
     """What decides the result: another value of one of these is another training."""
     other: dict[str, Any] = {"about": True, "device": True, "model": {"base"}, "data": {"train", "held_out"}}

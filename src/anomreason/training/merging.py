@@ -23,7 +23,7 @@ from anomreason.training.data.instance import Instance, Turn
 from anomreason.vlm.card import CARD_NAME, DetectorCard
 from anomreason.vlm.local.model import end_ids
 from anomreason.vlm.local.processor import Reader
-from anomreason.vlm.local.weights import Source, find_source, load_model, require_libraries
+from anomreason.vlm.local.weights import Checkpoint, find_checkpoint, load_model, require_libraries
 from anomreason.vlm.protocol import VLMOptions
 
 _MADE_BY_MODEL = ("config.json", "generation_config.json", "adapter_config.json", CARD_NAME)
@@ -39,7 +39,7 @@ def merge(base: str, adapter: str, out: Path, dtype: str | None = None) -> Proof
     _require()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{str(out)!r} exists and is not an empty folder; give another place for the merged model")
-    source = find_source(f"{base}+{adapter}")
+    source = find_checkpoint(f"{base}+{adapter}")
     if source.adapter is None:
         raise UsageError(f"{base!r} and {adapter!r} do not name a base and an adapter; give the two folders or hub ids")
     wanted = dtype or _own_dtype(source)
@@ -56,7 +56,7 @@ def merge(base: str, adapter: str, out: Path, dtype: str | None = None) -> Proof
         if source.card is not None:
             write_atomically(out / CARD_NAME, source.card.model_dump_json(indent=2, exclude_none=True) + "\n")
         del model
-        after = logits_of(load_model(find_source(str(out)), options), encoder, [probe])
+        after = logits_of(load_model(find_checkpoint(str(out)), options), encoder, [probe])
     return check_same("merged", before, after, EXACT if wanted == "float32" else ROUNDED)
 
 
@@ -88,14 +88,14 @@ def _require() -> None:
         raise MissingExtra("merging", "train") from error
 
 
-def _own_dtype(source: Source) -> str:
+def _own_dtype(source: Checkpoint) -> str:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(source.base, local_files_only=True)
     return str(config.dtype or "float32").removeprefix("torch.")
 
 
-def _encoder(model: Any, source: Source) -> Encoder:
+def _encoder(model: Any, source: Checkpoint) -> Encoder:
     reader = Reader(source.base, source.card)
     ends = end_ids(model.generation_config.eos_token_id, reader.tokenizer.eos_token_id)
     return Encoder(reader, ends, model.config.text_config.max_position_embeddings)

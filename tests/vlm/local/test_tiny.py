@@ -16,7 +16,7 @@ from anomreason.detection import DetectOptions
 from anomreason.scenes.make import SceneSettings, make_scenes
 from anomreason.vlm.card import TINY_KINDS
 from anomreason.vlm.ledger import price_of
-from anomreason.vlm.local.weights import BUNDLED, find_source
+from anomreason.vlm.local.weights import BUNDLED, find_checkpoint
 
 PICTURES = Path(__file__).parents[4] / "shared" / "images"
 
@@ -35,7 +35,7 @@ def test_it_is_small_and_stands_with_its_card() -> None:
 def test_its_name_always_means_the_bundled_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert find_source("tiny").base == BUNDLED
+    assert find_checkpoint("tiny").base == BUNDLED
     price = price_of("tiny")
     assert price is not None
     assert price.input == 0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from anomreason.errors import UsageError
-from anomreason.vlm.local.weights import find_source, load_model
+from anomreason.vlm.local.weights import find_checkpoint, load_model
 from anomreason.vlm.protocol import VLMOptions
 
 CPU = VLMOptions(device="cpu", dtype="float32")
@@ -28,11 +28,11 @@ def test_an_adapter_made_for_other_layers_is_refused_rather_than_ignored(
     renamed = {key.replace("layers", "blocks"): value for key, value in weights.items()}
     save_file(renamed, other / "adapter_model.safetensors")
     with pytest.raises(UsageError, match="does not fit its base"):
-        load_model(find_source(f"{tiny_qwen}+{other}"), CPU)
+        load_model(find_checkpoint(f"{tiny_qwen}+{other}"), CPU)
     wider = {key: np.concatenate([value, value]) for key, value in weights.items()}
     save_file(wider, other / "adapter_model.safetensors")
     with pytest.raises(UsageError, match=r"does not fit its base \(.*size mismatch.*; it was made for ") as failed:
-        load_model(find_source(f"{tiny_qwen}+{other}"), CPU)
+        load_model(find_checkpoint(f"{tiny_qwen}+{other}"), CPU)
     assert len(str(failed.value)) < 700  # and not a line for every tensor
 
 
@@ -40,11 +40,11 @@ def test_other_weights_in_the_same_folder_are_another_model(tiny_qwen: Path, tmp
     from safetensors.numpy import load_file, save_file
 
     folder = shutil.copytree(tiny_qwen, tmp_path / "model")
-    before = find_source(str(folder)).name
-    assert find_source(str(folder)).name == before
+    before = find_checkpoint(str(folder)).name
+    assert find_checkpoint(str(folder)).name == before
     weights = load_file(folder / "model.safetensors")
     save_file({key: value * 1.01 for key, value in weights.items()}, folder / "model.safetensors", {"format": "pt"})
-    assert find_source(str(folder)).name != before
+    assert find_checkpoint(str(folder)).name != before
     assert before.startswith(f"local:{folder}@")
 
 
@@ -53,13 +53,13 @@ def test_base_and_adapter_are_told_apart_even_where_their_paths_hold_a_plus(
 ) -> None:
     base = shutil.copytree(tiny_qwen, tmp_path / "base+v2")
     adapter = shutil.copytree(tiny_adapter, tmp_path / "lora+r4")
-    source = find_source(f"{base}+{adapter}")
+    source = find_checkpoint(f"{base}+{adapter}")
     assert (source.base, source.adapter) == (base, adapter)
 
 
 def test_a_path_with_a_plus_that_exists_is_a_path(tiny_qwen: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_qwen, tmp_path / "tiny+v2")
-    source = find_source(str(folder))
+    source = find_checkpoint(str(folder))
     assert (source.base, source.adapter) == (folder, None)
 
 
@@ -79,7 +79,7 @@ def test_what_cannot_be_opened_says_what_to_do(tiny_qwen: Path, tiny_adapter: Pa
     }
     for spec, message in cases.items():
         with pytest.raises(UsageError, match=message):
-            find_source(spec)
+            find_checkpoint(spec)
 
 
 def test_damaged_or_missing_weights_are_named(tiny_qwen: Path, tmp_path: Path) -> None:
@@ -90,18 +90,18 @@ def test_damaged_or_missing_weights_are_named(tiny_qwen: Path, tmp_path: Path) -
     kept = {key: value for key, value in weights.items() if "visual" not in key}
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(UsageError, match="lacks weights"):
-        load_model(find_source(str(folder)), CPU)
+        load_model(find_checkpoint(str(folder)), CPU)
     (folder / "model.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(UsageError, match="fetch the checkpoint again"):
-        load_model(find_source(str(folder)), CPU)
+        load_model(find_checkpoint(str(folder)), CPU)
 
 
 def test_a_hub_model_that_cannot_be_fetched_says_what_to_try() -> None:
     code = """
 from anomreason.errors import UsageError
-from anomreason.vlm.local.weights import find_source
+from anomreason.vlm.local.weights import find_checkpoint
 try:
-    find_source("someone/no-such-model")
+    find_checkpoint("someone/no-such-model")
 except UsageError as error:
     print(error)
 """

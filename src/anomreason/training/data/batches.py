@@ -22,7 +22,7 @@ from PIL import Image
 from anomreason.errors import EndpointError, UsageError
 from anomreason.images import Encoded, image_size, load_image
 from anomreason.training.data.instance import Instance
-from anomreason.vlm.local.processor import Prepared, Reader
+from anomreason.vlm.local.processor import PromptTensors, Reader
 from anomreason.vlm.protocol import Request, Tag
 
 NO_LOSS = -100
@@ -33,7 +33,7 @@ NO_LOSS = -100
 class Row:
     """One conversation as tensors."""
 
-    prepared: Prepared
+    prepared: PromptTensors
     """Prompt and answers, not padded."""
     labels: Any  # (tokens,) int64: the token itself in answers, NO_LOSS elsewhere
 
@@ -76,9 +76,9 @@ class Encoder:
         for start, end in text.spans:
             labels[start + shown : end + shown] = ids[start + shown : end + shown]
         kinds = torch.cat([prompt.kinds, torch.zeros_like(tail)])
-        return Row(Prepared(ids, kinds, prompt.pixels, prompt.grids), labels)
+        return Row(PromptTensors(ids, kinds, prompt.pixels, prompt.grids), labels)
 
-    def prepare(self, instance: Instance, said: Sequence[str]) -> Prepared:
+    def prepare(self, instance: Instance, said: Sequence[str]) -> PromptTensors:
         """What the model is shown to be asked the question after so many answers. Raises as `encode`."""
         asked, _ = _halves(instance)
         picture = load_image(instance.image, max_side=None).encoded

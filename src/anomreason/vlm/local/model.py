@@ -1,31 +1,33 @@
 """A Qwen2.5-VL in this process, through Hugging Face transformers: requests that wait together run as one batch.
 
-Knows nothing of what is asked. Importing it is light; making a LocalVLM imports torch and loads the weights. Try it:
+Importing it is light; making a LocalVLM imports torch and loads the weights. Try it:
 
     vlm = LocalVLM("Qwen/Qwen2.5-VL-3B-Instruct", VLMOptions())
-    reply = await vlm.ask(Request(parts=("What is odd here?", picture.encoded), tag=tag))
+    reply = await vlm.ask(Request(parts=("What is odd here?", image.encoded), tag=tag))
 
-The same request gives the same reply on the same device with the same versions: greedy at temperature 0, else drawn by
-a generator of its own from the request's seed (a request without one is drawn anew each time). What else is in the
-batch changes neither the draw nor the schema, only the last digits of the logits, through padding; in half precision
-that can turn a near tie.
+The same request gives the same reply on the same device with the same versions. At temperature 0 decoding is greedy.
+Otherwise each reply is drawn by its own generator from the request's seed; without a seed every reply is drawn anew.
+The rest of the batch changes neither the draw nor the schema, only the last digits of the logits, through padding; in
+half precision that can turn a near tie.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from anomreason.anomaly import Usage
 from anomreason.errors import EndpointError
 from anomreason.vlm.card import DetectorCard
 from anomreason.vlm.local.batching import Batcher, Ticket
-from anomreason.vlm.local.processor import Prepared, Reader
-from anomreason.vlm.local.steps import Grammars, Row, RowLimits, Steering
-from anomreason.vlm.local.weights import find_source, load_model, require_libraries
+from anomreason.vlm.local.processor import PromptTensors, Reader
+from anomreason.vlm.local.weights import find_checkpoint, load_model, require_libraries
 from anomreason.vlm.protocol import Reply, Request, VLMOptions
 
 BATCH_ROWS = 16
@@ -33,10 +35,18 @@ BATCH_TOKENS = 65_536
 """Rows x (longest prompt + longest reply). About 4 GB of keys and values for a 7B model in half precision."""
 
 
+TOP_LOGPROBS = 20
+_WHITESPACE = r"( |\n {0,24})?"
+"""Between JSON tokens: enough for one-line and indented JSON. Unbounded, a confused model fills the reply with it."""
+_KEPT_GRAMMARS = 128
+
+_log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class _Job:
     request: Request
-    prepared: Prepared
+    prepared: PromptTensors
     limit: int
     """Most tokens of the reply: the request's cap, or what the model's context leaves."""
 
@@ -52,7 +62,7 @@ class LocalVLM:
         Raises MissingExtra when the libraries are missing, UsageError for what cannot be loaded.
         """
         require_libraries()
-        source = find_source(spec)
+        source = find_checkpoint(spec)
         self.name: str = source.name
         self.card: DetectorCard | None = source.card
         """How a fine-tuned detector wants to be asked; None for a general model."""
@@ -123,11 +133,11 @@ class _Engine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _row(self, ticket: Ticket[_Job, Reply]) -> Row:
+    def _row(self, ticket: Ticket[_Job, Reply]) -> ReplyRow:
         import torch
 
         sampling = ticket.item.request.sampling
-        row = Row(ticket.item.limit, self._grammars.matcher(ticket.item.request.schema), sampling.temperature)
+        row = ReplyRow(ticket.item.limit, self._grammars.matcher(ticket.item.request.schema), sampling.temperature)
         row.wants_logprobs = sampling.logprobs
         row.dropped = lambda: ticket.dropped
         if sampling.temperature > 0:
@@ -138,7 +148,7 @@ class _Engine:
                 row.generator.manual_seed(sampling.seed)
         return row
 
-    def _generate(self, batch: Sequence[Prepared], rows: Sequence[Row]) -> list[list[int]]:
+    def _generate(self, batch: Sequence[PromptTensors], rows: Sequence[ReplyRow]) -> list[list[int]]:
         """Token ids of the replies, each with whatever came after its end."""
         import torch
         from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
@@ -164,7 +174,7 @@ class _Engine:
         replies: list[list[int]] = made[:, width:].tolist()
         return replies
 
-    def _reply(self, job: _Job, row: Row, ids: list[int]) -> Reply:
+    def _reply(self, job: _Job, row: ReplyRow, ids: list[int]) -> Reply:
         end = next((i for i, token in enumerate(ids[: job.limit]) if token in self._ends), None)
         kept = ids[: job.limit] if end is None else ids[:end]
         text = self._reader.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -185,3 +195,135 @@ def end_ids(configured: int | list[int] | None, tokenizers: int | None) -> list[
     """Ids that end a reply: the checkpoint's and the tokenizer's, which do not agree in every fine-tuned checkpoint."""
     known = configured if isinstance(configured, list) else [configured]
     return [token for token in dict.fromkeys([*known, tokenizers]) if token is not None]
+
+
+@dataclass(eq=False, slots=True)
+class ReplyRow:
+    """One reply in the making."""
+
+    limit: int
+    """Most tokens of the reply."""
+    matcher: Any = None
+    """An llguidance.LLMatcher of its own that the reply must satisfy; None for free text."""
+    temperature: float = 0.0
+    generator: Any = None
+    """The torch.Generator that draws this row; needed when temperature is above zero."""
+    wants_logprobs: bool = False
+    dropped: Callable[[], bool] = lambda: False
+    """True when nobody waits for the reply any more, so that its row may stop."""
+    logprobs: dict[str, float] = field(default_factory=dict)
+    """Filled at the first step: alternatives of the first token that the schema allows, natural logarithms."""
+
+
+class Grammars:
+    """JSON schemas compiled for one tokenizer, each once."""
+
+    def __init__(self, tokenizer: Any, vocabulary: int, end: int) -> None:
+        """vocabulary: width of the model's output layer, which may be wider than the tokenizer. end: the EOS id."""
+        from llguidance.hf import from_tokenizer
+
+        self._tokens = from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=end)
+        self._compiled: dict[str, Any] = {}
+
+    def matcher(self, schema: Mapping[str, Any] | None) -> Any:
+        """A fresh matcher for `schema`; None, said once in the log, when it cannot be enforced."""
+        if schema is None:
+            return None
+        key = json.dumps(schema)
+        if key not in self._compiled:
+            if len(self._compiled) >= _KEPT_GRAMMARS:
+                del self._compiled[next(iter(self._compiled))]
+            self._compiled[key] = self._compile(key)
+        known = self._compiled[key]
+        return known.deep_copy() if known is not None else None
+
+    def _compile(self, schema: str) -> Any:
+        from llguidance import LLMatcher
+
+        options = {"whitespace_pattern": _WHITESPACE}
+        try:
+            found = LLMatcher(self._tokens, LLMatcher.grammar_from_json_schema(schema, defaults=options), log_level=0)
+            complaint = found.get_error()
+        except ValueError as error:
+            complaint = str(error)
+        if not complaint:
+            return found
+        _log.warning("this JSON schema cannot be enforced, replies to it are free text: %s: %.200s", complaint, schema)
+        return None
+
+
+class Steering:
+    """A logits processor for `generate`: masks what the schema forbids, then draws by adding noise.
+
+    The largest of logits / temperature + Gumbel noise is a sample of the softmax (Maddison et al. 2014,
+    https://arxiv.org/abs/1411.0030), so that greedy search over the changed scores draws each row with its own
+    temperature and generator, whatever else is in the batch.
+    """
+
+    def __init__(self, rows: Sequence[ReplyRow], prompt: int, vocabulary: int, spell: Callable[[int], str]) -> None:
+        """prompt: padded length of the prompts. vocabulary: ids that have a token. spell: an id's text."""
+        self._rows, self._prompt, self._vocabulary, self._spell = rows, prompt, vocabulary, spell
+        self._bits: Any = None  # (rows, vocabulary / 32) int32, one bit a token
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """input_ids (rows, tokens), scores (rows, output layer) float32; returns the scores to take the largest of."""
+        import torch
+
+        step = input_ids.shape[1] - self._prompt
+        scores[:, self._vocabulary :] = -math.inf
+        if any(row.matcher is not None for row in self._rows):
+            allowed = torch.from_numpy(self._allowed(input_ids, step, scores.shape[1]))
+            scores.masked_fill_(~allowed.to(scores.device), -math.inf)
+        for row, line in zip(self._rows, scores, strict=True):
+            if step == 0 and row.wants_logprobs:
+                row.logprobs.update(self._alternatives(line))
+            if row.temperature > 0:
+                noise = torch.empty_like(line).exponential_(generator=row.generator).clamp_min_(1e-30).log_()
+                line.div_(row.temperature).sub_(noise)
+        return scores
+
+    def _allowed(self, input_ids: Any, step: int, width: int) -> Any:
+        """(rows, output layer) bool: what each row may say next."""
+        import numpy as np
+        from llguidance import numpy as bitmask
+
+        if self._bits is None:
+            self._bits = bitmask.allocate_token_bitmask(len(self._rows), width)
+        last = input_ids[:, -1].tolist()
+        for i, row in enumerate(self._rows):
+            if row.matcher is None or step >= row.limit:
+                continue
+            if step and not row.matcher.is_stopped():
+                row.matcher.consume_token(last[i])
+            if row.matcher.is_error():
+                _log.warning("a JSON schema became too complex on the way: %s", row.matcher.get_error())
+                row.matcher = None
+                self._bits[i] = -1
+                continue
+            bitmask.fill_next_token_bitmask(row.matcher, self._bits, i)
+        return np.unpackbits(self._bits.view(np.uint8), axis=1, bitorder="little")[:, :width].view(np.bool_)
+
+    def _alternatives(self, line: Any) -> dict[str, float]:
+        values, ids = line.log_softmax(-1).topk(min(TOP_LOGPROBS, len(line)))
+        found: dict[str, float] = {}
+        for value, token in zip(values.tolist(), ids.tolist(), strict=True):
+            if value == -math.inf:
+                break
+            text = self._spell(token)
+            # Two tokens can spell the same text (halves of a character do); their probabilities add up.
+            found[text] = math.log(math.exp(found[text]) + math.exp(value)) if text in found else value
+        return found
+
+
+class RowLimits:
+    """A stopping criterion for `generate`: ends each row at its own limit, or when nobody waits for it."""
+
+    def __init__(self, rows: Sequence[ReplyRow], prompt: int) -> None:
+        self._rows, self._prompt = rows, prompt
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        import torch
+
+        made = input_ids.shape[1] - self._prompt
+        done = [made >= row.limit or row.dropped() for row in self._rows]
+        return torch.tensor(done, device=input_ids.device, dtype=torch.bool)

@@ -28,7 +28,7 @@ _LEGACY_TEMPLATE = "chat_template.json"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Prepared:
+class PromptTensors:
     """One request as tensors, not padded."""
 
     ids: Any  # (tokens,) int64
@@ -64,7 +64,7 @@ class Reader:
         if self.processor.image_token not in self._render([{"role": "user", "content": [{"type": "image"}]}]):
             raise UsageError(f"the chat template in {folder} leaves pictures out; take the one of a Qwen2.5-VL")
 
-    def prepare(self, request: Request) -> Prepared:
+    def prepare(self, request: Request) -> PromptTensors:
         """Raises EndpointError `rejected` for a picture that cannot be shown, RuntimeError for one over the budget."""
         images = [_decode(part) for part in request.parts if isinstance(part, Encoded)]
         text = self._render(self._messages(request))
@@ -72,9 +72,9 @@ class Reader:
         grids = made.get("image_grid_thw")
         for grid in [] if grids is None else grids.tolist():
             self._check(grid)
-        return Prepared(made["input_ids"][0], made["mm_token_type_ids"][0], made.get("pixel_values"), grids)
+        return PromptTensors(made["input_ids"][0], made["mm_token_type_ids"][0], made.get("pixel_values"), grids)
 
-    def collate(self, batch: Sequence[Prepared], padding: int) -> dict[str, Any]:
+    def collate(self, batch: Sequence[PromptTensors], padding: int) -> dict[str, Any]:
         """Model inputs of several requests, padded on the left to the widest."""
         import torch
 

@@ -2,7 +2,7 @@
 
 Knows nothing of requests. Finding needs neither torch nor transformers; loading imports them.
 
-    >>> source = find_source("Qwen/Qwen2.5-VL-3B-Instruct+my-adapter")
+    >>> source = find_checkpoint("Qwen/Qwen2.5-VL-3B-Instruct+my-adapter")
     >>> model = load_model(source, VLMOptions())
 """
 
@@ -20,6 +20,7 @@ from textwrap import shorten
 from typing import Any
 
 from anomreason.errors import MissingExtra, UsageError
+from anomreason.metrics.encoder import usable_device
 from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
 from anomreason.vlm.protocol import TINY, VLMOptions
 
@@ -34,7 +35,7 @@ BUNDLED = Path(__file__).parents[1] / "tiny"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Checkpoint:
     """Where a model comes from."""
 
     spec: str
@@ -61,7 +62,7 @@ def require_libraries() -> None:
             raise MissingExtra("local models", "local")
 
 
-def find_source(spec: str) -> Source:
+def find_checkpoint(spec: str) -> Checkpoint:
     """Folders for `PATH_OR_ID` or `BASE+ADAPTER`; what is on the hub is fetched. Raises UsageError."""
     base_name, adapter_name = _split(spec)
     base = folder_of(base_name)
@@ -69,7 +70,7 @@ def find_source(spec: str) -> Source:
     _check_base(base)
     if adapter is not None:
         _check_adapter(adapter)
-    return Source(spec, base, adapter, _card(base, adapter))
+    return Checkpoint(spec, base, adapter, _card(base, adapter))
 
 
 def find_card(spec: str) -> DetectorCard | None:
@@ -82,7 +83,7 @@ def _card(base: Path, adapter: Path | None) -> DetectorCard | None:
     return (read_card(adapter) if adapter else None) or read_card(base)
 
 
-def load_model(source: Source, options: VLMOptions) -> Any:
+def load_model(source: Checkpoint, options: VLMOptions) -> Any:
     """The model in evaluation mode on its device. Raises UsageError for weights or options that cannot be used."""
     import torch
     from safetensors import SafetensorError
@@ -90,7 +91,7 @@ def load_model(source: Source, options: VLMOptions) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a bar of its own inside ours
-    device = _device(options.device)
+    device = usable_device(options.device)
     try:
         model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             source.base,
@@ -202,19 +203,6 @@ def _with_adapter(model: Any, folder: Path) -> Any:
         raise UsageError(
             f"the adapter {folder} does not fit its base ({told}); it was made for {_base_of(folder)}: name that"
         ) from error
-
-
-def _device(asked: str | None) -> str:
-    import torch
-
-    if asked is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=asked)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"the device {asked!r} cannot be used here ({reason}); try 'cpu'") from error
-    return asked
 
 
 def _dtype(asked: str | None, device: str) -> str:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from anomreason.vlm.local.steps import Row, RowLimits, Steering
+from anomreason.vlm.local.model import ReplyRow, RowLimits, Steering
 
 LOGITS = [2.0, 1.0, 0.0, -1.0, 9.0]
 WORDS = 4
@@ -28,7 +28,7 @@ def softmax(temperature: float) -> list[float]:
 def test_draws_follow_the_softmax_of_logits_over_temperature(temperature: float) -> None:
     import torch
 
-    rows = [Row(8, temperature=temperature, generator=torch.Generator().manual_seed(seed)) for seed in range(4000)]
+    rows = [ReplyRow(8, temperature=temperature, generator=torch.Generator().manual_seed(seed)) for seed in range(4000)]
     scores = Steering(rows, PROMPT, WORDS, spell)(torch.zeros(len(rows), PROMPT), torch.tensor([LOGITS] * len(rows)))
     shares = np.bincount(scores.argmax(-1).numpy(), minlength=5) / len(rows)
     assert shares[WORDS] == 0
@@ -39,7 +39,7 @@ def test_draws_follow_the_softmax_of_logits_over_temperature(temperature: float)
 def test_a_row_without_temperature_keeps_its_scores_beside_one_that_is_drawn() -> None:
     import torch
 
-    rows = [Row(8), Row(8, temperature=1.0, generator=torch.Generator().manual_seed(0))]
+    rows = [ReplyRow(8), ReplyRow(8, temperature=1.0, generator=torch.Generator().manual_seed(0))]
     scores = Steering(rows, PROMPT, WORDS, spell)(torch.zeros(2, PROMPT), torch.tensor([LOGITS, LOGITS]))
     assert scores[0].tolist() == [2.0, 1.0, 0.0, -1.0, -math.inf]
     assert scores[1, :WORDS].tolist() != LOGITS[:WORDS]
@@ -48,7 +48,7 @@ def test_a_row_without_temperature_keeps_its_scores_beside_one_that_is_drawn() -
 def test_log_probabilities_are_those_of_the_model_before_temperature_and_of_the_first_step_only() -> None:
     import torch
 
-    row = Row(8, temperature=0.3, generator=torch.Generator().manual_seed(0), wants_logprobs=True)
+    row = ReplyRow(8, temperature=0.3, generator=torch.Generator().manual_seed(0), wants_logprobs=True)
     steering = Steering([row], PROMPT, WORDS, spell)
     steering(torch.zeros(1, PROMPT), torch.tensor([LOGITS]))
     steering(torch.zeros(1, PROMPT + 1), torch.tensor([LOGITS[::-1]]))
@@ -59,7 +59,7 @@ def test_log_probabilities_are_those_of_the_model_before_temperature_and_of_the_
 def test_tokens_that_spell_the_same_text_add_their_probabilities() -> None:
     import torch
 
-    row = Row(8, wants_logprobs=True)
+    row = ReplyRow(8, wants_logprobs=True)
     Steering([row], PROMPT, WORDS, lambda token: "ab"[token % 2])(torch.zeros(1, PROMPT), torch.tensor([LOGITS]))
     p = softmax(1.0)
     assert row.logprobs == pytest.approx({"a": math.log(p[0] + p[2]), "b": math.log(p[1] + p[3])}, abs=1e-5)
@@ -68,6 +68,6 @@ def test_tokens_that_spell_the_same_text_add_their_probabilities() -> None:
 def test_each_row_stops_at_its_own_limit_or_when_nobody_waits() -> None:
     import torch
 
-    limits = RowLimits([Row(2), Row(5), Row(5, dropped=lambda: True)], PROMPT)
+    limits = RowLimits([ReplyRow(2), ReplyRow(5), ReplyRow(5, dropped=lambda: True)], PROMPT)
     assert limits(torch.zeros(3, PROMPT + 1), None).tolist() == [False, False, True]
     assert limits(torch.zeros(3, PROMPT + 2), None).tolist() == [True, False, True]
