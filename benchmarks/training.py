@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image
 from tools.tiny.model import TinyShape, make_tiny
 
-from anomreason.training.data.instance import Instance, Turn
+from anomreason.training.data.instance import ConversationLength, Instance, Turn
+from anomreason.training.loading import with_conversations
 from anomreason.training.lora import train
 from anomreason.training.recipe import Recipe, recipe_of
 from anomreason.vlm.card import DetectorCard
@@ -77,7 +78,7 @@ def ours(recipe: Recipe, data: Sequence[Instance], out: Path) -> float:
         if "loss" in line:
             stamps.append(time.perf_counter())
 
-    train(recipe, data, [], out, progress=progress)
+    train(with_conversations(recipe, data), out, progress=progress)
     return recipe.batch.per_device * (len(stamps) - 1 - WARM) / (stamps[-1] - stamps[WARM])
 
 
@@ -171,7 +172,7 @@ def largest(steps: int) -> None:
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    from anomreason.training.plan import Plan, plan_for
+    from anomreason.training.plan import TrainingPlan, plan_for
 
     gpu = torch.cuda.is_available()
     room = torch.cuda.get_device_properties(0).total_memory if gpu else 10**9
@@ -188,9 +189,13 @@ def largest(steps: int) -> None:
         table["lora"] = {"dropout": 0.5}
         recipe, own = recipe_of(table, "benchmark"), Qwen2_5_VLConfig.from_pretrained(base)
 
-        def planned(config: Any) -> Plan:
+        def planned(config: Any) -> TrainingPlan:
             with torch.device("meta"):
-                return plan_for(recipe, Qwen2_5_VLForConditionalGeneration(config), [(side**2 // 784 + 200, 99)] * 32)
+                return plan_for(
+                    recipe,
+                    Qwen2_5_VLForConditionalGeneration(config),
+                    [ConversationLength(side**2 // 784 + 200, side**2 // 784, 99)] * 32,
+                )
 
         configs = [shaped(own, text, 152064 if gpu else own.text_config.vocab_size) for text in LARGE.values()]
         plans = [planned(config) for config in configs]

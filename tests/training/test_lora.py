@@ -4,33 +4,50 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from anomreason import detect
 from anomreason.anomaly import Detection
 from anomreason.errors import MissingExtra, RunConflict, UnreadableImage, UsageError
 from anomreason.report.curve import read_log
-from anomreason.training.answering import Answered
+from anomreason.training import lora
+from anomreason.training.answering import Answers, Score
 from anomreason.training.checks import ProofFailed
 from anomreason.training.data.instance import Instance, Turn
-from anomreason.training.lora import Trained, train
-from anomreason.training.recipe import Recipe
+from anomreason.training.loading import with_conversations
+from anomreason.training.lora import TrainingResult
+from anomreason.training.recipe import Recipe, read_recipe, recipe_of
+from anomreason.training.watching import Progress, quiet
 from anomreason.vlm.card import read_card
-from anomreason.vlm.local.weights import find_checkpoint, load_model
+from anomreason.vlm.local.weights import BUNDLED, find_checkpoint, load_model
 from anomreason.vlm.protocol import VLMOptions
 
 Conversations = Callable[..., list[Instance]]
 Recipes = Callable[..., Recipe]
 CPU = VLMOptions(device="cpu", dtype="float32")
+
+
+def train(
+    recipe: Recipe,
+    learnt: Sequence[Instance],
+    held_out: Sequence[Instance],
+    out: Path,
+    score: Score | None = None,
+    progress: Progress = quiet,
+) -> TrainingResult:
+    return lora.train(with_conversations(recipe, learnt, held_out), out, score, progress)
 
 
 class Stop(Exception):
@@ -56,17 +73,17 @@ def losses(folder: Path) -> list[float]:
 @pytest.fixture(scope="module")
 def trained(
     tiny_qwen: Path, conversations: Conversations, tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipes
-) -> Trained:
+) -> TrainingResult:
     """One training to its end, scored by how long the answers are: the longer the better."""
     out = tmp_path_factory.mktemp("trained") / "out"
 
-    def score(said: Sequence[Answered]) -> dict[str, float]:
+    def score(said: Sequence[Answers]) -> dict[str, float]:
         return {"letters": float(sum(len(text) for one in said for text in one.texts))}
 
     return train(tiny_recipe(), conversations(10), conversations(4, first=20), out, score)
 
 
-def test_a_trained_adapter_is_what_detect_runs(trained: Trained, conversations: Conversations) -> None:
+def test_a_trained_adapter_is_what_detect_runs(trained: TrainingResult, conversations: Conversations) -> None:
     found = detect(conversations(1)[0].image, model=trained.spec, schedule="single", device="cpu", max_reply_tokens=16)
     assert isinstance(found, Detection)
     assert found.detector.startswith(trained.spec)
@@ -76,7 +93,7 @@ def test_a_trained_adapter_is_what_detect_runs(trained: Trained, conversations: 
     assert (card.min_pixels, card.max_pixels) == (56 * 56, 28 * 28 * 16)
 
 
-def test_a_training_tells_what_it_made_sure_of(trained: Trained) -> None:
+def test_a_training_tells_what_it_made_sure_of(trained: TrainingResult) -> None:
     proved = {proof.name: proof.found for proof in trained.proofs}
     assert set(proved) == {
         "pixels",
@@ -95,7 +112,7 @@ def test_a_training_tells_what_it_made_sure_of(trained: Trained) -> None:
     assert told["count"] == len(told["names"]) == 6
 
 
-def test_the_weights_with_the_best_score_are_kept(trained: Trained) -> None:
+def test_the_weights_with_the_best_score_are_kept(trained: TrainingResult) -> None:
     scored = {line["step"]: line["scores"] for line in read_log(trained.folder) if "scores" in line}
     assert list(scored) == [0, 2, 4]
     best = max((step for step in scored if step), key=lambda step: scored[step]["letters"])
@@ -104,7 +121,7 @@ def test_the_weights_with_the_best_score_are_kept(trained: Trained) -> None:
 
 
 def test_a_training_that_is_over_is_only_reported(
-    trained: Trained, tiny_recipe: Recipes, conversations: Conversations
+    trained: TrainingResult, tiny_recipe: Recipes, conversations: Conversations
 ) -> None:
     before = (trained.folder / "adapter_model.safetensors").stat().st_mtime_ns
     again = train(tiny_recipe(), conversations(10), conversations(4, first=20), trained.folder)
@@ -113,12 +130,60 @@ def test_a_training_that_is_over_is_only_reported(
 
 
 def test_other_settings_or_data_are_another_training(
-    trained: Trained, tiny_recipe: Recipes, conversations: Conversations
+    trained: TrainingResult, tiny_recipe: Recipes, conversations: Conversations
 ) -> None:
     with pytest.raises(RunConflict, match=r"recipe\.lora\.rank: 8 there, 4 now"):
         train(tiny_recipe(lora={"rank": 4}), conversations(10), conversations(4, first=20), trained.folder)
     with pytest.raises(RunConflict, match="conversations: 10 there, 9 now"):
         train(tiny_recipe(), conversations(9), conversations(4, first=20), trained.folder)
+
+
+def test_a_redrawn_image_of_the_same_name_is_another_training(
+    trained: TrainingResult, tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
+) -> None:
+    given, held = conversations(10), conversations(4, first=20)
+    redrawn = tmp_path / given[3].name
+    Image.new("RGB", (60, 56), "red").save(redrawn)
+    changed = [*given[:3], replace(given[3], image=redrawn), *given[4:]]
+    with pytest.raises(RunConflict, match=r"images\.003\.png: '\w{16}' there, '\w{16}' now"):
+        train(tiny_recipe(), changed, held, trained.folder)
+    moved = [replace(one, image=shutil.copy(one.image, tmp_path)) for one in given if one.name != given[3].name]
+    same = train(tiny_recipe(), [*moved[:3], given[3], *moved[3:]], held, trained.folder)
+    assert same == trained, "the same images in another folder"
+
+
+def test_the_base_is_tried_before_training_and_the_trained_model_after(
+    trained: TrainingResult,
+) -> None:
+    log = read_log(trained.folder)
+    tried = {line["model"]: line for line in log if line.get("event") == "answers"}
+    assert [tried[name]["answers"] for name in ("base", "trained")] == [2, 2]
+    assert trained.warning is not None
+    assert trained.warning == tried["trained"]["warning"]
+    assert trained.warning in (trained.folder / "README.md").read_text(encoding="utf-8")
+    assert log.index(tried["base"]) < next(k for k, line in enumerate(log) if "learning_rate" in line)
+
+
+def test_the_bundled_model_is_asked_its_own_question_before_training_and_stays_readable(
+    conversations: Conversations, tmp_path: Path
+) -> None:
+    table = read_recipe("tiny-lora").model_dump(exclude_none=True)
+    table["steps"] |= {"max_steps": 1, "learning_rate": 1e-6, "warmup": 0.0}
+    table["batch"]["per_device"] = 1
+    asked: list[Answers] = []
+
+    def score(answers: Sequence[Answers]) -> dict[str, float]:
+        asked.extend(answers)
+        return {"none": 0.0}
+
+    held = conversations(2, first=20)
+    found = train(recipe_of(table, "x"), conversations(1), held, tmp_path / "out", score)
+    card = read_card(BUNDLED)
+    assert card is not None
+    assert [one.instance.turns[0].text for one in asked] == [card.prompt] * 2 + [held[0].turns[0].text] * 2
+    tried = [line for line in read_log(tmp_path / "out") if line.get("event") == "answers"]
+    assert (tried[0]["model"], tried[0]["readable"]) == ("base", 2)
+    assert (found.warning is None) == (tried[1]["readable"] == 2)
 
 
 def test_a_folder_with_other_files_is_left_alone(
@@ -241,9 +306,9 @@ def test_full_training_leaves_a_checkpoint_and_a_frozen_vision_tower(
 def test_two_turns_are_learnt_and_asked_in_turn(
     tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
 ) -> None:
-    asked: list[Answered] = []
+    asked: list[Answers] = []
 
-    def score(said: Sequence[Answered]) -> dict[str, float]:
+    def score(said: Sequence[Answers]) -> dict[str, float]:
         asked.extend(said)
         return {"none": 0.0}
 
@@ -289,9 +354,9 @@ def test_an_adapter_that_is_not_what_was_trained_is_an_error(
 @pytest.mark.parametrize(
     ("turns", "told"),
     [
-        ((), "they must be user and assistant by turns"),
-        ((Turn("user", "What?"),), "they must be user and assistant by turns"),
-        ((Turn("assistant", "Yes."), Turn("user", "What?")), "they must be user and assistant by turns"),
+        ((), "user and assistant must take turns"),
+        ((Turn("user", "What?"),), "user and assistant must take turns"),
+        ((Turn("assistant", "Yes."), Turn("user", "What?")), "user and assistant must take turns"),
         ((Turn("user", "What?"), Turn("assistant", "word " * 600)), "more than data.max_tokens = 512"),
     ],
 )
@@ -347,6 +412,7 @@ def test_four_bits_without_their_library_say_what_to_install(
 _KILLED = """
 import json, pathlib, sys
 from anomreason.training.data.instance import Instance, Turn
+from anomreason.training.loading import with_conversations
 from anomreason.training.lora import train
 from anomreason.training.recipe import recipe_of
 import torch
@@ -355,7 +421,8 @@ given = json.loads(pathlib.Path(sys.argv[1]).read_text())
 data = [Instance(pathlib.Path(p), n, tuple(Turn(*t) for t in turns)) for p, n, turns in given["data"]]
 def progress(line):
     print(json.dumps(line), flush=True)
-print(train(recipe_of(given["recipe"], "recipe"), data, data[:2], pathlib.Path(sys.argv[2]), progress=progress).steps)
+given = with_conversations(recipe_of(given["recipe"], "recipe"), data, data[:2])
+print(train(given, pathlib.Path(sys.argv[2]), progress=progress).steps)
 """
 
 

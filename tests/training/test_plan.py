@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,8 @@ import torch
 from tools.tiny.model import TinyShape, make_tiny
 
 from anomreason.errors import UsageError
-from anomreason.training.data.batches import Encoder, lengths_of
-from anomreason.training.data.instance import Instance
-from anomreason.training.loading import load_reader, lora_config
+from anomreason.training.data.instance import ConversationLength, Instance
+from anomreason.training.loading import lora_config, with_conversations
 from anomreason.training.plan import empty_model, plan, plan_for
 from anomreason.training.recipe import Recipe, read_recipe, recipe_of
 from anomreason.vlm.card import DetectorCard
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_plan_tells_modules_tokens_steps_and_memory(tiny_recipe: Recipes, conversations: Conversations) -> None:
     table = tiny_recipe(steps={"epochs": 3}, lora={"modules": ["q_proj"], "rank": 4}).model_dump(exclude_none=True)
     del table["steps"]["max_steps"]
-    made = plan(recipe_of(table, "test recipe"), conversations(9))
+    made = plan(with_conversations(recipe_of(table, "test recipe"), conversations(9)))
     assert len(made.modules) == 2
     assert made.learning == 2 * 4 * (64 + 64)
     assert made.steps == 9, "three epochs of three batches of four, the last one short"
@@ -46,13 +46,13 @@ def test_the_papers_recipe_fits_its_gpus_and_takes_hours(tmp_path: Path) -> None
         tmp_path
     )
     model = empty_model(tmp_path)
-    made = plan_for(read_recipe("anomreasonor-7b"), model, [(2048, 900)] * 17_000)
+    made = plan_for(read_recipe("anomreasonor-7b"), model, [ConversationLength(2048, 784, 900)] * 17_000)
     assert made.weights == pytest.approx(8.29e9, rel=0.01)
     assert len(made.modules) == 21
     assert made.steps == 133
     assert 16e9 < made.bytes < 48e9
     assert 0.5 < made.hours < 12
-    four = plan_for(read_recipe("qlora-24gb"), model, [(2048, 900)] * 17_000)
+    four = plan_for(read_recipe("qlora-24gb"), model, [ConversationLength(2048, 784, 900)] * 17_000)
     assert four.bytes < 24e9
     assert four.memory["weights"] < 0.5 * made.memory["weights"]
 
@@ -69,9 +69,9 @@ def test_the_estimate_of_activations_is_near_what_autograd_keeps(
     table = {"model": {"base": str(base), "precision": "fp32", "min_pixels": 196**2, "max_pixels": 196**2}}
     recipe = recipe_of({**table, "lora": {"every": every}, "batch": {"checkpointing": False}}, "test recipe")
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(base)
-    reader = load_reader(recipe, base)
-    encoder = Encoder(reader, (reader.tokenizer.eos_token_id,), 512)
-    estimate = plan_for(recipe, model, lengths_of(encoder, data)).memory["activations"]
+    training = with_conversations(recipe, data)
+    encoder = training.encoder
+    estimate = plan_for(recipe, model, training.lengths).memory["activations"]
     assert recipe.lora is not None
     learner = get_peft_model(model, lora_config(recipe.lora, 4)).train()
     weights = {parameter.untyped_storage().data_ptr() for parameter in learner.parameters()}
@@ -92,10 +92,29 @@ def test_the_estimate_of_activations_is_near_what_autograd_keeps(
     assert 0.95 * measured < estimate < 1.5 * measured, "frozen layers keep a little less than is counted"
 
 
-def test_a_plan_needs_conversations_and_a_model(tiny_recipe: Recipes, conversations: Conversations) -> None:
+def test_a_plan_needs_conversations_and_a_model(
+    tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="no conversations"):
-        plan(tiny_recipe(), [])
+        plan(with_conversations(tiny_recipe(), []))
     table = tiny_recipe().model_dump(exclude_none=True)
     table["model"]["base"] = str(conversations(1)[0].image.parent)
-    with pytest.raises(UsageError, match="no configuration of a"):
-        plan(recipe_of(table, "x"), conversations(1))
+    with pytest.raises(UsageError, match="lacks a usable image processor"):
+        with_conversations(recipe_of(table, "x"), conversations(1))
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_vl"}')
+    with pytest.raises(UsageError, match="no configuration of a Qwen"):
+        empty_model(tmp_path)
+
+
+def test_a_cpu_is_planned_with_the_precision_it_trains_in_and_short_times_are_readable(
+    tiny_recipe: Recipes, conversations: Conversations
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("for machines without a GPU")
+    data = conversations(4)
+    auto, full = (plan(with_conversations(tiny_recipe(model={"precision": p}), data)) for p in ("auto", "fp32"))
+    assert auto.memory == full.memory
+    assert plan(with_conversations(tiny_recipe(model={"precision": "bf16"}), data)).bytes < full.bytes
+    assert "per device in fp32" in auto.text()
+    assert auto.hours < 0.05
+    assert re.search(r"about [\d.]+ s on this machine", auto.text())

@@ -1,4 +1,4 @@
-"""Facts about recipes: what the package carries, and how a wrong one is told."""
+"""Facts about recipes: what the package carries, and the message for a wrong one."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_a_file_is_read_and_its_name_does_not_hide_the_packages_own(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('[model]\nbase = "x"\n[lora]\nrnak = 8', "there is no setting 'lora.rnak'; did you mean 'lora.rank'?"),
-        ('[model]\nbase = "x"\n[zzz]\nq = 8', "there is no setting 'zzz'; there are about, model.base,"),
+        ('[model]\nbase = "x"\n[lora]\nrnak = 8', "unknown setting 'lora.rnak'; did you mean 'lora.rank'?"),
+        ('[model]\nbase = "x"\n[zzz]\nq = 8', "unknown setting 'zzz'; known settings: about, model.base,"),
         ('[model]\nbase = "x"\n[lora]\nrank = 0', "lora.rank: input should be greater than or equal to 1 (it is 0)"),
         ('[model]\nbase = "x"\n[lora]\ndropout = 1.0', "lora.dropout: input should be less than 1 (it is 1.0)"),
         ("[lora]\nrank = 8", "'model' is missing; add it"),
@@ -63,11 +63,11 @@ def test_a_file_is_read_and_its_name_does_not_hide_the_packages_own(
         ('[model]\nbase = "x"\nfour_bit = true\n[full]', "model.four_bit freezes the weights"),
         ('[model]\nbase = "x"\nmin_pixels = 900\nmax_pixels = 800\n[lora]', "min_pixels 900 is larger than max_pixels"),
         ('[model]\nbase = "x"\n[lora]\nmodules = "q_proj"', "lora.modules: input should be a valid tuple"),
-        ("[model\n", "is not TOML"),
-        ("\udcff", "is not TOML"),
+        ("[model\n", "is not valid TOML"),
+        ("\udcff", "is not valid TOML"),
     ],
 )
-def test_a_wrong_setting_is_told_with_file_and_key(tmp_path: Path, text: str, told: str) -> None:
+def test_a_wrong_setting_is_named_with_file_and_key(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(UsageError) as caught:
@@ -76,7 +76,7 @@ def test_a_wrong_setting_is_told_with_file_and_key(tmp_path: Path, text: str, to
     assert told in str(caught.value)
 
 
-def test_what_is_no_recipe_is_told_with_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_recipe_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no recipe 'anomreasonor-8b'; .*anomreasonor-7b, "):
         read_recipe("anomreasonor-8b")
     with pytest.raises(UsageError, match="cannot be read"):

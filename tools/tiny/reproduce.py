@@ -34,6 +34,7 @@ from anomreason.metrics.bertscore import BackboneSpec
 from anomreason.scenes.make import SceneSettings, make_scenes
 from anomreason.scenes.sprites.world import SpriteWorld
 from anomreason.training.data.instance import Instance, Turn
+from anomreason.training.loading import with_conversations
 from anomreason.training.lora import train
 from anomreason.training.recipe import read_recipe
 from anomreason.vlm.card import TINY_KINDS
@@ -91,7 +92,9 @@ def fine_tune(work: Path, name: str, base: Path, kinds: Sequence[Kind], count: i
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": str(base)})})
     data = conversations(work / f"{name}-pictures", count, FIRST, kinds)
     held = conversations(work / f"{name}-held-out", 64, FIRST + 10_000_000, kinds)
-    return train(recipe, data, held, work / name, progress=lambda line: print(name, dict(line), flush=True)).spec
+    return train(
+        with_conversations(recipe, data, held), work / name, progress=lambda line: print(name, dict(line), flush=True)
+    ).spec
 
 
 def figures(work: Path, name: str, spec: str, backbone: BackboneSpec) -> dict[str, Any]:

@@ -9,19 +9,20 @@ import typer
 
 
 def command(
-    base: Annotated[str, typer.Argument(help="The model that the adapter was trained on: a folder or a hub id.")],
-    adapter: Annotated[str, typer.Argument(help="The adapter: a folder or a hub id.")],
-    out: Annotated[Path, typer.Option(help="Where the merged checkpoint goes: a new or empty folder.")],
+    base: Annotated[str, typer.Argument(help="Model that the adapter was trained on: a folder or hub id.")],
+    adapter: Annotated[str, typer.Argument(help="Adapter: a folder or hub id.")],
+    out: Annotated[Path, typer.Option(help="New or empty folder for the merged checkpoint.")],
     dtype: Annotated[
-        str | None, typer.Option(help="Of the merged weights: float32, bfloat16 or float16. [default: the base's]")
+        str | None, typer.Option(help="Type of the merged weights: float32, bfloat16 or float16. [default: the base's]")
     ] = None,
 ) -> None:
-    """Write a base and its adapter as one checkpoint, and prove that it says what the two said.
+    """Write a base and its adapter as one checkpoint, and prove that both give the same logits.
 
-    For servers that take no adapters. Needs: pip install 'anomreason[train]'.
+    For servers that take no adapters. Needs: pip install 'anomreason[train]', or from a clone
+    pip install -e '.[train]'.
     """
     from anomreason.training.merging import merge
 
     proof = merge(base, adapter, out, dtype)
-    typer.echo(f"{out}: {proof.name}: {proof.found}")
+    typer.echo(f"Merged into {out}: {proof.found}")
     typer.echo(f"Use it: anomreason detect photo.jpg --schedule single --model local:{out}")

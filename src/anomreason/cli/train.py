@@ -5,70 +5,87 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from anomreason.cli.summary import printable
+
+if TYPE_CHECKING:
+    from anomreason.training.answering import Score
 
 
 def command(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with anomreason.")],
-    out: Annotated[Path, typer.Option(help="Folder of the training and of what comes out of it.")],
+    out: Annotated[Path, typer.Option(help="Output folder: adapter or checkpoint, log and curve.")],
     data: Annotated[
         list[str] | None,
-        typer.Option(help="What to learn from: scenes, run folders, published JSON. [default: the recipe's]"),
+        typer.Option(help="Training data: scenes, run folders, published JSON. [default: the recipe's]"),
     ] = None,
     held_out: Annotated[
-        list[str] | None, typer.Option(help="What it is watched on, in the same forms. [default: the recipe's]")
+        list[str] | None,
+        typer.Option(help="Held-out data to measure on, in the same forms. [default: the recipe's]"),
     ] = None,
     base: Annotated[str | None, typer.Option(help="Model to start from. [default: the recipe's]")] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(help="Model that compares texts: watch SemF1 by it. [default: the held-out loss is watched]"),
+        typer.Option(help="Model that compares texts, to pick weights by SemF1. [default: by held-out loss]"),
     ] = None,
-    layer: Annotated[int | None, typer.Option(help="Its layer. [default: the usual one, where known]")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it takes, and train nothing.")] = False,
+    layer: Annotated[
+        int | None, typer.Option(help="Backbone layer to use. [default: the usual one, where known]")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print data, memory and time that training will take, and stop.")
+    ] = False,
 ) -> None:
-    """Fine-tune by a recipe; the same command again continues where it was stopped.
+    """Fine-tune a model by a recipe. The same command again continues where it stopped.
 
-    What comes out is used at once: anomreason detect photo.jpg --model local:BASE+OUT. Several GPUs: accelerate launch
+    Use the result with anomreason detect photo.jpg --model local:BASE+OUT. On several GPUs: accelerate launch
     -m anomreason train ... Recipes that come with anomreason: anomreasonor-7b, anomreasonor-7b-deepfake,
-    anomreasonor-3b, qlora-24gb, full-tiny, tiny-lora. Needs: pip install 'anomreason[train]'.
+    anomreasonor-3b, qlora-24gb, full-tiny, tiny-lora. Needs: pip install 'anomreason[train]', or from a clone
+    pip install -e '.[train]'.
     """
-    from anomreason.training.prepare import prepare
+    from anomreason.training.loading import prepare
     from anomreason.training.recipe import read_recipe
 
-    asked = read_recipe(recipe)
+    settings = read_recipe(recipe)
     if base is not None:
-        asked = asked.model_copy(update={"model": asked.model.model_copy(update={"base": base})})
-    prepared = prepare(asked, data or (), held_out or ())
-    typer.echo(prepared.report.table())
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"base": base})})
+    prepared = prepare(settings, data or (), held_out or ())
+    if prepared.report is not None:
+        typer.echo(prepared.report.table())
     if dry_run:
         from anomreason.training.plan import plan
 
-        typer.echo(plan(asked, prepared.instances).text())
+        typer.echo(plan(prepared).text())
         return
     from anomreason.training.lora import train
 
-    score = _score(backbone, layer) if backbone else None
-    trained = train(asked, prepared.instances, prepared.held_out, out, score, _say)
+    trained = train(prepared, out, _score(backbone, layer) if backbone else None, _show)
     typer.echo(f"Chosen: step {trained.chosen} of {trained.steps}, by {trained.by}")
     typer.echo(f"Curve: {out / 'curve.html'}")
+    if trained.warning:
+        typer.echo(
+            f"Warning: {printable(trained.warning)}. detect would lose such images: train on more images or for more "
+            "steps, or lower steps.learning_rate.",
+            err=True,
+        )
     typer.echo(f"Use it: anomreason detect photo.jpg --schedule single --model {trained.spec}")
 
 
-def _score(backbone: str, layer: int | None) -> Any:
+def _score(backbone: str, layer: int | None) -> Score:
     from anomreason.metrics.bertscore import BackboneSpec
-    from anomreason.training.scoring import semantic_score
+    from anomreason.training.answering import semantic_score
 
     return semantic_score(BackboneSpec(backbone, layer).open())
 
 
-def _say(line: Mapping[str, Any]) -> None:
-    """A line of the log, as a person reads it."""
-    from anomreason.cli.summary import printable
-
+def _show(line: Mapping[str, Any]) -> None:
+    """One line of the log on the terminal."""
     numbers = {**line, **line.get("scores", {})}
     head = f"step {line['step']}" if "step" in line else ""
     words = [str(line[key]) for key in ("event", "name", "found") if key in line]
+    if line.get("event") == "answers":
+        words += [f"{line['model']}: {line['readable']} of {line['answers']} can be read"]
     parts = [f"{key} {value:.4g}" for key, value in numbers.items() if isinstance(value, float)]
     print(printable("  ".join(part for part in (head, ": ".join(words), *parts) if part)), file=sys.stderr)

@@ -1,8 +1,8 @@
 """The log of a training (`train-log.jsonl`) and the page that shows it while it runs (`curve.html`).
 
 One JSON object a line: `{"step": 20, "loss": 1.71, ...}` for learning, `{"step": 100, "scores": {"loss": 1.6, ...}}`
-for what was measured on held-out conversations, `{"event": "proof", ...}` for everything else. The page reloads itself
-until the training is over. Knows no torch. Try it:
+for a measurement on held-out conversations, `{"event": "proof", ...}` for everything else. The page reloads itself
+until training has ended.
 
     TrainLog(Path("out")).add({"step": 10, "loss": 1.9})
 """
@@ -12,30 +12,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from anomreason.report.figures import BOTTOM, HEIGHT, Axes
+from anomreason.report.html import templates
 from anomreason.runs import Appender, read_lines, write_atomically
 
 LOG, PAGE = "train-log.jsonl", "curve.html"
 RELOAD = 5
-"""Seconds between two looks of an open page at a running training."""
+"""Seconds between two reloads of an open page while training runs."""
 DRAWN = 400
-"""Points of a curve on the page; of more, every n-th is drawn."""
-_STYLE = """
-.plots { display: flex; flex-wrap: wrap; gap: 1.2rem; } figure { margin: 0; flex: 1 1 420px; max-width: 640px; }
-.plot { width: 100%; } .plot text { font-size: 11px; fill: var(--soft); } .plot .axis { text-anchor: middle; }
-.plot .end { text-anchor: end; } .plot .grid { stroke: var(--line); } .plot .tick { text-anchor: middle; }
-.plot .tick.end { text-anchor: end; } .plot polyline { fill: none; stroke: var(--tone); stroke-width: 1.8; }
-.plot circle { fill: var(--tone); } .plot text.key { fill: var(--tone); font-weight: 600; text-anchor: start; }
-.c0 { --tone: var(--link); } .c1 { --tone: var(--b1); } .c2 { --tone: var(--b3); }
-.c3 { --tone: var(--b0); } .c4 { --tone: var(--bad); } .c5 { --tone: var(--b4); }
-main > * + * { margin-top: 1rem; } figcaption { font-weight: 600; }
-"""
+"""Most points of a curve on the page; of more, every n-th is drawn."""
 Point = tuple[float, float]
 
 
@@ -64,7 +54,7 @@ class TrainLog:
         self.draw()
 
     def draw(self, over: bool = False) -> Path:
-        """Write the page. over: the training has ended, so the page need not reload."""
+        """Write the page. over: training has ended, so the page need not reload."""
         path = self.folder / PAGE
         write_atomically(path, curve_page(self._lines, self.title, over))
         return path
@@ -79,53 +69,43 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def curve_page(lines: Sequence[Mapping[str, Any]], title: str, over: bool) -> str:
-    """The whole page, with its style: nothing else is loaded."""
-    style = (files("anomreason.report") / "templates" / "report.css").read_text(encoding="utf-8")
-    reload = "" if over else f'<meta http-equiv="refresh" content="{RELOAD}">'
+    """The whole page; it loads no other file."""
     loss = {
         "training": _points(lines, lambda line: line.get("loss")),
         "held out": _points(lines, lambda line: line.get("scores", {}).get("loss")),
     }
     names = dict.fromkeys(n for line in lines for n in line.get("scores", {}) if n != "loss")
     scores = {name: _points(lines, lambda line, n=name: line.get("scores", {}).get(n)) for name in names}
-    body = [
-        Markup("<h1>{}</h1><p class='over'>{}</p><div class='plots'>").format(title, _state(lines, over)),
-        _figure("Loss a token", loss),
-        _figure("Scores on held-out pictures", scores) if scores else Markup(""),
-        Markup("</div>"),
-        _events(lines),
-    ]
+    figures = {"Loss per token": _plot("Loss per token", loss)}
+    if scores:
+        figures["Scores on held-out images"] = _plot("Scores on held-out images", scores)
+    answers = [line for line in lines if line.get("event") == "answers"]
+    base: Mapping[str, Any] = next((line["scores"] for line in lines if line.get("step") == 0 and "scores" in line), {})
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f'{reload}<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-        f"<style>{style}{_STYLE}</style></head><body><main style='padding-top:1.5rem;padding-bottom:3rem'>"
-        f"{Markup('').join(body)}</main></body></html>\n"
-    )
-
-
-def _state(lines: Sequence[Mapping[str, Any]], over: bool) -> str:
-    last = next((line for line in reversed(lines) if "loss" in line), None)
-    if last is None:
-        return "Nothing has been learnt yet."
-    of = f" of {last['steps']}" if "steps" in last else ""
-    return f"Step {last.get('step', '?')}{of}. " + ("The training is over." if over else "The page reloads itself.")
-
-
-def _events(lines: Iterable[Mapping[str, Any]]) -> Markup:
-    rows = [line for line in lines if "event" in line]
-    told = Markup("").join(
-        Markup("<tr><th>{}</th><td>{}</td></tr>").format(
-            line["event"], "; ".join(_told(k, v) for k, v in line.items() if k != "event")
+        templates()
+        .get_template("curve.html")
+        .render(
+            title=title,
+            over=over,
+            reload=RELOAD,
+            last=next((line for line in reversed(lines) if "loss" in line), None),
+            warnings=[line["warning"] for line in answers if line["model"] == "trained" and "warning" in line],
+            base={name: value for name, value in base.items() if isinstance(value, int | float)},
+            answers=answers,
+            figures=figures,
+            events=[(line["event"], _details(line)) for line in lines if "event" in line],
         )
-        for line in rows
     )
-    return Markup('<table class="settings">{}</table>').format(told)
 
 
-def _told(key: str, value: Any) -> str:
-    said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return said if key in ("name", "found") else f"{key}: {said}"
+def _details(event: Mapping[str, Any]) -> str:
+    """An event's values as one text."""
+    parts = []
+    for key, value in event.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        if key != "event":
+            parts.append(text if key in ("name", "found") else f"{key}: {text}")
+    return "; ".join(parts)
 
 
 def _points(lines: Iterable[Mapping[str, Any]], of: Any) -> list[Point]:
@@ -136,13 +116,13 @@ def _points(lines: Iterable[Mapping[str, Any]], of: Any) -> list[Point]:
     return points[::every] if not points or points[::every][-1] == points[-1] else [*points[::every], points[-1]]
 
 
-def _figure(name: str, series: Mapping[str, Sequence[Point]]) -> Markup:
-    """A plot of one or several curves over the steps."""
+def _plot(name: str, series: Mapping[str, Sequence[Point]]) -> Markup | None:
+    """One or several curves over the steps; None without points."""
     drawn = {label: points for label, points in series.items() if points}
     if not drawn:
-        return Markup("<figure><figcaption>{}</figcaption><p class='hint'>no numbers yet</p></figure>").format(name)
+        return None
     last = max(step for points in drawn.values() for step, _ in points) or 1.0
-    axes = Axes(_round_up(max((value for points in drawn.values() for _, value in points), default=1.0)))
+    axes = Axes(_round_up(max(value for points in drawn.values() for _, value in points)))
     parts: list[Markup] = []
     for number, (label, points) in enumerate(drawn.items()):
         css = f"c{number % 6}"
@@ -150,16 +130,15 @@ def _figure(name: str, series: Mapping[str, Sequence[Point]]) -> Markup:
         parts.append(_line(places, css, f"{label}: {points[-1][1]:.4g} at step {points[-1][0]:.0f}"))
         parts.append(_key(number, label, points[-1][1], css))
     parts += [_tick(axes, share, share * last) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    plot = axes.drawn(parts, name, "step", name)
-    return Markup("<figure><figcaption>{}</figcaption>{}</figure>").format(name, plot)
+    return axes.drawn(parts, name, "step", name)
 
 
-def _line(places: Sequence[Point], css: str, said: str) -> Markup:
+def _line(places: Sequence[Point], css: str, label: str) -> Markup:
     joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     x, y = places[-1]
     return Markup(
         '<polyline class="{}" points="{}"/><circle class="{}" cx="{}" cy="{}" r="3"><title>{}</title></circle>'
-    ).format(css, joined, css, f"{x:.1f}", f"{y:.1f}", said)
+    ).format(css, joined, css, f"{x:.1f}", f"{y:.1f}", label)
 
 
 def _key(number: int, label: str, value: float, css: str) -> Markup:

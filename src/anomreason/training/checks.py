@@ -1,10 +1,9 @@
-"""Proofs that a training is what its recipe says: which modules learn, that they do, and that what was saved is that.
+"""Proofs that a training is what its recipe says: which modules learn, that they do, and what was saved.
 
-Each function gives a sentence with what it saw, or raises: UsageError where the recipe does not fit the model,
-ProofFailed where the model does not do what it must. Knows nothing of recipes' files and of the training loop. Try it:
+Each check returns what it saw, or raises: UsageError where the recipe does not fit the model, ProofFailed where the
+model does not do what it must.
 
-    >>> matched_modules(model, LoraPart(every=4, first=0))[:2]
-    ['model.language_model.layers.0.self_attn.k_proj', 'model.language_model.layers.0.self_attn.q_proj']
+    matched_modules(model, LoraPart(every=4, first=0))[:1]    # ['model.language_model.layers.0.self_attn.k_proj']
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from anomreason.errors import UsageError
-from anomreason.training.data.batches import Encoder
+from anomreason.training.data.batches import ConversationEncoder
 from anomreason.training.data.instance import Instance
 from anomreason.training.recipe import FullPart, LoraPart
 
@@ -28,20 +27,20 @@ EXACT = 1e-5
 NEAR = 1e-2
 """The same for the same weights in 16 bits, which give the same on a CPU, and on a GPU nearly."""
 ROUNDED = 0.1
-"""The same for merged weights in 16 bits: merging rounds part of the change away. Measured and told each time."""
+"""The same for merged weights in 16 bits: merging rounds part of the change away. Each proof gives the difference."""
 
 
 class ProofFailed(RuntimeError):
-    """A training does not do what it must. Its results cannot be trusted, and nobody's settings are to blame."""
+    """A training does not do what it must: its results cannot be trusted, and the settings are not the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One thing that was made sure of."""
+    """One property that was checked."""
 
     name: str
     found: str
-    """What was seen, in words with numbers."""
+    """What the check saw, in words with numbers."""
 
 
 def matched_modules(model: Any, part: LoraPart) -> list[str]:
@@ -81,11 +80,11 @@ def check_placement(model: Any, expected: Sequence[str]) -> Proof:
         raise ProofFailed(f"adapters outside the language model: {', '.join(stray[:3])}")
     if placed != sorted(expected):
         odd = sorted(set(placed) ^ set(expected))
-        raise ProofFailed(f"{len(placed)} modules have adapters where {len(expected)} were meant; e.g. {odd[0]}")
+        raise ProofFailed(f"{len(placed)} modules have adapters where the recipe names {len(expected)}; e.g. {odd[0]}")
     learning = [n for n, p in model.named_parameters() if p.requires_grad]
     other = [name for name in learning if ".lora_A." not in name and ".lora_B." not in name]
     if other or len(learning) != 2 * len(placed):
-        raise ProofFailed(f"something other than the adapters learns: {', '.join(other[:3]) or len(learning)}")
+        raise ProofFailed(f"other weights than the adapters learn: {', '.join(other[:3]) or len(learning)}")
     return Proof("placement", f"{len(placed)} language modules have adapters, none of the vision tower or projector")
 
 
@@ -93,7 +92,7 @@ def check_trainable(model: Any, part: FullPart) -> Proof:
     """In full training: exactly the parts that the recipe names learn."""
     wrong = [n for n, p in model.named_parameters() if p.requires_grad != learns(n, part)]
     if wrong:
-        raise ProofFailed(f"{wrong[0]} and {len(wrong) - 1} others learn, or do not, against the recipe")
+        raise ProofFailed(f"{wrong[0]} and {len(wrong) - 1} others do not learn as the recipe says")
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return Proof("placement", f"{count:,} weights learn, {sum(p.numel() for p in model.parameters()) - count:,} do not")
 
@@ -107,7 +106,7 @@ def learns(name: str, part: FullPart) -> bool:
 
 @dataclass
 class GradientWatch:
-    """Looks at the gradients before the first optimizer step and before the first one after weights have moved."""
+    """Checks gradients before the first optimizer step, and before the first one after weights have moved."""
 
     lora: bool
     moved: bool = False
@@ -154,8 +153,8 @@ class GradientWatch:
         return ", A and B of each adapter" if self.lora else ""
 
 
-def check_pixels(encoder: Encoder, instances: Sequence[Instance]) -> Proof:
-    """Real pictures go through the processor within the pixel budget, and their tokens are what stands in the row."""
+def check_pixels(encoder: ConversationEncoder, instances: Sequence[Instance]) -> Proof:
+    """The processor keeps real images within the pixel budget, and gives each patch group one token."""
     reader, seen = encoder.reader, []
     images = reader.processor.image_processor
     for instance in instances:
@@ -167,31 +166,31 @@ def check_pixels(encoder: Encoder, instances: Sequence[Instance]) -> Proof:
         area = time * height * width * images.patch_size**2
         tokens = int(prepared.kinds.sum())
         if tokens * images.merge_size**2 != time * height * width:
-            raise ProofFailed(f"{instance.name}: {tokens} picture tokens for {height}x{width} patches")
+            raise ProofFailed(f"{instance.name}: {tokens} image tokens for {height}x{width} patches")
         seen.append(area)
     pixels = f"{min(seen):,}" if min(seen) == max(seen) else f"{min(seen):,} to {max(seen):,}"
     budget = f"{reader.min_pixels:,} to {reader.max_pixels:,}"
-    return Proof("pixels", f"{len(seen)} pictures were scaled to {pixels} pixels; {budget} are allowed")
+    return Proof("pixels", f"{len(seen)} images were scaled to {pixels} pixels; {budget} are allowed")
 
 
-def check_loss_mask(encoder: Encoder, instances: Sequence[Instance]) -> Proof:
-    """No loss on picture, prompt or padding; every answer is learnt to the token that ends it."""
+def check_loss_mask(encoder: ConversationEncoder, instances: Sequence[Instance]) -> Proof:
+    """No loss on image, prompt or padding; every answer is learnt up to the token that ends it."""
     learnt = total = 0
     for instance in instances:
         row = encoder.encode(instance)
         mask = row.labels != -100
         if bool((mask & (row.prepared.kinds != 0)).any()):
-            raise ProofFailed(f"{instance.name}: picture tokens carry loss")
+            raise ProofFailed(f"{instance.name}: image tokens carry loss")
         prompt = encoder.prepare(instance, ()).width
         if bool(mask[:prompt].any()) or not bool(mask[prompt]):
             raise ProofFailed(f"{instance.name}: the loss does not begin where the prompt ends")
         if int(row.labels[-1]) not in encoder.ends:
             raise ProofFailed(f"{instance.name}: the last token that is learnt does not end a reply")
         learnt, total = learnt + int(mask.sum()), total + len(mask)
-    return Proof("loss", f"{learnt:,} of {total:,} tokens carry loss: answers with their end, no prompt, no picture")
+    return Proof("loss", f"{learnt:,} of {total:,} tokens carry loss: answers with their end, no prompt, no image")
 
 
-def logits_of(model: Any, encoder: Encoder, instances: Sequence[Instance], last: int = 64) -> Any:
+def logits_of(model: Any, encoder: ConversationEncoder, instances: Sequence[Instance], last: int = 64) -> Any:
     """(rows, last, vocabulary) float32 on the CPU: the logits at the end of each conversation, one row at a time."""
     import torch
 
@@ -209,7 +208,7 @@ def logits_of(model: Any, encoder: Encoder, instances: Sequence[Instance], last:
 
 @contextmanager
 def as_at_inference(model: Any) -> Iterator[None]:
-    """A model in training computes as it will when it is loaded for detection: no dropout, no autocast around it."""
+    """Make a model in training compute as when it is loaded for detection: no dropout, no autocast around it."""
     training, wrapped = model.training, vars(model).get("forward")
     # Where accelerate keeps the forward that it has put into autocast.
     plain = vars(model).get("_original_forward")

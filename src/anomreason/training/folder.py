@@ -1,4 +1,4 @@
-"""The folder of one training: what was asked, who works in it, its checkpoints, and the weights chosen so far.
+"""The folder of one training: settings, lock, checkpoints, and the best weights so far.
 
     training.json            settings, versions, where the data came from
     train-log.jsonl          see curve.py
@@ -6,7 +6,7 @@
     checkpoints/chosen-N     weights alone, the best so far by score, named by `chosen.json`
     trained.json             written last: the training is over and proved
 
-Knows no torch. A kill at any moment leaves a folder that the same command continues.
+A kill at any moment leaves a folder that the same command continues.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _COMPLETE, _CHOSEN, _LOCK = "complete.json", "chosen.json", "training.lock"
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """The weights that are kept."""
+class BestWeights:
+    """The weights that are kept: the best so far."""
 
     step: int
     folder: Path
@@ -104,7 +104,7 @@ class TrainingFolder:
         path.mkdir()
         return path
 
-    def choose(self, chosen: Chosen) -> None:
+    def choose(self, chosen: BestWeights) -> None:
         """From now on these weights are the ones; the former are removed."""
         record = {**asdict(chosen), "folder": chosen.folder.name, "scores": dict(chosen.scores)}
         write_atomically(self.checkpoints / _CHOSEN, json.dumps(record))
@@ -112,13 +112,13 @@ class TrainingFolder:
             if path != chosen.folder:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def chosen(self) -> Chosen | None:
+    def chosen(self) -> BestWeights | None:
         """The weights chosen so far."""
         file = self.checkpoints / _CHOSEN
         if not file.exists():
             return None
         record = _read(file)
-        return Chosen(**{**record, "folder": self.checkpoints / record["folder"]})
+        return BestWeights(**{**record, "folder": self.checkpoints / record["folder"]})
 
     def close(self) -> None:
         """Let other processes work here."""

@@ -1,45 +1,103 @@
-"""The model of a recipe, ready to learn: loaded as detection loads it, in the recipe's precision, on this device.
+"""Opens what a recipe names: the base's encoder, the conversations, and the model on this device, ready to learn.
 
-Knows nothing of data. Needs torch and transformers, imported when they are used.
-
-    >>> base = load_base(read_recipe("tiny-lora"), find_checkpoint("tiny-base"))
+data = prepare(read_recipe("tiny-lora"), ["scenes/"], ["held-out/"])
+print(data.report.table())
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from anomreason.errors import MissingExtra, UsageError
+from anomreason.images import load_image
 from anomreason.training.checks import VISION, learns
-from anomreason.training.data.batches import Encoder
-from anomreason.training.data.instance import Instance
+from anomreason.training.data.batches import ConversationEncoder, lengths_of
+from anomreason.training.data.conversations import ConversationSet, LengthReport, make_instances
+from anomreason.training.data.instance import Annotated, ConversationLength, Dropped, Instance
+from anomreason.training.data.questions import Questions
+from anomreason.training.data.sources import read_annotated
 from anomreason.training.recipe import LoraPart, Recipe
-from anomreason.vlm.card import DetectorCard
+from anomreason.vlm.card import DetectorCard, read_card
 from anomreason.vlm.local.model import end_ids
 from anomreason.vlm.local.processor import Reader
-from anomreason.vlm.local.weights import Checkpoint, load_model, require_libraries
+from anomreason.vlm.local.weights import Checkpoint, folder_of, load_model, require_libraries
 from anomreason.vlm.protocol import VLMOptions
 
+LIGHT = ("*.json", "*.jinja", "*.txt")
+"""Files of a checkpoint without its weights: all that planning and counting tokens need."""
 _LIBRARIES = ("trl", "peft", "datasets", "accelerate", "transformers", "torch")
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
-    """A model and how its conversations are written."""
+class TrainingData:
+    """What a training learns from and is watched on, in the tokens of its base."""
 
-    model: Any
-    reader: Reader
-    ends: tuple[int, ...]
-    """Ids that end a reply."""
-    context: int
-    """Most tokens that the model holds."""
+    recipe: Recipe
+    folder: Path
+    """The base's; without weights where it came from the hub and was only planned with."""
+    encoder: ConversationEncoder
+    instances: tuple[Instance, ...]
+    lengths: tuple[ConversationLength, ...]
+    """Of each instance."""
+    held_out: tuple[Instance, ...]
+    report: LengthReport | None = None
+    """Of the instances that are learnt; None for conversations that were not made here."""
 
-    def encoder(self, max_tokens: int) -> Encoder:
-        return Encoder(self.reader, self.ends, min(max_tokens, self.context))
+
+def prepare(recipe: Recipe, train: Sequence[str | Path] = (), held_out: Sequence[str | Path] = ()) -> TrainingData:
+    """Read the sources (those given, else the recipe's) and make conversations.
+
+    Of a source with a split, `train` is learnt and `test` held out. A base with a card is asked in the card's own words
+    and nothing else: a small model knows no other question. Raises UsageError for what cannot be read, and for images
+    that would be learnt and held out.
+    """
+    folder, encoder = _open_base(recipe)
+    made, dropped = _made(recipe, train or recipe.data.train, "train", (folder, encoder))
+    watched, _ = _made(recipe, held_out or recipe.data.held_out, "test", (folder, encoder))
+    learnt = {one.image.resolve() for one in made.instances}
+    both = sorted({one.name for one in watched.instances if one.image.resolve() in learnt})
+    if both:
+        raise UsageError(
+            f"{len(both)} images are both learnt from and held out (the first is {both[0]}), so scores would flatter; "
+            "name other ones by --held-out"
+        )
+    report = LengthReport.of(made, dropped)
+    return TrainingData(recipe, folder, encoder, made.instances, made.lengths, watched.instances, report)
+
+
+def with_conversations(
+    recipe: Recipe, instances: Sequence[Instance], held_out: Sequence[Instance] = ()
+) -> TrainingData:
+    """Training data of conversations of your own. Raises UsageError for one that does not fit, UnreadableImage."""
+    folder, encoder = _open_base(recipe)
+    learnt, watched = _opened(instances), _opened(held_out)
+    lengths = lengths_of(encoder, learnt)
+    lengths_of(encoder, watched)
+    return TrainingData(recipe, folder, encoder, learnt, tuple(lengths), watched)
+
+
+def open_encoder(folder: Path, card: DetectorCard | None, max_tokens: int | None = None) -> ConversationEncoder:
+    """The encoder of a checkpoint; weights are not read. max_tokens: None allows all that the model holds.
+
+    Raises UsageError for a folder without a usable processor or without a token that ends a reply.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    reader = Reader(folder, card)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    try:
+        generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except OSError:  # an older checkpoint has no such file
+        generation = GenerationConfig.from_model_config(config)
+    ends = end_ids(generation.eos_token_id, reader.tokenizer.eos_token_id)
+    if not ends:
+        raise UsageError(f"{folder} does not say which token ends a reply; add eos_token_id to its config")
+    context = config.get_text_config().max_position_embeddings
+    return ConversationEncoder(reader, ends, min(max_tokens or context, context))
 
 
 def require_training(recipe: Recipe) -> None:
@@ -51,9 +109,9 @@ def require_training(recipe: Recipe) -> None:
         raise MissingExtra("training on 4-bit weights (model.four_bit)", "qlora")
 
 
-def require_conversations(instances: Sequence[Instance]) -> None:
+def require_conversations(data: TrainingData) -> None:
     """Raise UsageError when there are none."""
-    if not instances:
+    if not data.instances:
         raise UsageError(
             "there are no conversations to learn from; name sources by --data, or by data.train in the recipe, and "
             "read above what was left out of them"
@@ -71,7 +129,7 @@ def device_here() -> str:
 
 
 def in_half(recipe: Recipe) -> bool:
-    """Whether training computes in bf16."""
+    """Whether training on this machine computes in bf16."""
     import torch
 
     if recipe.model.precision == "auto":
@@ -85,31 +143,23 @@ def weights_dtype(recipe: Recipe) -> str:
 
 
 def card_of(recipe: Recipe, prompt: str) -> DetectorCard:
-    """How a detector that was trained by this recipe is asked."""
+    """How to ask a detector that was trained by this recipe."""
     model = recipe.model
     return DetectorCard(
         prompt=prompt, answer=recipe.data.answer, min_pixels=model.min_pixels, max_pixels=model.max_pixels
     )
 
 
-def load_reader(recipe: Recipe, folder: Path) -> Reader:
-    """The base's processor within the recipe's pixel budget. Raises UsageError."""
-    return Reader(folder, card_of(recipe, "-"))
-
-
-def load_base(recipe: Recipe, source: Checkpoint) -> Base:
-    """Model and processor. Raises UsageError for what cannot be loaded."""
+def load_base(recipe: Recipe, source: Checkpoint) -> Any:
+    """The model in the recipe's precision. Raises UsageError for what cannot be loaded."""
     if source.adapter is not None:
         raise UsageError(
             f"model.base: {source.spec!r} is a base with an adapter; merge the two first (anomreason merge), then name "
             "the merged folder"
         )
-    model = _four_bit(source.base) if recipe.model.four_bit else _plain(recipe, source)
-    reader = load_reader(recipe, source.base)
-    ends = end_ids(model.generation_config.eos_token_id, reader.tokenizer.eos_token_id)
-    if not ends:
-        raise UsageError(f"{source.base} does not say which token ends a reply; add eos_token_id to its config")
-    return Base(model, reader, tuple(ends), model.config.text_config.max_position_embeddings)
+    if recipe.model.four_bit:
+        return _four_bit(source.base)
+    return load_model(source, VLMOptions(device=device_here(), dtype=weights_dtype(recipe)))
 
 
 def prepare_full(recipe: Recipe, model: Any) -> None:
@@ -136,8 +186,40 @@ def lora_config(part: LoraPart, layers: int) -> Any:
     )
 
 
-def _plain(recipe: Recipe, source: Checkpoint) -> Any:
-    return load_model(source, VLMOptions(device=device_here(), dtype=weights_dtype(recipe)))
+def _open_base(recipe: Recipe) -> tuple[Path, ConversationEncoder]:
+    """Folder and encoder of the recipe's base, within the recipe's pixels and length."""
+    require_training(recipe)
+    folder = folder_of(recipe.model.base, LIGHT)
+    return folder, open_encoder(folder, card_of(recipe, "-"), recipe.data.max_tokens)
+
+
+def _made(
+    recipe: Recipe, sources: Sequence[str | Path], part: str, base: tuple[Path, ConversationEncoder]
+) -> tuple[ConversationSet, list[Dropped]]:
+    images: list[Annotated] = []
+    dropped: list[Dropped] = []
+    for source in sources:
+        read = read_annotated(Path(source), part=part)
+        several = len(sources) > 1
+        images += [replace(one, name=f"{Path(source).name}/{one.name}") if several else one for one in read]
+        dropped += read.dropped
+    folder, encoder = base
+    card = read_card(folder)
+    question = recipe.data.prompt or (card.prompt if card else None)
+    questions = Questions.load()
+    if question is not None and recipe.data.task == "anomalies":
+        questions = questions.only(question)
+    return make_instances(images, recipe.data.task, encoder, recipe.seed, questions), dropped
+
+
+def _opened(instances: Sequence[Instance]) -> tuple[Instance, ...]:
+    """With size and hash of each image."""
+    found: dict[Path, tuple[tuple[int, int], str]] = {}
+    for one in instances:
+        if one.image not in found:
+            image = load_image(one.image, max_side=None)
+            found[one.image] = (image.width, image.height), image.sha256
+    return tuple(replace(one, size=found[one.image][0], sha256=found[one.image][1]) for one in instances)
 
 
 def _four_bit(folder: Path) -> Any:

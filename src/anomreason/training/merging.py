@@ -1,6 +1,6 @@
-"""Merging an adapter into its base: one folder that any program which reads Qwen2.5-VL checkpoints can load.
+"""Merges an adapter into its base: one folder that any program for Qwen2.5-VL checkpoints can load.
 
-Knows nothing of training. Needs torch, transformers and peft, imported when they are used.
+Needs torch, transformers and peft, imported when they are used.
 
     >>> merge("Qwen/Qwen2.5-VL-7B-Instruct", "anomreasonor", Path("merged")).found
     'logits differ by at most 2e-06, 2e-07 of the largest'
@@ -18,11 +18,9 @@ from PIL import Image
 from anomreason.errors import MissingExtra, UsageError
 from anomreason.runs import write_atomically
 from anomreason.training.checks import EXACT, ROUNDED, Proof, check_same, logits_of
-from anomreason.training.data.batches import Encoder
 from anomreason.training.data.instance import Instance, Turn
+from anomreason.training.loading import open_encoder
 from anomreason.vlm.card import CARD_NAME, DetectorCard
-from anomreason.vlm.local.model import end_ids
-from anomreason.vlm.local.processor import Reader
 from anomreason.vlm.local.weights import Checkpoint, find_checkpoint, load_model, require_libraries
 from anomreason.vlm.protocol import VLMOptions
 
@@ -30,10 +28,10 @@ _MADE_BY_MODEL = ("config.json", "generation_config.json", "adapter_config.json"
 
 
 def merge(base: str, adapter: str, out: Path, dtype: str | None = None) -> Proof:
-    """Write base and adapter as one checkpoint into `out`, and prove that it says what the two said.
+    """Write base and adapter as one checkpoint into `out`, and prove that both give the same logits.
 
-    dtype: of the merged weights, None for the checkpoint's own. In 16 bits part of the adapter is rounded away: how
-    much is in the proof, and more than a tenth of the largest logit is an error. Works on the CPU.
+    dtype: of the merged weights, None for the checkpoint's own. In 16 bits part of the adapter is rounded away: the
+    proof says how much, and more than a tenth of the largest logit is an error. Works on the CPU.
     Raises UsageError for folders that cannot be used, ProofFailed.
     """
     _require()
@@ -47,7 +45,7 @@ def merge(base: str, adapter: str, out: Path, dtype: str | None = None) -> Proof
     model = load_model(source, options)
     with tempfile.TemporaryDirectory() as place:
         probe = _probe(Path(place), source.card)
-        encoder = _encoder(model, source)
+        encoder = open_encoder(source.base, source.card)
         before = logits_of(model, encoder, [probe])
         merge_in_place(model)
         out.mkdir(parents=True, exist_ok=True)
@@ -95,16 +93,12 @@ def _own_dtype(source: Checkpoint) -> str:
     return str(config.dtype or "float32").removeprefix("torch.")
 
 
-def _encoder(model: Any, source: Checkpoint) -> Encoder:
-    reader = Reader(source.base, source.card)
-    ends = end_ids(model.generation_config.eos_token_id, reader.tokenizer.eos_token_id)
-    return Encoder(reader, ends, model.config.text_config.max_position_embeddings)
-
-
 def _probe(folder: Path, card: DetectorCard | None) -> Instance:
-    """A conversation on a picture of colour gradients."""
+    """A conversation on an image of colour gradients."""
     ramp = Image.linear_gradient("L").resize((336, 224))
-    picture = Image.merge("RGB", (ramp, ramp.transpose(Image.Transpose.FLIP_TOP_BOTTOM), ramp.rotate(90)))
-    picture.save(folder / "probe.png")
-    asked = Turn("user", card.prompt if card else "What is semantically wrong in this picture?")
-    return Instance(folder / "probe.png", "probe.png", (asked, Turn("assistant", "There are no semantic anomalies.")))
+    image = Image.merge("RGB", (ramp, ramp.transpose(Image.Transpose.FLIP_TOP_BOTTOM), ramp.rotate(90)))
+    image.save(folder / "probe.png")
+    question = Turn("user", card.prompt if card else "What is semantically wrong in this image?")
+    return Instance(
+        folder / "probe.png", "probe.png", (question, Turn("assistant", "There are no semantic anomalies."))
+    )

@@ -1,4 +1,4 @@
-"""What a training will take, told before it begins: modules, memory, tokens, steps, hours (`train --dry-run`).
+"""Estimates what a training will take before it begins: modules, memory, tokens, steps, time (`train --dry-run`).
 
 The model is built without weights, from its configuration alone, so that a 7B model is planned in seconds on a laptop.
 Memory of one device, in bytes, with T tokens in its batch (as long as the longest conversation), layers L of width h,
@@ -9,7 +9,7 @@ query width q, key and value width k together, MLP width m, b bytes a number:
     activations  T * b * (4 h + 2 q + k + 4 m) for each layer: its inputs and what its backward pass reads; T * b * h
                  more for each kind of module with adapters, where there are some; T * b * 8 h at both ends. When they
                  are computed again: T * b * h for each layer, the ends, and one layer in full
-    pictures     patches * b * (4 width + 2 MLP width) of the vision tower, for each block when it learns, else one
+    images       patches * b * (4 width + 2 MLP width) of the vision tower, for each block when it learns, else one
     other        a tenth of all that, and 1 GB that CUDA takes for itself
 
 Arithmetic, in operations: 2 a weight and token forward and as much again backward through frozen weights (twice that
@@ -17,7 +17,7 @@ through learning ones), once more forward when activations are computed again; t
 learns; attention adds 2 q a pair of tokens and layer each time. Hours are that over the devices' peak times the share
 of it that is used, both from the recipe's [device]; evaluation, loading and waiting for the disk come on top.
 
-    >>> print(plan(read_recipe("anomreasonor-7b"), made.instances).text())
+    print(plan(prepare(read_recipe("anomreasonor-7b"), ["scenes/"])).text())
 """
 
 from __future__ import annotations
@@ -29,39 +29,39 @@ from pathlib import Path
 from typing import Any
 
 from anomreason.errors import UsageError
+from anomreason.report.html import duration
 from anomreason.training.checks import LANGUAGE, VISION, learns, matched_modules
-from anomreason.training.data.batches import Encoder, lengths_of
-from anomreason.training.data.instance import Instance
-from anomreason.training.loading import load_reader, require_conversations, require_training
+from anomreason.training.data.instance import ConversationLength
+from anomreason.training.loading import TrainingData, in_half, require_conversations
 from anomreason.training.recipe import Recipe
-from anomreason.vlm.local.weights import folder_of
 
-LIGHT = ["*.json", "*.jinja", "*.txt"]
 FOUR_BIT = 0.53
 """Bytes a weight in nf4 with doubly quantised scales: 4 bits and a scale for every 64 weights."""
 PATCH_TOKENS = 4
-"""Patches behind one picture token."""
+"""Patches behind one image token."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """What a training will take."""
 
     modules: tuple[str, ...]
-    """That get adapters; empty in full training."""
+    """Modules that get adapters; empty in full training."""
     weights: int
     learning: int
     """Weights that learn."""
     conversations: int
     tokens: int
-    """Of all conversations together, pictures included."""
+    """Of all conversations together, images included."""
     learnt: int
     """Tokens of answers among them."""
     longest: int
     effective_batch: int
     steps: int
+    precision: str
+    """Of the arithmetic: `fp32` or `bf16`."""
     memory: Mapping[str, int]
-    """Bytes on one device, by what they are for."""
+    """Bytes on one device, by use."""
     operations: float
     hours: float
     device: str
@@ -84,50 +84,44 @@ class Plan:
         return "\n".join(
             [
                 f"learns        {where}; {self.learning:,} of {self.weights:,} weights",
-                f"data          {self.conversations:,} conversations, {self.tokens:,} tokens, {self.learnt:,} of them "
-                f"learnt; the longest has {self.longest:,}",
                 f"steps         {self.steps:,} of {self.effective_batch} conversations each",
-                f"memory        about {self.bytes / 1e9:.2f} GB a device ({parts})",
-                f"time          about {self.hours:.1f} hours on {self.device}; {self.operations:.2g} operations",
+                f"memory        about {self.bytes / 1e9:.2f} GB per device in {self.precision} ({parts})",
+                f"time          about {duration(3600 * self.hours)} on {self.device}, without evaluation and loading",
             ]
         )
 
 
-def plan(recipe: Recipe, instances: Sequence[Instance]) -> Plan:
-    """Plan a training on these conversations. Nothing is trained and no weights are read.
+def plan(data: TrainingData) -> TrainingPlan:
+    """Plan a training. Nothing is trained and no weights are read.
 
-    Raises UsageError for a recipe that does not fit the model and for conversations that are too long.
+    Raises UsageError for a recipe that does not fit the model, and when there are no conversations.
     """
-    require_training(recipe)
-    require_conversations(instances)
-    folder = folder_of(recipe.model.base, LIGHT)
-    model = empty_model(folder)
-    encoder = Encoder(load_reader(recipe, folder), _ends(folder), recipe.data.max_tokens)
-    widths = lengths_of(encoder, instances)
-    return plan_for(recipe, model, widths)
+    require_conversations(data)
+    return plan_for(data.recipe, empty_model(data.folder), data.lengths)
 
 
-def plan_for(recipe: Recipe, model: Any, widths: Sequence[tuple[int, int]]) -> Plan:
-    """The plan for a model, which may be without weights, and conversations of (tokens, tokens learnt)."""
+def plan_for(recipe: Recipe, model: Any, lengths: Sequence[ConversationLength]) -> TrainingPlan:
+    """The plan for a model, which may be without weights, and conversations of these lengths."""
     modules = matched_modules(model, recipe.lora) if recipe.lora else []
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     learning = _learning(recipe, model, sizes, modules)
-    rows = [width for width, _ in widths]
+    rows = [one.total for one in lengths]
     steps = recipe.steps.max_steps or ceil(recipe.steps.epochs * ceil(len(rows) / recipe.effective_batch))
     share = steps * recipe.effective_batch / len(rows)
     memory = _memory(recipe, model, sizes, learning, max(rows))
     operations = share * _operations(recipe, model, sizes, rows)
     device, count = recipe.device, recipe.batch.devices
-    return Plan(
+    return TrainingPlan(
         modules=tuple(modules),
         weights=sum(sizes.values()),
         learning=learning,
         conversations=len(rows),
         tokens=sum(rows),
-        learnt=sum(learnt for _, learnt in widths),
+        learnt=sum(one.answer for one in lengths),
         longest=max(rows),
         effective_batch=recipe.effective_batch,
         steps=steps,
+        precision="bf16" if in_half(recipe) else "fp32",
         memory=memory,
         operations=operations,
         hours=operations / (count * device.teraflops * 1e12 * device.used) / 3600,
@@ -160,7 +154,7 @@ def _learning(recipe: Recipe, model: Any, sizes: Mapping[str, int], modules: Seq
 
 def _memory(recipe: Recipe, model: Any, sizes: Mapping[str, int], learning: int, longest: int) -> dict[str, int]:
     text, vision = model.config.text_config, model.config.vision_config
-    half = recipe.model.precision != "fp32"
+    half = in_half(recipe)
     b, tokens = (2 if half else 4), recipe.batch.per_device * longest
     head = text.hidden_size // text.num_attention_heads
     q, k = text.num_attention_heads * head, 2 * text.num_key_value_heads * head
@@ -178,7 +172,7 @@ def _memory(recipe: Recipe, model: Any, sizes: Mapping[str, int], learning: int,
         "weights": int(sum(_bytes_of(recipe, name, half) * size for name, size in sizes.items())),
         "learning": 12 * learning + (4 * learning if recipe.lora else 0),
         "activations": kept,
-        "pictures": block * (vision.depth if recipe.full and recipe.full.vision else 1),
+        "images": block * (vision.depth if recipe.full and recipe.full.vision else 1),
     }
     own = 10**9 if recipe.device.memory_gb else 0
     return memory | {"other": sum(memory.values()) // 10 + own}
@@ -200,13 +194,7 @@ def _operations(recipe: Recipe, model: Any, sizes: Mapping[str, int], rows: Sequ
     again = 1 if recipe.batch.checkpointing else 0
     times = (2 if recipe.lora else 3) + again
     pairs = 2.0 * text.hidden_size * text.num_hidden_layers * sum(row * row for row in rows)
-    # At most the whole row is picture; counting it so keeps the estimate on the safe side.
+    # At most the whole row is image; counting it so keeps the estimate on the safe side.
     patches = PATCH_TOKENS * sum(min(row, recipe.model.max_pixels // 28**2) for row in rows)
     eyes = 2.0 * seen * patches * (3 if recipe.full and recipe.full.vision else 1)
     return float(times * (2.0 * language * sum(rows) + pairs) + eyes)
-
-
-def _ends(folder: Path) -> tuple[int, ...]:
-    from transformers import AutoTokenizer
-
-    return (AutoTokenizer.from_pretrained(folder, local_files_only=True).eos_token_id,)

@@ -1,6 +1,6 @@
-"""A training recipe: every setting of a training run, read from TOML, with the place named when something is wrong.
+"""A training recipe: every setting of a training run, read from TOML; a wrong setting is named with its place.
 
-Knows no torch and no data. The package carries recipes of its own, which a name without a path means. Try it:
+The package carries recipes of its own, which are named without a path.
 
     >>> read_recipe("anomreasonor-7b").effective_batch
     128
@@ -18,22 +18,23 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from anomreason.anomaly import Record, Text
 from anomreason.errors import UsageError
+from anomreason.training.data.questions import Task
 
 _LARGEST = 1 << 20
 
 
 class ModelPart(Record):
-    """What is trained, and on which pixels."""
+    """Which model is trained, and at which image size."""
 
     base: Text
     """Folder or hub id of a Qwen2.5-VL checkpoint."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`bf16`: 16-bit arithmetic, and 16-bit weights where they are frozen; `auto`: that on a GPU which has it."""
+    """`bf16`: 16-bit arithmetic, and 16-bit frozen weights; `auto`: bf16 on a GPU that supports it, else fp32."""
     four_bit: bool = False
     """Frozen weights in 4 bits (QLoRA); the vision tower stays in 16."""
     min_pixels: int = Field(default=50_176, ge=1)
     max_pixels: int = Field(default=614_656, ge=28 * 28)
-    """Area that a picture is scaled into, in pixels. Inference gets the same through the card."""
+    """Area that an image is scaled to, in pixels. The card passes the same to inference."""
 
     @model_validator(mode="after")
     def _ordered(self) -> ModelPart:
@@ -43,20 +44,20 @@ class ModelPart(Record):
 
 
 class DataPart(Record):
-    """Where conversations come from. Read by the command; `train` is given the conversations themselves."""
+    """Where conversations come from."""
 
-    task: Literal["anomalies", "authenticity"] = "anomalies"
+    task: Task = "anomalies"
     """`anomalies`: one turn, the list. `authenticity`: generated or photograph, then the list or a description."""
     train: tuple[Text, ...] = ()
     """Sources: scenes' folders, run folders, the authors' JSON files."""
     held_out: tuple[Text, ...] = ()
-    """Sources that are never trained on and score the training as it goes."""
+    """Sources that are never trained on; the training is measured on them."""
     max_tokens: int = Field(default=4096, ge=64)
-    """Longest conversation, picture and answers included. Longer ones are an error here: the maker splits them."""
+    """Longest conversation, image and answers included. Longer answers are split into several conversations."""
     prompt: Text | None = None
-    """What the detector is to be asked with; None: the question most conversations end on."""
+    """The one question to train and to ask with. None: the base's own where its card has one, else several wordings."""
     answer: Literal["text", "json"] = "text"
-    """Form of the answers."""
+    """Form of the answers, for conversations of your own."""
 
 
 class LoraPart(Record):
@@ -64,9 +65,9 @@ class LoraPart(Record):
 
     modules: tuple[Text, ...] = Field(default=("q_proj", "k_proj", "v_proj"), min_length=1)
     every: int = Field(default=4, ge=1)
-    """Of the language model's layers, every how many-th gets adapters."""
+    """Every n-th layer of the language model gets adapters."""
     first: int = Field(default=0, ge=0)
-    """The first that does: 0 gives 0, 4, ..; 3 gives 3, 7, .."""
+    """First layer with adapters: with every = 4, 0 gives 0, 4, ..; 3 gives 3, 7, .."""
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=16, gt=0)
     """The adapter's output is scaled by alpha / rank."""
@@ -83,24 +84,24 @@ class FullPart(Record):
 
 
 class BatchPart(Record):
-    """How many conversations a step sees: per_device * accumulation * devices, however many devices there are."""
+    """Conversations per step: per_device * accumulation * devices, however many devices there are."""
 
     per_device: int = Field(default=4, ge=1)
     accumulation: int = Field(default=8, ge=1)
     devices: int = Field(default=1, ge=1)
-    """Devices that the two numbers above are meant for. With fewer, each accumulates more."""
+    """Devices that the two numbers above are written for. With fewer, each accumulates more."""
     checkpointing: bool = True
     """Compute activations again in the backward pass instead of keeping them: less memory, about 30 % slower."""
     workers: int = Field(default=0, ge=0)
-    """Processes that open pictures ahead of the model, for each device; 0: none."""
+    """Processes per device that load images ahead of the model; 0: none."""
 
 
 class StepsPart(Record):
-    """How long and how fast."""
+    """Length and learning rate."""
 
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
-    """Ends earlier or later than `epochs` where given."""
+    """Replaces `epochs` where given."""
     learning_rate: float = Field(default=1e-4, gt=0)
     schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
     warmup: float = Field(default=0.03, ge=0, lt=1)
@@ -109,35 +110,35 @@ class StepsPart(Record):
     max_grad_norm: float = Field(default=1.0, gt=0)
     log_every: int = Field(default=10, ge=1)
     save_every: int = Field(default=100, ge=1)
-    """Steps between two checkpoints: what a kill can cost."""
+    """Steps between two checkpoints: the most that a kill loses."""
     keep: int = Field(default=2, ge=1)
     """Checkpoints kept."""
 
 
 class EvaluationPart(Record):
-    """What is measured on held-out conversations while training."""
+    """Measurements on held-out conversations during training."""
 
     every: int = Field(default=100, ge=1)
-    """Steps; the last step is measured always."""
+    """Steps between two measurements; the last step is always measured."""
     sample: int = Field(default=64, ge=1)
-    """Held-out conversations that are answered, drawn once by the seed."""
+    """Held-out conversations that are measured, drawn once by the seed."""
     max_reply_tokens: int = Field(default=1024, ge=1)
     batch: int = Field(default=8, ge=1)
     """Conversations answered at once."""
     best: Text | None = None
-    """Which score picks the checkpoint that is kept, larger being better. None: the first score there is; without
-    scores the held-out loss, smaller being better."""
+    """The score that picks the checkpoint to keep, larger being better. None: the first score; without scores the
+    held-out loss, smaller being better."""
 
 
 class DevicePart(Record):
-    """The machine that the recipe was written for; nothing but the estimate of `--dry-run` reads it."""
+    """The machine that the recipe was written for; only `--dry-run` reads it."""
 
     name: Text = "this machine"
     memory_gb: float | None = Field(default=None, gt=0)
     teraflops: float = Field(default=0.05, gt=0)
-    """Dense peak in the recipe's precision, of one device."""
+    """Dense peak of one device in the recipe's precision."""
     used: float = Field(default=0.35, gt=0, le=1)
-    """Share of the peak that training reaches."""
+    """Share of that peak that training reaches."""
 
 
 class Recipe(Record):
@@ -181,7 +182,7 @@ class Recipe(Record):
 
 
 def shipped_recipes() -> dict[str, str]:
-    """Names of the package's own recipes, each with what it is about."""
+    """The package's own recipes: name and what each is about."""
     return {name: read_recipe(name).about for name in _own()}
 
 
@@ -194,7 +195,7 @@ def read_recipe(source: str | Path) -> Recipe:
     try:
         table = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{name} is not TOML ({error}); mend that line") from error
+        raise UsageError(f"{name} is not valid TOML ({error}); correct that line") from error
     return recipe_of(table, name)
 
 
@@ -203,7 +204,7 @@ def recipe_of(table: dict[str, Any], name: str) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        raise UsageError(f"{name}: {'; '.join(_told(one) for one in error.errors()[:5])}") from error
+        raise UsageError(f"{name}: {'; '.join(_message(one) for one in error.errors()[:5])}") from error
 
 
 def _own() -> list[str]:
@@ -235,14 +236,14 @@ def _settings(part: type[BaseModel], before: str = "") -> list[str]:
     return found
 
 
-def _told(error: Any) -> str:
-    """One fault with its key as it stands in the file."""
+def _message(error: Any) -> str:
+    """One error with its key as it stands in the file."""
     key = ".".join(str(part) for part in error["loc"]) or "the file"
     if error["type"] == "extra_forbidden":
         settings = _settings(Recipe)
         near = get_close_matches(key, settings, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(settings)}"
-        return f"there is no setting {key!r}; {hint}"
+        hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(settings)}"
+        return f"unknown setting {key!r}; {hint}"
     if error["type"] == "missing":
         return f"{key!r} is missing; add it"
     message = str(error["msg"]).removeprefix("Value error, ")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,31 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from anomreason.anomaly import Anomaly, Region
-from anomreason.errors import UsageError
+from anomreason.errors import UnreadableImage, UsageError
 from anomreason.textform import read_anomalies
-from anomreason.training.data.conversations import LengthReport, Made, make_instances
-from anomreason.training.data.drops import Dropped, tally
-from anomreason.training.data.instance import Annotated
-from anomreason.training.data.lengths import Room
-from anomreason.training.data.wording import Wording
+from anomreason.training.data.conversations import ConversationSet, LengthReport, make_instances, percentiles
+from anomreason.training.data.instance import Annotated, ConversationLength, Dropped, Turn, tally
+from anomreason.training.data.questions import Questions
 
-WORDS = Room(lambda text: len(text.split()), max_tokens=400, min_pixels=784, max_pixels=7840)
-"""Counts words. Any question of ours with its picture takes less than 250 of them."""
+
+@dataclass(frozen=True)
+class WordCounter:
+    """Counts words. Any question of ours with its image takes less than 250 of them."""
+
+    max_tokens: int = 400
+    pixels: tuple[int, int] = (784, 7840)
+
+    def image_tokens(self, width: int, height: int) -> int:
+        if max(width, height) > 200 * min(width, height):
+            raise UnreadableImage("too thin")
+        return min(max(width * height, self.pixels[0]), self.pixels[1]) // 784
+
+    def measure(self, turns: Sequence[Turn], image: int, name: str = "") -> ConversationLength:
+        words = [len(turn.text.split()) for turn in turns]
+        return ConversationLength(sum(words) + 2 * len(turns) + image, image, sum(words[1::2]))
+
+
+WORDS = WordCounter()
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +64,7 @@ def bare(anomalies: Sequence[Anomaly]) -> Counter[Anomaly]:
     return Counter(a.model_copy(update={"objects": (), "region": None}) for a in anomalies)
 
 
-def answers(made: Made) -> list[str]:
+def answers(made: ConversationSet) -> list[str]:
     return [one.turns[-1].text for one in made.instances]
 
 
@@ -86,8 +100,8 @@ def test_answers_are_read_back_as_the_same_anomalies_none_lost_none_doubled_all_
     for left_out in bare(anomalies) - bare(read):
         alone = make_instances([replace(image, anomalies=(left_out,))], recipe, room, seed)
         assert alone.instances == ()
-    assert all(tokens.total <= limit for tokens in made.tokens)
-    assert all(room.measure(i.turns, t.picture) == t for i, t in zip(made.instances, made.tokens, strict=True))
+    assert all(length.total <= limit for length in made.lengths)
+    assert all(room.measure(i.turns, t.image) == t for i, t in zip(made.instances, made.lengths, strict=True))
     assert [(i.part, i.parts) for i in made.instances] == [
         (n, len(made.instances)) for n in range(1, len(made.instances) + 1)
     ]
@@ -120,16 +134,16 @@ def test_seeds_and_images_differ_in_order_and_in_wording(picture: Callable[[str]
     made = make_instances(images, "anomalies", WORDS, 0)
     again = make_instances(images, "anomalies", WORDS, 1)
     assert len(set(answers(made))) > 30
-    assert {one.turns[0].text for one in made.instances} == set(Wording.load().ask)
+    assert {one.turns[0].text for one in made.instances} == set(Questions.load().ask)
     same = [a == b for a, b in zip(answers(made), answers(again), strict=True)]
     assert sum(same) < 5
 
 
 def test_the_wording_in_use_does_not_change_the_order(picture: Callable[[str], Path]) -> None:
     image = Annotated(picture("a.png"), "a.png", tuple(anomaly(str(k)) for k in range(9)))
-    other = replace(Wording.load(), ask=("Only this?",))
+    other = replace(Questions.load(), ask=("Only this?",))
     plain = make_instances([image], "anomalies", WORDS)
-    assert answers(make_instances([image], "anomalies", WORDS, wording=other)) == answers(plain)
+    assert answers(make_instances([image], "anomalies", WORDS, questions=other)) == answers(plain)
 
 
 def test_a_clean_picture_answers_what_is_read_as_none(picture: Callable[[str], Path]) -> None:
@@ -142,7 +156,7 @@ def test_a_clean_picture_answers_what_is_read_as_none(picture: Callable[[str], P
 def test_authenticity_tells_the_kind_first_and_then_gives_the_list_or_the_content(
     picture: Callable[[str], Path],
 ) -> None:
-    own = Wording.load()
+    own = Questions.load()
     fake = Annotated(picture("f.png"), "f.png", (anomaly("Six fingers"),), generated=True)
     photo = Annotated(picture("p.png"), "p.png", generated=False, description=" A cat on a sofa.\n")
     sound = Annotated(picture("s.png"), "s.png", generated=True)
@@ -159,7 +173,7 @@ def test_authenticity_tells_the_kind_first_and_then_gives_the_list_or_the_conten
     ("recipe", "said", "reason"),
     [
         ("anomalies", {"description": "A cat.", "generated": False}, "not searched for anomalies"),
-        ("authenticity", {"anomalies": (anomaly("x"),)}, "AI image or photograph is not told"),
+        ("authenticity", {"anomalies": (anomaly("x"),)}, "not labelled as AI image or photograph"),
         ("authenticity", {"generated": False}, "a photograph without a description"),
         ("authenticity", {"generated": False, "description": " "}, "a photograph without a description"),
         ("authenticity", {"generated": False, "anomalies": (anomaly("x"),)}, "a photograph with anomalies"),
@@ -185,10 +199,10 @@ def test_a_picture_that_is_gone_too_thin_or_too_large_for_the_length_is_counted(
     thin = Annotated(tmp_path / "thin.png", "thin.png")
     gone = Annotated(tmp_path / "gone.png", "gone.png")
     made = make_instances([thin, gone], "anomalies", WORDS)
-    assert tally(made.dropped) == {"image": {"picture cannot be opened": 2}}
+    assert tally(made.dropped) == {"image": {"image cannot be opened": 2}}
     image = Annotated(picture("a.png"), "a.png", (anomaly("x"),))
     none = make_instances([image], "anomalies", replace(WORDS, max_tokens=20))
-    assert tally(none.dropped) == {"image": {"no room beside picture and prompt": 1}}
+    assert tally(none.dropped) == {"image": {"no room beside image and prompt": 1}}
     assert "of 20 tokens" in none.dropped[0].detail
 
 
@@ -201,23 +215,31 @@ def test_one_anomaly_that_is_too_long_is_dropped_by_name_and_the_others_stay(pic
     assert made.instances[0].parts == 1
 
 
+def test_an_image_whose_size_is_known_is_not_opened_again(tmp_path: Path) -> None:
+    gone = Annotated(tmp_path / "gone.png", "gone.png", size=(56, 56), sha256="ab12")
+    made = make_instances([gone], "anomalies", WORDS)
+    assert [(one.size, one.sha256) for one in made.instances] == [((56, 56), "ab12")]
+    assert made.lengths[0].image == 4
+
+
 def test_an_answer_is_split_at_one_token_more_than_the_length(picture: Callable[[str], Path]) -> None:
     image = Annotated(picture("a.png"), "a.png", tuple(anomaly(str(k), 30) for k in range(4)))
     whole = make_instances([image], "anomalies", replace(WORDS, max_tokens=4096))
-    total = whole.tokens[0].total
+    total = whole.lengths[0].total
     assert make_instances([image], "anomalies", replace(WORDS, max_tokens=total)).instances == whole.instances
     split = make_instances([image], "anomalies", replace(WORDS, max_tokens=total - 1))
     assert [one.parts for one in split.instances] == [2, 2]
-    assert max(one.total for one in split.tokens) < total
+    assert max(one.total for one in split.lengths) < total
 
 
 def test_the_picture_s_own_tokens_count(picture: Callable[[str], Path]) -> None:
     image = Annotated(picture("a.png"), "a.png", tuple(anomaly(str(k), 30) for k in range(4)))
-    small = make_instances([image], "anomalies", replace(WORDS, max_tokens=460, min_pixels=784, max_pixels=784))
-    large = make_instances([image], "anomalies", replace(WORDS, max_tokens=460, min_pixels=784 * 99, max_pixels=10**6))
+    limit = make_instances([image], "anomalies", WordCounter(9999, (784, 784))).lengths[0].total
+    small = make_instances([image], "anomalies", WordCounter(limit, (784, 784)))
+    large = make_instances([image], "anomalies", WordCounter(limit, (784 * 99, 10**6)))
     assert len(small.instances) < len(large.instances)
-    assert small.tokens[0].picture == 1
-    assert large.tokens[0].picture >= 99
+    assert small.lengths[0].image == 1
+    assert large.lengths[0].image >= 99
 
 
 def test_one_picture_with_two_annotations_is_refused(picture: Callable[[str], Path]) -> None:
@@ -226,12 +248,12 @@ def test_one_picture_with_two_annotations_is_refused(picture: Callable[[str], Pa
         make_instances([one, replace(one, name="b.png", source="scenes")], "anomalies", WORDS)
 
 
-def test_an_unknown_recipe_is_named(picture: Callable[[str], Path]) -> None:
-    with pytest.raises(UsageError, match="'list' is no recipe; choose one of anomalies, authenticity"):
+def test_an_unknown_task_is_named(picture: Callable[[str], Path]) -> None:
+    with pytest.raises(UsageError, match="unknown task 'list'; choose one of anomalies, authenticity"):
         make_instances([], "list", WORDS)  # type: ignore[arg-type]
 
 
-def test_the_report_accounts_for_every_image_and_is_plain_json(picture: Callable[[str], Path]) -> None:
+def test_the_report_accounts_for_every_image(picture: Callable[[str], Path]) -> None:
     images = [
         Annotated(picture("clean.png"), "clean.png"),
         Annotated(picture("one.png"), "one.png", (anomaly("x"),)),
@@ -239,25 +261,54 @@ def test_the_report_accounts_for_every_image_and_is_plain_json(picture: Callable
         Annotated(picture("photo.png"), "photo.png", generated=False, description="A cat."),
     ]
     made = make_instances(images, "anomalies", WORDS, seed=3)
-    record = LengthReport.of(made, [Dropped("gone.png", "picture is missing")]).record()
-    assert json.loads(json.dumps(record)) == record
-    assert record["images"] == record["images_learnt_from"] + 1 == 4
-    assert (record["clean"], record["anomalies"], record["images_split"]) == (1, 6, 1)
-    assert record["instances"] == 2 + record["instances_of_split_images"]
-    assert record["dropped"] == {"image": {"not searched for anomalies": 1, "picture is missing": 1}}
-    assert record["tokens"]["instance"]["max"] == max(one.total for one in made.tokens) <= record["max_tokens"] == 400
-    assert record["tokens_in_all"] == sum(one.total for one in made.tokens)
-    assert record["prompts"]["version"] == Wording.load().version
-    assert record["seed"] == 3
+    split = len(made.instances) - 2
+    assert split > 1
+    report = LengthReport.of(made, [Dropped("gone.png", "image is missing")])
+    lines = report.table().splitlines()
+    total, learnt = (sum(getattr(one, of) for one in made.lengths) for of in ("total", "answer"))
+    assert lines[:3] == [
+        f"{2 + split} conversations on 3 images, task 'anomalies': 6 anomalies, 1 answers that there are none",
+        f"1 of the images are split into {split} conversations to fit the length",
+        f"at most 400 tokens each, images of 784 to 7,840 pixels; {total:,} tokens in all, {learnt:,} of them learnt",
+    ]
+    heads, conversation = lines[4].split(), lines[5].split()
+    assert heads == ["p5", "p50", "p90", "p95", "p99", "max"]
+    assert (conversation[0], int(conversation[-1])) == ("conversation", max(one.total for one in made.lengths))
+    assert len({len(line) for line in lines[4:8]}) == 1
+    assert lines[9:] == [
+        "2 images left out:",
+        "          1  image is missing",
+        "          1  not searched for anomalies",
+    ]
 
 
-def test_the_table_says_what_the_record_holds(picture: Callable[[str], Path]) -> None:
-    many = Annotated(picture("many.png"), "many.png", tuple(anomaly(str(k), 40) for k in range(5)))
-    made = make_instances([many], "anomalies", WORDS)
-    text = LengthReport.of(made, [Dropped("gone.png", "picture is missing")]).table()
-    assert f"images split: 1, into {len(made.instances)} instances" in text
-    assert "1 images left out:\n          1  picture is missing" in text
-    assert f"{max(one.total for one in made.tokens)}" in text
-    empty = LengthReport.of(make_instances([], "anomalies", WORDS))
-    assert empty.record()["tokens"] == {"instance": {}, "picture": {}, "answer": {}}
-    assert "nothing was left out" in empty.table()
+def test_a_report_mentions_only_what_there_is(picture: Callable[[str], Path]) -> None:
+    text = LengthReport.of(make_instances([Annotated(picture("a.png"), "a.png")], "anomalies", WORDS)).table()
+    assert "split" not in text
+    empty = LengthReport.of(make_instances([], "anomalies", WORDS)).table()
+    assert "p50" not in empty
+    assert "nothing was left out" in empty
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=1))
+def test_percentiles_are_lengths_that_occur(values: list[int]) -> None:
+    found = percentiles(values)
+    assert set(found) <= set(values)
+    assert found == sorted(found)
+    assert found[-1] == max(values)
+
+
+def test_half_of_the_lengths_are_at_most_the_median() -> None:
+    assert percentiles(range(1, 101)) == [5, 50, 90, 95, 99, 100]
+
+
+def test_reasons_are_counted_apart_for_images_and_anomalies_the_most_frequent_first() -> None:
+    dropped = [
+        Dropped("a", "too long", what="anomaly"),
+        Dropped("a", "rare"),
+        Dropped("b", "frequent"),
+        Dropped("c", "frequent"),
+    ]
+    assert tally(dropped) == {"image": {"frequent": 2, "rare": 1}, "anomaly": {"too long": 1}}
+    assert list(tally(dropped)["image"]) == ["frequent", "rare"]
+    assert tally([]) == {}

@@ -206,10 +206,10 @@ def test_nothing_to_write_an_unknown_form_and_texts_that_are_none_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match="no instances to write"):
         write_export([], "trl", tmp_path / "out")
-    with pytest.raises(UsageError, match="'csv' is no form of export; choose one of trl, llamafactory, swift"):
+    with pytest.raises(UsageError, match="'csv' is not an export form; choose one of trl, llamafactory, swift"):
         write_export(instances, "csv", tmp_path / "out")  # type: ignore[arg-type]
     half = replace(instances[0], turns=(Turn("user", "x"), Turn("assistant", "half \ud800")))
-    with pytest.raises(UsageError, match="not text; mend the annotation"):
+    with pytest.raises(UsageError, match="not text; correct the annotation"):
         write_export([half], "swift", tmp_path / "out")
     with pytest.raises(UsageError, match="is not UTF-8; rename it"):
         write_export([replace(instances[0], image=Path("/a/\udcff.png"))], "trl", tmp_path / "out")
@@ -218,5 +218,5 @@ def test_nothing_to_write_an_unknown_form_and_texts_that_are_none_are_refused(
 
 def test_a_place_that_cannot_be_written_is_named(instances: list[Instance], tmp_path: Path) -> None:
     (tmp_path / "out").touch()
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot write"):
         write_export(instances, "trl", tmp_path / "out")

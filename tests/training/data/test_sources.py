@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from anomreason.anomaly import Anomaly, Detection, Failure, Region
 from anomreason.errors import UsageError
 from anomreason.runs import RunFolder
 from anomreason.sources.formats import Published, write_published
-from anomreason.training.data.drops import tally
+from anomreason.training.data.instance import tally
 from anomreason.training.data.sources import Annotations, read_annotated
 
 FOUND = Anomaly(name="Six fingers", phenomenon="The hand has six.", reasoning="Hands have five.", severity=5)
@@ -79,16 +80,15 @@ def test_missing_and_damaged_pictures_are_counted_and_the_others_are_read(tmp_pa
     files = ["good.png", "cut.png", "text.png", "empty.png", "folder.png", "gone.png", "x" * 300]
     found = read_annotated(scenes(tmp_path, *({"file_name": name, "anomalies": []} for name in files)))
     assert names(found) == ["good.png"]
-    assert tally(found.dropped) == {"image": {"picture cannot be opened": 4, "picture is missing": 2}}
+    assert tally(found.dropped) == {"image": {"image cannot be opened": 4, "image is missing": 2}}
     assert all(one.detail for one in found.dropped)
 
 
-def test_headers_alone_are_looked_at_when_pictures_are_trusted(tmp_path: Path) -> None:
-    Image.effect_noise((64, 64), 60).save(tmp_path / "cut.png")
-    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:1000])
-    folder = scenes(tmp_path, {"file_name": "cut.png", "anomalies": []})
-    assert names(read_annotated(folder, decode=False)) == ["cut.png"]
-    assert names(read_annotated(folder)) == []
+def test_an_image_comes_with_its_size_and_hash(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    found = read_annotated(scenes(tmp_path, {"file_name": "a.png", "anomalies": []}))
+    (one,) = found
+    assert (one.size, one.sha256) == ((40, 30), hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest())
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_headers_alone_are_looked_at_when_pictures_are_trusted(tmp_path: Path) -
         ({"file_name": "b.png", "anomalies": [PLANTED | {"region": [0.5, 0, 0.1, 1]}]}, "anomaly 1: the region"),
         ({"file_name": "b.png", "anomalies": [PLANTED | {"region": [0.5]}]}, "anomaly 1: the region"),
         ({"file_name": "b.png", "anomalies": [PLANTED | {"region": 7}]}, "anomaly 1: the region"),
-        ({"file_name": "./a.png", "anomalies": []}, "there twice"),
+        ({"file_name": "./a.png", "anomalies": []}, "duplicate image"),
     ],
 )
 def test_a_damaged_line_of_scenes_is_named(tmp_path: Path, row: dict[str, Any], said: str) -> None:
@@ -137,7 +137,7 @@ def test_a_run_gives_what_it_found_and_failed_images_are_never_clean(tmp_path: P
     ]
     assert [(one.name, one.reason) for one in found.dropped] == [
         ("c.png", "detecting failed: refused"),
-        ("d.png", "the detector did not know such pictures"),
+        ("d.png", "outside the detector's domain"),
     ]
     assert read_annotated(folder / "results.jsonl") == found
 
@@ -192,8 +192,8 @@ def test_every_image_and_every_picture_is_read_or_counted(published: Path) -> No
     found = read_annotated(published)
     assert names(found) == ["a.png", "b.png", "c.png", "x.png"]
     assert [(one.name, one.reason) for one in found.dropped] == [
-        ("y.png", "picture is missing"),
-        ("1_fake/more/unknown.png", "picture without an annotation"),
+        ("y.png", "image is missing"),
+        ("1_fake/more/unknown.png", "image without an annotation"),
     ]
 
 
@@ -202,7 +202,7 @@ def test_an_image_is_looked_for_in_the_folder_of_its_kind(published: Path) -> No
     draw(published / "0_real/a.png")
     found = read_annotated(published)
     assert found.images[0].image == published / "1_fake/a.png"
-    assert [(one.name, one.reason) for one in found.dropped] == [("0_real/a.png", "picture without an annotation")]
+    assert [(one.name, one.reason) for one in found.dropped] == [("0_real/a.png", "image without an annotation")]
 
 
 def test_an_image_that_may_be_two_pictures_is_not_guessed(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_an_image_that_may_be_two_pictures_is_not_guessed(tmp_path: Path) -> Non
 def test_anomalies_of_a_photograph_s_folder_are_a_contradiction(tmp_path: Path) -> None:
     draw(tmp_path / "0_real/a.png")
     write_published(tmp_path / "all.json", {"0_real/a.png": Published(anomalies=(FOUND,))})
-    with pytest.raises(UsageError, match=r"all\.json, image '0_real/a.png': told to be both"):
+    with pytest.raises(UsageError, match=r"all\.json, image '0_real/a.png': labelled as both"):
         read_annotated(tmp_path)
 
 
@@ -226,7 +226,7 @@ def test_one_file_is_read_with_pictures_beside_it_or_elsewhere(tmp_path: Path) -
     file = tmp_path / "found.json"
     write_published(file, {"a.png": Published(anomalies=(FOUND,)), "b.png": Published()})
     assert names(read_annotated(file)) == ["a.png"]
-    elsewhere = read_annotated(file, pictures=tmp_path / "else")
+    elsewhere = read_annotated(file, root=tmp_path / "else")
     assert [(one.name, one.generated) for one in elsewhere] == [("b.png", True)]
 
 
@@ -245,7 +245,9 @@ def test_lines_of_one_s_own_are_read(tmp_path: Path) -> None:
         ("a.png", (FOUND,), None, True, "lines"),
         ("b.png", (), "A cat.", False, "lines"),
     ]
-    assert tally(found.dropped) == {"image": {"detecting failed: refused": 1, "only its kind is told": 1}}
+    assert tally(found.dropped) == {
+        "image": {"detecting failed: refused": 1, "labelled as AI image or photograph, but not annotated": 1}
+    }
 
 
 def test_a_split_applies_to_scenes_too_and_by_whatever_folder_it_names_them(tmp_path: Path) -> None:
@@ -267,7 +269,7 @@ def test_a_split_that_cannot_be_used_is_named(published: Path) -> None:
 
 def test_an_image_in_two_files_is_named(published: Path) -> None:
     write_published(published / "more.json", {"a.png": Published(anomalies=(FOUND,))})
-    with pytest.raises(UsageError, match=r"more\.json: the image 'a\.png' is in .*fake\.json too"):
+    with pytest.raises(UsageError, match=r"more\.json: duplicate image 'a\.png', also in .*fake\.json"):
         read_annotated(published)
 
 

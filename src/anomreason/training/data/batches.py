@@ -1,11 +1,11 @@
-"""From conversations to batches: pictures and questions exactly as inference prepares them, loss on answers alone.
+"""Conversations as token batches: image and question exactly as at inference, loss on the answers only.
 
-Every token comes from `vlm.local_processor.Reader.prepare`, the code that detection runs: the row of a conversation is
-the prompt of its last question, as a model would be asked, and the tokens that the template writes for the answer up to
-the one that ends a reply. Knows nothing of training. Needs torch and transformers, imported when it is first used.
+Every token comes from the code that detection runs (`vlm.local.processor.Reader.prepare`): a conversation is the prompt
+of its last question followed by the tokens that the checkpoint's chat template writes for the answer, up to the one
+that ends a reply. The same code counts tokens before training. Needs torch and transformers, imported on first use.
 
-    >>> rows = Encoder(reader, ends=(2,), max_tokens=4096)
-    >>> rows.collate([rows.encode(instance)])["labels"].shape
+    >>> encoder = ConversationEncoder(reader, ends=(2,), max_tokens=4096)
+    >>> encoder.collate([encoder.encode(instance)])["labels"].shape
     torch.Size([1, 812])
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 
 from PIL import Image
 
-from anomreason.errors import EndpointError, UsageError
+from anomreason.errors import EndpointError, UnreadableImage, UsageError
 from anomreason.images import Encoded, image_size, load_image
-from anomreason.training.data.instance import Instance
+from anomreason.training.data.instance import ConversationLength, Instance, Turn
 from anomreason.vlm.local.processor import PromptTensors, Reader
 from anomreason.vlm.protocol import Request, Tag
 
@@ -30,7 +30,7 @@ NO_LOSS = -100
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Row:
+class EncodedConversation:
     """One conversation as tensors."""
 
     prepared: PromptTensors
@@ -40,56 +40,62 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A conversation without its picture."""
+    """A conversation without its image."""
 
     ids: list[int]
     """Up to the token that ends the last answer."""
     prompt: int
     """Tokens before the last answer."""
     spans: tuple[tuple[int, int], ...]
-    """Where each answer begins, and where it ends with its closing token."""
+    """Start of each answer, and its end behind the closing token."""
 
 
-class Encoder:
-    """Turns conversations into batches for one checkpoint."""
+class ConversationEncoder:
+    """Turns conversations into batches for one checkpoint, and counts their tokens."""
 
     def __init__(self, reader: Reader, ends: Sequence[int], max_tokens: int) -> None:
-        """ends: ids that end a reply at inference. max_tokens: a longer row is refused."""
+        """ends: ids that end a reply at inference. max_tokens: longer conversations are refused."""
         self.reader, self.ends, self.max_tokens = reader, frozenset(ends), max_tokens
         tokenizer = reader.tokenizer
         self.padding: int = min(ends) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self._prompt_ids = lru_cache(4096)(self._prompt_ids_of)
 
-    def encode(self, instance: Instance) -> Row:
-        """One conversation. Raises UsageError for one that cannot be learnt from, UnreadableImage for its picture."""
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Smallest and largest area that an image is scaled to."""
+        return self.reader.min_pixels, self.reader.max_pixels
+
+    def encode(self, instance: Instance) -> EncodedConversation:
+        """Tensors of one conversation. Raises UsageError for one that cannot be learnt from, UnreadableImage."""
         import torch
 
-        _, answers = _halves(instance)
-        text = self._text(instance)
-        prompt = self.prepare(instance, answers[:-1])
-        shown = prompt.width - text.prompt
+        text = self._text(instance.turns, instance.name)
+        prompt = self.prepare(instance, [turn.text.strip() for turn in instance.turns[1:-1:2]])
+        image = prompt.width - text.prompt
         tail = torch.tensor(text.ids[text.prompt :])
         ids = torch.cat([prompt.ids, tail])
         if len(ids) > self.max_tokens:
             raise UsageError(_too_long(instance, len(ids), self.max_tokens))
         labels = torch.full_like(ids, NO_LOSS)
         for start, end in text.spans:
-            labels[start + shown : end + shown] = ids[start + shown : end + shown]
+            labels[start + image : end + image] = ids[start + image : end + image]
         kinds = torch.cat([prompt.kinds, torch.zeros_like(tail)])
-        return Row(PromptTensors(ids, kinds, prompt.pixels, prompt.grids), labels)
+        return EncodedConversation(PromptTensors(ids, kinds, prompt.pixels, prompt.grids), labels)
 
-    def prepare(self, instance: Instance, said: Sequence[str]) -> PromptTensors:
-        """What the model is shown to be asked the question after so many answers. Raises as `encode`."""
-        asked, _ = _halves(instance)
-        picture = load_image(instance.image, max_side=None).encoded
-        turns = tuple(zip(said, asked[1:], strict=False))
+    def prepare(self, instance: Instance, answers: Sequence[str]) -> PromptTensors:
+        """The model's input for the question that follows so many answers. Raises as `encode`."""
+        questions, _ = _halves(instance.turns, instance.name)
+        image = load_image(instance.image, max_side=None).encoded
+        turns = tuple(zip(answers, questions[1:], strict=False))
         try:
-            return self.reader.prepare(Request((picture, asked[0]), _tag(instance), turns=turns))
+            return self.reader.prepare(
+                Request((image, questions[0]), Tag(instance.name, "trainer", "train"), turns=turns)
+            )
         except EndpointError as error:
             raise UsageError(f"{instance.name}: {error}; leave it out") from error
 
-    def collate(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Model inputs and `labels` (rows, tokens) of several rows, padded on the left as at inference."""
+    def collate(self, rows: Sequence[EncodedConversation]) -> dict[str, Any]:
+        """Model inputs and `labels` (rows, tokens), padded on the left as at inference."""
         import torch
 
         inputs = self.reader.collate([row.prepared for row in rows], self.padding)
@@ -98,58 +104,67 @@ class Encoder:
             labels[i, labels.shape[1] - len(row.labels) :] = row.labels
         return inputs | {"labels": labels}
 
-    def width(self, instance: Instance) -> tuple[int, int]:
-        """Tokens of a row, and those of them that are learnt; of the picture only its header is read."""
-        text = self._text(instance)
-        width, height = image_size(instance.image)
+    def image_tokens(self, width: int, height: int) -> int:
+        """Tokens of an image of this size in pixels. Raises UnreadableImage for one that is too thin."""
         processor = self.reader.processor.image_processor
-        patches = processor.get_number_of_image_patches(height, width) // processor.merge_size**2
-        learnt = sum(end - start for start, end in text.spans)
-        return len(text.ids) + patches + self._around, learnt
+        try:
+            patches: int = processor.get_number_of_image_patches(height, width)
+        except ValueError as error:
+            raise UnreadableImage(f"an image of {width}x{height} is too thin for this model ({error})") from error
+        return patches // int(processor.merge_size) ** 2
+
+    def measure(self, turns: Sequence[Turn], image: int, name: str = "conversation") -> ConversationLength:
+        """Length of a conversation about an image of so many tokens, which is not opened. Raises UsageError."""
+        text = self._text(turns, name)
+        answer = sum(end - start for start, end in text.spans)
+        return ConversationLength(len(text.ids) + image + self._around, image, answer)
 
     @cached_property
     def _around(self) -> int:
-        """Tokens that the template puts around a picture's own."""
+        """Tokens that the template puts around an image's own."""
         side = self.reader.processor.image_processor.patch_size * 8
         out = BytesIO()
         Image.new("RGB", (side, side)).save(out, "PNG")
-        picture = Encoded(out.getvalue(), "image/png", side, side)
-        made = self.reader.prepare(Request((picture, "x"), Tag("", "", "")))
+        image = Encoded(out.getvalue(), "image/png", side, side)
+        made = self.reader.prepare(Request((image, "x"), Tag("", "", "")))
         return made.width - int(made.kinds.sum()) - len(self._prompt_ids(("x",), ()))
 
-    def _text(self, instance: Instance) -> _Text:
-        asked, answers = _halves(instance)
+    def _text(self, turns: Sequence[Turn], name: str) -> _Text:
+        questions, answers = _halves(turns, name)
         # The empty question closes the last answer the way the template closes it.
-        whole = self._prompt_ids_of((*asked, ""), answers)
+        whole = self._prompt_ids_of((*questions, ""), answers)
         spans, prompt = [], 0
         for k in range(len(answers)):
-            before = self._prompt_ids(asked[: k + 1], answers[:k])
+            before = self._prompt_ids(questions[: k + 1], answers[:k])
             prompt = len(before)
             end = next((i for i in range(prompt, len(whole)) if whole[i] in self.ends), None)
             if end is None or whole[:prompt] != before:
                 raise UsageError(
-                    f"{instance.name}: the chat template does not carry answer {k + 1} on from its prompt to a token "
-                    "that ends a reply; take the template and tokenizer of a Qwen2.5-VL, and answers without white "
+                    f"{name}: the chat template does not continue from the prompt with answer {k + 1} up to a token "
+                    "that ends a reply; use the template and tokenizer of a Qwen2.5-VL, and answers without white "
                     "space around them"
                 )
             spans.append((prompt, end + 1))
         return _Text(whole[: spans[-1][1]], prompt, tuple(spans))
 
-    def _prompt_ids_of(self, asked: tuple[str, ...], answers: tuple[str, ...]) -> list[int]:
-        request = Request((asked[0],), Tag("", "", ""), turns=tuple(zip(answers, asked[1:], strict=True)))
+    def _prompt_ids_of(self, questions: tuple[str, ...], answers: tuple[str, ...]) -> list[int]:
+        request = Request((questions[0],), Tag("", "", ""), turns=tuple(zip(answers, questions[1:], strict=True)))
         ids: list[int] = self.reader.prepare(request).ids.tolist()
         return ids
 
 
-def lengths_of(encoder: Encoder, instances: Sequence[Instance]) -> list[tuple[int, int]]:
-    """(tokens, tokens learnt) of each conversation. Raises UsageError naming what is too long, UnreadableImage."""
-    widths = [encoder.width(instance) for instance in instances]
-    long = [(w, i) for (w, _), i in zip(widths, instances, strict=True) if w > encoder.max_tokens]
+def lengths_of(encoder: ConversationEncoder, instances: Sequence[Instance]) -> list[ConversationLength]:
+    """Length of each conversation. Raises UsageError naming the one that is too long, UnreadableImage."""
+    lengths = []
+    for one in instances:
+        image = encoder.image_tokens(*(one.size or image_size(one.image)))
+        lengths.append(encoder.measure(one.turns, image, one.name))
+    long = [(w.total, i) for w, i in zip(lengths, instances, strict=True) if w.total > encoder.max_tokens]
     if long:
         worst, instance = max(long, key=lambda found: found[0])
         message = _too_long(instance, worst, encoder.max_tokens)
         raise UsageError(message if len(long) == 1 else f"{len(long)} of {len(instances)} are too long: {message}")
-    return widths
+    return lengths
 
 
 def _too_long(instance: Instance, tokens: int, limit: int) -> str:
@@ -159,14 +174,10 @@ def _too_long(instance: Instance, tokens: int, limit: int) -> str:
     )
 
 
-def _halves(instance: Instance) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _halves(turns: Sequence[Turn], name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Questions and answers, as many of each."""
-    roles = [turn.role for turn in instance.turns]
+    roles = [turn.role for turn in turns]
     if not roles or len(roles) % 2 or roles != ["user", "assistant"] * (len(roles) // 2):
-        raise UsageError(f"{instance.name}: its turns are {roles}; they must be user and assistant by turns")
-    texts = [turn.text for turn in instance.turns]
+        raise UsageError(f"{name}: its turns are {roles}; user and assistant must take turns")
+    texts = [turn.text for turn in turns]
     return tuple(texts[::2]), tuple(text.strip() for text in texts[1::2])
-
-
-def _tag(instance: Instance) -> Tag:
-    return Tag(instance.name, "trainer", "train")

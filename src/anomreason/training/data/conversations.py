@@ -1,10 +1,10 @@
-"""Conversations to learn from, made of annotated pictures: what is asked, what is answered, and what does not fit.
+"""Makes conversations from annotated images: what is asked, what is answered, and what does not fit the length.
 
-The two recipes of the paper's appendix D. Each image has a random order and wording of its own, which follow from the
-seed and its name alone: other images and their order change nothing. An answer that would be too long is given in
-several instances, by whole anomalies. Knows no files but the size of a picture, and no model. Try it:
+The two tasks of the paper's appendix D. Order of anomalies and wording of the question are random for each image and
+follow from the seed and the image's name alone, so other images change nothing. An answer that would be too long
+becomes several instances, split between whole anomalies.
 
-    made = make_instances(read_annotated(Path("scenes")), "anomalies", Room(count_text=len))
+    made = make_instances(read_annotated(Path("scenes")), "anomalies", encoder)
     print(LengthReport.of(made).table())
 """
 
@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os.path import abspath
-from typing import Any, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 
@@ -22,41 +22,57 @@ from anomreason.anomaly import Anomaly
 from anomreason.errors import UnreadableImage, UsageError
 from anomreason.images import image_size
 from anomreason.textform import write_anomalies
-from anomreason.training.data.drops import Dropped, tally
-from anomreason.training.data.instance import Annotated, Instance, Turn
-from anomreason.training.data.lengths import PERCENTILES, Room, Tokens, spread_of, table
-from anomreason.training.data.wording import CONTROL, Recipe, Wording
+from anomreason.training.data.instance import Annotated, ConversationLength, Dropped, Instance, Turn, tally
+from anomreason.training.data.questions import CONTROL, Questions, Task
 
 NOT_SEARCHED = "not searched for anomalies"
-NO_KIND = "AI image or photograph is not told"
+NO_KIND = "not labelled as AI image or photograph"
 NO_DESCRIPTION = "a photograph without a description"
 FAULTY_PHOTOGRAPH = "a photograph with anomalies"
 CONTROL_TOKEN = "its text holds a control token"
-UNREADABLE = "picture cannot be opened"
-NO_ROOM = "no room beside picture and prompt"
+UNREADABLE = "image cannot be opened"
+NO_ROOM = "no room beside image and prompt"
 TOO_LONG = "too long for one instance"
 """Of a single anomaly, or of a description. Neither is ever cut."""
 NONE_FITS = "none of its anomalies fits"
+PERCENTILES = (5, 50, 90, 95, 99, 100)
 
 _NONE = write_anomalies(())
 
-Say = Callable[[Sequence[Anomaly]], tuple[Turn, ...]]
-"""The conversation whose list holds these anomalies."""
+Conversation = Callable[[Sequence[Anomaly]], tuple[Turn, ...]]
+"""Gives the turns whose answer lists these anomalies."""
+
+
+class TokenCounter(Protocol):
+    """Counts the tokens of a conversation as the model's own template writes it (`ConversationEncoder`)."""
+
+    max_tokens: int
+    """Of one conversation: system text, prompt, image, answer and everything between them."""
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Smallest and largest area that an image is scaled to."""
+
+    def image_tokens(self, width: int, height: int) -> int:
+        """Tokens of an image of this size in pixels. Raises UnreadableImage for one that is too thin."""
+
+    def measure(self, turns: Sequence[Turn], image: int, name: str = "conversation") -> ConversationLength:
+        """Length of a conversation about an image of so many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ConversationSet:
     """The instances of one training set, sorted by image."""
 
-    recipe: Recipe
+    task: Task
     seed: int
-    wording: Wording
-    room: Room
+    questions: Questions
+    counter: TokenCounter
     images: int
-    """That were given; each has instances or is among `dropped`."""
+    """Given images; each has instances or is among `dropped`."""
     instances: tuple[Instance, ...]
-    tokens: tuple[Tokens, ...]
-    """Length of each instance."""
+    lengths: tuple[ConversationLength, ...]
+    """Of each instance."""
     anomalies: int
     """In the answers of all instances."""
     clean: int
@@ -65,33 +81,35 @@ class Made:
 
 
 def make_instances(
-    images: Iterable[Annotated], recipe: Recipe, room: Room, seed: int = 0, wording: Wording | None = None
-) -> Made:
+    images: Iterable[Annotated], task: Task, counter: TokenCounter, seed: int = 0, questions: Questions | None = None
+) -> ConversationSet:
     """Conversations about each image, within the length.
 
-    The order of `images` does not matter. Raises UsageError for an unknown recipe, and when one picture is annotated
+    The order of `images` does not matter. Raises UsageError for an unknown task, and when one image is annotated
     twice. What cannot be learnt from is in `dropped`, with its reason.
     """
-    if recipe not in get_args(Recipe):
-        raise UsageError(f"{recipe!r} is no recipe; choose one of {', '.join(get_args(Recipe))}")
-    wording = wording or Wording.load()
+    if task not in get_args(Task):
+        raise UsageError(f"unknown task {task!r}; choose one of {', '.join(get_args(Task))}")
+    questions = questions or Questions.load()
     given = _ordered(images)
     instances: list[Instance] = []
-    tokens: list[Tokens] = []
+    lengths: list[ConversationLength] = []
     dropped: list[Dropped] = []
     learnt = clean = 0
     for image in given:
-        said = _said(image, recipe, seed, wording)
-        lists = said if isinstance(said, Dropped) else _fitted(image, said, room, dropped)
-        if isinstance(lists, Dropped):
-            dropped.append(lists)
+        dialogue = _dialogue(image, task, seed, questions)
+        parts = dialogue if isinstance(dialogue, Dropped) else _fitted(image, dialogue, counter, dropped)
+        if isinstance(parts, Dropped):
+            dropped.append(parts)
             continue
-        for part, one in enumerate(lists, 1):
-            instances.append(Instance(image.image, image.name, one.turns, part, len(lists)))
-            tokens.append(one.tokens)
+        for number, one in enumerate(parts, 1):
+            instances.append(Instance(image.image, image.name, one.turns, number, len(parts), image.size, image.sha256))
+            lengths.append(one.length)
             learnt += len(one.anomalies)
             clean += one.turns[-1].text == _NONE
-    return Made(recipe, seed, wording, room, len(given), tuple(instances), tuple(tokens), learnt, clean, tuple(dropped))
+    return ConversationSet(
+        task, seed, questions, counter, len(given), tuple(instances), tuple(lengths), learnt, clean, tuple(dropped)
+    )
 
 
 def _ordered(images: Iterable[Annotated]) -> list[Annotated]:
@@ -102,62 +120,62 @@ def _ordered(images: Iterable[Annotated]) -> list[Annotated]:
         if before is not one:
             raise UsageError(
                 f"{one.image} is annotated twice (as {before.name!r} of {before.source!r} and {one.name!r} of "
-                f"{one.source!r}); leave one of the two out, or the model learns two answers for one picture"
+                f"{one.source!r}); leave one of the two out, or the model learns two answers for one image"
             )
     return given
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What is to be said of one image: its anomalies in their random order, and how they are put."""
+class _Dialogue:
+    """The anomalies of one image in their random order, and the conversation that lists them."""
 
     anomalies: tuple[Anomaly, ...]
-    say: Say
+    turns: Conversation
 
 
-def _said(image: Annotated, recipe: Recipe, seed: int, wording: Wording) -> _Said | Dropped:
+def _dialogue(image: Annotated, task: Task, seed: int, questions: Questions) -> _Dialogue | Dropped:
     """The conversation about an image, or why there is none."""
     texts = [text for a in image.anomalies for text in (a.name, a.phenomenon, a.reasoning)]
     for text in [*texts, image.description or ""]:
         if found := CONTROL.search(text):
-            detail = f"{found[0]!r} stands for a picture or ends a message; remove it from the annotation"
+            detail = f"{found[0]!r} stands for an image or ends a message; remove it from the annotation"
             return Dropped(image.name, CONTROL_TOKEN, detail)
-    draw = _generator(seed, recipe, image.name, "order")
+    draw = _generator(seed, task, image.name, "order")
     order = tuple(image.anomalies[i] for i in draw.permutation(len(image.anomalies)))
-    pick = _generator(seed, recipe, image.name, "wording")
-    if recipe == "anomalies":
-        return _anomalies(image, order, wording, pick)
-    return _authenticity(image, order, wording, pick)
+    pick = _generator(seed, task, image.name, "wording")
+    if task == "anomalies":
+        return _anomalies(image, order, questions, pick)
+    return _authenticity(image, order, questions, pick)
 
 
 def _anomalies(
-    image: Annotated, order: tuple[Anomaly, ...], wording: Wording, pick: np.random.Generator
-) -> _Said | Dropped:
+    image: Annotated, order: tuple[Anomaly, ...], questions: Questions, pick: np.random.Generator
+) -> _Dialogue | Dropped:
     if not _searched(image):
         return Dropped(image.name, NOT_SEARCHED)
-    asked = Turn("user", _one(wording.ask, pick))
-    return _Said(order, lambda found: (asked, Turn("assistant", write_anomalies(found))))
+    ask = Turn("user", _one(questions.ask, pick))
+    return _Dialogue(order, lambda found: (ask, Turn("assistant", write_anomalies(found))))
 
 
 def _authenticity(
-    image: Annotated, order: tuple[Anomaly, ...], wording: Wording, pick: np.random.Generator
-) -> _Said | Dropped:
-    asked, explain = Turn("user", _one(wording.source, pick)), Turn("user", _one(wording.explain, pick))
+    image: Annotated, order: tuple[Anomaly, ...], questions: Questions, pick: np.random.Generator
+) -> _Dialogue | Dropped:
+    source, explain = Turn("user", _one(questions.source, pick)), Turn("user", _one(questions.explain, pick))
     if image.generated is None:
         return Dropped(image.name, NO_KIND)
     if image.generated:
-        head = asked, Turn("assistant", wording.generated), explain
-        said = _Said(order, lambda found: (*head, Turn("assistant", write_anomalies(found))))
-        return said if _searched(image) else Dropped(image.name, NOT_SEARCHED)
+        head = source, Turn("assistant", questions.generated), explain
+        dialogue = _Dialogue(order, lambda found: (*head, Turn("assistant", write_anomalies(found))))
+        return dialogue if _searched(image) else Dropped(image.name, NOT_SEARCHED)
     described = (image.description or "").strip()
     if order or not described:
         return Dropped(image.name, FAULTY_PHOTOGRAPH if order else NO_DESCRIPTION)
-    whole = asked, Turn("assistant", wording.photograph), explain, Turn("assistant", described)
-    return _Said((), lambda _: whole)
+    whole = source, Turn("assistant", questions.photograph), explain, Turn("assistant", described)
+    return _Dialogue((), lambda _: whole)
 
 
 def _searched(image: Annotated) -> bool:
-    """Whether somebody looked for anomalies; of a picture that is only described nobody knows that it has none."""
+    """Whether somebody looked for anomalies; an image that is only described may have some that nobody looked for."""
     return bool(image.anomalies) or image.description is None
 
 
@@ -174,35 +192,38 @@ def _one(texts: Sequence[str], pick: np.random.Generator) -> str:
 class _Part:
     anomalies: tuple[Anomaly, ...]
     turns: tuple[Turn, ...]
-    tokens: Tokens
+    length: ConversationLength
 
 
-def _fitted(image: Annotated, said: _Said, room: Room, dropped: list[Dropped]) -> list[_Part] | Dropped:
+def _fitted(
+    image: Annotated, dialogue: _Dialogue, counter: TokenCounter, dropped: list[Dropped]
+) -> list[_Part] | Dropped:
     """The conversation in one part, or in as few as whole anomalies allow in their order; or why it does not fit.
 
     Single anomalies that are too long are added to `dropped`.
     """
     try:
-        picture = room.picture(*image_size(image.image))
+        size = counter.image_tokens(*(image.size or image_size(image.image)))
     except UnreadableImage as error:
         return Dropped(image.name, UNREADABLE, str(error))
 
     def part(anomalies: tuple[Anomaly, ...]) -> _Part | None:
-        turns = said.say(anomalies)
-        tokens = room.measure(turns, picture)
-        return _Part(anomalies, turns, tokens) if tokens.total <= room.max_tokens else None
+        turns = dialogue.turns(anomalies)
+        length = counter.measure(turns, size, image.name)
+        return _Part(anomalies, turns, length) if length.total <= counter.max_tokens else None
 
-    whole = part(said.anomalies)
+    whole = part(dialogue.anomalies)
     if whole is not None:
         return [whole]
-    least = room.measure([*said.say(())[:-1], Turn("assistant", "")], picture).total
-    if least >= room.max_tokens:
-        detail = f"picture and prompt take {least:,} of {room.max_tokens:,} tokens; allow more tokens or fewer pixels"
+    limit = f"{counter.max_tokens:,} tokens"
+    least = counter.measure([*dialogue.turns(())[:-1], Turn("assistant", "")], size, image.name).total
+    if least >= counter.max_tokens:
+        detail = f"image and prompt take {least:,} of {limit}; allow more tokens or fewer pixels"
         return Dropped(image.name, NO_ROOM, detail)
-    if not said.anomalies:
-        return Dropped(image.name, TOO_LONG, f"with picture and prompt more than {room.max_tokens:,} tokens")
+    if not dialogue.anomalies:
+        return Dropped(image.name, TOO_LONG, f"with image and prompt more than {limit}")
     parts: list[_Part] = []
-    for anomaly in said.anomalies:
+    for anomaly in dialogue.anomalies:
         longer = part((*parts[-1].anomalies, anomaly)) if parts else None
         alone = None if longer else part((anomaly,))
         if longer:
@@ -210,60 +231,50 @@ def _fitted(image: Annotated, said: _Said, room: Room, dropped: list[Dropped]) -
         elif alone:
             parts.append(alone)
         else:
-            detail = f"{anomaly.name!r}: with picture and prompt more than {room.max_tokens:,} tokens"
-            dropped.append(Dropped(image.name, TOO_LONG, detail, "anomaly"))
+            dropped.append(
+                Dropped(image.name, TOO_LONG, f"{anomaly.name!r}: with image and prompt more than {limit}", "anomaly")
+            )
     return parts or Dropped(image.name, NONE_FITS, "allow more tokens, fewer pixels, or shorten the annotation")
 
 
 @dataclass(frozen=True, slots=True)
 class LengthReport:
-    """What a training set holds, how long its instances are and what was left out: to be read before training."""
+    """What a training set holds, how long its conversations are and what was left out: to be read before training."""
 
-    made: Made
+    made: ConversationSet
     dropped: tuple[Dropped, ...]
-    """Of the sources and of the making."""
+    """By the sources and while making conversations."""
 
     @classmethod
-    def of(cls, made: Made, of_sources: Iterable[Dropped] = ()) -> LengthReport:
+    def of(cls, made: ConversationSet, of_sources: Iterable[Dropped] = ()) -> LengthReport:
         return cls(made, (*of_sources, *made.dropped))
 
-    def record(self) -> dict[str, Any]:
-        """All of it as JSON holds it. Token counts are percentiles that occur among the instances."""
-        made = self.made
-        split = [one.parts for one in made.instances if one.part == 1 and one.parts > 1]
-        return {
-            "recipe": made.recipe,
-            "seed": made.seed,
-            "prompts": made.wording.record(),
-            **made.room.settings(),
-            "images": made.images,
-            "images_learnt_from": sum(one.part == 1 for one in made.instances),
-            "instances": len(made.instances),
-            "clean": made.clean,
-            "anomalies": made.anomalies,
-            "images_split": len(split),
-            "instances_of_split_images": sum(split),
-            "tokens": spread_of(made.tokens),
-            "tokens_in_all": sum(one.total for one in made.tokens),
-            "tokens_of_answers": sum(one.answer for one in made.tokens),
-            "dropped": tally(self.dropped),
-        }
-
     def table(self) -> str:
-        """For a person, as plain text."""
-        found = self.record()
+        """The report as plain text."""
+        made = self.made
+        images = sum(one.part == 1 for one in made.instances)
+        total, learnt = (sum(getattr(one, of) for one in made.lengths) for of in ("total", "answer"))
+        least, most = made.counter.pixels
         lines = [
-            f"{found['instances']:,} instances of {found['images_learnt_from']:,} images, recipe {found['recipe']!r}: "
-            f"{found['anomalies']:,} anomalies, {found['clean']:,} answers that there are none",
-            f"images split: {found['images_split']:,}, into {found['instances_of_split_images']:,} instances",
-            f"at most {found['max_tokens']:,} tokens, {found['min_pixels']:,} to {found['max_pixels']:,} pixels; "
-            f"{found['tokens_in_all']:,} tokens in all, {found['tokens_of_answers']:,} of them learnt",
+            f"{len(made.instances):,} conversations on {images:,} images, task {made.task!r}: "
+            f"{made.anomalies:,} anomalies, {made.clean:,} answers that there are none",
+            *self._split(),
+            f"at most {made.counter.max_tokens:,} tokens each, images of {least:,} to {most:,} pixels; "
+            f"{total:,} tokens in all, {learnt:,} of them learnt",
             "",
-            *table([*(f"p{p}" for p in PERCENTILES[:-1]), "max"], found["tokens"]),
-            "",
-            *self._left_out(),
         ]
-        return "\n".join(lines)
+        if made.lengths:
+            lines += [" " * 12 + "".join(f"{'max' if p == 100 else f'p{p}':>9}" for p in PERCENTILES)]
+            for title, of in (("conversation", "total"), ("image", "image"), ("answer", "answer")):
+                values = percentiles(getattr(one, of) for one in made.lengths)
+                lines += [f"{title:<12}" + "".join(f"{value:>9,}" for value in values)]
+            lines += [""]
+        return "\n".join([*lines, *self._left_out()])
+
+    def _split(self) -> Iterator[str]:
+        parts = [one.parts for one in self.made.instances if one.part == 1 and one.parts > 1]
+        if parts:
+            yield f"{len(parts):,} of the images are split into {sum(parts):,} conversations to fit the length"
 
     def _left_out(self) -> Iterator[str]:
         counted = tally(self.dropped)
@@ -273,3 +284,9 @@ class LengthReport:
             plural = "images" if what == "image" else "anomalies"
             yield f"{sum(reasons.values()):,} {plural} left out:"
             yield from (f"  {count:>9,}  {reason}" for reason, count in reasons.items())
+
+
+def percentiles(values: Iterable[int]) -> list[int]:
+    """Values that occur, at each of PERCENTILES; there must be some."""
+    found = np.fromiter(values, dtype=np.int64)
+    return [int(value) for value in np.percentile(found, PERCENTILES, method="inverted_cdf")]

@@ -1,7 +1,7 @@
-"""Annotated pictures from wherever they are kept: scenes, run folders, JSON lines, the authors' published files.
+"""Annotated images from scenes, run folders, JSON lines and the authors' published files.
 
-Knows nothing of prompts and tokens. A file that is damaged is a UsageError that names the place; a picture that cannot
-be learnt from is counted with its reason. What a run found counts as accepted: who names a run vouches for it. Try it:
+A damaged file is a UsageError that names the place; an image that cannot be learnt from is counted with its reason.
+What a run detected counts as accepted: whoever names a run vouches for it.
 
     found = read_annotated(Path("scenes"))
     print(len(found), tally(found.dropped))
@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from anomreason.anomaly import Anomaly, Detection
 from anomreason.errors import ParseError, UnreadableImage, UsageError
-from anomreason.images import image_size, thumbnail
+from anomreason.images import load_image
 from anomreason.runs import iter_results, read_settings
 from anomreason.sources.annotations import ImageAnnotation, key_of, read_source
 from anomreason.sources.formats import read_split
@@ -28,25 +28,24 @@ from anomreason.sources.inputs import SUFFIXES
 from anomreason.sources.joining import join
 from anomreason.textform import parse_json
 from anomreason.textform.fields import anomaly_from_json, shown
-from anomreason.training.data.drops import Dropped
-from anomreason.training.data.instance import Annotated
+from anomreason.training.data.instance import Annotated, Dropped
 
 KINDS = {"0_real": False, "1_fake": True}
 """Folders of photographs and of AI images."""
-MISSING = "picture is missing"
-UNREADABLE = "picture cannot be opened"
-UNANNOTATED = "picture without an annotation"
-NOT_PICTURED = "in the split, but not annotated"
-OUT_OF_DOMAIN = "the detector did not know such pictures"
-KIND_ONLY = "only its kind is told"
-TWO_PICTURES = "a photograph and an AI image have its name"
+MISSING = "image is missing"
+UNREADABLE = "image cannot be opened"
+UNANNOTATED = "image without an annotation"
+NOT_ANNOTATED = "in the split, but not annotated"
+OUT_OF_DOMAIN = "outside the detector's domain"
+KIND_ONLY = "labelled as AI image or photograph, but not annotated"
+TWO_IMAGES = "a photograph and an AI image have its name"
 
 Entry = Annotated | Dropped
 
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """The pictures of one source: those that can be learnt from, in the source's order, and the others with why."""
+    """The images of one source: those that can be learnt from, in the source's order, and the others with why."""
 
     images: tuple[Annotated, ...]
     dropped: tuple[Dropped, ...]
@@ -59,26 +58,26 @@ class Annotations:
 
 
 def read_annotated(
-    path: Path, *, pictures: Path | None = None, split: Path | None = None, part: str = "train", decode: bool = True
+    path: Path, *, root: Path | None = None, split: Path | None = None, part: str = "train"
 ) -> Annotations:
     """Read a folder of scenes, a run folder, a `.jsonl` file, a published `.json`, or a folder that holds such files.
 
-    A published folder has its `*.json` beside the pictures, which may lie in `0_real/`, `1_fake/` or `images/`;
-    of a `split.json` there, or the one named in `split`, only `part` is read. pictures: where the names of pictures
-    start, by default the folder of the file, or what the run says. decode: False trusts the pictures' headers.
+    A published folder has its `*.json` beside the images, which may lie in `0_real/`, `1_fake/` or `images/`;
+    of a `split.json` there, or the one named in `split`, only `part` is read. root: where the names of images
+    start, by default the folder of the file, or what the run says. Every image is decoded once.
     Raises UsageError, naming file and place, for what is not in such a form.
     """
     form = _form(path)
     if form == "scenes":
-        entries = list(_scenes(path if path.is_dir() else path.parent, pictures))
+        entries = list(_scenes(path if path.is_dir() else path.parent, root))
     elif form == "run":
-        entries = list(_run(path if path.is_dir() else path.parent, pictures))
+        entries = list(_run(path if path.is_dir() else path.parent, root))
     else:
         split = split or _own_split(path)
-        entries = list(_published(path, pictures, split))
+        entries = list(_published(path, root, split))
     if split is not None:
         entries = _of_part(entries, split, part)
-    return _checked(entries, decode)
+    return _checked(entries)
 
 
 def _form(path: Path) -> str:
@@ -91,20 +90,20 @@ def _form(path: Path) -> str:
     return "published"
 
 
-def _scenes(folder: Path, pictures: Path | None) -> Iterator[Entry]:
+def _scenes(folder: Path, root: Path | None) -> Iterator[Entry]:
     file, seen = folder / "metadata.jsonl", set()
     for where, row in _rows(file):
         name = row.get("file_name")
         if not isinstance(name, str) or not name.strip() or "\0" in name:
-            raise UsageError(f"{where}: 'file_name' is {shown(name)}; write the picture's path")
+            raise UsageError(f"{where}: 'file_name' is {shown(name)}; write the image's path")
         if key_of(name) in seen:
-            raise UsageError(f"{where}: the picture {shown(name)} is there twice; remove one of the two lines")
+            raise UsageError(f"{where}: duplicate image {shown(name)}: remove one of the two lines")
         seen.add(key_of(name))
         given = row.get("anomalies")
         if not isinstance(given, list):
-            raise UsageError(f"{where}: 'anomalies' is {shown(given)}; write a list, [] for a clean picture")
+            raise UsageError(f"{where}: 'anomalies' is {shown(given)}; write a list, [] for a clean image")
         found = tuple(_planted(entry, f"{where}, anomaly {n}") for n, entry in enumerate(given, 1))
-        yield Annotated((pictures or folder) / name, name, found, source="scenes")
+        yield Annotated((root or folder) / name, name, found, source="scenes")
 
 
 def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -136,9 +135,9 @@ def _planted(entry: Any, where: str) -> Anomaly:
         raise UsageError(f"{where}: {error}") from None
 
 
-def _run(folder: Path, pictures: Path | None) -> Iterator[Entry]:
-    root = read_settings(folder).get("root")
-    base = pictures or (folder.parent / root if isinstance(root, str) else folder)
+def _run(folder: Path, root: Path | None) -> Iterator[Entry]:
+    recorded = read_settings(folder).get("root")
+    base = root or (folder.parent / recorded if isinstance(recorded, str) else folder)
     try:
         for detection in iter_results(folder):
             yield _detected(detection, base)
@@ -152,8 +151,8 @@ def _detected(detection: Detection, base: Path) -> Entry:
         return Dropped(detection.image, f"detecting failed: {detection.failure.kind}", detection.failure.message)
     if detection.out_of_domain:
         return Dropped(detection.image, OUT_OF_DOMAIN)
-    told = _folder_kind(detection.image)
-    generated = detection.generated if told is None else told
+    by_folder = _folder_kind(detection.image)
+    generated = detection.generated if by_folder is None else by_folder
     return Annotated(base / detection.image, detection.image, detection.anomalies, generated, source="run")
 
 
@@ -162,23 +161,25 @@ def _own_split(path: Path) -> Path | None:
     return own if own.is_file() and path != own else None
 
 
-def _published(path: Path, pictures: Path | None, split: Path | None) -> Iterator[Entry]:
-    base = pictures or (path if path.is_dir() else path.parent)
+def _published(path: Path, root: Path | None, split: Path | None) -> Iterator[Entry]:
+    base = root or (path if path.is_dir() else path.parent)
     files = _published_files(path, split) if path.is_dir() else [path]
     seen: dict[str, Path] = {}
-    told: set[str] = set()
+    annotated: set[str] = set()
     for file in files:
         source = read_source(file)
         for key, said in source.images.items():
             if key in seen:
-                raise UsageError(f"{file}: the image {shown(said.image)} is in {seen[key]} too; remove one of the two")
+                raise UsageError(
+                    f"{file}: duplicate image {shown(said.image)}, also in {seen[key]}: remove one of the two"
+                )
             seen[key] = file
             places = _places(said, base)
-            told.update(os.path.abspath(base / place) for place in places)
+            annotated.update(os.path.abspath(base / place) for place in places)
             yield _entry(said, places, base, file, "lines" if source.form == "lines" else "published")
-    for picture in _pictures_of_kinds(base):
-        if os.path.abspath(picture) not in told:
-            yield Dropped(picture.relative_to(base).as_posix(), UNANNOTATED)
+    for image in _images_of_kinds(base):
+        if os.path.abspath(image) not in annotated:
+            yield Dropped(image.relative_to(base).as_posix(), UNANNOTATED)
 
 
 def _published_files(folder: Path, split: Path | None) -> list[Path]:
@@ -189,7 +190,7 @@ def _published_files(folder: Path, split: Path | None) -> list[Path]:
     return files
 
 
-def _pictures_of_kinds(base: Path) -> Iterator[Path]:
+def _images_of_kinds(base: Path) -> Iterator[Path]:
     for kind in KINDS:
         for folder, folders, files in os.walk(base / kind):
             folders.sort()
@@ -202,23 +203,23 @@ def _entry(said: ImageAnnotation, places: Sequence[str], base: Path, file: Path,
     if not said.annotated and said.description is None:
         return Dropped(said.image, KIND_ONLY)
     if len(places) > 1:
-        return Dropped(said.image, TWO_PICTURES, "write the folder into the image's name, as 1_fake/NAME")
+        return Dropped(said.image, TWO_IMAGES, "write the folder into the image's name, as 1_fake/NAME")
     place = places[0] if places else said.image
     generated = _generated(said, place, f"{file}, image {said.image!r}")
     return Annotated(base / place, said.image, said.anomalies, generated, said.description, source)
 
 
 def _places(said: ImageAnnotation, base: Path) -> list[str]:
-    """Where below `base` the picture is: under its name, or in one of the usual folders. Several when unclear."""
+    """Where below `base` the image is: under its name, or in one of the usual folders. Several when unclear."""
     name = said.image.replace("\\", "/")
     if os.path.isfile(base / name):
         return [name]
     kinds = [f"{kind}/{name}" for kind in KINDS if os.path.isfile(base / kind / name)]
-    told = said.generated
-    if told is None and (said.anomalies or said.description is not None):
-        told = said.description is None
-    if len(kinds) > 1 and told is not None:
-        kinds = [place for place in kinds if _folder_kind(place) is told]
+    generated = said.generated
+    if generated is None and (said.anomalies or said.description is not None):
+        generated = said.description is None
+    if len(kinds) > 1 and generated is not None:
+        kinds = [place for place in kinds if _folder_kind(place) is generated]
     usual = [f"images/{name}"] if os.path.isfile(base / "images" / name) else []
     return kinds or usual
 
@@ -230,17 +231,17 @@ def _folder_kind(name: str) -> bool | None:
 
 def _generated(said: ImageAnnotation, place: str, where: str) -> bool:
     """As `generated` or the folder says, else by what there is to read: anomalies are those of an AI image."""
-    told = {kind for kind in (_folder_kind(place), said.generated) if kind is not None}
+    labels = {kind for kind in (_folder_kind(place), said.generated) if kind is not None}
     if said.anomalies:
-        told.add(True)
+        labels.add(True)
     if said.description is not None:
-        told.add(False)
-    if len(told) > 1:
+        labels.add(False)
+    if len(labels) > 1:
         raise UsageError(
-            f"{where}: told to be both AI image and photograph (by folder, 'generated', anomalies or description); "
+            f"{where}: labelled as both AI image and photograph (by folder, 'generated', anomalies or description); "
             "make them agree"
         )
-    return told.pop() if told else True
+    return labels.pop() if labels else True
 
 
 def _of_part(entries: Iterable[Entry], split: Path, part: str) -> list[Entry]:
@@ -258,28 +259,26 @@ def _of_part(entries: Iterable[Entry], split: Path, part: str) -> list[Entry]:
     for entry in entries:
         mine = owner.get(joined.of.get(key_of(entry.name), ""))
         found.append(entry if mine == part else Dropped(entry.name, f"not in part {part!r} of the split"))
-    return found + [Dropped(name, NOT_PICTURED) for name in joined.strangers if owner[name] == part]
+    return found + [Dropped(name, NOT_ANNOTATED) for name in joined.strangers if owner[name] == part]
 
 
-def _checked(entries: Iterable[Entry], decode: bool) -> Annotations:
-    """Without the pictures that are missing or cannot be opened, which would stop a training days later."""
-    entries = list(entries)
+def _checked(entries: Iterable[Entry]) -> Annotations:
+    """Without the images that are missing or cannot be opened, which would stop a training days later."""
     with ThreadPoolExecutor(max_workers=4) as pool:
-        looked = list(pool.map(lambda entry: _looked_at(entry, decode), entries))
-    images = tuple(entry for entry in looked if isinstance(entry, Annotated))
-    return Annotations(images, tuple(entry for entry in looked if isinstance(entry, Dropped)))
+        opened = list(pool.map(_opened, entries))
+    images = tuple(entry for entry in opened if isinstance(entry, Annotated))
+    return Annotations(images, tuple(entry for entry in opened if isinstance(entry, Dropped)))
 
 
-def _looked_at(entry: Entry, decode: bool) -> Entry:
+def _opened(entry: Entry) -> Entry:
+    """With what training needs to know of the file later, so that it is opened only once before training."""
     if isinstance(entry, Dropped):
         return entry
     if not os.path.exists(entry.image):
         return Dropped(entry.name, MISSING, f"there is no {str(entry.image)!r}")
     try:
-        if decode:
-            thumbnail(entry.image, 28)
-        else:
-            image_size(entry.image)
+        image = load_image(entry.image, max_side=None)
     except UnreadableImage as error:
         return Dropped(entry.name, UNREADABLE, str(error))
-    return replace(entry, image=Path(os.path.abspath(entry.image)))
+    path = Path(os.path.abspath(entry.image))
+    return replace(entry, image=path, size=(image.width, image.height), sha256=image.sha256)

@@ -8,7 +8,7 @@ import pytest
 
 from anomreason.agent.replies import read_source
 from anomreason.errors import UsageError
-from anomreason.training.data.wording import CONTROL, Wording
+from anomreason.training.data.questions import CONTROL, Questions
 
 WHOLE = """
 version = 3
@@ -23,38 +23,37 @@ photograph = "photograph"
 
 
 def test_each_question_has_at_least_four_different_wordings() -> None:
-    own = Wording.load()
+    own = Questions.load()
     for texts in (own.ask, own.source, own.explain):
         assert len(set(texts)) == len(texts) >= 4
         assert all(text == text.strip() and not CONTROL.search(text) for text in texts)
 
 
 def test_every_list_is_asked_for_in_the_form_that_is_read_back() -> None:
-    own = Wording.load()
+    own = Questions.load()
     for text in (*own.ask, *own.explain):
         for word in ("Name", "Phenomenon", "Reasoning", "Severity Score", "No anomalies.", "0", "100", "@"):
             assert word in text
 
 
 def test_the_answers_on_the_source_are_those_that_detection_reads() -> None:
-    own = Wording.load()
+    own = Questions.load()
     assert read_source(own.generated) is True
     assert read_source(own.photograph) is False
 
 
-def test_a_card_asks_with_the_first_wording() -> None:
-    own = Wording.load()
-    assert own.first("anomalies") == own.ask[0]
-    assert own.first("authenticity") == own.source[0]
+def test_a_single_question_replaces_all_wordings_of_the_list_alone() -> None:
+    own = Questions.load()
+    one = own.only("What is odd?")
+    assert (one.ask, one.source, one.explain) == (("What is odd?",), own.source, own.explain)
 
 
 def test_a_file_of_one_s_own_replaces_the_questions_and_is_named_by_its_hash(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(WHOLE)
-    mine = Wording.load(file)
+    mine = Questions.load(file)
     assert (mine.version, mine.ask, mine.explain) == (3, ("What is wrong?",), ("Why?",))
-    assert mine.record() == {"version": 3, "sha256": mine.sha256}
-    assert mine.sha256 != Wording.load().sha256
+    assert mine.sha256 != Questions.load().sha256
 
 
 @pytest.mark.parametrize(
@@ -67,7 +66,7 @@ def test_a_file_of_one_s_own_replaces_the_questions_and_is_named_by_its_hash(tmp
         ("[anomalies]", "[anomaly]", r"\[anomalies\] is missing or unknown"),
         ('ask = ["What is wrong?"]', "ask = []", "anomalies.ask is a list"),
         ('ask = ["What is wrong?"]', 'ask = [" "]', "anomalies.ask holds ' '"),
-        ('ask = ["What is wrong?"]', 'ask = ["<image>What?"]', "stands for a picture"),
+        ('ask = ["What is wrong?"]', 'ask = ["<image>What?"]', "stands for an image"),
         ('ask = ["What is wrong?"]', 'ask = ["a"]\nquestion = ["b"]', "must have the keys ask"),
         ('photograph = "photograph"', "photograph = 1", "authenticity.photograph holds 1"),
         ('photograph = "photograph"', "", "must have the keys source"),
@@ -77,9 +76,9 @@ def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path: Path, old: s
     file = tmp_path / "mine.toml"
     file.write_text(WHOLE.replace(old, new))
     with pytest.raises(UsageError, match=f"mine.toml.*{said}"):
-        Wording.load(file)
+        Questions.load(file)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.toml cannot be read: No such file"):
-        Wording.load(tmp_path / "none.toml")
+        Questions.load(tmp_path / "none.toml")

@@ -1,8 +1,8 @@
-"""What a model is asked while it is trained: several wordings of each question, with a version.
+"""The questions a model is trained with: several wordings of each, with a version.
 
-Read from `prompts.toml` of the package or from a file of the same form. Knows nothing of images. Try it:
+Read from the package's `prompts.toml`, or from a file of the same form.
 
-    >>> Wording.load().version
+    >>> Questions.load().version
     1
 """
 
@@ -12,7 +12,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -20,33 +20,33 @@ from typing import Any, Literal
 from anomreason.errors import UsageError
 from anomreason.textform.fields import shown
 
-Recipe = Literal["anomalies", "authenticity"]
-"""`anomalies`: one turn, the list of all. `authenticity`: generated or photograph, then the list or what is shown."""
+Task = Literal["anomalies", "authenticity"]
+"""`anomalies`: one turn, the list of all. `authenticity`: generated or photograph, then the list or a description."""
 
 CONTROL = re.compile(r"<\|[^|<>]{1,40}\|>|<(?:image|video|audio|bbox|ref-object|cot-process|start-image)>")
-"""Tokens that end a message or stand for a picture somewhere: no text may hold one, whoever wrote it."""
+"""Tokens that end a message or stand for an image in some model: no text may hold one."""
 _LISTS = {"anomalies": ("ask",), "authenticity": ("source", "explain")}
 _TEXTS = {"anomalies": (), "authenticity": ("generated", "photograph")}
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
-    """All questions, and the two answers that are words of ours."""
+class Questions:
+    """All questions, and the two fixed answers."""
 
     version: int
     sha256: str
     """Of the file, hex."""
     ask: tuple[str, ...]
-    """For all anomalies."""
+    """Asks for all anomalies."""
     source: tuple[str, ...]
-    """For generated or photograph."""
+    """Asks whether the image is generated or a photograph."""
     explain: tuple[str, ...]
-    """For the list or the description, after `source` was answered."""
+    """Asks for the list or the description, after `source` was answered."""
     generated: str
     photograph: str
 
     @classmethod
-    def load(cls, path: Path | None = None) -> Wording:
+    def load(cls, path: Path | None = None) -> Questions:
         """The package's own, or a file of the same form. Raises UsageError, naming the place."""
         where = str(path or "prompts.toml")
         try:
@@ -64,12 +64,9 @@ class Wording:
         found = {key: value for part in _LISTS for key, value in _part(table[part], part, where).items()}
         return cls(version, hashlib.sha256(data).hexdigest(), **found)
 
-    def first(self, recipe: Recipe) -> str:
-        """The first question as a trained model's card asks it."""
-        return (self.ask if recipe == "anomalies" else self.source)[0]
-
-    def record(self) -> dict[str, Any]:
-        return {"version": self.version, "sha256": self.sha256}
+    def only(self, question: str) -> Questions:
+        """The same with a single question for all anomalies."""
+        return replace(self, ask=(question,))
 
 
 def _part(table: Any, part: str, where: str) -> dict[str, Any]:
@@ -88,5 +85,5 @@ def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise UsageError(f"{where} holds {shown(value)}; write a text")
     if found := CONTROL.search(value):
-        raise UsageError(f"{where} holds {found[0]!r}, which stands for a picture or ends a message; remove it")
+        raise UsageError(f"{where} holds {found[0]!r}, which stands for an image or ends a message; remove it")
     return value.strip()
