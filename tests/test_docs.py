@@ -26,8 +26,6 @@ SKIPPED = {
 """Modules that may mark examples with `+SKIP`."""
 TO_MEND = (
     *("anomreason.evaluation.groups", "anomreason.images"),
-    *("anomreason.training.answering", "anomreason.training.checks", "anomreason.training.data.batches"),
-    *("anomreason.training.loading", "anomreason.training.merging", "anomreason.training.plan"),
     *("anomreason.vlm.local.processor", "anomreason.vlm.local.steps", "anomreason.vlm.local.weights"),
 )
 """Modules whose examples assume names or downloads that a reader does not have."""

@@ -4,9 +4,8 @@ Every token comes from the code that detection runs (`vlm.local.processor.Reader
 of its last question followed by the tokens that the checkpoint's chat template writes for the answer, up to the one
 that ends a reply. The same code counts tokens before training. Needs torch and transformers, imported on first use.
 
-    >>> encoder = ConversationEncoder(reader, ends=(2,), max_tokens=4096)
-    >>> encoder.collate([encoder.encode(instance)])["labels"].shape
-    torch.Size([1, 812])
+    encoder = ConversationEncoder(reader, ends=(2,), max_tokens=4096)
+    encoder.collate([encoder.encode(instance)])["labels"].shape    # (conversations, tokens)
 """
 
 from __future__ import annotations
