@@ -1,7 +1,7 @@
-"""Claim: every semantic score of an image, once its similarities are known, takes at most 0.5 ms.
+"""Claim: all semantic scores of an image, given its similarities, take at most 0.5 ms.
 
-Two profiles, three views, three thresholds, 8 predictions and 6 truths an image; then what the whole set adds, what
-chance adds, and an image with 10,000 anomalies.
+Two profiles, three views, three thresholds, 8 predictions and 6 truths per image; then the results of the whole set,
+the chance level, and an image with 10,000 anomalies.
 
     python benchmarks/matching.py --images 10774
 """
@@ -34,7 +34,7 @@ class Image(NamedTuple):
 
 
 def similarities(rng: np.random.Generator, predictions: int, truths: int) -> tuple[Floats, Floats]:
-    """Spread over all three thresholds, so that no matching is empty and none is trivial."""
+    """Values around all three thresholds, so that no matching is empty or trivial."""
     return rng.uniform(0.6, 1.0, (predictions, truths)), rng.uniform(0.6, 1.0, (predictions, truths))
 
 
@@ -46,7 +46,7 @@ def timed(what: str, work: Callable[[], object], images: int = 0) -> None:
     start = time.perf_counter()
     work()
     seconds = time.perf_counter() - start
-    print(f"{what}: {seconds:.2f} s" + (f", {1000 * seconds / images:.3f} ms an image" if images else ""))
+    print(f"{what}: {seconds:.2f} s" + (f", {1000 * seconds / images:.3f} ms per image" if images else ""))
 
 
 def peak() -> float:
@@ -54,7 +54,7 @@ def peak() -> float:
 
 
 def crowded(predictions: int, truths: int) -> None:
-    """All pairs alike: nothing can be ruled out early, and every choice is a tie."""
+    """All pairs equally similar: none can be excluded early, and every choice is a tie."""
     phe = rea = np.broadcast_to(0.95, (predictions, truths))
     try:
         timed(
@@ -80,7 +80,7 @@ def main() -> None:
             scorer.add(*one)
         blocks.append(1000 * (time.perf_counter() - began) / len(block))
     print(f"{given.images} images, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print(f"ms an image: {median(blocks):.3f} (median), {min(blocks):.3f} to {max(blocks):.3f} over blocks of {CHUNK}")
+    print(f"ms per image: {median(blocks):.3f} (median), {min(blocks):.3f} to {max(blocks):.3f} over blocks of {CHUNK}")
     for each in images:
         other.add(*image(each.name, rng))
     timed("figures with intervals", lambda: scorer.result(rng))

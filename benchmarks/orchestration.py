@@ -1,10 +1,10 @@
-"""How much time and processor the orchestration adds to the model's own latency.
+"""Time and CPU that the orchestration adds to the model's own latency.
 
     python benchmarks/orchestration.py [--images 60] [--latency 0.2] [--in-flight 64]
 
-A simulated server in another process answers each call after a fixed latency. The `paper` schedule goes over noise
-pictures of 1024x1024 (300 KB and more as sent). Printed: wall time against calls x latency / calls at once, and client
-CPU a call against a bare loop of the official SDK that sends the same bodies over the same transport.
+A simulated server in another process answers each call after a fixed latency. The `paper` schedule runs on noise images
+of 1024x1024 (300 KB and more as sent). Printed: wall time against calls x latency / calls in flight, and client CPU per
+call against a bare loop of the official SDK that sends the same bodies over the same transport.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from anomreason.vlm.protocol import Reply, Request, VLMOptions
 OBJECTS = 8
 
 
-class Recorded:
-    """The real client, keeping what it was asked, so that the bare loop can send the same."""
+class RecordingVLM:
+    """The real client; keeps its requests, so that the bare loop can send the same."""
 
     bounds_pixels = False
 
@@ -54,7 +54,7 @@ class Recorded:
 
 
 def make_world(folder: Path, count: int) -> Path:
-    """Noise pictures of 1024x1024 with eight objects and a few anomalies each."""
+    """Noise images of 1024x1024 with eight objects and five anomalies each."""
     truth = {}
     for n in range(count):
         pixels = np.random.default_rng(n).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
@@ -99,7 +99,7 @@ async def orchestrated(folder: Path, run: Path, url: str, in_flight: int) -> tup
     """The requests sent, wall seconds, CPU seconds."""
     options = DetectOptions(schedule="paper", in_flight=in_flight)
     root, images = find_images([folder])
-    vlm = Recorded(OpenAIVLM("simulated", VLMOptions((url,), in_flight=in_flight)))
+    vlm = RecordingVLM(OpenAIVLM("simulated", VLMOptions((url,), in_flight=in_flight)))
     setup = set_up(vlm, options, ["schedule"])
     with setup.open_run(run, root, [str(folder)]) as opened:
         async with open_session(setup, opened) as session:
@@ -160,12 +160,12 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=3)
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name, "pictures")
+        folder = Path(name, "images")
         folder.mkdir()
         truth = make_world(folder, given.images)
         sizes = [p.stat().st_size for p in folder.glob("*.jpg")]
         kilobytes = f"{min(sizes) // 1000}-{max(sizes) // 1000} KB"
-        print(f"{given.images} pictures of 1024x1024, {kilobytes}; load average {os.getloadavg()[0]:.1f}")
+        print(f"{given.images} images of 1024x1024, {kilobytes}; load average {os.getloadavg()[0]:.1f}")
         walls, ratios = [], []
         with simulated_server(truth, given.latency) as url:
             for n in range(given.rounds):
@@ -175,12 +175,13 @@ def main() -> None:
                 walls.append(wall / ideal)
                 ratios.append(cpu / bare_cpu)
                 print(
-                    f"{len(requests)} calls, {given.in_flight} at once: {wall:.1f} s, {wall / ideal:.2f} x the ideal "
-                    f"{ideal:.1f} s; {1e3 * cpu / len(requests):.2f} ms CPU a call | bare SDK loop: {bare_wall:.1f} s, "
-                    f"{1e3 * bare_cpu / len(requests):.2f} ms CPU a call"
+                    f"{len(requests)} calls, {given.in_flight} in flight: {wall:.1f} s, {wall / ideal:.2f} x the ideal "
+                    f"{ideal:.1f} s; {1e3 * cpu / len(requests):.2f} ms CPU per call | "
+                    f"bare SDK loop: {bare_wall:.1f} s, "
+                    f"{1e3 * bare_cpu / len(requests):.2f} ms CPU per call"
                 )
         print(f"wall / ideal, median: {statistics.median(walls):.2f} (bar: 1.15)")
-        print(f"client CPU a call / bare SDK loop, median: {statistics.median(ratios):.2f} (bar: 1.3)")
+        print(f"client CPU per call / bare SDK loop, median: {statistics.median(ratios):.2f} (bar: 1.3)")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How fast the bundled model's tower trains on this CPU in float32 and in bfloat16, and what a step of Muon adds.
+"""Training speed of the bundled model's tower on this CPU in float32 and bfloat16, and the cost of a step of Muon.
 
     python benchmarks/precision.py
 
-Training takes the faster one by what the CPU has instructions for (`tools/tiny/tower.py`); ratios of one run.
+Training chooses by the CPU's instructions (`tools/tiny/tower.py`). All ratios are from one run.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tools.tiny.model import TinyShape, tiny_visual
 from tools.tiny.muon import Muon
 from tools.tiny.tower import Tower, patches_of, precision
 
-PICTURES = 8
+IMAGES = 8
 ROUNDS = 3
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Median of some runs after one that does not count."""
+    """Median of ROUNDS runs after a warm-up run."""
     work()
     times = []
     for _ in range(ROUNDS):
@@ -38,11 +38,11 @@ def main() -> None:
     visual = tiny_visual(shape)
     tower = Tower(visual, shape.side)
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, size=(PICTURES, shape.side, shape.side, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, size=(IMAGES, shape.side, shape.side, 3), dtype=np.uint8)
 
     def passes(dtype: torch.dtype) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            tower(torch.from_numpy(patches_of(pictures)).to(dtype)).float().pow(2).mean().backward()
+            tower(torch.from_numpy(patches_of(images)).to(dtype)).float().pow(2).mean().backward()
 
     taken = {str(dtype): seconds(lambda dtype=dtype: passes(dtype)) for dtype in (torch.float32, torch.bfloat16)}
     matrices = [p for name, p in visual.named_parameters() if p.ndim == 2 and name.startswith("blocks")]
@@ -52,9 +52,9 @@ def main() -> None:
         json.dumps(
             {
                 "chosen here": str(precision()),
-                "pictures a second": {name: round(PICTURES / value, 1) for name, value in taken.items()},
+                "images per second": {name: round(IMAGES / value, 1) for name, value in taken.items()},
                 "float32 against bfloat16": round(taken["torch.bfloat16"] / taken["torch.float32"], 2),
-                "seconds a step of Muon": {name: round(value, 3) for name, value in steps.items()},
+                "seconds per step of Muon": {name: round(value, 3) for name, value in steps.items()},
                 "ours against the published Muon": round(steps["published"] / steps["ours"], 2),
             },
             indent=1,

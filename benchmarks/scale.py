@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py [--images 20000] [--schedule lean]
 
-Small distinct pictures, the simulator in the detecting process. Printed: resident memory of that process as the run
-goes on, and the wall time of the same command once everything is done.
+Small distinct images, with the simulator in the detecting process. Printed: resident memory of that process during the
+run, and the wall time of the same command when nothing is left to do.
 """
 
 from __future__ import annotations

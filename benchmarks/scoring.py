@@ -1,9 +1,9 @@
-"""Claims: BERTScore at 1.4 times the speed of bert_score, bf16 at 2.2 times, further files cheaper, memory flat.
+"""Speed of BERTScore against bert_score, in fp32 and bf16, for a first and for further files; memory of a large set.
 
-Needs the `score` and `dev` extras. Makes a distilbert-sized backbone of random weights (right for speed, not for
-numbers) and texts as detectors write them; runs bert_score and this package in turns on the same texts; then streams
-the texts of a whole dataset through a small backbone in a process of its own and watches its memory. With a GPU it
-also scores the whole dataset there.
+Needs the `score` and `dev` extras. Makes a distilbert-sized backbone of random weights, which is right for speed, not
+for scores, and texts as detectors write them. Alternates bert_score and this package on the same texts, then streams
+the texts of a whole dataset through a small backbone in a separate process and measures its memory. With a GPU it also
+scores the whole dataset there.
 
     python benchmarks/scoring.py --images 24 --rounds 5
 """
@@ -111,10 +111,10 @@ Image = dict[str, list[str]]
 
 
 def anomaly_text(rng: random.Random, first: tuple[str, ...], more: tuple[str, ...]) -> str:
-    """One to four sentences, seldom just a few words; numbers and things make them differ."""
+    """One to four sentences, rarely just a few words; numbers and objects make them differ."""
     sentences = [rng.choice(first) + ".", *rng.sample(more, rng.choice((0, 1, 1, 2, 2, 3)))]
-    things = rng.sample(OBJECTS, 2)
-    return " ".join(sentences).format(a=things[0], b=things[1], p=rng.choice(PLACES), n=rng.randint(2, 90))
+    one, other = rng.sample(OBJECTS, 2)
+    return " ".join(sentences).format(a=one, b=other, p=rng.choice(PLACES), n=rng.randint(2, 90))
 
 
 def image_texts(rng: random.Random, anomalies: int) -> Image:
@@ -131,7 +131,7 @@ def sides(seed: int, images: int) -> tuple[list[Image], list[Image]]:
 
 
 def flat_pairs(predictions: list[Image], truths: list[Image]) -> tuple[list[str], list[str]]:
-    """Every prediction beside every truth of its image, as bert_score wants them."""
+    """All pairs of a prediction and a truth of the same image, as bert_score takes them."""
     pairs = [
         (one, other)
         for image, truth in zip(predictions, truths, strict=True)
@@ -162,7 +162,7 @@ def score_all(backbone: Backbone, predictions: list[Image], truths: list[Image])
 
 
 def in_turns(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each job in each round; the jobs take turns so that a busy machine is busy for all."""
+    """Seconds of each job in each round; the jobs alternate, so that other load slows all of them alike."""
     taken: dict[str, list[float]] = {name: [] for name in jobs}
     for job in jobs.values():
         job()
@@ -179,7 +179,7 @@ def spread(ratios: list[float]) -> str:
 
 
 def speed(folder: Path, images: int, rounds: int) -> None:
-    """Ratios are taken within a round; their median and range are printed."""
+    """Print the median and the range of the ratios within each round."""
     from bert_score import BERTScorer
 
     predictions, truths = sides(0, images)
@@ -199,7 +199,9 @@ def speed(folder: Path, images: int, rounds: int) -> None:
         rounds,
     )
     texts = len({*pairs[0], *pairs[1]})
-    print(f"{texts} distinct texts, {len(pairs[0])} pairs, {fp32.counts.tokens / fp32.counts.texts:.0f} tokens a text")
+    print(
+        f"{texts} distinct texts, {len(pairs[0])} pairs, {fp32.counts.tokens / fp32.counts.texts:.0f} tokens per text"
+    )
     print(f"bert_score, flat call: {texts / statistics.median(taken['bert_score']):.1f} texts/s")
     for name in ("fp32", "bf16"):
         gains = [flat / own for flat, own in zip(taken["bert_score"], taken[name], strict=True)]
@@ -210,7 +212,7 @@ def speed(folder: Path, images: int, rounds: int) -> None:
 
 
 def stream(backbone: Backbone, images: int) -> list[tuple[int, float]]:
-    """Score a whole dataset, chance pairs and all, in chunks; peak memory in GB after every chunk."""
+    """Score a whole dataset and its chance pairs, in chunks; peak memory in GB after every chunk."""
     peaks = []
     for start in range(0, images, CHUNK):
         count = min(CHUNK, images - start)
@@ -224,7 +226,7 @@ def stream(backbone: Backbone, images: int) -> list[tuple[int, float]]:
 
 
 def memory(folder: Path, images: int) -> None:
-    """In a process of its own, whose peak is then nobody else's."""
+    """In a separate process, so that the peak is its own."""
     start = time.perf_counter()
     command = [sys.executable, __file__, "--child", str(folder), "--dataset", str(images)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -267,7 +269,7 @@ def main() -> None:
         return
     print(f"{os.cpu_count()} cores, {given.threads} threads, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(prefix="backbones-") as temporary:
-        # bert_score takes a model whose path holds "t5" for one; a drawn name might.
+        # bert_score treats a model whose path contains "t5" as a T5 model, and a random name might.
         if "t5" in temporary:
             raise SystemExit(f"run again: {temporary} looks like the name of a T5 model to bert_score")
         big = make_backbone(Path(temporary) / "distil", big=True)

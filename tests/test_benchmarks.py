@@ -1,0 +1,20 @@
+"""The benchmarks run as their first lines say, and clean up behind them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.slow
+def test_the_orchestration_benchmark_leaves_no_connection_open() -> None:
+    command = [sys.executable, str(BENCHMARKS / "orchestration.py"), "--images", "1", "--rounds", "1"]
+    environment = {**os.environ, "PYTHONWARNINGS": "always::ResourceWarning"}
+    ran = subprocess.run([*command, "--latency", "0.01"], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "Unclosed" not in ran.stderr
+    assert "client CPU per call / bare SDK loop" in ran.stdout
