@@ -108,7 +108,7 @@ def _sizes(images: Sequence[Image], max_side: int) -> list[tuple[int, int]]:
 def _estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int, objects: int) -> Estimate:
     """For `images` images of sizes like these, with so many objects each."""
     options, price = setup.options, setup.price
-    image_tokens = sum((price or FREE).picture(w, h) for w, h in sizes) / len(sizes)
+    image_tokens = sum((price or FREE).image_tokens(w, h) for w, h in sizes) / len(sizes)
     prompt = completion = calls = 0.0
     for name, count in steps_taken(options.schedule, objects, options.judge_source).items():
         step = STEPS[name]

@@ -57,7 +57,11 @@ def test_pictures_count_by_their_models_own_rule() -> None:
     assert dear is not None
     assert plain is not None
     assert patched is not None
-    assert (dear.picture(1024, 1024), plain.picture(1024, 1024), patched.picture(1024, 1024)) == (25501, 765, 1659)
+    assert (dear.image_tokens(1024, 1024), plain.image_tokens(1024, 1024), patched.image_tokens(1024, 1024)) == (
+        25501,
+        765,
+        1659,
+    )
     seen = Request((Encoded(b"", "image/png", 1024, 1024),), TAG)
     assert worst_case(seen, dear).prompt_tokens > 25501
 

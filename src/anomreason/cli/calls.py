@@ -24,13 +24,7 @@ def command(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
     for call in read_calls(run):
         for row in ((call.role, call.step), ("all", "")):
-            sums[row] += Usage(
-                calls=1,
-                prompt_tokens=call.prompt_tokens,
-                cached_tokens=call.cached_tokens,
-                completion_tokens=call.completion_tokens,
-                cost=call.cost,
-            )
+            sums[row] += call.usage
             outcomes[row][call.outcome] += 1
             seconds[row] += call.seconds
     table = Table(box=None, pad_edge=False)

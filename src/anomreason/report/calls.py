@@ -32,7 +32,7 @@ class CallLog:
     """The calls of one run folder. `calls.jsonl` and `responses.sqlite` may be missing."""
 
     def __init__(self, run: Path) -> None:
-        self.usage = Usage()
+        self.usage = Usage(cost=0.0)
         """All calls, those of earlier failed tries at an image included; cost None when any price is unknown."""
         self.models: set[str] = set()
         self.first: float | None = None
@@ -46,21 +46,16 @@ class CallLog:
         self._store = ReplyStore(replies) if replies.is_file() else None
 
     def _rows(self, run: Path) -> Iterator[tuple[str, float, str]]:
-        calls = prompt = cached = completion = 0
-        cost: float | None = 0.0
+        unpriced = False
         for call in read_calls(run):
-            calls += 1
-            prompt += call.prompt_tokens
-            cached += call.cached_tokens
-            completion += call.completion_tokens
-            cost = None if cost is None or call.cost is None else cost + call.cost
+            self.usage += call.usage
+            unpriced |= call.cost is None
             self.models.add(call.model)
             self.first = min(self.first or call.started, call.started)
             self.last = max(self.last or call.started, call.started)
             yield call.image, call.started, json.dumps(asdict(call))
-        self.usage = Usage(
-            calls=calls, prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion, cost=cost
-        )
+        if unpriced:
+            self.usage = self.usage.model_copy(update={"cost": None})
 
     def of(self, image: str) -> list[Call]:
         """An image's calls in the order in which they started."""

@@ -1,1 +1,1 @@
-"""Everything that talks to a vision-language model."""
+"""Vision-language models: the protocol, calling them, and what they cost."""

@@ -1,8 +1,7 @@
-"""Every reply, kept in the run's `responses.sqlite`; only good ones are used again.
+"""The reply cache of a run, `responses.sqlite`: keeps every reply and reuses the good ones.
 
-A request that was begun and not ended (cut, or not in the asked form, when the process died) is taken up where it was.
-
-A request is known by model, messages, image hashes, schema, sampling and sample slot. Safe with many processes.
+A request whose last reply was cut or unparsable when the process died continues from there. The key of a request
+covers model, messages, image hashes, schema, sampling and sample number. Safe with many processes.
 
     store = ReplyStore(Path("runs/demo/responses.sqlite"))
     store.good(request_key("gpt-4o", request))    # Reply or None
@@ -35,8 +34,8 @@ CREATE TABLE IF NOT EXISTS begun (request TEXT PRIMARY KEY, next TEXT NOT NULL) 
 def request_key(model: str, request: Request, *, attempt: bool = False) -> str:
     """Hex name of a request. With `attempt`, the reply's cap and the re-ask count too, as they differ by attempt."""
     sampling = request.sampling
-    said = [p.sha256 if isinstance(p, Encoded) else "text:" + p for p in request.parts]
-    what: list[Any] = [model, said, request.schema, sampling.temperature, sampling.seed, sampling.logprobs]
+    parts = [p.sha256 if isinstance(p, Encoded) else "text:" + p for p in request.parts]
+    what: list[Any] = [model, parts, request.schema, sampling.temperature, sampling.seed, sampling.logprobs]
     what.append(request.tag.sample)
     if attempt:
         what += [sampling.max_tokens, request.turns]
@@ -45,17 +44,17 @@ def request_key(model: str, request: Request, *, attempt: bool = False) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One kept reply with what it answered."""
+    """A kept reply and its prompt."""
 
     prompt: str
-    """Texts as sent; a picture stands as `[picture WxH]`."""
+    """Texts as sent; an image stands as `[picture WxH]`."""
     text: str
     finish: str
 
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What the next attempt at a request is sent with."""
+    """Cap and turns of the next attempt at a request."""
 
     cap: int
     turns: tuple[tuple[str, str], ...]
@@ -78,7 +77,7 @@ class ReplyStore:
     def _damaged(self, error: sqlite3.Error) -> StorageError:
         return StorageError(
             f"cannot use {str(self.path)!r} to keep replies: {error}. If it is damaged, move it away: the results "
-            "stay, only replies of unfinished images are asked for again."
+            "stay, only replies for unfinished images are requested again."
         )
 
     def _row(self, query: str, key: str) -> tuple[str, ...] | None:
@@ -97,7 +96,7 @@ class ReplyStore:
         return Reply(row[0], rest["finish"], Usage(**rest["usage"]), rest["model"], rest["logprobs"])
 
     def begun(self, request: str) -> Next | None:
-        """How to go on with a request whose last reply was of no use, if the process died before it was asked again."""
+        """The next attempt at a request whose last reply was unusable when the process died."""
         row = self._row("SELECT next FROM begun WHERE request = ?", request)
         if row is None:
             return None
@@ -107,7 +106,7 @@ class ReplyStore:
     def put(
         self, sent: Request, reply: Reply, *, model: str, request: str, then: Next | Literal["good", "lost"]
     ) -> str:
-        """Keep a reply to what was sent for `request`: it answers it, or loses it, or is asked again. Gives its key.
+        """Keep a reply to an attempt at `request`, with what follows: success, failure or `Next`. Returns its key.
 
         Raises StorageError when it cannot be written (disk full).
         """

@@ -1,6 +1,6 @@
-"""One model call seen through: kept replies, budget, attempts, retries, larger caps, one re-ask, the ledger.
+"""Runs one model call to completion: cache, budget, backoff, truncation, re-prompt.
 
-A VLM makes one attempt; a `Caller` makes a call succeed or says for good why not. It does not know what is asked.
+A VLM makes one attempt; a `Caller` repeats attempts until the call succeeds or is lost for a stated reason.
 
     caller = Caller(open_vlm("gpt-4o"))
     objects = await caller.call(request, read_objects, Meter())
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 REASK = "Your answer could not be used: {complaint}\nGive the whole answer again, in the asked form and nothing else."
 LONGEST_ASKED = 600.0
-"""Seconds of Retry-After that are waited; a server that asks for more has lost the call."""
+"""Longest Retry-After, in seconds, that we wait for; a call is lost when the server asks for more."""
 _REFUSAL = re.compile(
     r"\s*(i['’]?m sorry|sorry|i apologi[sz]e|i can(not|['’]t)|i (am|['’]m) (not able|unable)|i won['’]t)\b[^.]{0,60}"
     r"\b(assist|help|comply|fulfil|continue)\b[^.]{0,40}\b(that|this|request|you)\b",
@@ -38,16 +38,16 @@ _REFUSAL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a call is pursued. The defaults are those of the command line."""
+    """Limits on retries and waiting. The defaults are those of the command line."""
 
     retries: int = 6
-    """Further attempts after a server's fault, a 429, a timeout or a lost connection."""
+    """Further attempts after a server error, a 429, a timeout or a lost connection."""
     timeout: float | None = 120.0
-    """Seconds until one attempt is given up; None for ever (a model in this process)."""
+    """Seconds after which one attempt is abandoned; None: no limit (a model in this process)."""
     max_reply_tokens: int = 8192
-    """The reply's cap is doubled up to this when a reply is cut; then the call is `truncated`."""
+    """Largest cap of a reply. The cap of a cut reply is doubled up to this; then the call is `truncated`."""
     first_wait: float = 0.5
-    """Seconds before the first retry; doubled each time, up to `longest_wait`, unless the server says how long."""
+    """Seconds before the first retry; doubled each time, up to `longest_wait`, unless the server sends Retry-After."""
     longest_wait: float = 60.0
 
 
@@ -61,7 +61,7 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One time that a request is sent."""
+    """One attempt at a request."""
 
     sent: Request
     number: int
@@ -72,7 +72,7 @@ class _Attempt:
 
 @dataclass
 class Caller:
-    """Everything around a VLM that one run shares."""
+    """A VLM with the ledger, cache and budget of one run."""
 
     vlm: VLM
     ledger: Ledger = field(default_factory=Ledger)
@@ -81,7 +81,7 @@ class Caller:
     in_flight: int = 32
     patience: Patience = Patience()
     stopping: bool = False
-    """Set to send nothing new: calls in flight end and are kept, the others raise Stopped."""
+    """Set to send no new call: calls in flight end and are kept, the others raise Stopped."""
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.in_flight)
@@ -146,8 +146,8 @@ class Caller:
         """What follows a reply of no use: a larger cap, one re-ask, or the end."""
         cap, limit = sent.sampling.max_tokens, self.patience.max_reply_tokens
         if outcome == "refused":
-            said = _excerpt(reply.text) if reply.text.strip() else "a content filter left the reply empty"
-            return CallFailed("refused", f"the model refused: {said}")
+            why = _excerpt(reply.text) if reply.text.strip() else "a content filter left the reply empty"
+            return CallFailed("refused", f"the model refused: {why}")
         if outcome == "length" and cap >= limit:
             return CallFailed("truncated", f"the reply was still cut at {cap} tokens (--max-reply-tokens)")
         if outcome == "length":
@@ -226,7 +226,7 @@ class Caller:
         )
 
     async def _wait(self, error: EndpointError, faults: int, name: str) -> None:
-        """As long as the server said, else twice as long each time, spread by a jitter that the request decides."""
+        """Wait as the server asks; otherwise twice as long each time, with a jitter that the request decides."""
         jitter = random.Random(f"{name}{faults}").uniform(0.5, 1.0)
         wait = self.patience.first_wait * 2 ** (faults - 1) * jitter
         wait = min(wait, self.patience.longest_wait)

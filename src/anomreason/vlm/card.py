@@ -1,9 +1,7 @@
-"""The card that a detector's checkpoint or adapter may carry: `anomreason.json`, how it was trained to be asked.
+"""The detector card `anomreason.json` of a checkpoint or adapter: the prompt and reply form it was trained with.
 
-Knows nothing of models and imports none of their libraries. Try it:
-
-    >>> DetectorCard(prompt="List every semantic anomaly.").answer
-    'text'
+>>> DetectorCard(prompt="List every semantic anomaly.").answer
+'text'
 """
 
 from __future__ import annotations
@@ -28,22 +26,22 @@ TINY_KINDS: tuple[Kind, ...] = (
     "function",
     "count",
 )
-"""Kinds that the bundled model was taught to name."""
+"""Kinds of anomaly that the bundled model was trained on."""
 
 
 class DetectorCard(Record):
-    """How a fine-tuned detector is asked. It rules instead of our own prompt, schema and pixel budget."""
+    """Prompt, reply form and pixel budget of a fine-tuned detector. They replace our own."""
 
     prompt: Text
-    """The user's message, sent after the picture."""
+    """The user's message, sent after the image."""
     answer: Literal["text", "json"] = "text"
     """Form of the reply: the four-line text form or JSON."""
     out_of_domain: Text | None = None
-    """The reply by which the detector says that it does not know such pictures; None for one that never says so."""
+    """The detector's reply to an image that is unlike its training images; None when it has no such reply."""
     min_pixels: int | None = Field(default=None, ge=1)
-    """Smallest area a picture is scaled to, in pixels; None keeps the checkpoint's own."""
+    """Smallest area an image is scaled to, in pixels; None keeps the checkpoint's own."""
     max_pixels: int | None = Field(default=None, ge=28 * 28)
-    """Largest area a picture is scaled to, in pixels; None keeps the checkpoint's own."""
+    """Largest area an image is scaled to, in pixels; None keeps the checkpoint's own."""
 
     @model_validator(mode="after")
     def _ordered(self) -> DetectorCard:
@@ -61,12 +59,12 @@ def read_card(folder: Path) -> DetectorCard | None:
         with path.open("rb") as file:
             data = file.read(_LARGEST_CARD + 1)
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error}); mend or remove it") from error
+        raise UsageError(f"{path} cannot be read ({error}); correct or remove it") from error
     if len(data) > _LARGEST_CARD:
-        raise UsageError(f"{path} is larger than {_LARGEST_CARD} bytes, so it is no detector card; remove it")
+        raise UsageError(f"{path} is larger than {_LARGEST_CARD} bytes, so it is not a detector card; remove it")
     try:
         return DetectorCard.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(f"{path}: {field}: {first['msg']}; mend it or remove the file") from error
+        raise UsageError(f"{path}: {field}: {first['msg']}; correct it or remove the file") from error

@@ -1,6 +1,6 @@
-"""Every model call with what it used, what it cost, and the cap that holds with many calls in flight.
+"""The ledger of model calls: tokens, cost, and a budget that holds with many calls in flight.
 
-One line a call in `calls.jsonl`, failed attempts included. Prices come from `prices.toml` (US dollars for a million
+`calls.jsonl` has one line per call, failed attempts included. Prices come from `prices.toml` (US dollars per million
 tokens, dated) or a file of the same form.
 
     price_of("gpt-4o-2024-08-06").cost(Usage(prompt_tokens=1000, completion_tokens=100))    # 0.0035
@@ -30,19 +30,19 @@ from anomreason.vlm.protocol import Request, runs_here
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for a million tokens."""
+    """US dollars per million tokens."""
 
     input: float
     cached: float
     output: float
     base: int = 85
     tile: int = 170
-    """Tokens of a picture: `base` and `tile` for each of its tiles of 512x512 (gpt-4o's rule) ..."""
+    """Tokens of an image: `base`, and `tile` for each of its tiles of 512x512 (gpt-4o's rule) ..."""
     patch: float = 0.0
     """... or, when not 0, so many tokens for each patch of 32x32, of which at most 1,536 count."""
 
-    def picture(self, width: int, height: int) -> int:
-        """Tokens of a picture of this size, by the provider's published rule.
+    def image_tokens(self, width: int, height: int) -> int:
+        """Tokens of an image of this size, by the provider's published rule.
 
         https://platform.openai.com/docs/guides/images-vision: fit into 2048x2048, shortest side to 768, then by tile.
         """
@@ -60,6 +60,7 @@ class Price:
 
 
 FREE = Price(0.0, 0.0, 0.0)
+_USED = ("prompt_tokens", "cached_tokens", "completion_tokens", "cost")
 
 
 def _price(p: Mapping[str, Any]) -> Price:
@@ -80,7 +81,7 @@ def _table(path: Path | None) -> Mapping[str, Price]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise UsageError(
             f"cannot read prices from {str(path)!r} ({e!r}); it must look like\n"
-            '[models."my-model"]\ninput = 1.0\ncached = 0.5\noutput = 4.0   # US dollars for a million tokens'
+            '[models."my-model"]\ninput = 1.0\ncached = 0.5\noutput = 4.0   # US dollars per million tokens'
         ) from e
 
 
@@ -123,38 +124,32 @@ class Call:
     started: float
     """Seconds since 1970."""
     key: str | None
-    """Of the reply in responses.sqlite; None when there was no reply."""
+    """Key of the reply in responses.sqlite; None when there was no reply."""
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(calls=1, **{name: getattr(self, name) for name in _USED})
 
 
 class Ledger:
-    """Writes calls down and adds them up. `path` None keeps only the sums."""
+    """Records calls and sums their usage. `path` None keeps only the sum."""
 
     def __init__(self, path: Path | None = None, price: Price | None = None) -> None:
         self.price = price
         self.total = Usage(cost=0.0 if price else None)
         if path is not None:
             for line in read_lines(path):
-                self._add(line)
+                self.total += Usage(calls=1, **{name: line[name] for name in _USED})
         self._file = Appender(path) if path is not None else None
-
-    def _add(self, line: Mapping[str, Any]) -> None:
-        self.total += Usage(
-            calls=1,
-            prompt_tokens=line["prompt_tokens"],
-            cached_tokens=line["cached_tokens"],
-            completion_tokens=line["completion_tokens"],
-            cost=line["cost"],
-        )
 
     def priced(self, usage: Usage) -> Usage:
         """The usage with its cost, where the price is known."""
         return usage if self.price is None else usage.model_copy(update={"cost": self.price.cost(usage)})
 
     def record(self, call: Call) -> None:
-        line = asdict(call)
-        self._add(line)
+        self.total += call.usage
         if self._file is not None:
-            self._file.append(json.dumps(line, ensure_ascii=False))
+            self._file.append(json.dumps(asdict(call), ensure_ascii=False))
 
     def close(self) -> None:
         if self._file is not None:
@@ -162,28 +157,28 @@ class Ledger:
 
 
 def read_calls(run: Path) -> Iterator[Call]:
-    """The calls of a run folder, in the order in which they ended. A run without calls has none."""
+    """The calls of a run folder, in the order in which they ended; none when there is no `calls.jsonl`."""
     for line in read_lines(run / "calls.jsonl"):
         yield Call(**line)
 
 
 def image_tokens(width: int, height: int) -> int:
-    """Tokens of a picture by the rule for gpt-4o in high detail, for models whose own rule is not known."""
-    return FREE.picture(width, height)
+    """Tokens of an image by the rule for gpt-4o in high detail, for models whose own rule is not known."""
+    return FREE.image_tokens(width, height)
 
 
 def worst_case(request: Request, price: Price | None = None) -> Usage:
-    """The most tokens a request can use: one for each byte of text, the larger of two pixel rules, the whole cap."""
+    """Upper bound of a request's tokens: one per byte of text, the larger of two rules for images, the whole cap."""
     texts = [p for p in request.parts if isinstance(p, str)] + [t for turn in request.turns for t in turn]
     text = sum(len(t.encode()) for t in texts) + len(json.dumps(request.schema))
-    pictures = [p for p in request.parts if isinstance(p, Encoded)]
-    rule = (price or FREE).picture
-    seen = sum(max(rule(p.width, p.height), math.ceil(p.width * p.height / 700)) for p in pictures)
-    return Usage(prompt_tokens=text + seen + 64, completion_tokens=request.sampling.max_tokens)
+    images = [p for p in request.parts if isinstance(p, Encoded)]
+    rule = (price or FREE).image_tokens
+    shown = sum(max(rule(p.width, p.height), math.ceil(p.width * p.height / 700)) for p in images)
+    return Usage(prompt_tokens=text + shown + 64, completion_tokens=request.sampling.max_tokens)
 
 
 class Budget:
-    """A cap on tokens or money. A call's worst case is reserved before it is sent, so the cap holds."""
+    """A cap on tokens or money. It reserves the worst case of a call before the call is sent, so the cap holds."""
 
     def __init__(self, ledger: Ledger, max_cost: float | None = None, max_tokens: int | None = None) -> None:
         """Raises UsageError for a cap on money with a model whose price is not known."""
@@ -202,9 +197,9 @@ class Budget:
         self.reached = False
 
     async def reserve(self, request: Request) -> int | None:
-        """Hold back the call's worst case; waits while calls in flight may still give something back.
+        """Reserve the call's worst case; waits while calls in flight may still release some of theirs.
 
-        Gives a ticket for `settle`. Raises CallFailed("budget") when nothing is in flight and the call could still
+        Returns a ticket for `settle`. Raises CallFailed("budget") when nothing is in flight and the call could still
         pass the cap.
         """
         if self._max_cost is None and self._max_tokens is None:
@@ -222,7 +217,7 @@ class Budget:
         return ticket
 
     def settle(self, ticket: int | None, used: Usage | None) -> None:
-        """The call has ended; `used` is None when it may have been charged without telling us (a timeout)."""
+        """End a call; `used` is None when we cannot know whether it was charged (a timeout)."""
         if ticket is not None:
             worst = self._reserved.pop(ticket)
             self._spent += worst if used is None else self._ledger.priced(used)
@@ -237,7 +232,7 @@ class Budget:
         return not (too_dear or too_many)
 
     def _message(self, worst: Usage) -> str:
-        """Names what a cap would have to be for one more call."""
+        """Names the cap that would allow one more call."""
         spent, cost = self._spent, worst.cost or 0.0
         paid = spent.cost or 0.0
         if self._max_cost is not None and paid + cost > self._max_cost:

@@ -1,9 +1,9 @@
-"""What a vision-language model is to the rest of the program: something that answers one request about images.
+"""The protocol of a vision-language model: it answers one request about images.
 
 A `VLM` makes exactly one attempt: retries, budgets, caching and the reading of replies are `calling.Caller`'s.
 
     vlm = open_vlm("gpt-4o")  # anomreason.vlm.opening
-    reply = await vlm.ask(Request(("What is odd here?", picture.encoded), Tag(image="a.jpg", role="", step="")))
+    reply = await vlm.ask(Request(("What is odd here?", image.encoded), Tag(image="a.jpg", role="", step="")))
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """Who asks: for the ledger and, over HTTP, the X-Anomreason-* headers. Never part of what the model sees."""
+    """Where a request comes from: for the ledger and the X-Anomreason-* headers. Never part of what the model sees."""
 
     image: str
     role: str
@@ -49,7 +49,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question. `parts` are the user's message in order; `turns` continue it as (assistant, user) pairs."""
+    """One request. `parts` are the user's message in order; `turns` continue it as (assistant, user) pairs."""
 
     parts: tuple[Part, ...]
     tag: Tag
@@ -61,7 +61,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer, as it came."""
+    """One reply, unchanged."""
 
     text: str
     finish: Finish
@@ -94,7 +94,7 @@ class VLM(Protocol):
         """One attempt. Raises EndpointError; a refusal or a cut reply is a Reply with that finish."""
 
     async def close(self) -> None:
-        """Give back connections and memory."""
+        """Release connections and memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +104,13 @@ class VLMOptions:
     base_urls: tuple[str, ...] = ()
     """Servers to spread requests over; empty for OpenAI's own."""
     timeout: float = 120.0
-    """Seconds until one attempt is given up."""
+    """Seconds after which one attempt is abandoned."""
     in_flight: int = 32
-    """Calls at once."""
+    """Concurrent calls."""
     device: str | None = None
-    """For local models: 'cpu', 'cuda', ...; None chooses."""
+    """Device of a local model: 'cpu', 'cuda', ...; None takes a GPU if there is one."""
     dtype: str | None = None
-    """For local models: 'float32', 'bfloat16', ...; None chooses."""
+    """Number format of a local model: 'float32', 'bfloat16', ...; None takes the device's usual one."""
 
 
 def runs_here(spec: str) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomreason.errors import EndpointError
-from anomreason.vlm.endpoint.answers import Answer, excerpt, read_completion
+from anomreason.vlm.endpoint.answers import ServerAnswer, excerpt, read_completion
 from anomreason.vlm.protocol import Reply
 
 URL = "http://127.0.0.1:8000/v1"
@@ -52,24 +52,24 @@ anything = st.recursive(
     ],
 )
 def test_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
-    assert Answer(429, headers, "", URL).retry_after == seconds
+    assert ServerAnswer(429, headers, "", URL).retry_after == seconds
 
 
 def test_a_moment_to_come_is_that_far_away() -> None:
     moment = time.time() + 100
     for headers in ({"retry-after": formatdate(moment, usegmt=True)}, {"x-ratelimit-reset": str(int(moment * 1000))}):
-        seconds = Answer(429, headers, "", URL).retry_after
+        seconds = ServerAnswer(429, headers, "", URL).retry_after
         assert seconds is not None
         assert 0 < seconds <= 100
 
 
 def test_limits_that_renew_say_nothing_of_a_broken_server() -> None:
-    assert Answer(500, {"x-ratelimit-reset-requests": "60s"}, "", URL).retry_after is None
+    assert ServerAnswer(500, {"x-ratelimit-reset-requests": "60s"}, "", URL).retry_after is None
 
 
 def test_what_a_validator_echoes_of_our_input_is_not_repeated() -> None:
     detail = [{"loc": ["body", "messages", 0], "msg": "too odd", "input": "data:image/png;base64,AAAA temperature"}]
-    answer = Answer(422, {}, json.dumps({"detail": detail}), URL)
+    answer = ServerAnswer(422, {}, json.dumps({"detail": detail}), URL)
     assert answer.complaint == "body.messages.0: too odd"
     assert answer.refused_option is None
 
@@ -82,7 +82,7 @@ def test_an_excerpt_is_one_short_printable_line() -> None:
 @settings(deadline=None)
 @given(st.sampled_from([200, 204, 302, 400, 403, 404, 422, 429, 500]), anything)
 def test_any_json_is_a_reply_or_a_named_fault(status: int, data: Any) -> None:
-    answer = Answer(status, {}, json.dumps(data), URL, "secret")
+    answer = ServerAnswer(status, {}, json.dumps(data), URL, "secret")
     assert answer.policy in (True, False)
     assert answer.refused_option is None or answer.fault
     outcome = answer.error("gpt-4o") if answer.fault else _read(answer)
@@ -93,7 +93,7 @@ def test_any_json_is_a_reply_or_a_named_fault(status: int, data: Any) -> None:
         assert outcome.usage.cached_tokens <= outcome.usage.prompt_tokens
 
 
-def _read(answer: Answer) -> Reply | EndpointError:
+def _read(answer: ServerAnswer) -> Reply | EndpointError:
     try:
         return read_completion(answer, "gpt-4o")
     except EndpointError as e:
@@ -102,7 +102,7 @@ def _read(answer: Answer) -> Reply | EndpointError:
 
 @given(st.text(), st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-reset"]), st.text()))
 def test_any_text_is_a_fault(text: str, headers: dict[str, str]) -> None:
-    wait = Answer(429, headers, text, URL).error("gpt-4o").retry_after
+    wait = ServerAnswer(429, headers, text, URL).error("gpt-4o").retry_after
     assert wait is None or wait >= 0
 
 
@@ -110,11 +110,11 @@ def test_any_text_is_a_fault(text: str, headers: dict[str, str]) -> None:
 def test_a_word_in_the_keys_place_changes_nothing_that_the_model_said(key: str) -> None:
     said = '{"objects": [{"name": "wax EMPTY box", "box": null}]}'
     body = json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}], "model": "m"})
-    assert read_completion(Answer(200, {}, body, URL, key), "m").text == said
+    assert read_completion(ServerAnswer(200, {}, body, URL, key), "m").text == said
 
 
 def test_a_real_key_is_hidden_even_where_a_model_says_it() -> None:
     key = "sk-0123456789abcdef"
     body = json.dumps({"choices": [{"message": {"content": f"key {key}"}, "finish_reason": "stop"}], "model": key})
-    reply = read_completion(Answer(200, {}, body, URL, key), "m")
+    reply = read_completion(ServerAnswer(200, {}, body, URL, key), "m")
     assert key not in reply.text + reply.model

@@ -114,7 +114,7 @@ def test_a_grid_outside_the_budget_is_an_error_of_ours() -> None:
 def test_a_chat_template_that_leaves_pictures_out_is_refused(tiny_qwen: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_qwen, tmp_path / "model")
     (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.role }}{% endfor %}")
-    with pytest.raises(UsageError, match="leaves pictures out"):
+    with pytest.raises(UsageError, match="leaves images out"):
         Reader(folder, None)
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(UsageError, match="no chat template"):

@@ -1,8 +1,8 @@
-"""What an OpenAI-compatible server said: a completion, or a complaint in one of the many forms that servers use.
+"""Reads the answer of an OpenAI-compatible server: a completion, or an error in one of the many forms in use.
 
-It knows nothing of how requests are sent. What it reads comes from outside: any text is either read or a fault.
+Answers are not trusted: whatever the server sends is either read or becomes an EndpointError.
 
-    Answer(429, {"retry-after": "2"}, "{}", "http://127.0.0.1:8000/v1").error("gpt-4o").retry_after  # 2.0
+    ServerAnswer(429, {"retry-after": "2"}, "{}", "http://127.0.0.1:8000/v1").error("gpt-4o").retry_after  # 2.0
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-class Answer:
-    """One HTTP answer. `server` is how messages name the server; `secret` is what no text taken from it may hold."""
+class ServerAnswer:
+    """One HTTP answer. `server`: its name in messages. `secret`: a key to remove from every text taken from it."""
 
     def __init__(self, status: int, headers: Mapping[str, str], body: str, server: str, secret: str = "") -> None:
         self.status, self.headers, self.server, self.secret = status, headers, server, secret
         self.text = redacted(body, secret)
         try:
-            self.data: Any = json.loads(body)  # as it came: hiding a key inside would change what the model said
+            self.data: Any = json.loads(body)  # as it came: hiding a key inside would change the model's reply
         except (ValueError, RecursionError):
             self.data = None
         error = _error_object(self.data)
@@ -83,12 +83,12 @@ class Answer:
 
     @property
     def bad_schema(self) -> bool:
-        """True when the complaint is about what is in this schema, not about schemas as such."""
+        """True when the complaint is about this schema, not about schemas in general."""
         return bool(_BAD_SCHEMA.search(self.complaint))
 
     @property
     def refused_option(self) -> str | None:
-        """Which optional part of a request the server complains of; None when none that we know."""
+        """The request option that the server rejects; None when it names none that we know."""
         if self.status not in (400, 403, 404, 422) or self.too_long:
             return None
         for option, name in _OPTIONS.items():
@@ -99,12 +99,12 @@ class Answer:
 
     @property
     def unexplained(self) -> bool:
-        """True when the request as such was refused, and nothing that we know says why."""
+        """True when the request was rejected for a reason that we do not recognise."""
         return self.status in (400, 422) and not self.too_long and self.refused_option is None
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the server asks us to wait; None when it does not say."""
+        """Seconds that the server asks us to wait; None when it does not ask."""
         milliseconds = _number(self.headers.get("retry-after-ms", ""))
         if milliseconds is not None:
             return milliseconds / 1000
@@ -116,22 +116,24 @@ class Answer:
             seconds = min((s for name in _RESET if (s := _reset(self.headers.get(name, ""))) is not None), default=None)
         return seconds
 
-    def said(self) -> str:
+    @property
+    def summary(self) -> str:
+        """The answer in one line, for messages."""
         return f"{self.server} answered {self.status}: {self.complaint or 'nothing'}"
 
     def error(self, model: str) -> EndpointError:
-        """The failed attempt that this answer is."""
+        """This answer as a failed attempt."""
         if self.status == 429 and not _NO_MONEY.search(f"{self.code} {self.complaint}"):
-            return EndpointError("rate_limit", self.said(), self.retry_after)
+            return EndpointError("rate_limit", self.summary, self.retry_after)
         if self.status in (408, 409, 425) or self.status >= 500:
-            return EndpointError("server", self.said(), self.retry_after)
-        return EndpointError("rejected", f"{self.said()}; {self._hint(model)}")
+            return EndpointError("server", self.summary, self.retry_after)
+        return EndpointError("rejected", f"{self.summary}; {self._hint(model)}")
 
     def _hint(self, model: str) -> str:
         if self.status in (402, 429):
             return "the account has no money left for this: see the provider's billing page"
         if self.status < 400:
-            return "it redirects elsewhere: is the base URL right, http or https and all?"
+            return "it redirects elsewhere: check the base URL, http or https included"
         if self.too_long or self.status == 413:
             return (
                 "the request is over the model's limits: lower --max-side or --max-reply-tokens, or serve more context"
@@ -143,8 +145,8 @@ class Answer:
         return f"{model!r} does not take this request"
 
 
-def read_completion(answer: Answer, asked: str) -> Reply:
-    """The reply in an answer without fault. Raises EndpointError 'server' when there is no completion in it."""
+def read_completion(answer: ServerAnswer, asked: str) -> Reply:
+    """The reply in a successful answer. Raises EndpointError 'server' when there is no completion in it."""
     data = answer.data if isinstance(answer.data, dict) else {}
     choices = data.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
@@ -168,7 +170,7 @@ def read_completion(answer: Answer, asked: str) -> Reply:
 
 
 def redacted(text: str, secret: str) -> str:
-    """`text` without `secret`. What is too short to be one ('none', 'EMPTY') hides nothing."""
+    """`text` without `secret`, unless that is too short to be a key ('none', 'EMPTY')."""
     return text.replace(secret, "[key]") if len(secret) >= SHORTEST_SECRET else text
 
 
@@ -192,9 +194,9 @@ def _error_object(data: Any) -> dict[str, Any]:
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    """What an error object says: `message`, a validator's list of places, and what a gateway got from its provider."""
+    """The message of an error object: `message`, a validator's list of places, or a gateway's quote of its provider."""
     message = error.get("message") or error.get("detail") or error.get("msg")
-    if isinstance(message, list):  # never the rejected `input`, which can be a whole picture
+    if isinstance(message, list):  # never the rejected `input`, which can be a whole image
         places = [m for m in message if isinstance(m, dict)]
         message = "; ".join(f"{_place(m.get('loc'))}: {m.get('msg')}" for m in places)
     metadata = error.get("metadata")
@@ -218,7 +220,7 @@ def _usage(usage: Any) -> Usage:
     details = usage.get("prompt_tokens_details")
     prompt = _count(usage.get("prompt_tokens"))
     cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
-    thought = _count(usage.get("total_tokens")) - prompt  # some servers leave a model's thinking out of the completion
+    thought = _count(usage.get("total_tokens")) - prompt  # some servers leave reasoning tokens out of the completion
     completion = max(_count(usage.get("completion_tokens")), thought)
     return Usage(calls=1, prompt_tokens=prompt, cached_tokens=min(cached, prompt), completion_tokens=completion)
 

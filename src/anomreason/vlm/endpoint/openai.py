@@ -1,7 +1,7 @@
 """Any OpenAI-compatible endpoint (OpenAI, vLLM, SGLang, llama.cpp, Ollama, OpenRouter ...) behind the official SDK.
 
-One `ask` is one HTTP attempt; what a server refuses of the optional parts of a request is learnt and left out from then
-on. It knows nothing of retries, budgets, caches or of what replies mean: that is `calling.Caller`'s.
+One `ask` is one HTTP attempt. Optional request options that a server rejects are left out from then on. Retries, budget
+and cache are `calling.Caller`'s.
 
     vlm = OpenAIVLM("Qwen/Qwen2.5-VL-7B-Instruct", VLMOptions(base_urls=("http://127.0.0.1:8000/v1",)))
 """
@@ -27,7 +27,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHt
 
 from anomreason.anomaly import Usage
 from anomreason.errors import EndpointError, UsageError
-from anomreason.vlm.endpoint.answers import Answer, excerpt, read_completion, redacted
+from anomreason.vlm.endpoint.answers import ServerAnswer, excerpt, read_completion, redacted
 from anomreason.vlm.protocol import Reply, Request, Tag, VLMOptions
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -40,7 +40,7 @@ _CHUNK = 2**16
 _KEEPALIVE_SECONDS = 4.0
 _NO_KEY = "none"
 
-# Keywords that strict mode takes (https://platform.openai.com/docs/guides/structured-outputs); all others are left out.
+# Keywords that strict mode accepts (https://platform.openai.com/docs/guides/structured-outputs); others are left out.
 _KEPT = {
     *("type", "enum", "const", "description", "pattern", "multipleOf", "minItems", "maxItems"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
@@ -50,9 +50,9 @@ _KEPT = {
 def endpoint_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """`schema` as OpenAI's strict mode takes it: closed objects, every property required, no bounds on strings.
 
-    Source: https://platform.openai.com/docs/guides/structured-outputs. What is left out is the reader's to check.
+    Source: https://platform.openai.com/docs/guides/structured-outputs. The reader checks what is left out here.
     """
-    # Beside a $ref strict mode takes nothing.
+    # Strict mode allows no other key beside a $ref.
     strict = {k: v for k, v in schema.items() if k in _KEPT} if "$ref" not in schema else {"$ref": schema["$ref"]}
     for choice in ("anyOf", "oneOf"):
         if choice in schema:
@@ -68,9 +68,9 @@ def endpoint_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class OpenAIVLM:
-    """A model behind one or several OpenAI-compatible servers, asked through one pooled client a server.
+    """A model behind one or several OpenAI-compatible servers, with one pooled client per server.
 
-    `close` gives the connections back; a later `ask` opens them again. One event loop at a time.
+    `close` closes the connections; a later `ask` opens new ones. One event loop at a time.
     """
 
     bounds_pixels = False
@@ -80,21 +80,21 @@ class OpenAIVLM:
     def __init__(self, model: str, options: VLMOptions) -> None:
         """Raises UsageError for an address that cannot be used, and for OpenAI's own without a key."""
         if not model.strip():
-            raise UsageError(f"{model!r} is no model name; give the one the server knows, e.g. --model gpt-4o")
+            raise UsageError(f"{model!r} is not a model name; give the one the server knows, e.g. --model gpt-4o")
         self.name = model
         self._options = options
         urls = options.base_urls or tuple(filter(None, [os.environ.get("OPENAI_BASE_URL", "").strip()]))
         self._key = _key(required=not urls)
         self._secret = "" if self._key == _NO_KEY else self._key
         self._servers = [_Server(_checked_url(url)) for url in dict.fromkeys(urls or (OPENAI_URL,))]
-        self._quirks = _Quirks()
+        self._rejected = _RejectedOptions()
         self._turn = 0
         self._schemas: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
 
     async def ask(self, request: Request) -> Reply:
         """One HTTP attempt. Raises EndpointError; a refusal or a cut reply is a Reply with that finish."""
-        sent = self._quirks.sendable(request)
-        body = _Body(request, self._parameters(request, sent))
+        sent = self._rejected.sendable(request)
+        body = _RequestBody(request, self._parameters(request, sent))
         server = self._pick()
         server.in_flight += 1
         try:
@@ -102,13 +102,13 @@ class OpenAIVLM:
         finally:
             server.in_flight -= 1
         text = response.content.decode("utf-8", "replace")
-        answer = Answer(response.status_code, response.headers, text, server.shown, self._secret)
+        answer = ServerAnswer(response.status_code, response.headers, text, server.shown, self._secret)
         if not answer.fault:
-            self._quirks.worked(request, sent)
+            self._rejected.worked(request, sent)
             return read_completion(answer, self.name)
         if answer.policy:
             return Reply(text=answer.complaint, finish="refused", usage=Usage(calls=1), model=self.name)
-        self._quirks.learn(request, sent, answer)
+        self._rejected.learn(request, sent, answer)
         raise answer.error(self.name)
 
     async def close(self) -> None:
@@ -150,7 +150,7 @@ class OpenAIVLM:
         server.turn = self._turn
         return server
 
-    async def _post(self, server: _Server, body: _Body, tag: Tag) -> httpx2.Response:
+    async def _post(self, server: _Server, body: _RequestBody, tag: Tag) -> httpx2.Response:
         # The SDK's general `post` with a ready body: `chat.completions.create` takes twice the CPU for a 400 KB image.
         headers = {"Content-Length": str(body.length), **(_tag_headers(tag) if server.loopback else {})}
         error: EndpointError
@@ -193,9 +193,9 @@ class _Server:
     client: AsyncOpenAI | None = None
     in_flight: int = 0
     turn: int = 0
-    """When it was last picked: ties go to who waited longest."""
+    """When it was last picked: ties go to the server that waited longest."""
     aside_until: float | None = None
-    """Since a connection failed, on the monotonic clock; None when all is well."""
+    """After a failed connection, when to try it again, on the monotonic clock; None when all is well."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -229,14 +229,14 @@ class _Server:
 
 
 @dataclass
-class _Quirks:
-    """What this model's servers were found not to take. At most one more thing is learnt from each failed attempt."""
+class _RejectedOptions:
+    """Request options this server has rejected so far. Each failed attempt adds at most one."""
 
     refused: set[str] = field(default_factory=set)
     steps: set[str] = field(default_factory=set)
-    """Steps whose schema is refused, where others' may not be."""
+    """Steps whose schema is rejected, while other schemas may be accepted."""
     suspects: set[Tag] = field(default_factory=set)
-    """Requests refused for no stated reason: they go once without their schema, which shows whether that was it."""
+    """Requests rejected without a stated reason: sent once without their schema to see whether it is the cause."""
 
     def sendable(self, request: Request) -> frozenset[str]:
         sent = {"max_tokens", "temperature"}
@@ -253,8 +253,8 @@ class _Quirks:
             self.suspects.discard(request.tag)
             self.steps.add(request.tag.step)
 
-    def learn(self, request: Request, sent: frozenset[str], answer: Answer) -> None:
-        """Raises EndpointError 'adjusted' when the same request is worth sending again without what was refused."""
+    def learn(self, request: Request, sent: frozenset[str], answer: ServerAnswer) -> None:
+        """Raises EndpointError 'adjusted' when the request is worth sending again without the rejected option."""
         option = answer.refused_option
         if option is not None and option in sent:
             if option == "response_format" and answer.bad_schema:
@@ -262,16 +262,16 @@ class _Quirks:
             else:
                 self.refused.add(option)
             instead = ", asking with max_completion_tokens" if option == "max_tokens" else f", asking without {option}"
-            raise EndpointError("adjusted", f"{answer.said()}{instead} from now on")
+            raise EndpointError("adjusted", f"{answer.summary}{instead} from now on")
         if answer.unexplained and "response_format" in sent:
             self.suspects.add(request.tag)
-            raise EndpointError("adjusted", f"{answer.said()}, trying without response_format")
+            raise EndpointError("adjusted", f"{answer.summary}, trying without response_format")
         if answer.status < 429:
             self.suspects.discard(request.tag)
 
 
-class _Body:
-    """The request's JSON in pieces: a picture's data URL is never escaped, nor copied as a whole."""
+class _RequestBody:
+    """The request's JSON in pieces: an image's data URL is never escaped, nor copied as a whole."""
 
     def __init__(self, request: Request, parameters: Mapping[str, Any]) -> None:
         self._pieces: list[str] = []
@@ -284,8 +284,8 @@ class _Body:
                 text = '"}}'
             comma = ","
         text += "]}"
-        for said, answered in request.turns:
-            turn = [{"role": "assistant", "content": said}, {"role": "user", "content": answered}]
+        for reply, follow_up in request.turns:
+            turn = [{"role": "assistant", "content": reply}, {"role": "user", "content": follow_up}]
             text += "," + json.dumps(turn)[1:-1]
         self._pieces.append(text + "]," + json.dumps(parameters)[1:])
         self.length = sum(map(len, self._pieces))  # bytes: json.dumps and base64 write ASCII only
@@ -314,14 +314,14 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
 
 async def _bound(response: httpx2.Response) -> None:
-    """No server may fill our memory; one that compresses unasked (a bomb grows a thousandfold) gets less room."""
+    """No server may fill our memory. Compressed answers get less room: a bomb grows a thousandfold."""
     limit = LARGEST_ANSWER // 64 if "content-encoding" in response.headers else LARGEST_ANSWER
     if isinstance(response.stream, httpx2.AsyncByteStream):
         response.stream = _BoundedStream(response.stream, limit)
 
 
 def _tag_headers(tag: Tag) -> dict[str, str]:
-    """Who asks, for a server on this machine: file names are nobody else's business."""
+    """Where the request comes from, for a server on this machine only: file names may be private."""
     fields = {"Role": tag.role, "Step": tag.step, "Object": tag.object, "Image": tag.image, "Sample": str(tag.sample)}
     coded = {f"X-Anomreason-{name}": quote(value, errors="replace") for name, value in fields.items() if value}
     return {name: value for name, value in coded.items() if len(value) <= 4000}  # servers take 8 KB of headers
@@ -346,7 +346,7 @@ def _checked_url(url: str) -> str:
         usable = False
     if not usable or not url.isascii() or not url.isprintable() or " " in url:
         shown = url.rpartition("@")[2].partition("?")[0]
-        raise UsageError(f"{shown!r} is no base URL; give one like http://127.0.0.1:8000/v1")
+        raise UsageError(f"{shown!r} is not a base URL; give one like http://127.0.0.1:8000/v1")
     if parts.username is not None or parts.fragment:
         raise UsageError(f"a base URL holds no user, password or #: {parts.hostname!r}; the key goes in OPENAI_API_KEY")
     return url

@@ -1,11 +1,9 @@
-"""Requests that wait together run together: one worker thread, bounded batches, halves after a failure.
+"""Runs waiting requests in batches: one worker thread, bounded batches, halves after a failure. Try it:
 
-Knows nothing of models: it is given a function from a batch of tickets to their results. Try it:
-
-    >>> batcher = Batcher(lambda tickets: [t.item.upper() for t in tickets], rows=8, area=100)
-    >>> batcher.submit("hand", width=4).result()
-    'HAND'
-    >>> batcher.close()
+>>> batcher = Batcher(lambda tickets: [t.item.upper() for t in tickets], rows=8, area=100)
+>>> batcher.submit("hand", width=4).result()
+'HAND'
+>>> batcher.close()
 """
 
 from __future__ import annotations
@@ -64,7 +62,7 @@ class Batcher(Generic[Item, Result]):
 
     @contextlib.contextmanager
     def expected(self) -> Iterator[None]:
-        """While inside, a request is on its way: the worker waits for it rather than start a batch without it."""
+        """Announce a request that will be submitted inside: the worker waits for it before it starts a batch."""
         with self._change:
             self._expected += 1
         try:
@@ -102,7 +100,7 @@ class Batcher(Generic[Item, Result]):
                 self._running = []
 
     def _take(self) -> list[Ticket[Item, Result]]:
-        """The next batch, once there is one and nothing more is on its way to it; empty when closed."""
+        """The next batch, once requests wait and none is announced; empty when closed."""
         with self._change:
             self._change.wait_for(lambda: self._closed or self._ready())
             batch: list[Ticket[Item, Result]] = []
@@ -122,7 +120,7 @@ class Batcher(Generic[Item, Result]):
         try:
             answered = list(zip(live, self._run(live), strict=True))
         except Exception as error:
-            # Whatever the model stumbled over belongs to these requests alone; later ones may still succeed.
+            # The failure belongs to these requests alone; later ones may still succeed.
             failure = f"{type(error).__name__}: {error}"
             _log.warning("a batch of %d failed: %s", len(live), failure, exc_info=len(live) == 1)
             if isinstance(error, MemoryError):

@@ -52,7 +52,7 @@ class _Job:
 
 
 class LocalVLM:
-    """A VLM that runs here. `close` ends its thread and frees the weights; it cannot be asked afterwards."""
+    """A VLM in this process. `close` ends its threads and frees the weights; it cannot be used afterwards."""
 
     bounds_pixels = True
 
@@ -65,17 +65,17 @@ class LocalVLM:
         source = find_checkpoint(spec)
         self.name: str = source.name
         self.card: DetectorCard | None = source.card
-        """How a fine-tuned detector wants to be asked; None for a general model."""
+        """The card of a fine-tuned detector; None for a general model."""
         self._reader = Reader(source.base, source.card)
         self._engine: _Engine | None = _Engine(load_model(source, options), self._reader, self.name)
         self._context = self._engine.context
         self._batcher = Batcher(self._engine.answer, rows=BATCH_ROWS, area=BATCH_TOKENS)
-        self._desk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="anomreason-pictures")
+        self._desk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="anomreason-images")
 
     async def ask(self, request: Request) -> Reply:
-        """One attempt, in a batch with what else waits. Raises EndpointError."""
+        """One attempt, in a batch with other waiting requests. Raises EndpointError."""
         with self._batcher.expected():
-            await asyncio.sleep(0)  # every request of this turn of the event loop is announced before the first runs
+            await asyncio.sleep(0)  # all requests of this turn of the event loop are announced before the first runs
             if self._engine is None:
                 raise EndpointError("connection", "the model has been closed; open it again to ask it")
             prepared = await asyncio.get_running_loop().run_in_executor(self._desk, self._reader.prepare, request)
@@ -89,7 +89,7 @@ class LocalVLM:
         return await asyncio.wrap_future(future)
 
     async def close(self) -> None:
-        """Fail what still waits, end the threads, free the weights."""
+        """Fail all waiting requests, end the threads, free the weights."""
         engine, self._engine = self._engine, None
         if engine is None:
             return
@@ -110,12 +110,12 @@ class _Engine:
         self.context: int = model.config.text_config.max_position_embeddings
         self._ends = end_ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
         self._padding: int = self._ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        # Checkpoints bring their own temperature and repetition penalty, which would change what was asked for.
+        # Checkpoints bring their own temperature and repetition penalty, which would change the requested sampling.
         model.generation_config = GenerationConfig(eos_token_id=self._ends, pad_token_id=self._padding)
         self._grammars = Grammars(tokenizer, model.config.text_config.vocab_size, self._ends[0])
 
     def answer(self, tickets: Sequence[Ticket[_Job, Reply]]) -> list[Reply]:
-        """One reply a ticket. Raises MemoryError when the device's memory does not hold the batch."""
+        """One reply per ticket. Raises MemoryError when the device's memory does not hold the batch."""
         import torch
 
         rows = [self._row(ticket) for ticket in tickets]
@@ -126,7 +126,7 @@ class _Engine:
         return [self._reply(ticket.item, row, ids) for ticket, row, ids in zip(tickets, rows, made, strict=True)]
 
     def free(self) -> None:
-        """Let go of the weights and give cached device memory back."""
+        """Release the weights and cached device memory."""
         import torch
 
         self._model = None
@@ -149,7 +149,7 @@ class _Engine:
         return row
 
     def _generate(self, batch: Sequence[PromptTensors], rows: Sequence[ReplyRow]) -> list[list[int]]:
-        """Token ids of the replies, each with whatever came after its end."""
+        """Token ids of the replies, ids after the end of a reply included."""
         import torch
         from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
@@ -226,7 +226,7 @@ class Grammars:
         self._compiled: dict[str, Any] = {}
 
     def matcher(self, schema: Mapping[str, Any] | None) -> Any:
-        """A fresh matcher for `schema`; None, said once in the log, when it cannot be enforced."""
+        """A fresh matcher for `schema`; None, with one warning in the log, when it cannot be enforced."""
         if schema is None:
             return None
         key = json.dumps(schema)
@@ -283,7 +283,7 @@ class Steering:
         return scores
 
     def _allowed(self, input_ids: Any, step: int, width: int) -> Any:
-        """(rows, output layer) bool: what each row may say next."""
+        """(rows, output layer) bool: the tokens that each row may generate next."""
         import numpy as np
         from llguidance import numpy as bitmask
 
@@ -316,7 +316,7 @@ class Steering:
 
 
 class RowLimits:
-    """A stopping criterion for `generate`: ends each row at its own limit, or when nobody waits for it."""
+    """A stopping criterion for `generate`: ends each row at its own limit, or when its request was dropped."""
 
     def __init__(self, rows: Sequence[ReplyRow], prompt: int) -> None:
         self._rows, self._prompt = rows, prompt

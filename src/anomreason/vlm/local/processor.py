@@ -1,9 +1,9 @@
-"""From a request to a Qwen2.5-VL's inputs: chat template, pictures within the pixel budget, left-padded batches.
+"""Turns requests into inputs of a Qwen2.5-VL: chat template, images within the pixel budget, left-padded batches.
 
-Knows nothing of queues or generation. Needs torch and transformers, imported when it is first used.
+Needs torch and transformers, imported on first use.
 
     >>> reader = Reader(Path("qwen2.5-vl-3b-instruct"), card=None)
-    >>> reader.prepare(Request(parts=("What is odd here?", picture.encoded), tag=tag)).width
+    >>> reader.prepare(Request(parts=("What is odd here?", image.encoded), tag=tag)).width
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class PromptTensors:
     """One request as tensors, not padded."""
 
     ids: Any  # (tokens,) int64
-    kinds: Any  # (tokens,) int64: 0 text, 1 picture
-    pixels: Any  # (patches of all pictures, values a patch) float32; None without pictures
-    grids: Any  # (pictures, 3) int64: patches in time, height, width; None without pictures
+    kinds: Any  # (tokens,) int64: 0 text, 1 image
+    pixels: Any  # (patches of all images, values per patch) float32; None without images
+    grids: Any  # (images, 3) int64: patches in time, height, width; None without images
 
     @property
     def width(self) -> int:
-        """Tokens of the prompt, pictures included."""
+        """Tokens of the prompt, images included."""
         return len(self.ids)
 
 
@@ -46,7 +46,7 @@ class Reader:
     """The processor of one checkpoint."""
 
     def __init__(self, folder: Path, card: DetectorCard | None) -> None:
-        """Raises UsageError when the folder lacks a tokenizer or chat template, or its template leaves pictures out."""
+        """Raises UsageError when the folder lacks a tokenizer or chat template, or its template leaves images out."""
         self.processor = load_processor(folder)
         self.tokenizer = self.processor.tokenizer
         size = self.processor.image_processor.size
@@ -54,7 +54,7 @@ class Reader:
         self.max_pixels: int = card.max_pixels if card and card.max_pixels else size["longest_edge"]
         if self.min_pixels > self.max_pixels:
             raise UsageError(
-                f"{folder}: a picture cannot have at least {self.min_pixels} and at most {self.max_pixels} pixels; "
+                f"{folder}: an image cannot have at least {self.min_pixels} and at most {self.max_pixels} pixels; "
                 "set both min_pixels and max_pixels in anomreason.json"
             )
         # Through `size`: max_pixels as an attribute or argument is silently ignored by some versions.
@@ -62,10 +62,10 @@ class Reader:
         specials = sorted(set(self.tokenizer.all_special_tokens), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, specials)))
         if self.processor.image_token not in self._render([{"role": "user", "content": [{"type": "image"}]}]):
-            raise UsageError(f"the chat template in {folder} leaves pictures out; take the one of a Qwen2.5-VL")
+            raise UsageError(f"the chat template in {folder} leaves images out; take the one of a Qwen2.5-VL")
 
     def prepare(self, request: Request) -> PromptTensors:
-        """Raises EndpointError `rejected` for a picture that cannot be shown, RuntimeError for one over the budget."""
+        """Raises EndpointError `rejected` for an image that cannot be used, RuntimeError for one over the budget."""
         images = [_decode(part) for part in request.parts if isinstance(part, Encoded)]
         text = self._render(self._messages(request))
         made = self.processor(text=[text], images=images or None, return_tensors="pt")
@@ -98,13 +98,13 @@ class Reader:
             for part in request.parts
         ]
         messages: list[dict[str, Any]] = [{"role": "user", "content": parts}]
-        for said, asked in request.turns:
-            messages.append({"role": "assistant", "content": [{"type": "text", "text": self._plain(said)}]})
-            messages.append({"role": "user", "content": [{"type": "text", "text": self._plain(asked)}]})
+        for reply, follow_up in request.turns:
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": self._plain(reply)}]})
+            messages.append({"role": "user", "content": [{"type": "text", "text": self._plain(follow_up)}]})
         return messages
 
     def _plain(self, text: str) -> str:
-        """Text in which no control token can end a message or stand for a picture: prompts quote what models said."""
+        """Text in which no control token can end a message or stand for an image: prompts quote replies of models."""
         encodable = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, as JSON escapes can make
         return self._control.sub(lambda found: f"{found[0][:1]} {found[0][1:]}", encodable)
 
@@ -120,11 +120,11 @@ class Reader:
 
 
 def check_grid(grid: Sequence[int], patch: int, merge: int, budget: tuple[int, int]) -> None:
-    """Raise RuntimeError when a picture's grid (time, height, width in patches) breaks the budget (min, max pixels).
+    """Raise RuntimeError when an image's grid (time, height, width in patches) breaks the budget (min, max pixels).
 
     Sides are whole multiples of `patch * merge` pixels, so that the area may miss the minimum by one such step of
     each side, or, enlarged to it, exceed it by as much; a side of a single step cannot shrink, so that a very long
-    picture may exceed the maximum.
+    image may exceed the maximum.
     """
     height, width = grid[1] * patch, grid[2] * patch
     step = patch * merge
@@ -144,7 +144,7 @@ def load_processor(folder: Path) -> Any:
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     try:
-        # The PIL one whether torchvision is there or not: pictures are scaled alike on every machine.
+        # The PIL one whether torchvision is there or not: images are scaled alike on every machine.
         images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -183,10 +183,10 @@ def _decode(encoded: Encoded) -> Image.Image:
     long, short = max(encoded.width, encoded.height), min(encoded.width, encoded.height)
     if long > 200 * short:
         raise EndpointError(
-            "rejected", f"a picture of {encoded.width}x{encoded.height} is too thin for this model (at most 200:1)"
+            "rejected", f"an image of {encoded.width}x{encoded.height} is too thin for this model (at most 200:1)"
         )
     try:
         with Image.open(io.BytesIO(encoded.data)) as image:
             return image.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise EndpointError("rejected", f"a picture could not be decoded for the model: {error}") from error
+        raise EndpointError("rejected", f"an image could not be decoded for the model: {error}") from error

@@ -1,9 +1,9 @@
-"""What `local:` names: the folders of a checkpoint and an adapter, found, checked and loaded.
+"""Finds, checks and loads the checkpoint and adapter that `local:` names.
 
-Knows nothing of requests. Finding needs neither torch nor transformers; loading imports them.
+Only loading imports torch and transformers.
 
-    >>> source = find_checkpoint("Qwen/Qwen2.5-VL-3B-Instruct+my-adapter")
-    >>> model = load_model(source, VLMOptions())
+    >>> checkpoint = find_checkpoint("Qwen/Qwen2.5-VL-3B-Instruct+my-adapter")
+    >>> model = load_model(checkpoint, VLMOptions())
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BUNDLED = Path(__file__).parents[1] / "tiny"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a model comes from."""
+    """The folders of a model."""
 
     spec: str
     base: Path
@@ -63,7 +63,7 @@ def require_libraries() -> None:
 
 
 def find_checkpoint(spec: str) -> Checkpoint:
-    """Folders for `PATH_OR_ID` or `BASE+ADAPTER`; what is on the hub is fetched. Raises UsageError."""
+    """The folders of `PATH_OR_ID` or `BASE+ADAPTER`, fetched from the hub where needed. Raises UsageError."""
     base_name, adapter_name = _split(spec)
     base = folder_of(base_name)
     adapter = folder_of(adapter_name) if adapter_name is not None else None
@@ -90,7 +90,7 @@ def load_model(source: Checkpoint, options: VLMOptions) -> Any:
     from transformers import Qwen2_5_VLForConditionalGeneration
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # a bar of its own inside ours
+    logging.disable_progress_bar()  # it would show inside ours
     device = usable_device(options.device)
     try:
         model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
@@ -153,7 +153,7 @@ def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
 
 
 def _base_of(adapter: Path) -> str:
-    """What the adapter says that it was made for."""
+    """The base model that the adapter was trained on."""
     return _read_json(adapter / "adapter_config.json").get("base_model_name_or_path") or "BASE"
 
 
@@ -161,7 +161,7 @@ def _check_base(folder: Path) -> None:
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise UsageError(f"{folder} is an adapter; name its base too: local:{_base_of(folder)}+{folder}")
     if not (folder / "config.json").is_file():
-        raise UsageError(f"{folder} holds no config.json, so it is no checkpoint; name the folder of a Qwen2.5-VL")
+        raise UsageError(f"{folder} holds no config.json, so it is not a checkpoint; name the folder of a Qwen2.5-VL")
     kind = _read_json(folder / "config.json").get("model_type")
     if kind != "qwen2_5_vl":
         raise UsageError(f"{folder} holds a model of type {kind!r}; only Qwen2.5-VL checkpoints can be run here")
@@ -183,7 +183,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as JSON ({error}); fetch the folder again") from error
     if not isinstance(value, dict):
-        raise UsageError(f"{path} is no JSON object; fetch the folder again")
+        raise UsageError(f"{path} is not a JSON object; fetch the folder again")
     return value
 
 
@@ -199,9 +199,9 @@ def _with_adapter(model: Any, folder: Path) -> Any:
             warnings.filterwarnings("error", message="Found missing adapter keys")
             return PeftModel.from_pretrained(model, str(folder)).get_base_model()
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, UserWarning, SafetensorError) as error:
-        told = shorten(str(error), 300, placeholder=" ...")
+        reason = shorten(str(error), 300, placeholder=" ...")
         raise UsageError(
-            f"the adapter {folder} does not fit its base ({told}); it was made for {_base_of(folder)}: name that"
+            f"the adapter {folder} does not fit its base ({reason}); it was made for {_base_of(folder)}: name that"
         ) from error
 
 
@@ -213,7 +213,7 @@ def _dtype(asked: str | None, device: str) -> str:
             return "float32"
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     if asked not in _DTYPES:
-        raise UsageError(f"{asked!r} is no dtype for a local model; choose one of {', '.join(_DTYPES)}")
+        raise UsageError(f"{asked!r} is not a dtype for a local model; choose one of {', '.join(_DTYPES)}")
     return asked
 
 
