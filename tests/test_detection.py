@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 import anomreason
-from anomreason import DetectOptions, Plan, detect, detect_async, plan
+from anomreason import DetectOptions, RunPlan, detect, detect_async, plan
 from anomreason.anomaly import Detection
 from anomreason.cli.detect import command as detect_command
 from anomreason.detection import DetectArguments
@@ -385,7 +385,7 @@ def test_a_plan_has_a_price_where_it_is_known_and_its_upper_bound_is_that_of_the
 def test_a_dry_run_can_be_read_as_json(world: World, tmp_path: Path) -> None:
     truth = world(2)
     ran = detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}", "--dry-run", "--json")
-    assert Plan.model_validate_json(ran.stdout) == plan([truth.parent], model=f"sim:{truth}")
+    assert RunPlan.model_validate_json(ran.stdout) == plan([truth.parent], model=f"sim:{truth}")
 
 
 @pytest.mark.parametrize(

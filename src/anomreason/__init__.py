@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region, SceneObject, Usage
     from anomreason.detection import DetectOptions, detect, detect_async
     from anomreason.errors import AnomreasonError
-    from anomreason.planning import Plan, plan
+    from anomreason.planning import RunPlan, plan
 
     __version__: str
 
@@ -24,7 +24,7 @@ _HOME = {
     "DetectOptions": "detection",
     "Detection": "anomaly",
     "Failure": "anomaly",
-    "Plan": "planning",
+    "RunPlan": "planning",
     "Region": "anomaly",
     "SceneObject": "anomaly",
     "Usage": "anomaly",
@@ -41,8 +41,8 @@ __all__ = [
     "DetectOptions",
     "Detection",
     "Failure",
-    "Plan",
     "Region",
+    "RunPlan",
     "SceneObject",
     "Usage",
     "__version__",

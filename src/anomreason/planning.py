@@ -35,7 +35,7 @@ _SAMPLED = 50
 """Images whose headers are read; the others are taken to have the same sizes."""
 
 
-class Estimate(Record):
+class RunEstimate(Record):
     """What a run takes if every image has this many objects."""
 
     objects: int
@@ -46,7 +46,7 @@ class Estimate(Record):
     """Duration of the run, at `CALL_SECONDS` a call."""
 
 
-class Plan(Record):
+class RunPlan(Record):
     """What a run is expected to cost."""
 
     images: int
@@ -55,9 +55,9 @@ class Plan(Record):
     schedule: Schedule
     in_flight: int
     """Concurrent calls."""
-    usual: Estimate
+    usual: RunEstimate
     """With a usual number of objects in each image."""
-    upper: Estimate
+    upper: RunEstimate
     """With `max_objects` objects in each image."""
 
 
@@ -67,7 +67,7 @@ def plan(
     model: str | VLM,
     run: str | Path | None = None,
     **options: Unpack[DetectArguments],
-) -> Plan:
+) -> RunPlan:
     """What `detect` with the same arguments is expected to cost. Opens no model and sends nothing.
 
     run: a run folder to continue; only the images that it still has to process are counted. Raises UsageError for
@@ -78,11 +78,11 @@ def plan(
     return plan_for(setup, found if run is None else list(remaining(found, done_in(Path(run)))))
 
 
-def plan_for(setup: DetectorSetup, images: Sequence[Image]) -> Plan:
+def plan_for(setup: DetectorSetup, images: Sequence[Image]) -> RunPlan:
     """The plan of a run over these images."""
     sizes, most = _sizes(images, setup.options.max_side), setup.options.max_objects
     usual, upper = (_estimate(setup, sizes, len(images), n) for n in (min(USUAL_OBJECTS, most), most))
-    return Plan(
+    return RunPlan(
         images=len(images),
         model=setup.model,
         schedule=setup.options.schedule,
@@ -105,7 +105,7 @@ def _sizes(images: Sequence[Image], max_side: int) -> list[tuple[int, int]]:
     return sizes or [(1024, 1024)]
 
 
-def _estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int, objects: int) -> Estimate:
+def _estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int, objects: int) -> RunEstimate:
     """For `images` images of sizes like these, with so many objects each."""
     options, price = setup.options, setup.price
     image_tokens = sum((price or FREE).image_tokens(w, h) for w, h in sizes) / len(sizes)
@@ -123,7 +123,7 @@ def _estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: in
     )
     usage = usage.model_copy(update={"cost": None if price is None else price.cost(usage)})
     waves = max(usage.calls / options.in_flight, steps_in_line(options.schedule, objects) if images else 0)
-    return Estimate(objects=objects, usage=usage, seconds=waves * CALL_SECONDS)
+    return RunEstimate(objects=objects, usage=usage, seconds=waves * CALL_SECONDS)
 
 
 def steps_taken(schedule: Schedule, objects: int, judge_source: bool = False) -> Counter[str]:

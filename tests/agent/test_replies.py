@@ -17,7 +17,7 @@ CHECK = {"id": 1, "score": 80, "reason": "x"}
 
 READERS: list[Any] = [
     replies.read_objects,
-    replies.read_findings,
+    replies.read_proposals,
     replies.inspection_reader(["cup"]),
     replies.checks_reader([1]),
     replies.reviewed_reader([1]),
@@ -41,12 +41,12 @@ def test_whatever_a_model_says_nothing_but_a_parse_error_is_raised(text: str) ->
 
 
 def test_an_empty_list_needs_its_word() -> None:
-    assert replies.read_findings('{"findings": [], "nothing_found": true}') == ()
+    assert replies.read_proposals('{"findings": [], "nothing_found": true}') == ()
     assert replies.read_single('{"anomalies": [], "no_anomalies": true}') == ()
     assert replies.read_single("No anomalies.") == ()
     for read, text in [
-        (replies.read_findings, {"findings": [], "nothing_found": False}),
-        (replies.read_findings, {"findings": [FOUND], "nothing_found": True}),
+        (replies.read_proposals, {"findings": [], "nothing_found": False}),
+        (replies.read_proposals, {"findings": [FOUND], "nothing_found": True}),
         (replies.read_single, {"anomalies": [], "no_anomalies": False}),
         (replies.read_single, {"anomalies": []}),
         (replies.report_reader([1]), {"anomalies": [], "no_anomalies": False}),

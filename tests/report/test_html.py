@@ -103,10 +103,11 @@ class Run:
         self.detections.append(done)
         return done
 
-    def build(self, model: str = "gpt-4o") -> Page:
+    def build(self, model: str = "gpt-4o", **more: Any) -> Page:
         lines = "".join(d.model_dump_json() + "\n" for d in self.detections)
         (self.path / "results.jsonl").write_text(lines, encoding="utf-8")
         record = {"settings": {"model": model, "schedule": "lean", "note": EVIL}, "root": str(self.pictures)}
+        record |= more
         (self.path / "run.json").write_text(json.dumps(record), encoding="utf-8")
         return Page(build_report(self.path))
 
@@ -229,6 +230,16 @@ def test_any_text_is_shown_as_it_was_written(run: Run, text: str) -> None:
     assert found.reasoning in page.texts["p"]
 
 
+def test_titles_say_what_was_looked_at_and_by_which_model(run: Run) -> None:
+    run.add(run.picture("a.png"))
+    gallery = run.build(inputs=["../photos/", "more/*.jpg", "list.csv"])
+    assert gallery.texts["h1"] == ["photos, *.jpg and 1 more · gpt-4o"]
+    assert gallery.texts["title"] == ["photos, *.jpg and 1 more · gpt-4o · anomreason report"]
+    assert run.page(gallery, "a.png").texts["title"] == ["a.png · photos, *.jpg and 1 more · gpt-4o"]
+    assert run.build(inputs=["."]).texts["h1"] == ["pics · gpt-4o"]
+    assert run.build().texts["h1"] == ["pics · gpt-4o"]
+
+
 def test_every_address_leads_to_a_file_and_none_to_the_network(run: Run) -> None:
     run.add(run.picture("sub #1 50% ä.png"), anomaly(5))
     hostile(run)
@@ -250,7 +261,7 @@ def test_a_picture_that_is_gone_is_said_to_be_missing_and_its_findings_stay(run:
     (run.pictures / "a.png").unlink()
     gallery = run.build()
     page = run.page(gallery, "a.png")
-    assert "The picture file is missing" in page.text
+    assert "The image file is missing" in page.text
     assert "Two moons" in page.text
     assert "img" not in page.texts
 
@@ -263,7 +274,7 @@ def test_a_picture_that_went_after_an_earlier_build_is_still_shown_small(run: Ru
     page = run.page(gallery, "a.png")
     source = next(a["src"] for tag, a in page.elements if tag == "img")
     assert source == "../thumbs/" + gallery.rows[0]["preview"]
-    assert "The picture file is missing" in page.text
+    assert "The image file is missing" in page.text
 
 
 def test_a_picture_with_other_bytes_than_those_examined_is_said_to_have_changed(run: Run) -> None:
@@ -553,4 +564,4 @@ def test_chromium_says_that_a_picture_has_gone_after_the_report_was_built(run: R
     (run.pictures / "a.png").unlink()
     browser.open(page.path.as_uri())
     browser.until("!document.getElementById('gone').hidden && document.getElementById('picture').naturalWidth > 0")
-    assert "is not where it was" in browser.see("document.getElementById('gone').textContent")
+    assert "image file is missing" in browser.see("document.getElementById('gone').textContent")

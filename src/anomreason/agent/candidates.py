@@ -1,7 +1,7 @@
-"""The candidates of one picture: where each came from, how it was scored, why it was dropped.
+"""The candidates of one image: where each came from, how it was scored, why it was dropped.
 
-Steps run together and end in any order, so each has a section of its own, in an order fixed beforehand: the same
-replies give the same prompts, whatever came first.
+Concurrent steps end in any order, so each has its own section, in a fixed order: the same replies give the same
+prompts, whichever came first.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from anomreason.agent.replies import Check, ProposedAnomaly, SourcedAnomaly
 from anomreason.anomaly import Anomaly, Candidate
 
 KEEP = 50.0
-"""A candidate whose score is lower is dropped."""
+"""A candidate with a lower score is dropped."""
 
 
 @dataclass(eq=False)
 class Entry:
-    """One candidate on its way."""
+    """One candidate while the schedule runs."""
 
-    finding: ProposedAnomaly
+    proposed: ProposedAnomaly
     role: str
     step: str
     of: str | None = None
-    """The object the step was asked about."""
+    """The object that the step asked about."""
     score: float | None = None
     dropped: str | None = None
 
     def judge(self, score: float, reason: str) -> None:
-        """Keep a score; a low one drops the candidate with its reason."""
+        """Set the score; one below KEEP drops the candidate with its reason."""
         self.score = score
         self.dropped = (reason or "scored low") if score < KEEP else None
 
     def drop(self, reason: str) -> None:
-        """The first reason stays."""
+        """Drop the candidate, unless it is dropped already: the first reason stays."""
         self.dropped = self.dropped or reason
 
     def candidate(self) -> Candidate:
-        """For the record."""
-        f = self.finding
+        """The candidate as it is recorded."""
+        f = self.proposed
         objects = tuple(f.objects) or ((self.of,) if self.of else ())
         return Candidate(
             name=f.name,
@@ -59,9 +59,9 @@ Sources = frozenset[Entry]
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A finding that later steps worded, and the candidates it rests on."""
+    """An anomaly as a later step worded it, and the candidates it is based on."""
 
-    finding: ProposedAnomaly
+    proposed: ProposedAnomaly
     sources: Sources
 
 
@@ -85,7 +85,7 @@ class Pool:
         return tuple(entry.candidate() for entry in self.entries)
 
     def settle(self, anomalies: Sequence[SourcedAnomaly], shown: Sequence[Sources]) -> tuple[Anomaly, ...]:
-        """The findings, once the report is in, worst first; candidates that none of them rests on are dropped.
+        """The final anomalies, worst first; candidates that none of them is based on are dropped.
 
         shown: the candidates behind each number that the report could name, from 1. An anomaly all of whose candidates
         were dropped is left out; one that names none is the report's own.
@@ -105,28 +105,28 @@ class Pool:
 
 
 def kept(entries: Iterable[Entry]) -> Sources:
-    """Those not dropped."""
+    """The entries that are not dropped."""
     return frozenset(entry for entry in entries if entry.dropped is None)
 
 
 def judge(entries: Sequence[Entry], checks: Iterable[Check]) -> None:
-    """Score entries that were shown as 1, 2, 3 ..."""
+    """Score entries that a prompt numbered 1, 2, 3 ..."""
     for check in checks:
         entries[check.id - 1].judge(check.score, check.reason)
 
 
 def numbers(shown: Sequence[object]) -> range:
-    """The ids under which these stand in a prompt."""
+    """The ids of these entries in a prompt."""
     return range(1, len(shown) + 1)
 
 
-def lines(findings: Iterable[ProposedAnomaly], numbered: bool = True) -> str:
+def lines(proposed: Iterable[ProposedAnomaly], numbered: bool = True) -> str:
     """For a prompt: one JSON object a line, numbered from 1."""
-    written = [_line(f, n if numbered else None) for n, f in enumerate(findings, start=1)]
+    written = [_line(f, n if numbered else None) for n, f in enumerate(proposed, start=1)]
     return "\n".join(written) or "(none)"
 
 
-def _line(finding: ProposedAnomaly, number: int | None) -> str:
+def _line(proposed: ProposedAnomaly, number: int | None) -> str:
     item: dict[str, object] = {} if number is None else {"id": number}
-    item |= {"name": finding.name, "phenomenon": finding.phenomenon, "reasoning": finding.reasoning}
-    return json.dumps(item | {"objects": list(finding.objects)}, ensure_ascii=False)
+    item |= {"name": proposed.name, "phenomenon": proposed.phenomenon, "reasoning": proposed.reasoning}
+    return json.dumps(item | {"objects": list(proposed.objects)}, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What the perceiver saw: drafts united, the most prominent kept, boxes trusted or not, lists for prompts."""
+"""The objects of an image: unites drafts, keeps the most prominent, decides which boxes to trust, lists for prompts."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from anomreason.agent.replies import unique_names
 from anomreason.anomaly import SceneObject
 
 SAME = 0.5
-"""IoU from which two entries of the same name are the same thing (the `paper` schedule's union)."""
+"""Two entries with the same name and at least this IoU are the same object (the `paper` schedule's union)."""
 ALIKE = 0.85
-"""IoU from which two entries are the same thing when their names only share a word: 'man', 'man in blazer'."""
+"""Two entries whose names share a word ('man', 'man in blazer') and with at least this IoU are the same object."""
 AGREED = 0.3
-"""IoU between drafts from which a box is trusted for a cut-out."""
+"""A box whose mean IoU with the drafts' boxes is at least this is trusted for a crop."""
 _SMALL_WORDS = frozenset(
     ("a", "an", "the", "in", "on", "of", "with", "at", "by", "left", "right", "upper", "lower", "front", "back")
 )
 LARGEST, SMALLEST = 0.6, 0.01
-"""Shares of the image beyond which a cut-out shows nothing new, or too little."""
+"""Shares of the image: a larger crop shows nothing new, a smaller one too little."""
 
 
 def most_prominent(objects: Iterable[SceneObject], limit: int) -> tuple[SceneObject, ...]:
-    """The first `limit` objects, people before things, else in the order given."""
+    """The first `limit` objects, people first, else in the order given."""
     return tuple(sorted(objects, key=lambda o: not o.person)[:limit])
 
 
 def unite(drafts: Sequence[Sequence[SceneObject]]) -> list[SceneObject]:
-    """Union of drafts (Eq. 2) without a call: same name and IoU >= 0.5 (or no box to compare) is the same thing.
+    """Union of drafts (Eq. 2) without a call: same name and IoU >= 0.5 (or no box to compare) is the same object.
 
-    What more drafts saw comes first; the longest description and the first box are kept.
+    Objects in more drafts come first; the longest description and the first box are kept.
     """
     groups: list[list[SceneObject]] = []
     for draft in drafts:
@@ -79,7 +79,7 @@ def agreed(merged: SceneObject, drafts: Sequence[Sequence[SceneObject]]) -> Scen
 
 
 def croppable(seen: SceneObject) -> bool:
-    """Whether a cut-out of the object's box is worth showing and can be trusted."""
+    """Whether a crop of the object's box is worth showing and can be trusted."""
     if seen.region is None or seen.agreement is None or seen.agreement < AGREED:
         return False
     return SMALLEST <= seen.region.area <= LARGEST

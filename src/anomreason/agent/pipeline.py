@@ -139,7 +139,7 @@ async def lean(look: Look) -> tuple[Anomaly, ...]:
     groups = even_groups(look.objects, GROUP)
     await together([_inspect(look, group, look.pool.section()) for group in groups])
     entries = look.pool.entries
-    values = {"candidates": lines(e.finding for e in entries)}
+    values = {"candidates": lines(e.proposed for e in entries)}
     reply = await look.ask("look-again", replies.checked_report_reader(numbers(entries)), values)
     judge(entries, reply.checks)
     return look.pool.settle(reply.anomalies, [frozenset({e}) for e in entries])
@@ -149,9 +149,9 @@ async def _inspect(look: Look, group: Sequence[SceneObject], section: list[Entry
     asked = [o.name for o in group]
     values = {"objects": object_lines(group), "others": names_of(o for o in look.objects if o not in group)}
     for inspection in await look.ask("inspect", replies.inspection_reader(asked), values):
-        for finding in inspection.findings:
-            role = ATTRIBUTES if finding.kind == "attribute" else RELATIONS
-            section.append(Entry(finding, role, "inspect", inspection.object))
+        for proposed in inspection.findings:
+            role = ATTRIBUTES if proposed.kind == "attribute" else RELATIONS
+            section.append(Entry(proposed, role, "inspect", inspection.object))
 
 
 async def paper(look: Look) -> tuple[Anomaly, ...]:
@@ -165,7 +165,7 @@ async def paper(look: Look) -> tuple[Anomaly, ...]:
 
 async def _six_steps(look: Look, of: SceneObject, section: list[Entry]) -> list[Proposal]:
     await _mine(look, of, section)
-    values = {"object": of.name, "candidates": lines(e.finding for e in section)}
+    values = {"object": of.name, "candidates": lines(e.proposed for e in section)}
     values |= {"notes": await look.ask("review-1", replies.read_prose, values, of=of)}
     return _reviewed(section, await look.ask("review-2", replies.reviewed_reader(numbers(section)), values, of=of))
 
@@ -178,22 +178,22 @@ async def release(look: Look) -> tuple[Anomaly, ...]:
     look.objects = most_prominent([agreed(o, drafts) for o in merged], look.settings.max_objects)
     summaries = await together([_five_steps(look, o, look.pool.section()) for o in look.objects])
     proposals = [p for summary in summaries for p in summary]
-    verify, others = {"candidates": lines(p.finding for p in proposals)}, {"others": names_of(look.objects)}
+    verify, others = {"candidates": lines(p.proposed for p in proposals)}, {"others": names_of(look.objects)}
     read_checks = replies.checks_reader(numbers(proposals))
     samples: list[Coroutine[Any, Any, Any]] = [
         together([look.ask("verify", read_checks, verify, sample=s) for s in range(SAMPLES)]),
-        together([look.ask("scan", replies.read_findings, others, sample=s) for s in range(SAMPLES)]),
+        together([look.ask("scan", replies.read_proposals, others, sample=s) for s in range(SAMPLES)]),
     ]
     checked, scanned = await together(samples)
     kept_ones, section = _verified(proposals, checked), look.pool.section()
-    for finding in (f for findings in scanned for f in findings):
-        section.append(Entry(finding, RELATIONS, "scan"))
-    return await _report(look, "finish", [*kept_ones, *(Proposal(e.finding, frozenset({e})) for e in section)])
+    for proposed in (p for scan in scanned for p in scan):
+        section.append(Entry(proposed, RELATIONS, "scan"))
+    return await _report(look, "finish", [*kept_ones, *(Proposal(e.proposed, frozenset({e})) for e in section)])
 
 
 async def _five_steps(look: Look, of: SceneObject, section: list[Entry]) -> list[Proposal]:
     await _mine(look, of, section)
-    values = {"object": of.name, "candidates": lines(e.finding for e in section)}
+    values = {"object": of.name, "candidates": lines(e.proposed for e in section)}
     return _reviewed(section, await look.ask("summary", replies.reviewed_reader(numbers(section)), values, of=of))
 
 
@@ -206,13 +206,13 @@ async def _mine(look: Look, of: SceneObject, section: list[Entry]) -> None:
     note = {"crop_note": "The second picture is an enlarged cut-out around it." if detail else ""}
     notes = await look.ask("attributes-1", replies.read_prose, about | note, of=of, detail=detail)
     of_it = {"object": of.name, "notes": notes}
-    attributes = await look.ask("attributes-2", replies.read_findings, of_it, of=of)
+    attributes = await look.ask("attributes-2", replies.read_proposals, of_it, of=of)
     section += [Entry(f, ATTRIBUTES, "attributes-2", of.name) for f in attributes]
     others = names_of(o for o in look.objects if o is not of)
     context = {"others": others, "known": lines(attributes, numbered=False)}
     notes = await look.ask("relations-1", replies.read_prose, about | context, of=of)
     of_it = {"object": of.name, "others": others, "notes": notes}
-    relations = await look.ask("relations-2", replies.read_findings, of_it, of=of)
+    relations = await look.ask("relations-2", replies.read_proposals, of_it, of=of)
     section += [Entry(f, RELATIONS, "relations-2", of.name) for f in relations]
 
 
@@ -245,7 +245,7 @@ def _verified(proposals: Sequence[Proposal], samples: Sequence[Sequence[replies.
 
 async def _report(look: Look, step: str, proposals: Sequence[Proposal]) -> tuple[Anomaly, ...]:
     """The formatter's call turns the proposals into the final anomalies."""
-    values = {"candidates": lines(p.finding for p in proposals)}
+    values = {"candidates": lines(p.proposed for p in proposals)}
     reply = await look.ask(step, replies.report_reader(numbers(proposals)), values)
     return look.pool.settle(reply.anomalies, [p.sources for p in proposals])
 

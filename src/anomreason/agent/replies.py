@@ -1,9 +1,8 @@
-"""What each step must answer: its JSON schema, and the strict reading of the reply.
+"""The answer of each step: its JSON schema, and the strict reading of the reply.
 
 A reply that is not in the asked form is a ParseError whose message can be shown to the model; nothing is filled in.
-Knows no model and no prompt.
 
-    >>> read_findings('{"findings": [], "nothing_found": true}')
+    >>> read_proposals('{"findings": [], "nothing_found": true}')
     ()
 """
 
@@ -24,7 +23,7 @@ MOST_OBJECTS = 40
 
 
 def _region_or_none(value: object) -> object:
-    """Boxes are a help, not a finding: one that makes no sense is left out rather than guessed at."""
+    """A box only helps to find the place: one that makes no sense is left out rather than guessed at."""
     if not isinstance(value, list | tuple) or len(value) != 4:
         return None
     if not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1000 for v in value):
@@ -60,7 +59,7 @@ Names = Annotated[list[Name], Field(max_length=12)]
 
 
 class _Form(BaseModel):
-    """Further keys in a reply are passed over; the schema forbids them."""
+    """Further keys in a reply are ignored; the schema forbids them."""
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
@@ -77,7 +76,7 @@ class Objects(_Form):
 
 
 class ProposedAnomaly(_Form):
-    """What one step says is wrong."""
+    """An anomaly that one step proposes."""
 
     name: Name
     phenomenon: Prose
@@ -105,7 +104,7 @@ class Inspected(_Form):
 
 
 class Check(_Form):
-    """The second look's word on one candidate."""
+    """The score that a second look gives one candidate."""
 
     id: Annotated[int, Field(ge=1, le=1000)]
     score: Score
@@ -208,7 +207,7 @@ def read_form(form: type[F], text: str) -> F:
 
 
 def read_prose(text: str) -> str:
-    """Free text that says something. Raises ParseError."""
+    """Free text, not blank. Raises ParseError."""
     if not text.strip():
         raise ParseError("the answer is empty")
     return text.strip()[:8000]
@@ -235,8 +234,8 @@ def unique_names(names: Iterable[str]) -> list[str]:
     return unique
 
 
-def read_findings(text: str) -> tuple[ProposedAnomaly, ...]:
-    """Findings; none only when the reply says so. Raises ParseError."""
+def read_proposals(text: str) -> tuple[ProposedAnomaly, ...]:
+    """Proposed anomalies; none only when the reply says so. Raises ParseError."""
     if says_no_anomalies(text):
         return ()
     reply = read_form(Findings, text)
@@ -245,7 +244,7 @@ def read_findings(text: str) -> tuple[ProposedAnomaly, ...]:
 
 
 def inspection_reader(asked: Sequence[str]) -> Callable[[str], tuple[Inspection, ...]]:
-    """Reader of an inspection that must speak of each asked object, in any order."""
+    """Reader of an inspection that must have an entry for each object, in any order."""
 
     def read(text: str) -> tuple[Inspection, ...]:
         inspections = read_form(Inspected, text).objects
@@ -272,7 +271,7 @@ def checks_reader(ids: Sequence[int]) -> Callable[[str], tuple[Check, ...]]:
 
 
 def reviewed_reader(ids: Sequence[int]) -> Callable[[str], Reviewed]:
-    """Reader of a review: every id judged, every finding resting on known ids."""
+    """Reader of a review: every id judged, every anomaly based on known ids."""
 
     def read(text: str) -> Reviewed:
         reply = read_form(Reviewed, text)

@@ -1,7 +1,7 @@
-"""The steps that agents take: whose they are, which prompt asks, what must come back, how long it usually is.
+"""The steps of the agents: role, prompt, form of the answer and usual lengths of each.
 
 Prompts are Markdown files beside this module, each with a version in its front matter; a folder given with
-`--prompts` replaces any of them. Knows nothing of when a step is taken.
+`--prompts` replaces any of them.
 
     >>> Prompts.load().render("scan", others="a dog")[:6]
     'Forget'
@@ -30,15 +30,15 @@ class Step:
     prompt: str
     """Name of the prompt file."""
     sees: bool
-    """Whether the picture is shown."""
+    """Whether the image is shown."""
     form: type[_Form] | None
     """Form of the answer; None for free text."""
     asks_with: frozenset[str] = frozenset()
     """Placeholders of the prompt."""
     context_tokens: int = 0
-    """Usual length of what is filled in, for estimates (measured, see docs/benchmarks.md)."""
+    """Usual length of what is filled in, in tokens, for estimates (measured, see docs/benchmarks.md)."""
     reply_tokens: int = 300
-    """Usual length of a reply, likewise."""
+    """Usual length of a reply in tokens, likewise."""
 
 
 def _step(
@@ -106,7 +106,7 @@ class Prompts:
 
     @property
     def common(self) -> str:
-        """What every call that shows the whole picture begins with."""
+        """The beginning of every call that shows the whole image."""
         return self.by_name["common"].text
 
     def render(self, step: str, **values: str) -> str:
@@ -114,7 +114,7 @@ class Prompts:
         return Template(self.by_name[STEPS[step].prompt].text).substitute(values)
 
     def hashes(self) -> dict[str, str]:
-        """Hex name of each prompt, for the run's record."""
+        """Version and short hash of each prompt, for the run's record."""
         return {name: f"v{p.version} {p.sha256[:16]}" for name, p in self.by_name.items()}
 
 

@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from anomreason.anomaly import Detection
     from anomreason.detection import DetectorSetup
-    from anomreason.planning import Estimate, Plan
+    from anomreason.planning import RunEstimate, RunPlan
     from anomreason.runs import RunFolder
     from anomreason.sources.inputs import Image
 
@@ -212,7 +212,8 @@ def show_results(
         else:
             summary = Summary()
             for batch in results.batches():
-                summary.add(d for d in batch if d.image in names)
+                for detection in (d for d in batch if d.image in names):
+                    summary.add(detection)
             summary.print(len(images))
         if report and not is_current(run.path):
             build_report(run.path, results)
@@ -231,7 +232,7 @@ def show_results(
         typer.echo(f"Results: {run.path}   (for the report: anomreason report {run.path})", err=True)
 
 
-def _agree(plan: Plan) -> None:
+def _agree(plan: RunPlan) -> None:
     """Ask before spending much. Raises UsageError when there is no terminal to ask at."""
     from anomreason.errors import UsageError
 
@@ -248,7 +249,7 @@ def _agree(plan: Plan) -> None:
         raise UsageError("nothing was sent")
 
 
-def _described(plan: Plan) -> str:
+def _described(plan: RunPlan) -> str:
     lines = [
         f"{plan.images:,} image{'s' * (plan.images != 1)}, schedule {plan.schedule}, model {plan.model}: "
         f"about {_spending(plan.usual)}"
@@ -262,7 +263,7 @@ def _described(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _spending(estimate: Estimate) -> str:
+def _spending(estimate: RunEstimate) -> str:
     usage = estimate.usage
     if usage.cost is None:
         money = "price not known (give --prices FILE, or limit with --max-tokens)"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+from anomreason.report.results import Tally
 
 if TYPE_CHECKING:
     from anomreason.anomaly import Anomaly, Detection
@@ -82,41 +82,28 @@ WORST, NAMED = 20, 10
 
 
 @dataclass
-class Summary:
+class Summary(Tally):
     """Totals, worst images and failures of many detections, in little memory."""
 
-    images: int = 0
-    found: int = 0
-    anomalies: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    """Failed images by kind of failure."""
     only: Detection | None = None
     """The detection, when there is exactly one."""
     worst: list[tuple[float, str, int, str]] = field(default_factory=list)
     """Severity, image, anomalies, name of the worst anomaly."""
     failures: dict[str, list[str]] = field(default_factory=dict)
     """Images by kind and message of their failure."""
-    sources: Counter[str] = field(default_factory=Counter)
-    """Images by the model's judgement of their source, if it was asked for."""
-    strange: int = 0
+    out_of_domain: int = 0
     """Images that the detector reports as out of domain."""
 
-    def add(self, detections: Iterable[Detection]) -> None:
-        for d in detections:
-            self.images += 1
-            self.only = d if self.images == 1 else None
-            self.anomalies += len(d.anomalies)
-            if d.failure:
-                self.failed[d.failure.kind] += 1
-                self._fail(d.image, f"{d.failure.kind}: {d.failure.message}")
-            if d.generated is not None:
-                self.sources["AI-generated" if d.generated else "photograph"] += 1
-            self.strange += bool(d.out_of_domain)
-            if d.anomalies:
-                self.found += 1
-                bad = min(d.anomalies, key=lambda a: a.severity)
-                self.worst.append((bad.severity, d.image, len(d.anomalies), bad.name))
-                self.worst = sorted(self.worst)[:WORST]
+    def add(self, detection: Detection) -> None:
+        super().add(detection)
+        self.only = detection if self.images == 1 else None
+        self.out_of_domain += bool(detection.out_of_domain)
+        if detection.failure:
+            self._fail(detection.image, f"{detection.failure.kind}: {detection.failure.message}")
+        if detection.anomalies:
+            bad = min(detection.anomalies, key=lambda a: a.severity)
+            self.worst.append((bad.severity, detection.image, len(detection.anomalies), bad.name))
+            self.worst = sorted(self.worst)[:WORST]
 
     def _fail(self, image: str, what: str) -> None:
         """Group images by equal failures; at most NAMED groups of NAMED images are kept."""
@@ -144,8 +131,8 @@ class Summary:
             f"{counted(self.anomalies, 'anomaly', 'anomalies')}), {failed:,} failed",
             soft_wrap=True,
         )
-        if self.strange:
-            console.print(f"out of domain, according to the detector: {counted(self.strange, 'image', 'images')}")
+        if self.out_of_domain:
+            console.print(f"out of domain, according to the detector: {counted(self.out_of_domain, 'image', 'images')}")
         if self.sources:
             judged = ", ".join(f"{n:,} {what}" for what, n in sorted(self.sources.items()))
             console.print(f"source, according to the model: {judged}")

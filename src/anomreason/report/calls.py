@@ -1,7 +1,7 @@
-"""The model calls of a run, gathered by image, and one image's calls as a timeline.
+"""The model calls of a run by image, and the timeline of one image's calls.
 
 Calls are gathered in a temporary database on disk, and prompts are read one image at a time, so that memory does not
-grow with the run. Knows nothing of HTML.
+grow with the run.
 
     with CallLog(Path("runs/demo")) as log:
         timeline(log.of("a.jpg"), log.stored)
@@ -21,11 +21,11 @@ from anomreason.vlm.cache import ReplyStore, Stored
 from anomreason.vlm.ledger import Call, read_calls
 
 LONGEST_TEXT = 40_000
-"""Characters of a prompt or reply that a page shows; the rest stays in responses.sqlite."""
+"""Characters of a prompt or reply that a page shows; the rest is only in responses.sqlite."""
 PAUSE = 90.0
-"""Seconds without any call after which the run is taken to have been stopped and continued."""
+"""Seconds without a call after which we assume that the run was stopped and continued."""
 SHARED = 400
-"""Characters from which a beginning that an earlier prompt has too is named instead of shown again."""
+"""A beginning this long that an earlier prompt shares is referred to instead of shown again, characters."""
 
 
 class CallLog:
@@ -79,8 +79,8 @@ class CallLog:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A prompt or reply as shown."""
+class CallText:
+    """A prompt or reply, as a page shows it."""
 
     text: str
     left_out: int
@@ -92,7 +92,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CallBar:
     """One call in the timeline."""
 
     number: int
@@ -105,22 +105,22 @@ class Row:
     colour: int
     """The same for all calls of a role, 0..5."""
     pause: float
-    """Seconds that the run stood still before this call; 0 mostly."""
-    prompt: Text | None
-    reply: Text | None
+    """Seconds that the run was stopped before this call; mostly 0."""
+    prompt: CallText | None
+    reply: CallText | None
 
 
-def timeline(calls: list[Call], read: Callable[[str | None], Stored | None]) -> list[Row]:
+def timeline(calls: list[Call], read: Callable[[str | None], Stored | None]) -> list[CallBar]:
     """One image's calls, in the order in which they started, as bars over their common time."""
     starts, pauses = _starts(calls)
     span = max((start + call.seconds for start, call in zip(starts, calls, strict=True)), default=0.0) or 1.0
     roles = list(dict.fromkeys(call.role for call in calls))
     seen: dict[int, str] = {}
-    rows = []
+    bars = []
     for number, (call, start) in enumerate(zip(calls, starts, strict=True), 1):
         stored = read(call.key)
-        rows.append(
-            Row(
+        bars.append(
+            CallBar(
                 number,
                 call,
                 100 * start / span,
@@ -131,7 +131,7 @@ def timeline(calls: list[Call], read: Callable[[str | None], Stored | None]) -> 
                 _bounded(stored.text) if stored else None,
             )
         )
-    return rows
+    return bars
 
 
 def _starts(calls: list[Call]) -> tuple[list[float], list[float]]:
@@ -148,8 +148,8 @@ def _starts(calls: list[Call]) -> tuple[list[float], list[float]]:
     return starts, pauses
 
 
-def _prompt(prompt: str, number: int, seen: dict[int, str]) -> Text:
-    """The prompt without what the earlier one that it shares most with has already shown."""
+def _prompt(prompt: str, number: int, seen: dict[int, str]) -> CallText:
+    """The prompt without the beginning that it shares with an earlier one."""
     shared, shared_with = 0, 0
     for other, text in seen.items():
         common = _common(text, prompt)
@@ -162,7 +162,7 @@ def _prompt(prompt: str, number: int, seen: dict[int, str]) -> Text:
     if shared < SHARED:
         return _bounded(prompt)
     rest = _bounded(prompt[shared:])
-    return Text(rest.text, rest.left_out, shared, shared_with)
+    return CallText(rest.text, rest.left_out, shared, shared_with)
 
 
 def _common(a: str, b: str) -> int:
@@ -177,5 +177,5 @@ def _common(a: str, b: str) -> int:
     return low
 
 
-def _bounded(text: str) -> Text:
-    return Text(text[:LONGEST_TEXT], max(0, len(text) - LONGEST_TEXT))
+def _bounded(text: str) -> CallText:
+    return CallText(text[:LONGEST_TEXT], max(0, len(text) - LONGEST_TEXT))

@@ -1,7 +1,8 @@
 """The report of a run: a gallery (`report.html`) and a page an image, opened from the file system without a network.
 
-Pictures are shown by reference; beside the gallery, `report/` holds previews, pages and copies of the few pictures
-that browsers cannot show. Whatever comes from a model or a file name is escaped. Knows nothing of how the run was made.
+Images are shown by reference. Beside the gallery, `report/` holds pages, previews and copies of the few images that
+browsers cannot show; previews and copies are named by the hash of the image's bytes, so a later build finds them again
+and an image that is gone can still be shown small. Whatever comes from a model or a file name is escaped.
 
     build_report(Path("runs/demo"))    # PosixPath('runs/demo/report.html')
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,19 +22,21 @@ from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from anomreason.anomaly import Anomaly, Detection
+from anomreason.errors import UnreadableImage
+from anomreason.images import browser_can_show, thumbnail
 from anomreason.report.calls import CallLog, timeline
-from anomreason.report.pictures import Shown, prepare
 from anomreason.report.results import BANDS, Results, Tally, band
 from anomreason.runs import read_settings, write_atomically
 
 FAILURES = {
     "unreadable_image": (
-        "the file cannot be opened as a picture",
+        "the file cannot be opened as an image",
         "Replace or repair the file, then run the same command again.",
     ),
     "refused": (
@@ -40,29 +45,31 @@ FAILURES = {
     ),
     "truncated": (
         "a reply was cut off",
-        "Run the same command again; if it stays so, start a new run with a lower --max-objects or another model.",
+        "Run the same command again. If it fails again, start a new run with a lower --max-objects or another model.",
     ),
     "unparsable": (
         "a reply was not in the asked form, even when asked again",
-        "Run the same command again. If many pictures fail so, this model does not follow the form: try another.",
+        "Run the same command again. If many images fail like this, the model does not follow the form: try another.",
     ),
     "endpoint": (
         "the server gave no usable answer",
         "Check its address, the key and its log, then run the same command again: it continues with what failed.",
     ),
     "budget": (
-        "the cap on cost or tokens was reached before this picture was done",
+        "the limit on cost or tokens was reached before this image was done",
         "Run the same command with a higher --max-cost or --max-tokens: it continues.",
     ),
     "missing": ("the predictions do not have this image", ""),
 }
 """What each kind of failure means, and what to do about it."""
 
+PREVIEW_SIDE = 256
+COPY_SIDE = 2048
 _ASSETS = ("report.css", "gallery.js", "page.js")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ReportContext:
     """What all pages of one report share."""
 
     run: Path
@@ -71,6 +78,15 @@ class Source:
     detectors: set[str]
     pages: list[str]
     """File names of the pages, in the order of the gallery."""
+
+    @property
+    def title(self) -> str:
+        """What was looked at, and by which model."""
+        root = Path(self.settings.get("root", self.run)).name
+        names = [Path(i).name or root for i in self.settings.get("inputs", [root])]
+        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+        model = self.settings.get("settings", {}).get("model")
+        return ", ".join(names[:2]) + more + (f" · {model}" if model else "")
 
     @property
     def simulated(self) -> bool:
@@ -96,7 +112,7 @@ def build_report(run: Path, results: Results | None = None) -> Path:
         write_atomically(report / name, (files(__package__) / "templates" / name).read_text(encoding="utf-8"))
     shown_at = partial(prepare, root=run.parent / settings.get("root", "."), report=report)
     with CallLog(run) as log, ThreadPoolExecutor(os.cpu_count()) as pool:
-        source = Source(run, settings, log, results.detectors, [_page_name(i) for i in results.images()])
+        source = ReportContext(run, settings, log, results.detectors, [_page_name(i) for i in results.images()])
         tally, rows = Tally(), []
         for batch in results.batches():
             for detection, shown in zip(batch, pool.map(shown_at, batch), strict=True):
@@ -109,7 +125,7 @@ def build_report(run: Path, results: Results | None = None) -> Path:
 
 
 def is_current(run: Path) -> bool:
-    """Whether the report was built after the last result and call were written; a picture may have gone since."""
+    """Whether the report was built after the last result and call were written; image files may have changed since."""
     page = run / "report.html"
     inputs = [run / name for name in ("run.json", "results.jsonl", "calls.jsonl")]
     return page.is_file() and all(i.stat().st_mtime_ns <= page.stat().st_mtime_ns for i in inputs if i.exists())
@@ -120,12 +136,12 @@ def _page_name(image: str) -> str:
     return hashlib.sha256(image.encode()).hexdigest()[:20] + ".html"
 
 
-def _gallery(source: Source, tally: Tally, rows: list[Markup]) -> str:
+def _gallery(source: ReportContext, tally: Tally, rows: list[Markup]) -> str:
     return (
         templates()
         .get_template("gallery.html")
         .render(
-            title=source.run.name,
+            title=source.title,
             simulated=source.simulated,
             settings=source.settings,
             options=source.settings.get("settings", {}),
@@ -138,8 +154,8 @@ def _gallery(source: Source, tally: Tally, rows: list[Markup]) -> str:
     )
 
 
-def _date(source: Source) -> str:
-    """When the run's calls were made, or when its results were last written; in UTC."""
+def _date(source: ReportContext) -> str:
+    """Times of the first and last call, or of the last result; in UTC."""
     log, results = source.log, source.run / "results.jsonl"
     if log.first is None or log.last is None:
         return _minute(results.stat().st_mtime) if results.is_file() else "no results yet"
@@ -153,8 +169,8 @@ def _minute(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def _row(d: Detection, page: str, shown: Shown) -> dict[str, Any]:
-    """What the gallery's script needs of one image."""
+def _row(d: Detection, page: str, shown: ReportImage) -> dict[str, Any]:
+    """What the gallery's script needs for one image."""
     worst = sorted(d.anomalies, key=lambda a: a.severity)
     texts = [t for a in worst for t in (a.name, a.phenomenon[:400])]
     return {
@@ -175,7 +191,7 @@ def json_script(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _page(source: Source, d: Detection, place: int, shown: Shown) -> str:
+def _page(source: ReportContext, d: Detection, place: int, shown: ReportImage) -> str:
     anomalies = sorted(d.anomalies, key=lambda a: a.severity)
     folder, _, name = d.image.rpartition("/")
     pages = source.pages
@@ -186,7 +202,7 @@ def _page(source: Source, d: Detection, place: int, shown: Shown) -> str:
             d=d,
             name=name,
             folder=folder,
-            run=source.run.name,
+            title=source.title,
             simulated=source.simulated,
             shown=shown,
             anomalies=anomalies,
@@ -194,7 +210,7 @@ def _page(source: Source, d: Detection, place: int, shown: Shown) -> str:
             remedy=FAILURES.get(d.failure.kind) if d.failure else None,
             kept=[c for c in d.candidates if c.dropped is None],
             dropped=[c for c in d.candidates if c.dropped is not None],
-            rows=timeline(source.log.of(d.image), source.log.stored),
+            bars=timeline(source.log.of(d.image), source.log.stored),
             page=pages[place],
             before=pages[place - 1] if place else None,
             after=pages[place + 1] if place + 1 < len(pages) else None,
@@ -210,8 +226,99 @@ def _boxes(anomalies: Sequence[Anomaly]) -> list[tuple[int, Anomaly]]:
     return sorted(boxed, key=lambda box: -box[1].region.area if box[1].region else 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class ReportImage:
+    """How one image appears. Addresses are percent-encoded and relative to `report/pages`."""
+
+    preview: str | None
+    """File name in `report/thumbs`; None when there is none."""
+    source: str | None
+    """What the page shows large; None when nothing can be shown."""
+    original: str | None
+    """The image file itself; None when it is missing."""
+    note: str | None
+    """A warning about the image shown, e.g. that the file is missing."""
+
+
+def prepare(detection: Detection, root: Path, report: Path) -> ReportImage:
+    """Make the preview and, where a browser cannot show the file, the copy; neither is made twice."""
+    path = root / detection.image
+    name = _name(detection.sha256)
+    preview = report / "thumbs" / name if name else None
+    copy = report / "pictures" / name if name else None
+    original, note = _original(path, detection, report / "pages")
+    shows = original
+    if original and note is None and preview and copy:
+        try:
+            _keep(preview, path, PREVIEW_SIDE)
+            if not browser_can_show(path):
+                _keep(copy, path, COPY_SIDE)
+                shows = None
+                note = (
+                    f"Browsers cannot show this kind of file; this is a JPEG copy, at most {COPY_SIDE} pixels a side."
+                )
+        except (UnreadableImage, OSError) as e:
+            shows, note = None, f"The image cannot be opened: {e}"
+    elif not preview:
+        shows, note = None, note or "The file could not be opened as an image, so there is nothing to show."
+    for kept in (copy, preview):
+        if shows is None and kept is not None and kept.is_file():
+            shows = link(kept, report / "pages")
+    return ReportImage(name if preview and preview.is_file() else None, shows, original, note)
+
+
+def link(target: Path, start: Path) -> str:
+    """The address of a file as seen from a page in the folder `start`, safe for any file name."""
+    return quote(os.fsencode(os.path.relpath(target, start)))
+
+
+def _name(sha256: str | None) -> str | None:
+    if sha256 is None or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        return None
+    return f"{sha256[:40]}.jpg"
+
+
+def _original(path: Path, detection: Detection, pages: Path) -> tuple[str | None, str | None]:
+    """(the file's address or None, what is wrong with it or None)."""
+    try:
+        stat = path.stat()
+        if not path.is_file():
+            return None, f"There is no image file at {path} any more."
+        if _changed(path, stat, detection):
+            return link(path, pages), "The file has changed since it was examined: anomalies and boxes may not fit it."
+    except FileNotFoundError:
+        return None, f"The image file is missing: it was at {path}."
+    except (OSError, ValueError) as e:
+        return None, f"The image file cannot be read: {e}."
+    return link(path, pages), None
+
+
+def _changed(path: Path, stat: os.stat_result, detection: Detection) -> bool:
+    """Whether the file's bytes differ from those examined. The file is hashed only if size and date leave a doubt."""
+    if detection.file_size is None or detection.sha256 is None:
+        return False
+    if stat.st_size != detection.file_size:
+        return True
+    if stat.st_mtime_ns == detection.file_mtime:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() != detection.sha256
+
+
+def _keep(target: Path, path: Path, side: int) -> None:
+    """Write the image scaled to `side` unless it is kept already; never half of it."""
+    if target.exists():
+        return
+    part = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        part.write_bytes(thumbnail(path, side))
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Seconds in words: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds < 59.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,6 +1,6 @@
-"""The detections of a run in the order of the report, a few at a time, and what is counted of them.
+"""The detections of a run in the order of the report, a few at a time, and their totals.
 
-They are sorted in a temporary database on disk, so that memory does not grow with the run. Knows nothing of HTML.
+They are sorted in a temporary database on disk, so that memory does not grow with the run.
 
     with Results(Path("runs/demo")) as results:
         print(sum(len(batch) for batch in results.batches()), "images")
@@ -30,7 +30,7 @@ def band(severity: float) -> int:
 
 
 class Results:
-    """The last detection of each image: worst severity first, then failures, then pictures with nothing found."""
+    """The last detection of each image: worst severity first, then failures, then images without anomalies."""
 
     def __init__(self, run: Path) -> None:
         self.detectors: set[str] = set()
@@ -72,7 +72,7 @@ class Results:
 
 @dataclass
 class Tally:
-    """What the header of the gallery counts."""
+    """Totals over detections."""
 
     images: int = 0
     found: int = 0
@@ -83,7 +83,7 @@ class Tally:
     bands: Counter[int] = field(default_factory=Counter)
     """Images by the band of their worst severity."""
     sources: Counter[str] = field(default_factory=Counter)
-    """Images by the detector's judgement of their source, where it was asked for."""
+    """Images by the detector's judgement of their source, if it was asked for."""
     usage: Usage = field(default_factory=Usage)
 
     def add(self, detection: Detection) -> None:
@@ -93,7 +93,7 @@ class Tally:
         if detection.failure is not None:
             self.failed[detection.failure.kind] += 1
         if detection.generated is not None:
-            self.sources["AI image" if detection.generated else "photograph"] += 1
+            self.sources["AI-generated" if detection.generated else "photograph"] += 1
         if detection.worst is not None:
             self.found += 1
             self.bands[band(detection.worst)] += 1

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomreason.agent.replies import read_findings, read_objects, read_single
+from anomreason.agent.replies import read_objects, read_proposals, read_single
 from anomreason.errors import EndpointError, ParseError, UsageError
 from anomreason.images import Encoded
 from anomreason.textform import find_json
@@ -139,7 +139,7 @@ def test_a_reply_longer_than_the_cap_is_cut_without_any_rate(truth_file: Path) -
 
 
 @pytest.mark.parametrize(
-    ("step", "read"), [("single", read_single), ("objects-1", read_objects), ("scan", read_findings)]
+    ("step", "read"), [("single", read_single), ("objects-1", read_objects), ("scan", read_proposals)]
 )
 def test_malformed_replies_are_of_several_kinds_and_cannot_be_read(truth_file: Path, step: str, read: Any) -> None:
     simulator = Simulator.from_file(truth_file, SimulatorRates(malformed=1))

@@ -1,5 +1,5 @@
 "use strict";
-// The gallery: filters, sorts and shows a few rows of cards at a time, so that 20,000 pictures open at once.
+// The gallery: filters, sorts and shows a few rows of cards at a time, so that 20,000 images open at once.
 // Texts are only ever set through textContent and properties, never as HTML.
 (() => {
   const STEP = 120;
@@ -65,7 +65,7 @@
     showMore(atLeast);
     byId("count").textContent = chosen.length.toLocaleString("en") + " of " + rows.length.toLocaleString("en") + " shown";
     byId("empty").hidden = chosen.length > 0;
-    byId("why").textContent = rows.length ? "No picture matches." : "This run has no results yet.";
+    byId("why").textContent = rows.length ? "No image matches." : "This run has no results yet.";
     byId("clear").hidden = !rows.length;
     const hash = new URLSearchParams();
     if (want.find) hash.set("find", want.find);

@@ -1,5 +1,5 @@
 "use strict";
-// A picture's page: lights a box with its finding, steps with the arrow keys, and says when the picture has gone.
+// The page of an image: highlights a box with its anomaly, steps with the arrow keys, warns when the image is gone.
 (() => {
   const byId = (id) => document.getElementById(id);
   const bar = byId("bar"), before = byId("before"), after = byId("after");
@@ -41,7 +41,7 @@
   const picture = byId("picture");
   if (!picture) return;
 
-  // Small pictures are enlarged, up to twice, as far as there is room.
+  // Small images are enlarged, up to twice, as far as there is room.
   function fit() {
     picture.style.width = "";
     if (!picture.naturalWidth) return;
