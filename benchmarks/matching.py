@@ -89,7 +89,11 @@ def main() -> None:
     chance = ChanceScorer(scorer.settings)
     timed(
         "chance, 20 shuffles",
-        lambda: chance.add([scorer.order(i.severities) for i in shuffled], lambda i, j: shuffled[j][1:3], rng),
+        lambda: chance.add(
+            [scorer.order(i.severities) for i in shuffled],
+            lambda i, j: shuffled[j][1:3],
+            chance.deals(len(shuffled), rng),
+        ),
         images=len(shuffled),
     )
     print(f"peak memory {peak():.0f} MB, similarities included")

@@ -89,12 +89,13 @@ def exact(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     detect([str(scenes)], model=given.model, schedule="single", run=run)
     took = time.perf_counter() - begun
     scores = evaluate_exact(run, scenes)
-    told = {key: scores[key] for key in ("n", "clean", "failures", "twin_failures", "recall", "precision")}
-    told |= {key: scores[key] for key in ("false_anomalies", "false_on_clean", "clean_with_false", "severity_error")}
-    told["twin_test"] = scores["twin_test"]["passed"]
+    counts = {"n", "clean", "failures", "twin_failures", "recall", "precision"}
+    false = {"false_anomalies", "false_on_clean", "clean_with_false", "severity_error"}
+    told = scores.model_dump(mode="json", include=counts | false)
+    told["twin_test"] = scores.model_dump(mode="json")["twin_test"]["passed"]
     told["kinds"] = {
-        kind: [one["recall"]["value"], one["recall"]["n"], one["precision"]["value"], one["precision"]["n"]]
-        for kind, one in scores["kinds"].items()
+        kind: [one.recall.value, one.recall.n, one.precision.value, one.precision.n]
+        for kind, one in scores.kinds.items()
     }
     return {**told, "unseen_combinations": unseen(run, scenes), "seconds_all": took}
 

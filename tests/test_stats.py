@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomreason.stats import (
+    Correlation,
     Interval,
     Method,
     Rank,
@@ -186,7 +187,7 @@ def test_correlations_are_those_of_scipy_ties_included(pairs: list[tuple[int, in
     for kind, reference in references.items():
         found = correlation(x, y, rng(), kind, resamples=5)
         if len(set(x)) == 1 or len(set(y)) == 1:
-            assert found == (None, None, len(x))
+            assert found == Correlation(None, None, len(x))
         else:
             assert found.value == pytest.approx(reference(x, y).statistic, abs=1e-12)
 
@@ -210,7 +211,7 @@ def test_correlations_by_hand() -> None:
     assert correlation([1, 2, 3, 4], [4, 3, 2, 1], rng(), "kendall").value == pytest.approx(-1.0)
     assert correlation([1, 2, 3, 4], [1, 3, 2, 4], rng()).value == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
     assert correlation([1, 2, 3, 4], [1, 3, 2, 4], rng(), "kendall").value == pytest.approx(4 / 6)
-    assert correlation([7], [8], rng()) == (None, None, 1)
+    assert correlation([7], [8], rng()) == Correlation(None, None, 1)
 
 
 def test_few_items_have_a_correlation_but_no_interval() -> None:

@@ -53,6 +53,12 @@ class Record(BaseModel):
         return [(k, v) for k, v in self if v != fields[k].get_default(call_default_factory=True)]
 
 
+class Result(Record):
+    """Base of what metrics return and files of results hold; a file that a later version wrote may hold more."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
 class Region(Record):
     """A rectangle in fractions (0..1) of the oriented image; x0 < x1 and y0 < y1. Also read from [x0, y0, x1, y1]."""
 

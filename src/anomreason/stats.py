@@ -55,7 +55,8 @@ class Estimate:
     """Number of items."""
 
 
-class Correlation(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Correlation:
     """Rank correlation of two orders of the same items."""
 
     value: float | None

@@ -8,6 +8,7 @@ import pytest
 
 from anomreason.audit.assess import assess
 from anomreason.errors import UsageError
+from anomreason.evaluation.records import PlausibilityResult
 
 
 def said(*severities: float) -> list[dict[str, Any]]:
@@ -24,8 +25,8 @@ def written(path: Path, value: Any) -> Path:
     return path
 
 
-def scores(found: dict[str, Any], metric: str) -> dict[str, Any]:
-    return {g["generator"]: g["scores"][metric]["value"] for g in found["generators"]}
+def scores(found: PlausibilityResult, metric: Any) -> dict[str, Any]:
+    return {g.generator: g.scores[metric].value for g in found.generators}
 
 
 @pytest.fixture
@@ -40,17 +41,17 @@ def test_an_input_is_a_generator(two: tuple[str, str]) -> None:
     assert scores(found, "mai") == {"good": pytest.approx(0.7 / 3), "bad": pytest.approx((1.8 + 1 + 1.8) / 3)}
     assert scores(found, "cap")["bad"] == pytest.approx((3.6 + 1 + 3.6) / 3)
     assert scores(found, "cap_of_means")["bad"] == pytest.approx((4.6 / 3) * (5 / 3))
-    assert not found["paired"]
-    assert all(d["difference"]["n"] == 0 for d in found["differences"])
-    json.dumps(found, allow_nan=False)
+    assert not found.paired
+    assert all(d.difference.n == 0 for d in found.differences)
+    assert PlausibilityResult.model_validate_json(found.model_dump_json()) == found
 
 
 def test_images_of_one_name_are_paired_when_asked(two: tuple[str, str]) -> None:
     found = assess(two, pair_by_name=True)
-    assert found["paired"]
-    (mai,) = [d for d in found["differences"] if d["metric"] == "mai"]
-    assert (mai["one"], mai["other"], mai["difference"]["n"]) == ("bad", "good", 3)
-    assert mai["difference"]["value"] == pytest.approx((1.6 + 1 + 1.3) / 3)
+    assert found.paired
+    (mai,) = [d for d in found.differences if d.metric == "mai"]
+    assert (mai.one, mai.other, mai.difference.n) == ("bad", "good", 3)
+    assert mai.difference.value == pytest.approx((1.6 + 1 + 1.3) / 3)
 
 
 def test_a_manifest_tells_generator_and_prompt(tmp_path: Path) -> None:
@@ -65,12 +66,12 @@ def test_a_manifest_tells_generator_and_prompt(tmp_path: Path) -> None:
     file = written(tmp_path / "r.jsonl", results)
     found = assess([file], manifest=manifest)
     assert scores(found, "mai") == {"flux": pytest.approx(0.6), "sdxl": pytest.approx(0.1)}
-    assert {g["generator"]: g["failures"] for g in found["generators"]} == {
+    assert {g.generator: g.failures for g in found.generators} == {
         "flux": {"refused": 1},
         "sdxl": {"missing": 1},
     }
-    assert found["not_in_manifest"] == ["other.png"]
-    assert [d["difference"]["n"] for d in found["differences"]] == [1, 1, 1]
+    assert found.not_in_manifest == ("other.png",)
+    assert [d.difference.n for d in found.differences] == [1, 1, 1]
     lines = [{"image": "a/1.png", "generator": "flux"}, {"image": "b/1.png", "generator": "sdxl"}]
     assert set(scores(assess([file], manifest=written(tmp_path / "m.jsonl", lines)), "af")) == {"flux", "sdxl"}
 
@@ -98,47 +99,47 @@ def test_what_was_not_looked_at_is_not_flawless(tmp_path: Path) -> None:
     described = written(tmp_path / "d.json", {"a.png": "a photo of a cat", "b.png": said(50)})
     judged = written(tmp_path / "j.jsonl", [{"image": "a.png", "generated": True}])
     looked = written(tmp_path / "l.jsonl", [{"image": "a.png", "anomalies": []}])
-    found = {g["generator"]: g for g in assess([described, judged, looked])["generators"]}
-    assert {name: g["failures"] for name, g in found.items()} == {
+    found = {g.generator: g for g in assess([described, judged, looked]).generators}
+    assert {name: g.failures for name, g in found.items()} == {
         "d": {"not_assessed": 1},
         "j": {"not_assessed": 1},
         "l": {},
     }
-    assert {name: g["scores"]["mai"]["value"] for name, g in found.items()} == {"d": 0.5, "j": None, "l": 0}
-    assert (found["j"]["ranks"], found["l"]["ranks"]["mai"]["rank"]) == ({}, 1)
+    assert {name: g.scores["mai"].value for name, g in found.items()} == {"d": 0.5, "j": None, "l": 0}
+    assert (found["j"].ranks, found["l"].ranks["mai"].rank) == ({}, 1)
 
 
 def test_names_in_the_generators_own_folder_are_paired_too(tmp_path: Path) -> None:
     flux = written(tmp_path / "flux.json", {f"flux/{n:03}.png": said(50) for n in range(3)})
     other = written(tmp_path / "sd15.json", {f"sd15/{n:03}.jpg": said(0) for n in range(3)})
     found = assess([flux, other], pair_by_name=True)
-    assert ({d["difference"]["n"] for d in found["differences"]}, found["warnings"]) == ({3}, [])
+    assert ({d.difference.n for d in found.differences}, found.warnings) == ({3}, ())
     manifest = "file_name,generator\n" + "".join(f"{g}/{n:03}.png,{g}\n" for g in ("flux", "sd15") for n in range(3))
     both = written(tmp_path / "both.json", {f"{g}/{n:03}.png": said(50) for g in ("flux", "sd15") for n in range(3)})
     found = assess([both], manifest=written(tmp_path / "m.csv", manifest), pair_by_name=True)
-    assert {d["difference"]["n"] for d in found["differences"]} == {3}
+    assert {d.difference.n for d in found.differences} == {3}
 
 
 def test_a_name_that_a_generator_has_twice_is_told_apart_by_its_folder(tmp_path: Path) -> None:
     one = written(tmp_path / "one.json", {"cat/0.png": said(50), "dog/0.png": said(0), "dog/1.png": said(0)})
     other = written(tmp_path / "other.json", {"cat/0.png": said(50), "x/1.png": said(100)})
-    mai = assess([one, other], pair_by_name=True)["differences"][0]["difference"]
-    assert (mai["n"], mai["value"]) == (2, pytest.approx((0 + 1) / 2))
+    mai = assess([one, other], pair_by_name=True).differences[0].difference
+    assert (mai.n, mai.value) == (2, pytest.approx((0 + 1) / 2))
 
 
 def test_when_no_prompt_is_shared_that_is_said(two: tuple[str, str], tmp_path: Path) -> None:
     strange = f"third={written(tmp_path / 't.json', {'other.png': said(0)})}"
-    assert ["no prompt is common" in w for w in assess([two[0], strange], pair_by_name=True)["warnings"]] == [True]
-    assert assess([*two, strange], pair_by_name=True)["warnings"] == []
-    assert assess([two[0], strange])["warnings"] == []
+    assert ["no prompt is common" in w for w in assess([two[0], strange], pair_by_name=True).warnings] == [True]
+    assert assess([*two, strange], pair_by_name=True).warnings == ()
+    assert assess([two[0], strange]).warnings == ()
 
 
 def test_an_image_that_fits_several_rows_of_the_manifest_is_told(tmp_path: Path) -> None:
     manifest = written(tmp_path / "m.csv", "file_name,generator\na/1.png,flux\nb/1.png,sdxl\nc/2.png,sdxl\n")
     found = assess([written(tmp_path / "r.json", {"1.png": [], "2.png": []})], manifest=manifest)
-    (warning,) = found["warnings"]
+    (warning,) = found.warnings
     assert [part for part in ("r.json", "several", "'1.png'") if part not in warning] == []
-    assert found["not_in_manifest"] == []
+    assert found.not_in_manifest == ()
 
 
 def test_a_generator_must_be_text(tmp_path: Path) -> None:
@@ -159,17 +160,17 @@ def test_what_is_ambiguous_is_refused(two: tuple[str, str], tmp_path: Path) -> N
 def test_two_assessors_agree_or_not(two: tuple[str, str], tmp_path: Path) -> None:
     third = f"third={written(tmp_path / 't.json', {'p1.png': said(0, 0, 0)})}"
     same = assess([*two, third], against=[*two, third])
-    assert same["agreement"]["mai"]["spearman"]["value"] == 1
+    assert same.agreement["mai"].spearman.value == 1
     turned = [two[0].replace("good=", "bad="), two[1].replace("bad=", "good="), third]
-    other = assess([*two, third], against=turned)["agreement"]["mai"]
-    assert other["spearman"]["value"] == pytest.approx(0.5)
-    assert other["kendall"]["n"] == 3
-    assert other["spearman"]["interval"] is None, "of three generators"
+    other = assess([*two, third], against=turned).agreement["mai"]
+    assert other.spearman.value == pytest.approx(0.5)
+    assert other.kendall.n == 3
+    assert other.spearman.interval is None, "of three generators"
 
 
 def test_the_other_assessor_must_speak_of_the_same_generators(two: tuple[str, str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"g\.json.*'goood'.*'bad', 'good'"):
         assess(two, against=[two[0].replace("good=", "goood=")])
     found = assess(two, against=[two[0]])
-    assert found["warnings"] == ["only one assessor has results of 'bad', left out of the agreement"]
-    assert found["agreement"]["mai"]["spearman"]["n"] == 1
+    assert found.warnings == ("only one assessor has results of 'bad', left out of the agreement",)
+    assert found.agreement["mai"].spearman.n == 1

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from anomreason.cli import app
 from anomreason.cli.eval import interruptible
-from anomreason.cli.show_scores import VIEWS
+from anomreason.cli.tables import VIEWS
 from anomreason.errors import AnomreasonError
 
 TEXTS = (
@@ -113,7 +113,7 @@ def test_the_tables_show_what_the_files_hold(two: tuple[Path, str]) -> None:
     [
         "other against",
         "12 images, 11 answered, 1 failed (1 missing)",
-        "Chance: what the same predictions get on other images, mean of 20 shuffles",
+        "Chance: the same predictions scored against other images, mean of 20 shuffles",
         "Ceiling: what a second annotation, one, gets on its 12 images",
         "they score 0, and both numbers are in metrics.json",
         "1 image of the predictions, not in the truth: 'new.jpg'",

@@ -10,8 +10,8 @@ from PIL import Image
 
 from anomreason.deepfake.judge import judge, read_truth
 from anomreason.errors import UsageError
+from anomreason.evaluation.records import DeepfakeResult, JoinedImages
 from anomreason.evaluation.running import Settings
-from anomreason.evaluation.writing import plain
 from anomreason.metrics.bertscore import BackboneSpec
 
 HAND = {"name": "x", "phenomenon": "The hand has six fingers.", "reasoning": "Hands have five.", "severity": 5}
@@ -94,33 +94,28 @@ def test_judgements_by_hand(tmp_path: Path) -> None:
         {"image": "new.jpg", "generated": True, "anomalies": []},
     ]
     found = judge(written(tmp_path / "p.jsonl", said), truth, None)
-    assert (found["n"], found["fakes"], found["photographs"]) == (6, 4, 2)
-    assert found["failures"] == {"unparsable": 1, "missing": 1}
-    assert (found["unparsable"], found["abstained"]) == (1, 1)
-    assert found["accuracy"]["value"] == pytest.approx(2 / 6)
-    assert found["fake_recall"]["value"] == 0.25
-    assert found["real_specificity"]["value"] == 0.5
-    assert found["balanced_accuracy"]["value"] == 0.375
-    assert (found["auroc"]["value"], found["auroc"]["n"]) == (1, 3)
-    assert found["false_anomalies"]["value"] == 0.5
-    assert found["joined"] == {
-        "by_file_name": 0,
-        "not_in_truth": ["new.jpg"],
-        "ambiguous": [],
-        "missing": ["f/3.jpg"],
-    }
-    assert [(s["source"], s["generated"], s["n"]) for s in found["sources"]] == [("f", True, 4), ("r", False, 2)]
-    assert found["explained"] == {}
-    assert "--backbone" in found["unexplained"]
-    json.dumps(plain(found), allow_nan=False)
+    assert (found.n, found.fakes, found.photographs) == (6, 4, 2)
+    assert found.failures == {"unparsable": 1, "missing": 1}
+    assert (found.unparsable, found.abstained) == (1, 1)
+    assert found.accuracy.value == pytest.approx(2 / 6)
+    assert found.fake_recall.value == 0.25
+    assert found.real_specificity.value == 0.5
+    assert found.balanced_accuracy.value == 0.375
+    assert (found.auroc.value, found.auroc.n) == (1, 3)
+    assert found.false_anomalies.value == 0.5
+    assert found.joined == JoinedImages(by_path=5, not_in_truth=("new.jpg",), missing=("f/3.jpg",))
+    assert [(s.source, s.generated, s.n) for s in found.sources] == [("f", True, 4), ("r", False, 2)]
+    assert found.explained == {}
+    assert "--backbone" in found.unexplained
+    assert DeepfakeResult.model_validate_json(found.model_dump_json()) == found
 
 
 def test_of_the_published_form_a_list_judges_an_ai_image_and_a_description_a_photograph(tmp_path: Path) -> None:
     truth = written(tmp_path / "t.json", {"a.jpg": [HAND], "b.jpg": [HAND], "c.jpg": "A cat."})
     found = judge(written(tmp_path / "p.json", {"a.jpg": [CUP], "b.jpg": [], "c.jpg": "A dog."}), truth, None)
-    assert found["accuracy"]["value"] == pytest.approx(2 / 3)
-    assert found["abstained"] == 1
-    assert found["failures"] == {}
+    assert found.accuracy.value == pytest.approx(2 / 3)
+    assert found.abstained == 1
+    assert found.failures == {}
 
 
 def test_predictions_without_any_judgement_are_an_error(tmp_path: Path) -> None:
@@ -152,15 +147,15 @@ def test_explanations_count_where_the_judgement_is_right(tmp_path: Path, spec: B
     bare = [{"image": f"{name}.jpg", "generated": False} for name in "ghij"]
     files = written(tmp_path / "p.jsonl", said), written(tmp_path / "t.jsonl", annotated + bare)
     found = judge(*files, spec, Settings(profile="both"))
-    paper, release = (found["explained"][profile]["full"] for profile in ("paper", "release"))
-    assert paper["semap"]["release"]["value"] == pytest.approx((0.5 + 0) / 2)
-    assert paper["semap"]["over_all"]["value"] == pytest.approx((0.5 + 0 + 1 + 0 + 0 + 1 + 1 + 0 + 0) / 9)
-    assert paper["semf1"]["release"]["value"] == pytest.approx((2 / 3) / 2)
-    assert release["semap"]["release"]["value"] == pytest.approx(1 / 2)
-    assert (paper["semap"]["described"], paper["semap"]["by_claims"], found["undescribed"]) == (3, 4, 2)
-    assert found["unexplained"] is None
-    assert found["signature"]["layer"] == 6
-    assert found["sources"][0]["explained"]["paper"]["full"]["semap"]["value"] == pytest.approx(0.25)
+    paper, release = (found.explained[profile]["full"] for profile in ("paper", "release"))
+    assert paper.semap.release.value == pytest.approx((0.5 + 0) / 2)
+    assert paper.semap.over_all.value == pytest.approx((0.5 + 0 + 1 + 0 + 0 + 1 + 1 + 0 + 0) / 9)
+    assert paper.semf1.release.value == pytest.approx((2 / 3) / 2)
+    assert release.semap.release.value == pytest.approx(1 / 2)
+    assert (paper.semap.described, paper.semap.by_claims, found.undescribed) == (3, 4, 2)
+    assert found.unexplained is None
+    assert found.signature.layer == 6
+    assert found.sources[0].explained["paper"]["full"].semap.value == pytest.approx(0.25)
 
 
 def test_to_withhold_descriptions_does_not_pay(tmp_path: Path, spec: BackboneSpec) -> None:
@@ -169,10 +164,10 @@ def test_to_withhold_descriptions_does_not_pay(tmp_path: Path, spec: BackboneSpe
     rows = [{"image": "a.jpg", "generated": True, "anomalies": [HAND]}]
     rows += [{"image": f"{name}.jpg", "generated": False, "anomalies": []} for name in "bc"]
     silent = written(tmp_path / "s.jsonl", rows)
-    one, other = (judge(said, truth, spec)["explained"]["paper"]["full"]["semf1"] for said in (telling, silent))
-    assert one["release"]["value"] == other["release"]["value"] == 1
-    assert other["over_all"]["value"] == pytest.approx(1 / 3)
-    assert 0.5 < one["over_all"]["value"] < 1
+    one, other = (judge(said, truth, spec).explained["paper"]["full"].semf1 for said in (telling, silent))
+    assert one.release.value == other.release.value == 1
+    assert other.over_all.value == pytest.approx(1 / 3)
+    assert 0.5 < one.over_all.value < 1
 
 
 def test_ranking_by_confidence_names_the_file_that_has_none(tmp_path: Path, spec: BackboneSpec) -> None:
@@ -180,15 +175,15 @@ def test_ranking_by_confidence_names_the_file_that_has_none(tmp_path: Path, spec
     said = written(tmp_path / "p.json", {"a.jpg": [HAND], "b.jpg": "A cat."})
     with pytest.raises(UsageError, match=r"p\.json, image 'a\.jpg'.*confidence"):
         judge(said, truth, spec, Settings(rank_by="confidence"))
-    assert judge(said, truth, spec, Settings("release", rank_by="confidence"))["explained"]["release"]
+    assert judge(said, truth, spec, Settings("release", rank_by="confidence")).explained["release"]
 
 
 def test_explanations_need_annotated_fakes(tmp_path: Path, spec: BackboneSpec) -> None:
     said = [{"image": f"{n}.jpg", "generated": True, "anomalies": [HAND]} for n in range(2)]
     truth = [{"image": "0.jpg", "generated": True}, {"image": "1.jpg", "generated": False}]
     found = judge(written(tmp_path / "p.jsonl", said), written(tmp_path / "t.jsonl", truth), spec)
-    assert found["explained"] == {}
-    assert "1 AI images" in found["unexplained"]
+    assert found.explained == {}
+    assert "1 AI images" in found.unexplained
 
 
 def test_what_the_files_give_away_is_found(tmp_path: Path) -> None:
@@ -197,18 +192,18 @@ def test_what_the_files_give_away_is_found(tmp_path: Path) -> None:
         {"image": str(p.relative_to(folder)), "generated": True, "anomalies": []} for p in sorted(folder.rglob("*.*"))
     ]
     found = judge(written(tmp_path / "p.jsonl", said), folder, None)
-    leaks = {leak["fact"]: leak for leak in found["leaks"]}
-    assert leaks["file type"]["balanced_accuracy"]["value"] == 1
-    assert leaks["file type"]["rule"] == "AI image when the file type is png"
-    assert leaks["aspect"]["balanced_accuracy"]["value"] == 1
-    assert {source["source"] for source in found["sources"]} == {"", "flux"}
+    leaks = {leak.fact: leak for leak in found.leaks}
+    assert leaks["file type"].balanced_accuracy.value == 1
+    assert leaks["file type"].rule == "AI image when the file type is png"
+    assert leaks["aspect"].balanced_accuracy.value == 1
+    assert {source.source for source in found.sources} == {"", "flux"}
 
 
 def test_without_the_files_their_types_are_told_by_their_names(tmp_path: Path) -> None:
     truth = {f"{n}.{'png' if n % 2 else 'JPG'}": [HAND] if n % 2 else "A cat." for n in range(20)}
     said = [{"image": image, "generated": True, "anomalies": []} for image in truth]
     found = judge(written(tmp_path / "p.jsonl", said), written(tmp_path / "t.json", truth), None)
-    leak = found["leaks"][0]
-    assert (leak["fact"], leak["balanced_accuracy"]["value"], leak["unknown"]) == ("file type", 1, 0)
+    leak = found.leaks[0]
+    assert (leak.fact, leak.balanced_accuracy.value, leak.unknown) == ("file type", 1, 0)
     only = judge(tmp_path / "p.jsonl", written(tmp_path / "f.json", {"1.png": [HAND]}), None)
-    assert only["leaks"] == []
+    assert only.leaks == ()

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from anomreason.anomaly import Anomaly, Detection, Failure, Region
-from anomreason.cli.show_exact import exact
+from anomreason.cli.eval import print_exact
 from anomreason.errors import UsageError
 from anomreason.evaluation.exact import evaluate_exact, write_exact
+from anomreason.evaluation.records import ExactResult, JoinedImages
 from anomreason.sources.scenes import read_scenes
+from anomreason.stats import Estimate
 
 FLOATING = {
     "kind": "floating",
@@ -89,19 +91,19 @@ def published(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def test_a_run_that_tells_the_truth(tmp_path: Path) -> None:
     got = evaluate_exact(run(tmp_path / "run", PERFECT), scenes(tmp_path / "s"))
-    assert (got["n"], got["clean"], got["twins"], got["failures"]) == (2, 1, 2, {})
-    assert [got[key]["value"] for key in ("recall", "precision", "localisation")] == [1.0, 1.0, 1.0]
-    assert got["twin_test"]["passed"] == {"value": 1.0, "interval": None, "n": 2}
-    assert (got["false_on_clean"]["value"], got["severity_error"]["value"]) == (0.0, 0.0)
-    assert set(got["kinds"]) == {"floating", "split"}
-    assert got["joined"] == {"by_file_name": 0, "not_in_truth": [], "ambiguous": [], "missing": []}
-    json.dumps(got, allow_nan=False)
+    assert (got.n, got.clean, got.twins, got.failures) == (2, 1, 2, {})
+    assert [one.value for one in (got.recall, got.precision, got.localisation)] == [1.0, 1.0, 1.0]
+    assert got.twin_test.passed == Estimate(1.0, None, 2)
+    assert (got.false_on_clean.value, got.severity_error.value) == (0.0, 0.0)
+    assert set(got.kinds) == {"floating", "split"}
+    assert got.joined == JoinedImages(by_path=4)
+    assert ExactResult.model_validate_json(got.model_dump_json()) == got
 
 
 def test_the_published_form_has_no_regions_but_finds_the_same(tmp_path: Path) -> None:
     got = evaluate_exact(f"mine={published(tmp_path / 'p.json', SCENES)}", scenes(tmp_path / "s"))
-    assert (got["name"], got["recall"]["value"], got["twin_test"]["passed"]["value"]) == ("mine", 1.0, 1.0)
-    assert got["localisation"] == {"value": None, "interval": None, "n": 0}
+    assert (got.name, got.recall.value, got.twin_test.passed.value) == ("mine", 1.0, 1.0)
+    assert got.localisation == Estimate(None, None, 0)
 
 
 def test_our_lines_take_a_region_as_four_numbers(tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_our_lines_take_a_region_as_four_numbers(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps(row) + "\n")
     got = evaluate_exact(path, scenes(tmp_path / "s"))
-    assert (got["recall"]["value"], got["found_by_region_alone"]) == (0.5, 1)
+    assert (got.recall.value, got.found_by_region_alone) == (0.5, 1)
     row["anomalies"] = [{**other_kind, "region": [0.5, 0.5, 0.1, 0.1]}]
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(UsageError, match=r"mine\.jsonl, line 1, image 'images/0\.png', anomaly 1: the region"):
@@ -123,16 +125,16 @@ def test_failed_missing_and_unknown_images_are_told(tmp_path: Path) -> None:
     )
     detections = [PERFECT[0], PERFECT[1], refused, said("elsewhere", [])]
     got = evaluate_exact(run(tmp_path / "run", detections, torn='{"image": "images/'), scenes(tmp_path / "s"))
-    assert (got["failures"], got["twin_failures"], got["twin_test"]["failed"]) == ({"refused": 1}, {"missing": 1}, 1)
-    assert got["joined"]["not_in_truth"] == ["images/elsewhere.png"]
-    assert got["joined"]["missing"] == ["images/0-t1.png"]
+    assert (got.failures, got.twin_failures, got.twin_test.failed) == ({"refused": 1}, {"missing": 1}, 1)
+    assert got.joined.not_in_truth == ("images/elsewhere.png",)
+    assert got.joined.missing == ("images/0-t1.png",)
 
 
 def test_an_image_that_was_not_looked_at_is_no_image_without_claims(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text('{"image": "images/0.png", "generated": true}\n{"image": "images/1.png", "description": "A cup."}')
     got = evaluate_exact(path, scenes(tmp_path / "s"))
-    assert (got["failures"], got["false_on_clean"]["n"]) == ({"not_assessed": 2}, 0)
+    assert (got.failures, got.false_on_clean.n) == ({"not_assessed": 2}, 0)
 
 
 def test_where_results_cannot_go_is_found_before_anything_is_scored(tmp_path: Path) -> None:
@@ -144,24 +146,24 @@ def test_where_results_cannot_go_is_found_before_anything_is_scored(tmp_path: Pa
 
 def test_the_last_answer_of_a_run_counts(tmp_path: Path) -> None:
     twice = [said("0", []), *PERFECT]
-    assert evaluate_exact(run(tmp_path / "run", twice), scenes(tmp_path / "s"))["recall"]["value"] == 1.0
+    assert evaluate_exact(run(tmp_path / "run", twice), scenes(tmp_path / "s")).recall.value == 1.0
 
 
 def test_names_may_differ_in_their_folder(tmp_path: Path) -> None:
     moved = [d.model_copy(update={"image": Path(d.image).name}) for d in PERFECT]
     got = evaluate_exact(run(tmp_path / "run", moved), scenes(tmp_path / "s"))
-    assert (got["recall"]["value"], got["joined"]["by_file_name"]) == (1.0, 4)
+    assert (got.recall.value, got.joined.by_file_name) == (1.0, 4)
 
 
 def test_the_signature_tells_scenes_and_counting_apart(tmp_path: Path) -> None:
     predictions = run(tmp_path / "run", PERFECT)
-    one = evaluate_exact(predictions, scenes(tmp_path / "s"))["signature"]
-    turned = evaluate_exact(predictions, scenes(tmp_path / "turned", SCENES[::-1]))["signature"]
-    dropped = evaluate_exact(predictions, tmp_path / "s", failures="dropped")["signature"]
-    fewer = evaluate_exact(predictions, scenes(tmp_path / "fewer", SCENES[:3]))["signature"]
+    one = evaluate_exact(predictions, scenes(tmp_path / "s")).signature
+    turned = evaluate_exact(predictions, scenes(tmp_path / "turned", SCENES[::-1])).signature
+    dropped = evaluate_exact(predictions, tmp_path / "s", failures="dropped").signature
+    fewer = evaluate_exact(predictions, scenes(tmp_path / "fewer", SCENES[:3])).signature
     assert one == turned
-    assert dropped == {**one, "failures": "dropped"}
-    assert fewer["truth"] != one["truth"]
+    assert dropped == one.model_copy(update={"failures": "dropped"})
+    assert fewer.truth != one.truth
 
 
 @pytest.mark.parametrize(
@@ -206,7 +208,7 @@ def test_the_file_itself_may_be_named(tmp_path: Path) -> None:
 def test_what_is_shown_holds_every_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     detections = [PERFECT[0], PERFECT[1], PERFECT[2], said("bad\x1b[31m", [])]
     found = evaluate_exact(f"my\u202erun={run(tmp_path / 'run', detections)}", scenes(tmp_path / "s"))
-    exact(found)
+    print_exact(found)
     shown = capsys.readouterr().out
     for text in (
         "recall",
@@ -227,5 +229,5 @@ def test_nothing_heavy_is_needed() -> None:
     import subprocess
     import sys
 
-    code = "import sys, anomreason.evaluation.exact, anomreason.cli.show_exact; print('torch' in sys.modules)"
+    code = "import sys, anomreason.evaluation.exact, anomreason.cli.eval; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

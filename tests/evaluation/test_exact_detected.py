@@ -19,10 +19,10 @@ def test_what_was_planted_is_found_and_nothing_else(world: str, scenes: int, siz
     made = make_scenes(tmp_path / "scenes", SceneSettings(world=world, n=scenes, seed=5, size=size), jobs=1)
     detect([made.folder], model=f"sim:{made.folder / 'simulator.json'}", run=tmp_path / "run")
     found = evaluate_exact(tmp_path / "run", made.folder)
-    assert found["recall"]["n"] == sum(made.planted.values()) > 0
-    assert (found["recall"]["value"], found["precision"]["value"]) == (1, 1)
-    assert found["twin_test"]["passed"]["value"] == 1
-    assert found["false_anomalies"]["value"] == 0
-    assert found["localisation"]["value"] > 0.9
-    assert found["severity_error"]["value"] == 0
-    assert found["failures"] == {}
+    assert found.recall.n == sum(made.planted.values()) > 0
+    assert (found.recall.value, found.precision.value) == (1, 1)
+    assert found.twin_test.passed.value == 1
+    assert found.false_anomalies.value == 0
+    assert found.localisation.value > 0.9
+    assert found.severity_error.value == 0
+    assert found.failures == {}

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomreason.anomaly import Anomaly
+from anomreason.anomaly import Anomaly, Result
 from anomreason.errors import StorageError, UsageError
-from anomreason.evaluation.calibration import Calibration
-from anomreason.evaluation.pairs import pairs_of
+from anomreason.evaluation.breakdowns import SeverityCounter, pairs_of
+from anomreason.evaluation.records import EvalResult, read_result
 from anomreason.evaluation.running import Contest, Settings, blocks, run
-from anomreason.evaluation.semantic import evaluate, folders_of
-from anomreason.evaluation.signature import HUB, comparable, differences, line, published_table
-from anomreason.evaluation.writing import Lines, check_folder, write_json
+from anomreason.evaluation.semantic import evaluate, result_folders
+from anomreason.evaluation.signature import HUB, Signature
+from anomreason.evaluation.writing import LineStore, check_folder, write_record
 from anomreason.metrics.bertscore import Backbone, BackboneSpec
 from anomreason.metrics.chance import CHUNK
 from anomreason.metrics.image_scores import SemanticSettings, score_image
@@ -104,7 +104,8 @@ def evaluated(
     if isinstance(said, dict):
         said = written(tmp_path / "p.json", said)
     (one,) = evaluate([said], written(tmp_path / "t.json", truth), tmp_path / "out", spec, settings, **more)
-    return one.metrics
+    assert read_result(one.folder / "metrics.json", EvalResult) == one.result
+    return json.loads((one.folder / "metrics.json").read_text())
 
 
 def test_predictions_that_equal_the_truth_score_one_and_chance_lies_below(tmp_path: Path, spec: BackboneSpec) -> None:
@@ -132,7 +133,7 @@ def test_figures_are_those_of_every_image_scored_by_itself(
             for k in ("phenomenon", "reasoning")
         )
         scorer.add(image, phe, rea, [a["severity"] for a in found])
-    expected = scorer.result(np.random.default_rng(0)).as_json()["profiles"]
+    expected = json.loads(scorer.result(np.random.default_rng(0)).model_dump_json())["profiles"]
     for profile, views in expected.items():
         assert list(views) == ["phe", "rea", "full", "full@0.3"]
         for view, figures in views.items():
@@ -222,7 +223,7 @@ def test_several_files_get_the_numbers_that_each_gets_alone_and_the_truth_is_enc
         assert plain(tmp_path / file.stem) == plain(tmp_path / "both" / file.stem)
         assert matches(tmp_path / file.stem) == matches(tmp_path / "both" / file.stem)
     # Every sentence stands in the truth, so nothing is left to encode for the files.
-    assert both[0].metrics["texts"]["encoded"] == len(
+    assert both[0].result.texts.encoded == len(
         {t for found in truth.values() for a in found for t in (a["phenomenon"], a["reasoning"])}
     )
 
@@ -349,6 +350,10 @@ def test_an_earlier_report_never_stands_beside_new_figures(tmp_path: Path, spec:
     assert not (out / "report").exists()
 
 
+class Text(Result):
+    text: str
+
+
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
     """Bytes from which on this process cannot write a file, as if the disk were full."""
@@ -361,19 +366,19 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 def test_a_full_disk_is_an_error_with_the_path_and_leaves_no_part(tmp_path: Path) -> None:
-    with Lines() as lines, largest_file(1000), pytest.raises(StorageError, match="cannot keep the matches in /"):
-        lines.add("a", {"text": "x" * 100_000})
-    with Lines() as lines, largest_file(1000):
-        lines.add("a", {"text": "x" * 5000})
+    with LineStore() as lines, largest_file(1000), pytest.raises(StorageError, match="cannot keep the matches in /"):
+        lines.add("a", Text(text="x" * 100_000))
+    with LineStore() as lines, largest_file(1000):
+        lines.add("a", Text(text="x" * 5000))
         with pytest.raises(StorageError, match="cannot keep the matches in /"):
             lines.write(tmp_path / "matches.jsonl", "a")
-    with Lines() as lines:
-        lines.add("a", {"text": "x" * 5000})
+    with LineStore() as lines:
+        lines.add("a", Text(text="x" * 5000))
         with pytest.raises(StorageError, match=r"y{300}"):
             lines.write(tmp_path / ("y" * 300), "a")
         (tmp_path / "full").mkdir()
         with pytest.raises(StorageError, match=r"metrics\.json"), largest_file(1000):
-            write_json(tmp_path / "full" / "metrics.json", {"text": "x" * 5000})
+            write_record(tmp_path / "full" / "metrics.json", Text(text="x" * 5000))
     assert [path.name for path in tmp_path.rglob("*")] == ["full"]
 
 
@@ -412,9 +417,9 @@ def test_a_lower_precision_is_marked_with_its_drift(tmp_path: Path, spec: Backbo
     truth, said = world(6)
     exact = evaluated(tmp_path, spec, truth, said)
     rough = evaluated(tmp_path, replace(spec, precision="bf16"), truth, said)
-    assert "drift" not in exact
+    assert exact["drift"] is None
     assert 0 < rough["drift"]["mean"] <= rough["drift"]["largest"] < 0.05
-    assert differences(exact["signature"], rough["signature"]) == ["precision fp32 and bf16"]
+    assert Signature(**exact["signature"]).differences(Signature(**rough["signature"])) == ["precision fp32 and bf16"]
 
 
 def test_settings_that_cannot_be_meant_are_refused() -> None:
@@ -430,14 +435,14 @@ def test_folders_are_told_apart(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         written(tmp_path / name / "p.json", {"x.jpg": []})
     same = [read_source(tmp_path / name / "p.json") for name in ("a", "b")]
-    assert [f.name for f in folders_of(same, tmp_path)] == ["a-p", "b-p"]
+    assert [f.name for f in result_folders(same, tmp_path)] == ["a-p", "b-p"]
     odd = [read_source(f"../../{n}={tmp_path / n / 'p.json'}") for n in ("a", "b")]
-    assert [f.relative_to(tmp_path / "o").as_posix() for f in folders_of(odd, tmp_path / "o")] == ["a", "b"]
+    assert [f.relative_to(tmp_path / "o").as_posix() for f in result_folders(odd, tmp_path / "o")] == ["a", "b"]
     with pytest.raises(UsageError, match=r"called 'p';.*NAME=PATH"):
-        folders_of([same[0], same[0]], tmp_path)
+        result_folders([same[0], same[0]], tmp_path)
     given = [read_source(f"mine={tmp_path / 'a' / 'p.json'}")] * 2
     with pytest.raises(UsageError, match="called 'mine';"):
-        folders_of(given, tmp_path)
+        result_folders(given, tmp_path)
 
 
 @given(st.integers(1, 900), st.lists(st.sets(st.integers(0, 899), max_size=6), max_size=3))
@@ -457,7 +462,7 @@ def test_an_image_that_alone_was_answered_in_its_chunk_still_gets_a_chance_level
     truth, said = world(2 * CHUNK)
     few = {image: said[image] for n, image in enumerate(said) if n < 5 or n == 2 * CHUNK - 1}
     true = scored_images(read_source(written(tmp_path / "t.json", truth)), None)
-    with Lines() as lines:
+    with LineStore() as lines:
         contest = Contest(entrant(read_source(written(tmp_path / "p.json", few)), true), Settings(shuffles=3), lines)
         run([contest], true, backbone)
         dropped = contest.result().profiles["paper"]["phe"].dropped
@@ -468,7 +473,7 @@ def test_an_image_that_alone_was_answered_in_its_chunk_still_gets_a_chance_level
 
 def whys(phe: Any, order: list[int], **more: Any) -> dict[tuple[int, int], str]:
     scores = score_image(phe, phe, order, SemanticSettings(profiles=("paper",), **more))
-    return {(p["p"], p["t"]): p["why"] for p in pairs_of(phe, phe, scores)}
+    return {(p.p, p.t): p.why for p in pairs_of(phe, phe, scores)}
 
 
 def test_every_pair_says_why_it_did_not_match() -> None:
@@ -505,12 +510,12 @@ def test_pairs_are_those_that_are_scored(side: tuple[int, int, int]) -> None:
     for profile in settings.profiles:
         for view in settings.views:
             for threshold, tp in zip(settings.thresholds, scores.tp[settings.place(profile, view)], strict=True):
-                found = [q for q in pairs if threshold in q["matched"].get(profile, {}).get(view, ())]
+                found = [q for q in pairs if threshold in q.matched.get(profile, {}).get(view, ())]
                 assert len(found) == tp
-                assert len({q["p"] for q in found}) == len({q["t"] for q in found}) == tp
-    assert {q["p"] for q in pairs} == set(range(p))
-    assert {q["t"] for q in pairs} == set(range(t))
-    assert len({(q["p"], q["t"]) for q in pairs}) == len(pairs)
+                assert len({q.p for q in found}) == len({q.t for q in found}) == tp
+    assert {q.p for q in pairs} == set(range(p))
+    assert {q.t for q in pairs} == set(range(t))
+    assert len({(q.p, q.t) for q in pairs}) == len(pairs)
 
 
 def named(name: str, severity: float) -> Anomaly:
@@ -519,48 +524,64 @@ def named(name: str, severity: float) -> Anomaly:
 
 def test_calibration_by_hand() -> None:
     settings = SemanticSettings(profiles=("paper",), thresholds=(0.7, 0.9))
-    calibration = Calibration(settings)
+    calibration = SeverityCounter(settings)
     said = [named("a", 5), named("b", 100), named("c", 9)]
     true = [named("a", 20), named("b", 90)]
     alike = [[0.95, 0.1], [0.1, 0.8], [0.1, 0.1]]
     calibration.add(said, true, pairs_of(alike, alike, score_image(alike, alike, [0, 1, 2], settings)))
-    at = calibration.as_json()["paper"]
-    assert (at["0.7"]["pairs"], at["0.7"]["mean_absolute_difference"]) == (2, 12.5)
-    assert (at["0.9"]["pairs"], at["0.9"]["mean_absolute_difference"]) == (1, 15)
-    first, last = at["0.7"]["bins"][0], at["0.7"]["bins"][-1]
+    at = calibration.result()["paper"]
+    assert (at[0.7].pairs, at[0.7].mean_absolute_difference) == (2, 12.5)
+    assert (at[0.9].pairs, at[0.9].mean_absolute_difference) == (1, 15)
+    first, last = (at[0.7].bins[place].model_dump(by_alias=True) for place in (0, -1))
     assert first == {"from": 0, "to": 10, "predictions": 2, "matched": 1, "mean_true_severity": 20}
     assert last == {"from": 90, "to": 100, "predictions": 1, "matched": 1, "mean_true_severity": 90}
 
 
-def signature(**more: Any) -> dict[str, Any]:
+def signature(**more: Any) -> Signature:
     known = {"backbone": "distilbert-base-uncased", "layer": 5, "weights": "w", "precision": "fp32"}
-    return {**known, "thresholds": [0.7, 0.8, 0.9], "profiles": ["paper", "release"], **more}
+    return Signature(**{**known, "thresholds": [0.7, 0.8, 0.9], "profiles": ["paper", "release"], **more})
 
 
 def test_signatures_tell_what_may_be_compared() -> None:
     one = signature()
-    assert differences(one, signature(profiles=["paper"], backbone="my-copy")) == []
-    assert differences(one, signature(weights="v", layer=6)) == ["layer 5 and 6", "weights w and v"]
-    assert line(one, "paper").endswith("profile:paper")
+    assert one.differences(signature(profiles=["paper"], backbone="my-copy")) == []
+    assert one.differences(signature(weights="v", layer=6)) == ["layer 5 and 6", "weights w and v"]
+    assert one.line("paper").endswith("profile:paper")
     for backbone, layer, table in (("distilbert-base-uncased", 5, 1), ("roberta-large-mnli", 19, 4)):
         for hub in (backbone, HUB[backbone][-1]):
-            assert published_table(signature(backbone=backbone, layer=layer, hub=hub), "release") == table
-    one = signature(hub="distilbert-base-uncased")
+            assert signature(backbone=backbone, layer=layer, hub=hub).published_table("release") == table
+    hub = "distilbert-base-uncased"
     mt5 = signature(backbone="mt5-large", layer=19, hub="google/mt5-large")
-    assert published_table(mt5, "release") == 5
+    assert mt5.published_table("release") == 5
     for wrong in ({"layer": 6}, {"precision": "bf16"}, {"thresholds": [0.5]}):
-        assert published_table(one | wrong, "release") is None
-    assert published_table(one, "paper") is None
-    assert "Table 1" in comparable(one, "release")
-    assert "weights" not in comparable(one, "release")
-    assert "no published number" in comparable(one, "paper")
+        assert signature(hub=hub, **wrong).published_table("release") is None
+    assert signature(hub=hub).published_table("paper") is None
+    assert "Table 1" in signature(hub=hub).comparable("release")
+    assert "weights" not in signature(hub=hub).comparable("release")
+    assert "no published number" in signature(hub=hub).comparable("paper")
+
+
+def test_the_other_profile_is_recommended_only_where_it_was_not_computed() -> None:
+    assert "--profile table1" in signature(profiles=["paper"]).comparable("paper")
+    assert "--profile" not in signature(profiles=["paper", "release"]).comparable("paper")
+
+
+def test_numbers_of_different_code_are_not_comparable() -> None:
+    one = signature(anomreason="1.0", commit="a" * 12, dirty=False)
+    assert one.differences(signature(anomreason="1.0", commit="a" * 12, dirty=False)) == []
+    assert one.differences(signature(anomreason="1.0", commit="b" * 12, dirty=False)) == [
+        f"commit {'a' * 12} and {'b' * 12}"
+    ]
+    dirty = signature(anomreason="1.0", commit="a" * 12, dirty=True, source="x")
+    assert one.differences(dirty) == ["dirty false and true", "source unknown and x"]
+    assert dirty.differences(signature(anomreason="1.0", commit="a" * 12, dirty=True, source="y")) == ["source x and y"]
 
 
 @pytest.mark.parametrize("hub", [None, "somebody/distilbert-base-uncased", "distilbert-base-uncased@abc"])
 def test_weights_that_only_have_the_name_are_not_taken_for_the_papers(hub: str | None) -> None:
     named = signature(hub=hub) if hub else signature()
-    assert published_table(named, "release") is None
-    told = comparable(named, "release")
+    assert named.published_table("release") is None
+    told = named.comparable("release")
     assert "Table 1" in told
     assert "if the weights are those of the hub's distilbert/distilbert-base-uncased and the truth" in told
-    assert differences(named, signature(hub="distilbert-base-uncased")) == [], "the hash of the weights decides"
+    assert named.differences(signature(hub="distilbert-base-uncased")) == [], "the hash of the weights decides"

@@ -64,19 +64,21 @@ class World:
     def chance(self, seed: int = 0, repeats: int = 20) -> ChanceScorer:
         made, source = ChanceScorer(self.scorer.settings, repeats), rng(seed)
         for chunk in chunks(self.count):
-            made.add([[0, 1]] * len(chunk), self.across, source)
+            made.add([[0, 1]] * len(chunk), self.across, made.deals(len(chunk), source))
         return made
 
 
 def test_chance_is_below_identity_and_known_exactly_when_all_others_are_alike() -> None:
     world = World(410)
-    figures = world.scorer.result(rng(), world.chance()).profiles["paper"]["full"].zero
+    figures = world.scorer.result(rng(), world.chance().totals).profiles["paper"]["full"]
     assert figures.semap == 1
     assert figures.chance is not None
     assert figures.chance.repeats == 20
-    assert figures.chance.overall["semap"] == pytest.approx((1 / 3, 1 / 3, 1 / 3))  # reaches 0.7, not 0.8 and 0.9
-    assert figures.chance.overall["micro_f1"].mean == pytest.approx(1 / 3)
-    assert [figures.chance.ap[t].mean for t in (0.7, 0.8, 0.9)] == [1, 0, 0]
+    assert (figures.chance.semap, *figures.chance.band.semap) == pytest.approx(
+        (1 / 3, 1 / 3, 1 / 3)
+    )  # reaches 0.7, not 0.8 and 0.9
+    assert figures.chance.micro_f1 == pytest.approx(1 / 3)
+    assert [figures.chance.thresholds[t].ap.mean for t in (0.7, 0.8, 0.9)] == [1, 0, 0]
 
 
 def test_two_images_swap_their_truths() -> None:
@@ -88,40 +90,40 @@ def test_two_images_swap_their_truths() -> None:
         return table, table
 
     made = ChanceScorer(SemanticSettings(thresholds=(0.8,)), repeats=3)
-    made.add([[0], [0]], across, rng())
+    made.add([[0], [0]], across, made.deals(2, rng()))
     assert sorted(asked) == [(0, 1)] * 3 + [(1, 0)] * 3
     scorer = SemanticScorer(SemanticSettings(thresholds=(0.8,)))
     for name in "ab":
         scorer.add(name, np.full((1, 2), 0.9), np.full((1, 2), 0.9), [50.0])
-    chance = scorer.result(rng(), made).profiles["paper"]["phe"].zero.chance
+    chance = scorer.result(rng(), made.totals).profiles["paper"]["phe"].chance
     assert chance is not None
-    assert chance.overall["semap"].mean == pytest.approx((1 / 2 + 0) / 2)
-    assert chance.overall["micro_recall"].mean == pytest.approx(1 / 4)
+    assert chance.semap == pytest.approx((1 / 2 + 0) / 2)
+    assert chance.micro_recall == pytest.approx(1 / 4)
 
 
 def test_predictions_keep_their_own_order_on_other_truths() -> None:
     """Image 0 is surest of the one prediction that is like a truth; in the order of image 1 it would come last."""
     table = np.array([[0.9], [0.1]])
     made = ChanceScorer(SemanticSettings(profiles=("paper",)), repeats=1)
-    made.add([[0, 1], [1, 0]], lambda i, j: (table, table) if i == 0 else (0 * table, 0 * table), rng())
-    assert made.totals[0].overall((0, 0))["semap"] == pytest.approx((1 + 0) / 2)
+    made.add([[0, 1], [1, 0]], lambda i, j: (table, table) if i == 0 else (0 * table, 0 * table), made.deals(2, rng()))
+    assert made.totals[0].overall((0, 0)).semap == pytest.approx((1 + 0) / 2)
 
 
 def test_failed_images_lower_chance_as_they_lower_the_score() -> None:
     world = World(10)
     world.scorer.add_failure("x", "refused", truths=4)
-    view = world.scorer.result(rng(), world.chance()).profiles["paper"]["phe"]
+    view = world.scorer.result(rng(), world.chance().totals).profiles["paper"]["phe"]
     assert view.dropped is not None
-    assert view.zero.chance is not None
+    assert view.chance is not None
     assert view.dropped.chance is not None
-    assert view.dropped.chance.overall["semap"].mean == pytest.approx(1 / 3)
-    assert view.zero.chance.overall["semap"].mean == pytest.approx(1 / 3 * 10 / 11)
-    assert view.zero.chance.overall["micro_recall"].mean == pytest.approx(1 / 3 * 20 / 24)
+    assert view.dropped.chance.semap == pytest.approx(1 / 3)
+    assert view.chance.semap == pytest.approx(1 / 3 * 10 / 11)
+    assert view.chance.micro_recall == pytest.approx(1 / 3 * 20 / 24)
 
 
 def test_one_image_has_no_chance() -> None:
     world = World(1)
-    assert world.scorer.result(rng(), world.chance()).profiles["paper"]["phe"].zero.chance is None
+    assert world.scorer.result(rng(), world.chance().totals).profiles["paper"]["phe"].chance is None
 
 
 def test_the_same_seed_shuffles_the_same_and_shuffles_differ() -> None:
@@ -130,8 +132,8 @@ def test_the_same_seed_shuffles_the_same_and_shuffles_differ() -> None:
 
     def totals(seed: int) -> list[float]:
         made = ChanceScorer(SemanticSettings())
-        made.add([[0, 1, 2]] * 30, lambda i, j: (tables[i, j, 0], tables[i, j, 1]), rng(seed))
-        return [one.overall((0, 0))["semap"] for one in made.totals]
+        made.add([[0, 1, 2]] * 30, lambda i, j: (tables[i, j, 0], tables[i, j, 1]), made.deals(30, rng(seed)))
+        return [one.overall((0, 0)).semap for one in made.totals]
 
     assert totals(1) == totals(1) != totals(2)
     assert len(set(totals(1))) > 10
@@ -141,4 +143,4 @@ def test_chance_over_other_images_than_were_answered_is_a_mistake() -> None:
     world = World(5)
     world.scorer.add("late", *world.across(0, 0), severities=[1, 2])
     with pytest.raises(ValueError, match="over 5 images, but 6"):
-        world.scorer.result(rng(), world.chance())
+        world.scorer.result(rng(), world.chance().totals)

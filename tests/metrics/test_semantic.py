@@ -13,6 +13,7 @@ import pytest
 from anomreason.errors import UsageError
 from anomreason.metrics.semantic import (
     Figures,
+    PairedDifference,
     SemanticResult,
     SemanticScorer,
     SemanticSettings,
@@ -61,11 +62,11 @@ def result(of: SemanticScorer) -> SemanticResult:
 
 
 def paper(of: SemanticScorer, view: str = "phe") -> Figures:
-    return result(of).profiles["paper"][view].zero
+    return result(of).profiles["paper"][view]
 
 
 def release(of: SemanticScorer, view: str = "phe") -> Figures:
-    return result(of).profiles["release"][view].zero
+    return result(of).profiles["release"][view]
 
 
 # --- several images, by hand
@@ -84,7 +85,7 @@ def hand() -> SemanticScorer:
 
 def test_macro_and_micro_by_hand() -> None:
     view = result(hand()).profiles["paper"]["phe"]
-    dropped, zero = view.dropped, view.zero
+    dropped, zero = view.dropped, view
     assert dropped is not None
     assert (zero.n, dropped.n) == (3, 2)
     assert dropped.semap == pytest.approx((1 / 2 + 2 / 4) / 2)
@@ -102,8 +103,8 @@ def test_macro_and_micro_by_hand() -> None:
 
 def test_the_release_averages_precision() -> None:
     view = result(hand()).profiles["release"]["phe"]
-    assert view.zero.semap == pytest.approx((1 / 2 + 1) / 3) == view.zero.thresholds[0.7].precision
-    assert view.zero.micro == pytest.approx((3 / 4, 3 / 8, 6 / 12))
+    assert view.semap == pytest.approx((1 / 2 + 1) / 3) == view.thresholds[0.7].precision
+    assert view.micro == pytest.approx((3 / 4, 3 / 8, 6 / 12))
 
 
 def test_failures_are_counted_by_kind_and_every_image_says_its_own() -> None:
@@ -139,15 +140,15 @@ def test_one_side_empty_scores_zero(shape: tuple[int, int]) -> None:
 def test_empty_sides_are_counted_among_answered_images() -> None:
     made = scorer(*(compared(f"{p} {t}", nothing(p, t)) for p in (0, 1, 2) for t in (0, 1, 3)))
     made.add_failure("failed", "refused", truths=0)
-    assert (result(made).both_empty, result(made).one_empty) == (1, 4)
+    assert (result(made).images.both_empty, result(made).images.one_empty) == (1, 4)
 
 
 def test_a_prediction_equal_to_the_truth_scores_one() -> None:
     figures = result(scorer(compared("a", np.eye(3)), compared("b", [[1.0]])))
     for views in figures.profiles.values():
         for view in views.values():
-            assert (view.zero.semap, view.zero.semf1, view.zero.micro) == (1, 1, (1, 1, 1))
-            assert all(ends == Interval(1, 1) for ends in view.zero.intervals.values())
+            assert (view.semap, view.semf1, view.micro) == (1, 1, (1, 1, 1))
+            assert all(ends == Interval(1, 1) for ends in dict(view.interval).values())
 
 
 def test_when_every_image_failed_there_is_nothing_without_them() -> None:
@@ -155,7 +156,7 @@ def test_when_every_image_failed_there_is_nothing_without_them() -> None:
     made.add_failure("a", "refused", truths=2)
     made.add_failure("b", "refused", truths=2)
     view = result(made).profiles["paper"]["full"]
-    assert (view.zero.semap, view.zero.micro, view.dropped) == (0, (0, 0, 0), None)
+    assert (view.semap, view.micro, view.dropped) == (0, (0, 0, 0), None)
 
 
 def test_saturated_thresholds_are_named() -> None:
@@ -184,7 +185,7 @@ def test_confidences_are_asked_for_only_where_a_profile_ranks_by_them() -> None:
         ranked.add("a", [[0.9]], [[0.9]], [50.0])
     unranked = SemanticScorer(SemanticSettings(rank_by="confidence", profiles=("release",)))
     unranked.add("a", [[0.9]], [[0.9]], [50.0])
-    assert unranked.result(rng()).profiles["release"]["phe"].zero.semap == 1
+    assert unranked.result(rng()).profiles["release"]["phe"].semap == 1
 
 
 # --- intervals
@@ -196,10 +197,10 @@ def test_an_interval_stands_around_every_overall_figure() -> None:
     for views in result(made).profiles.values():
         for view in views.values():
             assert view.dropped is not None
-            for figures in (view.zero, view.dropped):
+            for figures in (view, view.dropped):
                 values = (figures.semap, figures.semf1, *figures.micro)
                 for name, value in zip(NAMES, values, strict=True):
-                    ends = figures.intervals[name]
+                    ends = getattr(figures.interval, name)
                     assert ends is not None
                     assert ends.low < value < ends.high
 
@@ -210,26 +211,26 @@ def test_truths_of_failed_images_count_only_where_these_score_zero() -> None:
         made.add_failure(str(n), "refused", truths=2)
     view = result(made).profiles["paper"]["phe"]
     assert view.dropped is not None
-    assert view.dropped.intervals["micro_recall"] == view.dropped.intervals["semap"] == Interval(1, 1)
-    recall = view.zero.intervals["micro_recall"]
+    assert view.dropped.interval.micro_recall == view.dropped.interval.semap == Interval(1, 1)
+    recall = view.interval.micro_recall
     assert recall is not None
-    assert recall.low < view.zero.micro.recall == 0.5 < recall.high
+    assert recall.low < view.micro.recall == 0.5 < recall.high
 
 
 def test_failures_among_images_with_nothing_to_find_widen_the_interval() -> None:
     made = scorer(*(compared(str(n), nothing(0, 0)) for n in range(3)))
     made.add_failure("failed", "refused", truths=0)
-    assert paper(made).intervals["micro_f1"] == Interval(0, 1)
+    assert paper(made).interval.micro_f1 == Interval(0, 1)
 
 
 def test_one_image_has_no_interval() -> None:
     made = scorer(compared("a", [[0.95, 0.72]]))
-    assert set(paper(made).intervals.values()) == {None}
+    assert set(dict(paper(made).interval).values()) == {None}
     made.add_failure("b", "refused", truths=1)
     view = result(made).profiles["paper"]["phe"]
     assert view.dropped is not None
-    assert view.zero.intervals["semap"] == Interval(0, view.dropped.semap)
-    assert set(view.dropped.intervals.values()) == {None}
+    assert view.interval.semap == Interval(0, view.dropped.semap)
+    assert set(dict(view.dropped.interval).values()) == {None}
 
 
 def random_scorer(count: int, seed: int = 0) -> SemanticScorer:
@@ -245,8 +246,8 @@ def random_scorer(count: int, seed: int = 0) -> SemanticScorer:
 
 
 def test_a_detector_does_not_differ_from_itself() -> None:
-    difference = compare(random_scorer(30), random_scorer(30), rng()).profiles["paper"]["full"]["semap"]
-    assert difference == (0, Interval(0, 0), 1)
+    difference = compare(random_scorer(30), random_scorer(30), rng()).profiles["paper"]["full"].semap
+    assert difference == PairedDifference(value=0, interval=Interval(0, 0), p=1)
 
 
 def test_a_difference_by_hand() -> None:
@@ -255,22 +256,22 @@ def test_a_difference_by_hand() -> None:
     worse = scorer(*(compared(str(n), [[0.75]]) for n in range(8)))
     found = compare(better, worse, rng())
     for metric in "semap", "semf1":
-        difference = found.profiles["paper"]["phe"][metric]
+        difference = getattr(found.profiles["paper"]["phe"], metric)
         assert difference.value == pytest.approx(2 / 3)
         assert difference.p == 2 / 256
         assert difference.interval == pytest.approx((2 / 3, 2 / 3))
     assert (found.n, found.dropped) == (8, 0)
-    assert compare(worse, better, rng()).profiles["paper"]["phe"]["semf1"].value == pytest.approx(-2 / 3)
+    assert compare(worse, better, rng()).profiles["paper"]["phe"].semf1.value == pytest.approx(-2 / 3)
 
 
 def test_images_that_either_failed_score_zero_or_are_left_out_for_both() -> None:
     one, other = scorer(compared("a", [[0.95]])), scorer(compared("a", [[0.95]]))
     one.add_failure("b", "refused", truths=1)
     other.add("b", [[0.95]], [[0.95]], [50])
-    assert compare(one, other, rng()).profiles["paper"]["phe"]["semap"].value == -0.5
+    assert compare(one, other, rng()).profiles["paper"]["phe"].semap.value == -0.5
     for dropped in compare(one, other, rng(), failures="drop"), compare(other, one, rng(), failures="drop"):
         assert (dropped.n, dropped.dropped) == (1, 1)
-        assert dropped.profiles["paper"]["phe"]["semap"] == (0, None, 1)
+        assert dropped.profiles["paper"]["phe"].semap == PairedDifference(value=0, interval=None, p=1)
 
 
 def test_detectors_on_other_images_or_by_other_settings_are_not_compared() -> None:
@@ -289,7 +290,7 @@ def test_detectors_on_other_images_or_by_other_settings_are_not_compared() -> No
 
 
 def test_the_json_has_the_agreed_form() -> None:
-    found = json.loads(json.dumps(result(hand()).as_json(), allow_nan=False))
+    found = json.loads(result(hand()).model_dump_json())
     assert (found["n"], found["failures"]) == (3, {"refused": 1})
     full = found["profiles"]["paper"]["full"]
     assert set(full) == {"n", "semap", "semf1", "micro", "dropped", "chance", "interval", "thresholds"}
@@ -297,7 +298,10 @@ def test_the_json_has_the_agreed_form() -> None:
     assert set(full["micro"]) == {"precision", "recall", "f1"}
     assert len(full["interval"]["semap"]) == 2
     assert full["dropped"]["n"] == 2
-    json.dumps(compare(hand(), hand(), rng()).as_json(), allow_nan=False)
+    again = SemanticResult.model_validate_json(result(hand()).model_dump_json())
+    assert again == result(hand())
+    comparison = compare(hand(), hand(), rng())
+    assert type(comparison).model_validate_json(comparison.model_dump_json()) == comparison
 
 
 def test_an_image_is_scored_once() -> None:

@@ -19,16 +19,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anomreason.anomaly import Anomaly
-from anomreason.evaluation.calibration import Calibration
-from anomreason.evaluation.groups import by_truths
-from anomreason.evaluation.pairs import pairs_of
+from anomreason.anomaly import Anomaly, Result
+from anomreason.evaluation.breakdowns import SeverityCounter, by_truths, pairs_of
+from anomreason.evaluation.records import MatchedPair
 from anomreason.metrics.chance import ChanceScorer, chunks
 from anomreason.metrics.image_scores import SemanticSettings, score_image
 from anomreason.metrics.matching import rank
 from anomreason.metrics.semantic import SemanticScorer, compare
 from anomreason.report.scores import build_score_report
 
+REST: dict[str, Any] = {
+    "comparable": {},
+    "simulated": False,
+    "joined": {},
+    "settings": {"failures": "zero", "shuffles": 20, "seed": 0},
+    "texts": {"encoded": 1, "truncated": 0, "blank": 0, "limit": 512},
+    "left_out": {"photographs": [], "truth_failed": [], "subset_unknown": []},
+    "truth": {"path": "truth.json", "images": 1},
+    "predictions": {"path": "p.json", "detectors": [], "pictures": None},
+}
+"""What `metrics.json` holds beside the figures."""
 Floats = npt.NDArray[np.float64]
 Said = dict[str, Any]
 
@@ -81,29 +91,34 @@ def write_scores(
     chance = ChanceScorer(settings, repeats)
     orders = [own.order([a["severity"] for a in each.predictions]) for each in answered]
     for chunk in chunks(len(answered)):
-        chance.add([orders[place] for place in chunk], partial(unlike, [answered[place] for place in chunk]), rng)
-    records, calibration = [record(each, settings) for each in made], Calibration(settings)
-    pairs = {each["image"]: each["pairs"] for each in records}
+        across = partial(unlike, [answered[place] for place in chunk])
+        chance.add([orders[place] for place in chunk], across, chance.deals(len(chunk), rng))
+    records, calibration = [record(each, settings) for each in made], SeverityCounter(settings)
     for one in answered:
-        calibration.add(anomalies(one.predictions), anomalies(one.truths), pairs[one.image])
-    figures = own.result(rng, chance).as_json()
+        calibration.add(anomalies(one.predictions), anomalies(one.truths), pairs(one, settings))
     metrics: dict[str, Any] = {
         "name": "made-up",
         "signature": {"backbone": "none", "precision": "fp32", "thresholds": list(settings.thresholds)},
-        **figures,
-        "images": {name: figures.pop(name) for name in ("both_empty", "one_empty")},
-        "severity": calibration.as_json(),
-        "by_truths": by_truths(own, rng),
+        **plain(own.result(rng, chance.totals)),
+        "severity": {p: {t: plain(one) for t, one in at.items()} for p, at in calibration.result().items()},
+        "by_truths": [plain(group) for group in by_truths(own, rng)],
+        **REST,
+        "alphas": settings.alphas,
         **more,
     }
     if other:
         second = scorer(other, settings)
-        metrics["ceiling"] = second.result(rng).as_json()
-        metrics["against"] = {"name": "the second annotation", **compare(own, second, rng).as_json()}
+        name = {"name": "the second annotation", "path": "second.json"}
+        metrics["ceiling"] = {**plain(second.result(rng)), **name}
+        metrics["against"] = {**plain(compare(own, second, rng)), **name}
     (out / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     lines = (json.dumps(each, ensure_ascii=False) + "\n" for each in records)
     (out / "matches.jsonl").write_text("".join(lines), encoding="utf-8")
     return out
+
+
+def plain(record: Result) -> dict[str, Any]:
+    return record.model_dump(mode="json", by_alias=True)
 
 
 def anomalies(side: Sequence[Said]) -> list[Anomaly]:
@@ -119,13 +134,18 @@ def unlike(images: Sequence[Made], i: int, j: int) -> tuple[Floats, Floats]:
     return phe, rea
 
 
+def pairs(each: Made, settings: SemanticSettings) -> list[MatchedPair]:
+    order = rank([a["severity"] for a in each.predictions])
+    return pairs_of(each.phe, each.rea, score_image(each.phe, each.rea, order, settings))
+
+
 def record(each: Made, settings: SemanticSettings) -> dict[str, Any]:
     """One line of matches.jsonl."""
     order = rank([a["severity"] for a in each.predictions])
-    pairs = [] if each.failure else pairs_of(each.phe, each.rea, score_image(each.phe, each.rea, order, settings))
+    found = [] if each.failure else [plain(pair) for pair in pairs(each, settings)]
     scores = scores_of(each, order, settings)
     own = {"image": each.image, "failure": each.failure, "predictions": each.predictions, "truths": each.truths}
-    return {**own, "pairs": pairs, "scores": scores}
+    return {**own, "pairs": found, "scores": scores}
 
 
 def scores_of(each: Made, order: list[int], settings: SemanticSettings) -> dict[str, Any]:

@@ -12,8 +12,21 @@ import pytest
 
 from anomreason.errors import UsageError
 from anomreason.metrics.published import published
-from anomreason.report.boards import Board, Cell, Row, as_csv, html, markdown
-from anomreason.report.leaderboard import DEEPFAKE, PLAUSIBILITY, SEMANTIC, boards, find, write_boards
+from anomreason.report import leaderboard
+from anomreason.report.leaderboard import (
+    DEEPFAKE,
+    PLAUSIBILITY,
+    SEMANTIC,
+    Board,
+    BoardRow,
+    Cell,
+    as_csv,
+    boards,
+    find,
+    html,
+    markdown,
+    write_boards,
+)
 
 browser = runpy.run_path(str(Path(__file__).parents[1] / "report" / "test_html.py"))["browser"]
 SIGNATURE = {
@@ -38,11 +51,92 @@ def folder(path: Path, kind: str, data: dict[str, Any]) -> Path:
     return path
 
 
-def scored(path: Path, score: float, name: str = "m", profiles: tuple[str, ...] = ("release",), **more: Any) -> Path:
+def figures(score: float) -> dict[str, Any]:
+    """One view, as `metrics.json` has it."""
+    shares = {"precision": score, "recall": score, "f1": score}
+    row = {"tp": 1, "fp": 1, "fn": 1, **shares, "ap": score, "micro": shares, "possible": 1, "matched": 1.0}
     ends = {"semap": [score - 0.1, score + 0.1], "semf1": None}
-    views = {view: {"semap": score, "semf1": score / 2, "interval": ends} for view in ("phe", "rea", "full")}
-    data = {"name": name, "signature": {**SIGNATURE, **more}, "n": 10, "failures": {"missing": 2}}
+    ends |= dict.fromkeys(("micro_precision", "micro_recall", "micro_f1"))
+    return {
+        "n": 10,
+        "semap": score,
+        "semf1": score / 2,
+        "micro": shares,
+        "chance": None,
+        "interval": ends,
+        "thresholds": {"0.7": row},
+        "dropped": None,
+    }
+
+
+JOINED = {"by_path": 8, "by_file_name": 0, "not_in_truth": [], "ambiguous": [], "missing": []}
+SEMANTIC_REST = {
+    "comparable": {},
+    "simulated": False,
+    "severity": {},
+    "by_truths": [],
+    "joined": JOINED,
+    "alphas": [0.5],
+    "settings": {"failures": "zero", "shuffles": 0, "seed": 0},
+    "texts": {"encoded": 1, "truncated": 0, "blank": 0, "limit": 512},
+    "left_out": {"photographs": [], "truth_failed": [], "subset_unknown": []},
+    "truth": {"path": "truth.json", "images": 10},
+    "predictions": {"path": "p.json", "detectors": [], "pictures": None},
+    "images": {"answered": 8, "both_empty": 0, "one_empty": 0},
+}
+
+
+def scored(path: Path, score: float, name: str = "m", profiles: tuple[str, ...] = ("release",), **more: Any) -> Path:
+    views = {view: figures(score) for view in ("phe", "rea", "full")}
+    data = {"name": name, "signature": {**SIGNATURE, **more}, "n": 10, "failures": {"missing": 2}, **SEMANTIC_REST}
     return folder(path, "metrics.json", data | {"profiles": dict.fromkeys(profiles, views)})
+
+
+SHARES = ("accuracy", "balanced_accuracy", "fake_recall", "real_specificity")
+
+
+def judged(path: Path, name: str, **more: Any) -> Path:
+    others = dict.fromkeys(("auroc", "false_anomalies", "photographs_with_anomalies"), estimate(None))
+    data = {
+        "name": name,
+        "signature": {"truth": "t"},
+        "simulated": False,
+        "truth": "t.json",
+        "n": 9,
+        "fakes": 4,
+        "photographs": 5,
+        "failures": {},
+        "abstained": 0,
+        "constant_accuracy": 0.6,
+        "explained": {},
+        **others,
+        "sources": [],
+        "rule": "",
+        "undescribed": 0,
+        "unexplained": None,
+        "leaks": [],
+        "joined": JOINED,
+        **dict.fromkeys(SHARES, estimate(0.5)),
+    }
+    return folder(path, "deepfake.json", data | more)
+
+
+def generated(path: Path, cap: float | None, generators: tuple[str, ...] = ("flux",), **more: Any) -> Path:
+    known = {"mai": 1.0, "af": 2.0, "cap": cap, "cap_of_means": 2.0}
+    scores = {name: estimate(value if cap is not None else None) for name, value in known.items()}
+    rated = [
+        {"generator": name, "n": 4, "failures": {"refused": 1}, "scores": scores, "ranks": {}} for name in generators
+    ]
+    data = {
+        "signature": {"assessor": ["a"]},
+        "simulated": False,
+        "paired": False,
+        "not_in_manifest": [],
+        "generators": rated,
+        "differences": [],
+        "warnings": [],
+    }
+    return folder(path, "plausibility.json", data | more)
 
 
 def test_rows_are_models_and_the_columns_those_of_table_1(tmp_path: Path) -> None:
@@ -94,19 +188,13 @@ def test_results_that_share_no_profile_get_a_table_each(tmp_path: Path) -> None:
 
 
 def test_deepfake_and_plausibility_have_tables_of_their_own(tmp_path: Path) -> None:
-    explained = {
-        "release": {v: {m: {"release": estimate(0.4)} for m in ("semap", "semf1")} for v in ("phe", "rea", "full")}
-    }
-    shares = {k: estimate(0.5) for k in ("accuracy", "balanced_accuracy", "fake_recall", "real_specificity")}
-    judged = {"name": "j", "signature": SIGNATURE, "n": 9, "failures": {}, "explained": explained, **shares}
-    bare = {**judged, "name": "bare", "explained": {}, "real_specificity": estimate(None)}
-    scores = {"mai": estimate(1.0), "af": estimate(2.0), "cap": estimate(3.0), "cap_of_means": estimate(2.0)}
-    generators = [{"generator": "flux", "n": 4, "failures": {"refused": 1}, "scores": scores}]
-    generators += [{"generator": "none", "n": 0, "failures": {}, "scores": dict.fromkeys(scores, estimate(None))}]
+    one = {"release": estimate(0.4), "over_all": estimate(0.3), "described": 0, "by_claims": 0}
+    explained = {"release": {view: {"semap": one, "semf1": one} for view in ("phe", "rea", "full")}}
     folders = [
-        folder(tmp_path / "j", "deepfake.json", judged),
-        folder(tmp_path / "b", "deepfake.json", bare),
-        folder(tmp_path / "p", "plausibility.json", {"signature": {"assessor": ["a"]}, "generators": generators}),
+        judged(tmp_path / "j", "j", signature=SIGNATURE, explained=explained),
+        judged(tmp_path / "b", "bare", signature=SIGNATURE, real_specificity=estimate(None)),
+        generated(tmp_path / "p", 3.0),
+        generated(tmp_path / "q", None, ("none",)),
     ]
     made = {board.key: board for board in boards(find(folders))}
     assert list(made) == ["deepfake-paper", "deepfake-release", "plausibility"]
@@ -117,12 +205,30 @@ def test_deepfake_and_plausibility_have_tables_of_their_own(tmp_path: Path) -> N
     assert next(row for row in release.rows if row.name == "GPT-4o").cells["Acc"].value == 87.76
     assert [row.name for row in made["deepfake-paper"].rows] == ["bare"]
     plausible = made["plausibility"]
-    assert plausible.columns == PLAUSIBILITY
+    assert plausible.columns == tuple(PLAUSIBILITY)
     assert [row.name for row in plausible.rows[:2]] == ["flux", "none"]
     assert plausible.rows[0].failed == 1
     assert next(r for r in plausible.rows if r.name == "Sana 1.5 by AnomAgent").cells["CAP of means"].value == 60.49
     for text in (markdown(list(made.values())), html(list(made.values()))):
         assert "flux" in text
+
+
+def test_numbers_of_different_code_do_not_stand_side_by_side(tmp_path: Path) -> None:
+    folders = [scored(tmp_path / commit, 0.3, commit=commit * 12) for commit in "ab"]
+    with pytest.raises(UsageError, match=r"commit a{12} and b{12}.*--mixed"):
+        boards(find(folders))
+    old = scored(tmp_path / "old", 0.3)
+    with pytest.raises(UsageError, match=r"commit a{12} and unknown"):
+        boards(find([folders[0], old]))
+
+
+def test_a_fault_of_our_own_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(leaderboard, "_semantic", broken)
+    with pytest.raises(KeyError, match="ours"):
+        boards(find([scored(tmp_path / "a", 0.3)]))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": 1}', '{"signature": {}, "name": "x", "n": 1, "profiles": 5}'])
@@ -157,7 +263,7 @@ EVIL = "=a|b\n<script>alert(1)</script> *x* `y`"
 
 
 def test_names_do_no_harm_in_any_form(tmp_path: Path) -> None:
-    board = Board("k", EVIL, ("X",), [Row(EVIL, {"X": Cell(0.5)}, 1, 0), Row("b", {}, 1, 0)], [EVIL])
+    board = Board("k", EVIL, ("X",), [BoardRow(EVIL, {"X": Cell(0.5)}, 1, 0), BoardRow("b", {}, 1, 0)], [EVIL])
     row = next(line for line in markdown([board]).splitlines() if "alert" in line and line.startswith("| "))
     assert row.replace("\\|", "").count("|") == 5
     assert "<script" not in row
@@ -175,22 +281,10 @@ def test_plain_files_and_reports_beside_results_are_passed_over(tmp_path: Path) 
     (out / "matches.jsonl").write_text("")
     (out / "report.html").write_text("")
     (out / "report" / "scores").mkdir(parents=True)
-    assert [one.data["name"] for one in find(sorted(out.iterdir()))] == ["m", "more"]
+    assert [one.result.name for one in find(sorted(out.iterdir()))] == ["m", "more"]
     for wrong in ([out / "matches.jsonl"], [out, tmp_path / "nowhere"]):
         with pytest.raises(UsageError, match="holds no results"):
             find(wrong)
-
-
-def judged(path: Path, name: str, **more: Any) -> Path:
-    shares = {k: estimate(0.5) for k in ("accuracy", "balanced_accuracy", "fake_recall", "real_specificity")}
-    data = {"name": name, "signature": {"truth": "t"}, "n": 9, "failures": {}, "explained": {}, **shares, **more}
-    return folder(path, "deepfake.json", data)
-
-
-def generated(path: Path, cap: float, generators: tuple[str, ...] = ("flux",), **more: Any) -> Path:
-    scores = {"mai": estimate(1.0), "af": estimate(2.0), "cap": estimate(cap), "cap_of_means": estimate(2.0)}
-    made = [{"generator": name, "n": 4, "failures": {}, "scores": scores} for name in generators]
-    return folder(path, "plausibility.json", {"signature": {"assessor": ["a"]}, "generators": made, **more})
 
 
 def test_simulated_rows_are_marked_in_every_table(tmp_path: Path) -> None:
@@ -231,7 +325,10 @@ def test_the_best_is_told_among_those_that_can_be_compared(tmp_path: Path) -> No
 def test_intervals_have_the_decimals_of_their_numbers_up_to_three(tmp_path: Path) -> None:
     (board,) = boards(find([generated(tmp_path / "p", 1.0)]))
     assert board.text(board.rows[0], "CAP") == ("1.00", "0.90–1.10")
-    assert Board("k", "t", ("X",), []).text(Row("a", {"X": Cell(0.5, (0.4, 0.6))}), "X") == ("0.5000", "0.400–0.600")
+    assert Board("k", "t", ("X",), []).text(BoardRow("a", {"X": Cell(0.5, (0.4, 0.6))}), "X") == (
+        "0.5000",
+        "0.400–0.600",
+    )
 
 
 def test_local_weights_with_a_name_of_the_paper_are_not_taken_for_its_own(tmp_path: Path) -> None:
@@ -248,7 +345,7 @@ def test_the_page_does_not_scroll_sideways_and_breaks_no_number(tmp_path: Path, 
 
 
 def test_the_best_needs_somebody_to_beat() -> None:
-    one, other = Row("a", {"X": Cell(1.0)}), Row("b", {"X": Cell(2.0)})
+    one, other = BoardRow("a", {"X": Cell(1.0)}), BoardRow("b", {"X": Cell(2.0)})
     assert not Board("k", "t", ("X",), [one]).is_best(one, "X")
     assert Board("k", "t", ("X",), [one, other]).is_best(other, "X")
     assert Board("k", "t", ("X",), [one, other], lower_is_better=True).is_best(one, "X")

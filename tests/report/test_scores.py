@@ -12,8 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from anomreason.cli.eval import print_evaluations
 from anomreason.errors import UsageError
-from anomreason.evaluation.records import Matches
+from anomreason.evaluation.notices import eval_notices
+from anomreason.evaluation.records import EvalResult, Matches, read_result
+from anomreason.evaluation.semantic import Evaluation
 from anomreason.metrics.image_scores import SemanticSettings
 from anomreason.report.figures import HEIGHT, WIDTH, Group, Level, Mark, against_threshold, bars, diagonal, strip
 from anomreason.report.scores import CHUNK, LONGEST_TEXT, MOST_SHOWN, build_score_report
@@ -80,17 +83,17 @@ def test_what_makes_a_number_doubtful_is_said_beside_it(tmp_path: Path) -> None:
         [*(one(f"{n}.png", 0.1, 0.1) for n in range(20)), failed("c.png", "missing")],
         signature={"precision": "bf16"},
         drift={"pairs": 9, "mean": 0.0012, "largest": 0.0345},
-        texts={"truncated": 3, "blank": 2},
+        texts={"encoded": 9, "truncated": 3, "blank": 2, "limit": 512},
         joined={"by_path": 1, "by_file_name": 1, "not_in_truth": ["stranger.png"]},
         simulated=True,
     )
     for words in (
         "1 missing",
-        "Precision bf16.",
-        "0.0012 on average, by up to 0.0345",
-        "Texts longer than the backbone reads, compared by their beginnings alone: 3.",
-        "Blank texts, which are like nothing: 2.",
-        "Images found in the truth by their file name alone: 1.",
+        "Precision bf16:",
+        "off fp32 by 0.00120 on average, 0.03450 at most",
+        "3 texts, of which only the first 512 tokens count",
+        "2 texts without a word, similar to nothing",
+        "1 image by file name alone, since paths differ",
         "stranger.png",
         "At 0.7 nearly nothing matches",
         "Simulated answers.",
@@ -98,11 +101,38 @@ def test_what_makes_a_number_doubtful_is_said_beside_it(tmp_path: Path) -> None:
         assert words in page.text
 
 
+def test_the_page_and_the_terminal_give_the_same_warnings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every kind of warning at once; the page used to lack the ambiguous and the missing images."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    page = build(
+        tmp_path,
+        [*(one(f"{n}.png", 0.1, 0.1) for n in range(20)), Made("empty.png"), failed("c.png", "missing")],
+        signature={"precision": "bf16"},
+        drift={"pairs": 9, "mean": 0.0012, "largest": 0.0345},
+        texts={"encoded": 9, "truncated": 3, "blank": 2, "limit": 512},
+        joined={"by_file_name": 1, "not_in_truth": ["a<b>"], "ambiguous": ["x.png"], "missing": ["c.png"]},
+        left_out={"photographs": ["p.png"], "truth_failed": ["f.png"], "subset_unknown": ["u.png"]},
+    )
+    result = read_result(tmp_path / "metrics.json", EvalResult)
+    notices = eval_notices(result)
+    assert len({notice.title for notice in notices}) == 7
+    assert len(notices) == 13
+    print_evaluations([Evaluation(tmp_path, result)])
+    printed = capsys.readouterr().out
+    for notice in notices:
+        assert f"{notice.title}: {notice.text}\n" in printed
+        assert f"{notice.title}:" in page.texts["strong"]
+        assert notice.text in page.text
+    assert printed.count("Not joined: ") == page.texts["strong"].count("Not joined:") == 6
+
+
 @pytest.mark.parametrize(("how", "order"), [("zero", ("0.3333", "0.6667")), ("drop", ("0.6667", "0.3333"))])
 def test_failed_images_are_counted_as_asked_and_the_other_way_beside(
     tmp_path: Path, how: str, order: tuple[str, str]
 ) -> None:
-    page = build(tmp_path, [one(), failed("b.png")], settings={"failures": how})
+    page = build(tmp_path, [one(), failed("b.png")], settings={"failures": how, "shuffles": 20, "seed": 0})
     shown = page.text.index(order[0])
     assert shown < page.text.index(order[1])
     assert ("Without failed" if how == "zero" else "Failed at zero") in page.text
@@ -196,10 +226,10 @@ def test_every_address_leads_to_a_file_and_none_to_the_network(tmp_path: Path) -
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(codec="utf-8"), min_size=1))
 def test_any_text_arrives_as_it_was_written(tmp_path: Path, text: str) -> None:
-    build(tmp_path, [Made(text, [said(text)], [said("t", 5, text)], [[0.1]], [[0.1]])])
+    build(tmp_path, [Made(text, [said(f"x{text}x")], [said("t", 5, f"x{text}x")], [[0.1]], [[0.1]])])
     [[predictions, truths, _, _]] = called(tmp_path / "report" / "scores" / "0.js")[1]
     assert index(tmp_path)[0] == [text]
-    assert (predictions[0][0], truths[0][1]) == (text, text)
+    assert (predictions[0][0], truths[0][1]) == (f"x{text}x", f"x{text}x")
 
 
 def test_halves_of_characters_in_a_name_do_not_stop_the_report(tmp_path: Path) -> None:
@@ -235,7 +265,7 @@ def test_a_file_that_is_not_as_eval_writes_it_is_named_with_the_line_and_nothing
     ("change", "said_of_it"),
     [
         ({"n": "many"}, "metrics.json: n: "),
-        ({"profiles": {}}, "metrics.json: profiles: "),
+        ({"profiles": {}}, "metrics.json: .*every profile must"),
         ({"n": 1e400}, "metrics.json: .*n"),
         ({"signature": None}, "metrics.json: signature"),
     ],
@@ -260,7 +290,7 @@ def test_views_that_profiles_do_not_share_and_names_that_are_no_views_are_refuse
 
 
 def test_a_folder_without_scores_is_refused_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"metrics\.json.*eval --out"):
+    with pytest.raises(UsageError, match=r"metrics\.json.*--out"):
         build_score_report(tmp_path)
 
 

@@ -175,9 +175,9 @@ def test_generators_of_five_known_rates_are_ranked_right(tmp_path: Path) -> None
         folder = tmp_path / f"g{place}"
         make_scenes(folder, SceneSettings(n=40, size=64, seed=place, violation_rate=rate, twins=False), jobs=1)
         inputs.append(f"g{place}={folder / 'published.json'}")
-    found = assess(inputs)["generators"]
+    found = assess(inputs).generators
     for metric in ("mai", "af", "cap"):
-        scores = {one["generator"]: one["scores"][metric]["value"] for one in found}
+        scores = {one.generator: one.scores[metric].value for one in found}
         ordered = [scores[f"g{place}"] for place in range(len(rates))]
         assert ordered == sorted(ordered)
         assert len(set(ordered)) == len(ordered)

@@ -106,16 +106,16 @@ def figures(work: Path, name: str, spec: str, backbone: BackboneSpec) -> dict[st
         against = work / f"control-{test}" if name == "tuned" else None
         settings = Settings(profile="both")
         out = work / f"{name}-{test}-scores"
-        metrics = evaluate([run], scenes / "published.json", out, backbone, settings, against=against)[0].metrics
+        metrics = evaluate([run], scenes / "published.json", out, backbone, settings, against=against)[0].result
         found[test] = {
-            **{key: exact[key] for key in ("recall", "precision", "false_on_clean", "failures")},
-            "twin_test": exact["twin_test"]["passed"],
-            "kinds": {kind: one["recall"]["value"] for kind, one in exact["kinds"].items()},
+            **exact.model_dump(mode="json", include={"recall", "precision", "false_on_clean", "failures"}),
+            "twin_test": exact.twin_test.model_dump(mode="json")["passed"],
+            "kinds": {kind: one.recall.value for kind, one in exact.kinds.items()},
             "profiles": {
-                profile: {key: views["full"][key] for key in ("semap", "semf1", "interval", "chance")}
-                for profile, views in metrics["profiles"].items()
+                profile: views["full"].model_dump(mode="json", include={"semap", "semf1", "interval", "chance"})
+                for profile, views in metrics.profiles.items()
             },
-            "against_control": metrics.get("against"),
+            "against_control": metrics.against and metrics.against.model_dump(mode="json"),
         }
     return found
 

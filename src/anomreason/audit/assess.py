@@ -1,8 +1,8 @@
 """`plausibility`: how plausible the images of generators are, by what an assessor found in them.
 
-    assess(["flux=runs/flux", "sdxl=runs/sdxl"], pair_by_name=True)["generators"][0]["scores"]["mai"]
+    assess(["flux=runs/flux", "sdxl=runs/sdxl"], pair_by_name=True).generators[0].scores["mai"]
 
-A generator is an input, or what a manifest says of each image. Knows nothing of texts: severities alone count.
+A generator is an input, or what a manifest says of each image. Severities alone count.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from os.path import splitext
 from pathlib import Path
 from posixpath import basename
@@ -22,11 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anomreason.errors import ParseError, UsageError
-from anomreason.evaluation.writing import plain
+from anomreason.evaluation.records import PlausibilityResult
+from anomreason.evaluation.signature import Signature, code_signature
 from anomreason.metrics.plausibility import (
     METRICS,
     Assessment,
     GeneratorPlausibility,
+    Metric,
+    RankAgreement,
     differences,
     plausibility,
     rank_agreement,
@@ -40,7 +42,7 @@ from anomreason.textform import parse_json
 UNKNOWN = "unknown"
 
 
-class Made(NamedTuple):
+class ManifestEntry(NamedTuple):
     """What a manifest says of one image."""
 
     generator: str
@@ -54,7 +56,7 @@ def assess(
     pair_by_name: bool = False,
     against: Sequence[str | Path] = (),
     seed: int = 0,
-) -> dict[str, Any]:
+) -> PlausibilityResult:
     """Scores, ranks and differences of generators; what `plausibility.json` holds.
 
     inputs: as `reading.read_source` takes them, one a generator, or whatever holds the images of the manifest.
@@ -71,28 +73,31 @@ def assess(
     prompts = any(r.prompt is not None for r in records)
     if prompts and len(generators) > 1 and not any(d.difference.n for d in paired):
         warnings.append("no prompt is common to two generators, so no pair is compared; check names and prompts")
-    found = {
-        "signature": _signature(sources, records),
-        "simulated": any(source.simulated for source in sources),
-        "paired": prompts,
-        "not_in_manifest": strangers,
-        "generators": [plain(generator) for generator in generators],
-        "differences": [plain(difference) for difference in paired],
-    }
+    second, agreement = None, {}
     if against:
         others = [read_source(path) for path in against]
-        second, _, _ = _assessed(others, made, manifest)
-        second = _paired(second) if pair_by_name else second
-        warnings += _same_generators(others, records, second)
-        found["against"] = _signature(others, second)
-        found["agreement"] = _agreement(generators, plausibility(second, rng), rng)
-    return {**found, "warnings": warnings}
+        theirs, _, _ = _assessed(others, made, manifest)
+        theirs = _paired(theirs) if pair_by_name else theirs
+        warnings += _same_generators(others, records, theirs)
+        second = _signature(others, theirs)
+        agreement = _agreement(generators, plausibility(theirs, rng), rng)
+    return PlausibilityResult(
+        signature=_signature(sources, records),
+        simulated=any(source.simulated for source in sources),
+        paired=prompts,
+        not_in_manifest=tuple(strangers),
+        generators=tuple(generators),
+        differences=tuple(paired),
+        against=second,
+        agreement=agreement,
+        warnings=tuple(warnings),
+    )
 
 
-def read_manifest_of(path: Path) -> dict[str, Made]:
+def read_manifest_of(path: Path) -> dict[str, ManifestEntry]:
     """Generator and prompt by normalised image name, from the columns `generator` and `prompt` of a manifest."""
     names = [Path(picture) for picture in read_manifest(path)]
-    told: dict[str, Made] = {}
+    told: dict[str, ManifestEntry] = {}
     for line, row in _rows(path):
         generator = row.get("generator")
         if not isinstance(generator, str) or not generator.strip():
@@ -103,7 +108,7 @@ def read_manifest_of(path: Path) -> dict[str, Made]:
         if key in told:
             raise UsageError(f"{path}, line {line}: the image {str(name)!r} is there twice; remove one of the two rows")
         check_text(f"{generator}{prompt}", f"{path}, line {line}")
-        told[key] = Made(generator.strip(), str(prompt).strip() or None if prompt is not None else None)
+        told[key] = ManifestEntry(generator.strip(), str(prompt).strip() or None if prompt is not None else None)
     if len(told) != len({key_of(str(n)) for n in names}):
         raise UsageError(f"{path}: some rows name no picture; give each one under file_name, image, file or path")
     return told
@@ -126,7 +131,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _assessed(
-    sources: Sequence[Source], made: Mapping[str, Made] | None, manifest: Path | None
+    sources: Sequence[Source], made: Mapping[str, ManifestEntry] | None, manifest: Path | None
 ) -> tuple[list[Assessment], list[str], list[str]]:
     """A record an image, the images that the manifest does not have, and warnings."""
     if made is None:
@@ -195,19 +200,19 @@ def _same_generators(
     return [f"only one assessor has results of {alone}, left out of the agreement"] if alone else []
 
 
-def _signature(sources: Sequence[Source], records: Iterable[Assessment]) -> dict[str, Any]:
+def _signature(sources: Sequence[Source], records: Iterable[Assessment]) -> Signature:
     assessors = sorted({name for source in sources for name in source.detectors or (UNKNOWN,)})
     prompts = sorted({record.prompt for record in records if record.prompt is not None})
     digest = hashlib.sha256("\n".join(prompts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return {"assessor": assessors, "prompts": digest if prompts else UNKNOWN, "anomreason": version("anomreason")}
+    return code_signature().model_copy(update={"assessor": tuple(assessors), "prompts": digest if prompts else UNKNOWN})
 
 
 def _agreement(
     one: Sequence[GeneratorPlausibility], other: Sequence[GeneratorPlausibility], rng: np.random.Generator
-) -> dict[str, Any]:
-    """Whether two assessors order the generators alike, by metric."""
+) -> dict[Metric, RankAgreement]:
+    """Whether two assessors order the generators alike."""
 
-    def scores(of: Sequence[GeneratorPlausibility], metric: Any) -> dict[str, float]:
+    def scores(of: Sequence[GeneratorPlausibility], metric: Metric) -> dict[str, float]:
         return {g.generator: value for g in of if (value := g.scores[metric].value) is not None}
 
-    return {metric: plain(rank_agreement(scores(one, metric), scores(other, metric), rng)) for metric in METRICS}
+    return {metric: rank_agreement(scores(one, metric), scores(other, metric), rng) for metric in METRICS}

@@ -20,7 +20,8 @@ DEMO = SceneSettings(n=12, seed=11, kinds=TINY_KINDS)
 
 def command(folder: Annotated[Path, typer.Argument(help="Folder for images and results.")] = Path("demo")) -> None:
     """Draw scenes, detect with the bundled model, score exactly: no key, no network, no GPU."""
-    from anomreason.cli import detect, show_exact
+    from anomreason.cli import detect
+    from anomreason.cli.eval import print_exact
     from anomreason.detection import remaining, set_up
     from anomreason.evaluation.exact import evaluate_exact
     from anomreason.scenes.make import make_scenes
@@ -37,7 +38,7 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder for images and r
     with setup.open_run(run, root, inputs) as opened:
         status = asyncio.run(detect.detect_watched(setup, opened, list(remaining(images, opened.done))))
         detect.show_results(setup, opened, images, status, json_only=False, report=True)
-    show_exact.exact(evaluate_exact(run, scenes))
+    print_exact(evaluate_exact(run, scenes))
     program = _program()
     typer.echo("\nThe bundled model only works on such scenes. Next:")
     typer.echo(f"  {program} detect {scenes / 'images' / '000000.png'} --model tiny")

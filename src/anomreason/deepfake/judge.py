@@ -1,8 +1,8 @@
-"""`deepfake`: who tells AI images from photographs, with reasons, from files to plain values.
+"""`deepfake`: how well a detector separates AI images from photographs, and explains it.
 
-    judge("runs/judged", "truth.json", None)["accuracy"]
+    judge("runs/judged", "truth.json", None).accuracy.value
 
-A truth is a folder of pictures with `0_real/` and `1_fake/`, or a file: a list of anomalies means an AI image, a
+A truth is a folder of images with `0_real/` and `1_fake/`, or a file: a list of anomalies means an AI image, a
 description a photograph, unless `generated` or such a folder in the image's name says otherwise.
 """
 
@@ -10,27 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from anomreason.containers import HEAD, kind_of
 from anomreason.deepfake.explain import Explanations, explain
 from anomreason.errors import UnreadableImage, UsageError
+from anomreason.evaluation.records import DeepfakeResult, JoinedImages, SourceResult
 from anomreason.evaluation.running import Progress, Settings
-from anomreason.evaluation.signature import semantic_signature, truth_hash
-from anomreason.evaluation.writing import plain
+from anomreason.evaluation.signature import code_signature, semantic_signature, truth_hash
 from anomreason.images import image_size
 from anomreason.metrics.bertscore import BackboneSpec
-from anomreason.metrics.deepfake import PHOTOGRAPH_RULE, Judgement, deepfake
-from anomreason.metrics.leaks import FileFacts, leaks
-from anomreason.metrics.semantic import MISSING
+from anomreason.metrics.deepfake import PHOTOGRAPH_RULE, Judgement, Judgements, SourceScores, deepfake
+from anomreason.metrics.leaks import FileFacts, Leak, leaks
+from anomreason.metrics.semantic import MISSING, BothScores
 from anomreason.sources.annotations import ImageAnnotation, Source, key_of, named, read_source
 from anomreason.sources.inputs import find_images
 from anomreason.sources.joining import Entrant, Truth, chosen, entrant
 
+T = TypeVar("T")
 KINDS = {"0_real": False, "1_fake": True}
 """Folders of photographs and of AI images."""
 
@@ -44,7 +44,7 @@ def judge(
     subset: str | Path | None = None,
     pictures: Path | None = None,
     progress: Progress = lambda *_: None,
-) -> dict[str, Any]:
+) -> DeepfakeResult:
     """Every number of one detector; what `deepfake.json` holds.
 
     backbone: None leaves explanations out. pictures: folder of the files, for the check of what they alone give away;
@@ -55,35 +55,39 @@ def judge(
     images, rng = judged(said, true), settings.rng(0)
     bare = sum(bool(one.generated) and not one.annotated for one in true.images.values())
     explained: Explanations = {}
-    signature: dict[str, Any] = {"truth": truth_hash(true.images), "images": len(images)}
-    signature["anomreason"] = version("anomreason")
+    signature = code_signature().model_copy(update={"truth": truth_hash(true.images), "images": len(images)})
     if backbone is not None and not bare:
         opened = backbone.open()
         explained = explain(said, true, settings.semantic, opened, progress)
         signature = semantic_signature(opened.signature, settings.semantic, true.images)
     scores = deepfake(images, rng, {" ".join(key): values for key, values in explained.items()})
-    found = plain(scores)
-    found["explained"] = _nested(found["explained"])
-    for source in found["sources"]:
-        source["explained"] = _nested(source["explained"])
-    return {
-        "name": said.source.name,
-        "signature": signature,
-        "simulated": said.source.simulated,
-        "truth": str(true.source.path),
-        **found,
-        "unparsable": scores.unparsable,
-        "rule": PHOTOGRAPH_RULE,
-        "undescribed": _undescribed(images, said, true) if explained else 0,
-        "unexplained": _why_not(backbone, bare),
-        "leaks": _leaks(said, true, pictures or true.source.pictures or said.source.pictures, rng),
-        "joined": {
-            "by_file_name": said.by_file_name,
-            "not_in_truth": said.named(said.strangers),
-            "ambiguous": said.named(said.ambiguous),
-            "missing": [one.image for name, one in true.images.items() if name not in said.said],
-        },
-    }
+    return DeepfakeResult(
+        **{name: value for name, value in scores if name in Judgements.model_fields},
+        name=said.source.name,
+        signature=signature,
+        simulated=said.source.simulated,
+        truth=str(true.source.path),
+        explained=_nested(scores.explained),
+        sources=tuple(_source_result(one) for one in scores.sources),
+        rule=PHOTOGRAPH_RULE,
+        undescribed=_undescribed(images, said, true) if explained else 0,
+        unexplained=_why_not(backbone, bare),
+        leaks=_leaks(said, true, pictures or true.source.pictures or said.source.pictures, rng),
+        joined=JoinedImages.of(said, true.images),
+    )
+
+
+def _source_result(one: SourceScores) -> SourceResult:
+    return SourceResult(**{**dict(one), "explained": _nested(one.explained)})
+
+
+def _nested(flat: Mapping[str, T]) -> dict[str, dict[str, BothScores[T]]]:
+    """By profile and view, from names such as `paper full semf1`."""
+    found: dict[str, dict[str, dict[str, T]]] = {}
+    for key, value in flat.items():
+        profile, view, metric = key.split(" ")
+        found.setdefault(profile, {}).setdefault(view, {})[metric] = value
+    return {profile: {view: BothScores(**scores) for view, scores in views.items()} for profile, views in found.items()}
 
 
 def read_truth(given: str | Path, subset: str | Path | None = None) -> Truth:
@@ -152,15 +156,6 @@ def _judged(name: str, true: ImageAnnotation, said: ImageAnnotation | None, sour
     )
 
 
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """By profile, view and metric."""
-    found: dict[str, Any] = {}
-    for key, value in flat.items():
-        profile, view, metric = key.split(" ")
-        found.setdefault(profile, {}).setdefault(view, {})[metric] = value
-    return found
-
-
 def _undescribed(images: Sequence[Judgement], said: Entrant, truth: Truth) -> int:
     """Photographs judged right that score 0, since the truth describes them and the detector did not."""
     right = [one.image for one in images if one.right and not one.generated]
@@ -173,12 +168,12 @@ def _why_not(backbone: BackboneSpec | None, bare: int) -> str | None:
     return f"{bare:,} AI images of the truth have no annotated anomalies" if bare else None
 
 
-def _leaks(said: Entrant, truth: Truth, folder: Path | None, rng: np.random.Generator) -> list[dict[str, Any]]:
+def _leaks(said: Entrant, truth: Truth, folder: Path | None, rng: np.random.Generator) -> tuple[Leak, ...]:
     """What the files alone give away; empty when there is only one kind."""
     files = [_facts(name, one, said.said.get(name), folder) for name, one in truth.images.items()]
     if len({file.generated for file in files}) < 2:
-        return []
-    return [plain(leak) for leak in leaks(files, rng)]
+        return ()
+    return tuple(leaks(files, rng))
 
 
 def _facts(name: str, true: ImageAnnotation, said: ImageAnnotation | None, folder: Path | None) -> FileFacts:

@@ -1,8 +1,8 @@
-"""`eval --exact`: one prediction file against a folder of scenes, from files to plain values.
+"""`eval --exact`: one prediction file against a folder of scenes.
 
-    evaluate_exact("runs/gpt-4o", "scenes/")["recall"]["value"]
+    evaluate_exact("runs/gpt-4o", "scenes/").recall.value
 
-Needs no model: which claim finds which planted anomaly is told from words, and from regions where there are any.
+Needs no model: words, and regions where there are any, decide which prediction finds which planted anomaly.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from anomreason.errors import UsageError
-from anomreason.evaluation.writing import check_folder, folders_of, make_folder, plain, write_json
+from anomreason.evaluation.records import ExactOptions, ExactResult, JoinedImages
+from anomreason.evaluation.signature import Signature, code_signature
+from anomreason.evaluation.writing import check_folder, make_folder, result_folders, write_record
 from anomreason.metrics.exact import Failures, score_exact
 from anomreason.metrics.planted import ImagePrediction, KnownImage
 from anomreason.sources.annotations import ImageAnnotation, Source, key_of, read_source
@@ -28,52 +28,53 @@ from anomreason.sources.scenes import read_scenes
 
 def evaluate_exact(
     predictions: str | Path, scenes: str | Path, *, failures: Failures = "missed", seed: int = 0
-) -> dict[str, Any]:
-    """Every number of one detector; what `metrics.json` holds.
+) -> ExactResult:
+    """Every number of one detector; what `exact.json` holds.
 
     predictions: PATH or NAME=PATH of a run folder, our JSON lines or the published JSON. failures: whether anomalies of
     failed scenes are missed or left out. Raises UsageError, naming file and place.
     """
-    if seed < 0:
-        raise UsageError(f"the seed is {seed}; it cannot be below 0")
-    known = read_scenes(scenes)
-    source = read_source(predictions)
-    said = entrant(source, _truth(Path(scenes), known))
-    answers = _answers(known, said)
-    scores = score_exact(known, answers, np.random.default_rng(seed), failures=failures)
-    return {
-        "name": source.name,
-        "signature": _signature(known, failures),
-        "simulated": source.simulated,
-        "truth": str(scenes),
-        "settings": {"failures": failures, "seed": seed},
-        **plain(scores),
-        "joined": {
-            "by_file_name": said.by_file_name,
-            "not_in_truth": said.named(said.strangers),
-            "ambiguous": said.named(said.ambiguous),
-            "missing": [one.image for one in known if key_of(one.image) not in said.said],
-        },
-    }
+    return _evaluated(
+        read_source(predictions), Path(scenes), read_scenes(scenes), ExactOptions(failures=failures, seed=seed)
+    )
+
+
+def _evaluated(source: Source, scenes: Path, known: list[KnownImage], options: ExactOptions) -> ExactResult:
+    if options.seed < 0:
+        raise UsageError(f"the seed is {options.seed}; it cannot be below 0")
+    truth = _truth(scenes, known)
+    said = entrant(source, truth)
+    scores = score_exact(known, _answers(known, said), np.random.default_rng(options.seed), failures=options.failures)
+    return ExactResult(
+        **dict(scores),
+        name=source.name,
+        signature=_signature(known, options.failures),
+        simulated=source.simulated,
+        truth=str(scenes),
+        settings=options,
+        joined=JoinedImages.of(said, truth.images),
+    )
 
 
 def write_exact(
     predictions: Sequence[str | Path], scenes: str | Path, out: Path, failures: str = "zero", seed: int = 0
-) -> list[tuple[dict[str, Any], Path]]:
+) -> list[tuple[ExactResult, Path]]:
     """Evaluate files and write `exact.json`: into `out`, or `out/NAME` when there are several; each with its folder.
 
     failures: `zero` (their anomalies are missed) or `drop`. Raises UsageError before anything is written.
     """
-    told: dict[str, Failures] = {"zero": "missed", "drop": "dropped"}
-    if failures not in told:
+    ways: dict[str, Failures] = {"zero": "missed", "drop": "dropped"}
+    if failures not in ways:
         raise UsageError(f"failures are counted as {failures!r}; choose zero or drop")
-    folders = folders_of([read_source(path) for path in predictions], out)
+    sources = [read_source(path) for path in predictions]
+    folders = result_folders(sources, out)
     for folder in folders:
         check_folder(folder)
-    found = [evaluate_exact(path, scenes, failures=told[failures], seed=seed) for path in predictions]
+    known, options = read_scenes(scenes), ExactOptions(failures=ways[failures], seed=seed)
+    found = [_evaluated(source, Path(scenes), known, options) for source in sources]
     for folder, one in zip(folders, found, strict=True):
         make_folder(folder)
-        write_json(folder / "exact.json", one)
+        write_record(folder / "exact.json", one)
     return list(zip(found, folders, strict=True))
 
 
@@ -89,14 +90,15 @@ def _answers(known: list[KnownImage], said: Entrant) -> dict[str, ImagePredictio
     return {i: ImagePrediction(a.anomalies, a.unanswered) for i, a in there if a is not None}
 
 
-def _signature(known: list[KnownImage], failures: Failures) -> dict[str, Any]:
-    return {
-        "truth": _hash(json.dumps(sorted(map(repr, known)))),
-        "images": len(known),
-        "cues": _hash("".join(_read(name) for name in ("kind_cues.toml", "kind_words.tsv"))),
-        "failures": failures,
-        "anomreason": version("anomreason"),
-    }
+def _signature(known: list[KnownImage], failures: Failures) -> Signature:
+    return code_signature().model_copy(
+        update={
+            "truth": _hash(json.dumps(sorted(map(repr, known)))),
+            "images": len(known),
+            "cues": _hash("".join(_read(name) for name in ("kind_cues.toml", "kind_words.tsv"))),
+            "failures": failures,
+        }
+    )
 
 
 def _read(name: str) -> str:

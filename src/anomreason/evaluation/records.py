@@ -1,6 +1,6 @@
-"""What `eval` writes, read strictly: `metrics.json` (the figures) and `matches.jsonl` (one line an image).
+"""Records of the files of results: `metrics.json`, `matches.jsonl`, `exact.json`, `deepfake.json`, `plausibility.json`.
 
-Images are read one at a time, in any order, so that memory does not grow with their texts. Knows nothing of HTML.
+The code that computes a result builds its record once; terminal, report and leaderboard read its fields.
 
     with Matches(Path("scores")) as matches:
         print(sum(len(image.truths) for image in matches), "true anomalies")
@@ -9,241 +9,330 @@ Images are read one at a time, in any order, so that memory does not grow with t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import IO, Self, TypeVar
 
-from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, ValidationError, computed_field, model_validator
 
+from anomreason.anomaly import Anomaly, Result
 from anomreason.errors import UsageError
+from anomreason.evaluation.signature import Signature
+from anomreason.metrics.deepfake import ExplanationScores, Judgements, SourceJudgements
+from anomreason.metrics.exact import ExactScores
+from anomreason.metrics.exact import Failures as ExactFailures
+from anomreason.metrics.leaks import Leak
+from anomreason.metrics.plausibility import GeneratorDifference, GeneratorPlausibility, Metric, RankAgreement
+from anomreason.metrics.semantic import (
+    BothScores,
+    Comparison,
+    Failures,
+    Figures,
+    Saturated,
+    SemanticResult,
+    Share,
+)
+from anomreason.sources.annotations import ImageAnnotation
+from anomreason.sources.joining import Entrant
+from anomreason.stats import Estimate, Interval
 
-METRICS = ("semap", "semf1")
-"""The two scores that each image has, in each profile and view."""
 VIEWS = {"phe": 1.0, "rea": 0.0, "full": 0.5}
 """Views that have a name of their own, and how much the phenomenon weighs in them."""
-Share = Annotated[float, Field(ge=0, le=1)]
-Ends = tuple[float, float]
+R = TypeVar("R", bound=Result)
 
 
-class Written(BaseModel):
-    """Base of what is read here; fields that the report does not show are passed over."""
+class JoinedImages(Result):
+    """How the predictions' images were found in the truth."""
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    by_path: int = 0
+    by_file_name: int = 0
+    """Matched by the file name alone, since paths differ."""
+    not_in_truth: tuple[str, ...] = ()
+    ambiguous: tuple[str, ...] = ()
+    """Images of the predictions whose file name alone fits several."""
+    missing: tuple[str, ...] = ()
+    """Images of the truth that the predictions do not have."""
 
-
-class Spread(Written):
-    """Over shuffles of the images."""
-
-    mean: float
-    low: float
-    high: float
-
-
-class Chance(Written):
-    """What the same predictions get on other images."""
-
-    repeats: int
-    semap: float
-    semf1: float
-    micro_f1: float | None = None
-    thresholds: dict[str, dict[str, Spread]]
-    """By threshold, then `ap` and `f1`."""
-
-
-class Micro(Written):
-    """Of pooled counts."""
-
-    precision: Share
-    recall: Share
-    f1: Share
+    @classmethod
+    def of(cls, entrant: Entrant, truth: Mapping[str, ImageAnnotation]) -> JoinedImages:
+        """truth: the images to score, by normalised name."""
+        return cls(
+            by_path=len(entrant.said) - entrant.by_file_name,
+            by_file_name=entrant.by_file_name,
+            not_in_truth=tuple(entrant.named(entrant.strangers)),
+            ambiguous=tuple(entrant.named(entrant.ambiguous)),
+            missing=tuple(said.image for name, said in truth.items() if name not in entrant.said),
+        )
 
 
-class Row(Written):
-    """One threshold; macro but for the counts."""
+class SaturatedThreshold(Result):
+    """A threshold at which nearly nothing or nearly everything matches."""
 
-    tp: int
-    fp: int
-    fn: int
-    precision: Share
-    recall: Share
-    ap: Share
-    f1: Share
-    saturated: str | None = None
+    profile: str
+    view: str
+    threshold: float
+    matches: Saturated
+    share: float
 
 
-class View(Written):
-    """One profile and view."""
+class CeilingResult(Result):
+    """A second annotation scored as if it were predictions, on the images that it has."""
 
+    name: str
+    path: str
     n: int
-    semap: Share
-    semf1: Share
-    micro: Micro
-    chance: Chance | None = None
-    interval: dict[str, Ends | None]
-    thresholds: dict[str, Row]
-    dropped: View | None = None
-    """Over the images that did not fail."""
+    profiles: dict[str, dict[str, Figures]]
 
 
-class CeilingRow(Written):
-    ap: Share
-    f1: Share
+class AgainstResult(Comparison):
+    """These predictions minus other ones, on the same images."""
+
+    name: str
+    path: str
 
 
-class CeilingView(Written):
-    semap: Share
-    semf1: Share
-    thresholds: dict[str, CeilingRow] = {}
-
-
-class Ceiling(Written):
-    """A second annotation, scored as if it were predictions."""
-
-    profiles: dict[str, dict[str, CeilingView]]
-
-
-class Difference(Written):
-    """These predictions minus the others, on the same images."""
-
-    value: float
-    interval: Ends | None = None
-    p: Share
-
-
-class Against(Written):
-    """The comparison with other predictions."""
-
-    name: str = "the other predictions"
-    n: int
-    dropped: int = 0
-    profiles: dict[str, dict[str, dict[str, Difference]]]
-
-
-class Score(Written):
-    """A mean over images."""
+class GroupScore(Result):
+    """A mean over the images of a group."""
 
     value: float | None
-    interval: Ends | None = None
+    interval: Interval | None
 
 
-class ByTruths(Written):
-    """Images with so many true anomalies, failed ones at zero."""
+class TruthGroup(Result):
+    """Images with so many true anomalies; failed ones score zero."""
 
-    least: int = Field(validation_alias="from")
-    most: int | None = Field(None, validation_alias="to")
+    least: int = Field(validation_alias=AliasChoices("from", "least"), serialization_alias="from")
+    most: int | None = Field(validation_alias=AliasChoices("to", "most"), serialization_alias="to")
     """None for all from `least` on."""
     images: int
-    profiles: dict[str, dict[str, dict[str, Score]]]
-    """By profile, view and METRICS."""
+    profiles: dict[str, dict[str, BothScores[GroupScore]]]
 
 
-class Bin(Written):
+class SeverityBin(Result):
     """Predictions of one range of severities."""
 
-    least: float = Field(validation_alias="from")
-    most: float = Field(validation_alias="to")
+    least: float = Field(validation_alias=AliasChoices("from", "least"), serialization_alias="from")
+    most: float = Field(validation_alias=AliasChoices("to", "most"), serialization_alias="to")
     predictions: int
     matched: int
     mean_true_severity: float | None
     """Of the matched; None when there are none."""
 
 
-class Calibration(Written):
-    """What predicted severities are worth in one profile, at one threshold, in the view `full`."""
+class SeverityCalibration(Result):
+    """Predicted against true severity of the pairs that matched at one threshold, in the view `full`."""
 
     pairs: int
     mean_absolute_difference: float | None
-    bins: list[Bin]
+    """None without a pair."""
+    bins: tuple[SeverityBin, ...]
 
 
-class Texts(Written):
-    """What the backbone was given."""
+class EncodedTexts(Result):
+    """The texts that the backbone was given."""
 
-    truncated: int = 0
-    """Texts longer than it can read."""
-    blank: int = 0
-    """Texts with nothing in them; they are like nothing."""
+    encoded: int
+    truncated: int
+    """Longer than the backbone reads."""
+    blank: int
+    """Without a word; they are similar to nothing."""
+    limit: int
+    """Tokens that the backbone reads."""
 
 
-class Drift(Written):
-    """How far similarities of a lower precision are off."""
+class PrecisionDrift(Result):
+    """How far similarities of a lower precision are off those of fp32."""
 
+    pairs: int
     mean: float
     largest: float
 
 
-class Joined(Written):
-    """How the predictions' images were found in the truth."""
+class LeftOut(Result):
+    """Images that were not scored."""
 
-    by_path: int = 0
-    by_file_name: int = 0
-    not_in_truth: list[str] = []
+    photographs: tuple[str, ...]
+    """Of the truth, with a description instead of anomalies."""
+    truth_failed: tuple[str, ...]
+    subset_unknown: tuple[str, ...]
+    """Names of the subset that the truth does not have."""
 
 
-class Metrics(Written):
-    """`metrics.json`; whatever else stands there is kept in `model_extra`."""
+class EvalOptions(Result):
+    """Options that are no part of the signature."""
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="allow")
+    failures: Failures
+    """Whether tables show failed images at zero, or leave them out."""
+    shuffles: int
+    seed: int
 
-    name: str = ""
+
+class TruthFile(Result):
+    """The annotated images."""
+
+    path: str
+    images: int
+
+
+class PredictionsFile(Result):
+    """The scored predictions."""
+
+    path: str
+    detectors: tuple[str, ...]
+    pictures: str | None
+    """Folder of the images."""
+
+
+class ExactOptions(Result):
+    """Options of `eval --exact`."""
+
+    failures: ExactFailures
+    seed: int
+
+
+class ExactResult(ExactScores):
+    """`exact.json`."""
+
+    name: str
     """Of the predictions."""
-    signature: str | dict[str, Any]
-    simulated: bool = False
-    comparable: dict[str, str] = {}
-    """By profile, in words: which published numbers the results may stand beside."""
-    n: int
-    failures: dict[str, int]
-    profiles: Annotated[dict[str, Annotated[dict[str, View], Field(min_length=1)]], Field(min_length=1)]
-    images: dict[str, int] = {}
-    """How many were answered, have both sides empty, or one."""
-    failures_count: Literal["zero", "drop"] = Field("zero", validation_alias=AliasPath("settings", "failures"))
-    """Whether the tables show failed images at zero, or leave them out."""
-    texts: Texts = Texts()
-    drift: Drift | None = None
-    joined: Joined = Joined()
-    ceiling: Ceiling | None = None
-    against: Against | None = None
-    by_truths: list[ByTruths] = []
-    severity: dict[str, dict[str, Calibration]] = {}
+    signature: Signature
+    simulated: bool
+    truth: str
+    """Folder of the scenes."""
+    settings: ExactOptions
+    joined: JoinedImages
+
+
+class SourceResult(SourceJudgements):
+    """The AI images, or the photographs, of one source."""
+
+    explained: dict[str, dict[str, BothScores[Estimate]]]
+    """By profile and view."""
+
+
+class DeepfakeResult(Judgements):
+    """`deepfake.json`."""
+
+    name: str
+    """Of the predictions."""
+    signature: Signature
+    simulated: bool
+    truth: str
+    explained: dict[str, dict[str, BothScores[ExplanationScores]]]
+    """By profile and view."""
+    sources: tuple[SourceResult, ...]
+    rule: str
+    """How the explanation of a photograph is scored."""
+    undescribed: int
+    """Photographs judged right that score 0, since the truth describes them and the detector did not."""
+    unexplained: str | None
+    """Why no explanations were scored; None where they were."""
+    leaks: tuple[Leak, ...]
+    """What the files alone give away; empty when there is only one kind of image."""
+    joined: JoinedImages
+
+
+class PlausibilityResult(Result):
+    """`plausibility.json`."""
+
+    signature: Signature
+    simulated: bool
+    paired: bool
+    """Whether prompts are known, so that images of one prompt can be compared."""
+    not_in_manifest: tuple[str, ...]
+    generators: tuple[GeneratorPlausibility, ...]
+    differences: tuple[GeneratorDifference, ...]
+    against: Signature | None = None
+    """Of another assessor's results of the same generators."""
+    agreement: dict[Metric, RankAgreement] = Field(default_factory=dict)
+    """Whether both assessors order the generators alike, by metric."""
+    warnings: tuple[str, ...] = ()
+
+
+class EvalCommon(Result):
+    """What the results of one command share."""
+
+    signature: Signature
+    comparable: dict[str, str]
+    """By profile: which published numbers the results may be compared with."""
+    ceiling: CeilingResult | None = None
+    settings: EvalOptions
+    alphas: tuple[float, ...]
+    texts: EncodedTexts
+    drift: PrecisionDrift | None = None
+    """None for fp32."""
+    left_out: LeftOut
+    truth: TruthFile
+
+
+class EvalResult(SemanticResult, EvalCommon):
+    """`metrics.json`."""
+
+    name: str
+    """Of the predictions."""
+    simulated: bool
+    against: AgainstResult | None = None
+    severity: dict[str, dict[float, SeverityCalibration]]
     """By profile and threshold."""
+    by_truths: tuple[TruthGroup, ...]
+    joined: JoinedImages
+    predictions: PredictionsFile
 
     @model_validator(mode="after")
     def _even(self) -> Self:
         shapes = [(list(views), list(view.thresholds)) for views in self.profiles.values() for view in views.values()]
-        if not shapes[0][1] or any(shape != shapes[0] for shape in shapes):
+        if not shapes or not shapes[0][1] or any(shape != shapes[0] for shape in shapes):
             raise ValueError("every profile must have the same views, and every view the same thresholds")
         for view in shapes[0][0]:
             phenomenon_share(view)
         for threshold in shapes[0][1]:
-            if not -1 <= float(threshold) <= 1:
+            if not -1 <= threshold <= 1:
                 raise ValueError(f"{threshold!r} is not a threshold")
         return self
 
-    def shown(self, profile: str, view: str) -> View:
-        """The figures that tables and plots show."""
-        figures = self.profiles[profile][view]
-        return figures.dropped or figures if self.failures_count == "drop" else figures
-
-    def beside(self, profile: str, view: str) -> View | None:
-        """The same with failed images counted the other way; None where there is no other way."""
-        figures = self.profiles[profile][view]
-        return figures if self.failures_count == "drop" and figures.dropped else figures.dropped
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def saturated(self) -> list[SaturatedThreshold]:
+        """Thresholds that hardly tell detectors apart."""
+        return [
+            SaturatedThreshold(
+                profile=profile, view=view, threshold=threshold, matches=row.saturated, share=row.matched or 0.0
+            )
+            for profile, views in self.profiles.items()
+            for view, score in views.items()
+            for threshold, row in score.thresholds.items()
+            if row.saturated
+        ]
 
     @property
-    def axes(self) -> Axes:
+    def failed(self) -> int:
+        return sum(self.failures.values())
+
+    def shown(self, profile: str, view: str) -> Figures:
+        """The figures that tables and plots show, failed images counted as `settings` say."""
+        figures = self.profiles[profile][view]
+        return figures.dropped or figures if self.settings.failures == "drop" else figures
+
+    def beside(self, profile: str, view: str) -> Figures | None:
+        """The same with failed images counted the other way; None where there is no other way."""
+        figures = self.profiles[profile][view]
+        return figures if self.settings.failures == "drop" and figures.dropped else figures.dropped
+
+    @property
+    def axes(self) -> ScoreAxes:
         views = next(iter(self.profiles.values()))
-        return Axes(tuple(self.profiles), tuple(views), tuple(next(iter(views.values())).thresholds))
+        return ScoreAxes(tuple(self.profiles), tuple(views), tuple(next(iter(views.values())).thresholds))
 
 
 @dataclass(frozen=True)
-class Axes:
+class ScoreAxes:
     """Names of what was scored, in the order of every list of cells: profiles, then views, then thresholds."""
 
     profiles: tuple[str, ...]
     views: tuple[str, ...]
-    thresholds: tuple[str, ...]
+    thresholds: tuple[float, ...]
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -251,7 +340,7 @@ class Axes:
         return [(profile, view) for profile in self.profiles for view in self.views]
 
     @cached_property
-    def cells(self) -> dict[tuple[str, str, str], int]:
+    def cells(self) -> dict[tuple[str, str, float], int]:
         """Number of each (profile, view, threshold)."""
         keys = [(*pair, threshold) for pair in self.pairs for threshold in self.thresholds]
         return {key: number for number, key in enumerate(keys)}
@@ -267,47 +356,39 @@ def phenomenon_share(view: str) -> float:
     return float(share)
 
 
-class Said(Written):
-    """One anomaly, predicted or true."""
+class MatchedPair(Result):
+    """A prediction and a truth that matched somewhere, or that are each other's nearest; further views are kept too."""
 
-    name: str
-    phenomenon: str = ""
-    reasoning: str = ""
-    severity: float | None = None
-    """0 = completely implausible, 100 = fully realistic."""
-
-
-class Pair(Written):
-    """A prediction and a truth that matched somewhere, or that are each other's nearest."""
+    model_config = ConfigDict(extra="allow")
 
     p: int
+    """Place of the prediction."""
     t: int
+    """Place of the truth."""
     phe: float
     rea: float
-    matched: dict[str, dict[str, list[float]]] = {}
+    matched: dict[str, dict[str, list[float]]] = Field(default_factory=dict)
     """By profile and view: the thresholds at which they matched."""
-    why: str | None = None
+    why: str = ""
+    """Why they did not match at every threshold; empty when they did."""
 
-    def cells(self, axes: Axes) -> list[int]:
+    def cells(self, axes: ScoreAxes) -> list[int]:
         """Numbers of the cells in which they matched."""
-        keys = ((p, v, f"{t:.10g}") for p, views in self.matched.items() for v, ts in views.items() for t in ts)
+        keys = ((p, v, t) for p, views in self.matched.items() for v, ts in views.items() for t in ts)
         return [axes.cells[key] for key in keys if key in axes.cells]
 
 
-class ImageScore(Written):
-    semap: Share
-    semf1: Share
-
-
-class ImageMatches(Written):
+class ImageMatches(Result):
     """One line of `matches.jsonl`."""
 
     image: str
     failure: str | None = None
-    predictions: list[Said]
-    truths: list[Said]
-    pairs: list[Pair] = []
-    scores: dict[str, dict[str, ImageScore]] = {}
+    """Kind; then nothing was predicted and every score is 0."""
+    predictions: tuple[Anomaly, ...]
+    truths: tuple[Anomaly, ...]
+    pairs: tuple[MatchedPair, ...]
+    scores: dict[str, dict[str, BothScores[Share]]]
+    """By profile and view."""
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
@@ -315,11 +396,6 @@ class ImageMatches(Written):
             if not (0 <= pair.p < len(self.predictions) and 0 <= pair.t < len(self.truths)):
                 raise ValueError(f"pair ({pair.p}, {pair.t}) is of no prediction and truth of this image")
         return self
-
-    def score(self, profile: str, view: str) -> tuple[float, float]:
-        """METRICS of this image; zeros where none is written, as for a failed image."""
-        found = self.scores.get(profile, {}).get(view)
-        return (found.semap, found.semf1) if found else (0.0, 0.0)
 
 
 class Matches:
@@ -339,10 +415,7 @@ class Matches:
         """UsageError that names the line when it is not what `eval` writes."""
         self._file.seek(self._starts[place])
         line = self._file.read(self._starts[place + 1] - self._starts[place])
-        try:
-            return ImageMatches.model_validate_json(_characters(line))
-        except ValidationError as error:
-            raise _unreadable(f"{self._path}, line {place + 1}", error) from error
+        return _parsed(ImageMatches, _characters(line), f"{self._path}, line {place + 1}")
 
     def __iter__(self) -> Iterator[ImageMatches]:
         return (self[place] for place in range(len(self)))
@@ -354,14 +427,19 @@ class Matches:
         self._file.close()
 
 
-def read_metrics(out: Path) -> Metrics:
-    """The figures of a folder. UsageError that names the file and the place in it."""
-    path = out / "metrics.json"
+def read_result(path: Path, kind: type[R]) -> R:
+    """A file of results. UsageError that names the file and the place in it."""
     with _opened(path) as file:
-        try:
-            return Metrics.model_validate_json(file.read())
-        except ValidationError as error:
-            raise _unreadable(str(path), error) from error
+        return _parsed(kind, file.read(), str(path))
+
+
+def _parsed(kind: type[R], data: bytes, where: str) -> R:
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise UsageError(f"{where}: {place}: {first['msg']}; run the command that wrote it again") from error
 
 
 def _characters(line: bytes) -> bytes:
@@ -374,14 +452,8 @@ def _characters(line: bytes) -> bytes:
         return line
 
 
-def _opened(path: Path) -> Any:
+def _opened(path: Path) -> IO[bytes]:
     try:
         return path.open("rb")
     except OSError as error:
-        raise UsageError(f"cannot read {path} ({error.strerror}); give the folder that `eval --out` wrote") from error
-
-
-def _unreadable(where: str, error: ValidationError) -> UsageError:
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the whole"
-    return UsageError(f"{where}: {place}: {first['msg']}; write the folder anew with `eval`")
+        raise UsageError(f"cannot read {path} ({error.strerror}); give the folder that --out named") from error

@@ -1,17 +1,16 @@
 """Scoring prediction files against one truth, a chunk of images at a time, so that memory does not grow with them.
 
-Knows files only as what was read of them. The truth's texts are encoded once however many files there are. Images are
-taken in the order of their names, so that the order of a file makes no difference. Try it:
+The truth's texts are encoded once however many files there are. Images are taken in the order of their names, so that
+the order of a file makes no difference.
 
     contest = Contest(entrant(predictions, truth), Settings())
     run([contest], truth, Backbone.open("distilbert-base-uncased"))
-    contest.result().as_json()
+    contest.result().profiles["paper"]["full"].semf1
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -19,12 +18,12 @@ import numpy as np
 
 from anomreason.anomaly import Anomaly
 from anomreason.errors import UsageError
-from anomreason.evaluation.calibration import Calibration
-from anomreason.evaluation.pairs import pairs_of
-from anomreason.metrics.chance import CHUNK, REPEATS, ChanceScorer, chunks, derangement
+from anomreason.evaluation.breakdowns import SeverityCounter, pairs_of
+from anomreason.evaluation.records import ImageMatches, MatchedPair
+from anomreason.metrics.chance import CHUNK, REPEATS, ChanceScorer, chunks
 from anomreason.metrics.image_scores import FULL_ALPHA, PROFILES, ImageScores, Profile, SemanticSettings, score_image
 from anomreason.metrics.matching import RankBy, rank
-from anomreason.metrics.semantic import MISSING, Failures, SemanticResult, SemanticScorer
+from anomreason.metrics.semantic import MISSING, BothScores, Failures, SemanticResult, SemanticScorer
 from anomreason.sources.annotations import ImageAnnotation
 from anomreason.sources.joining import Entrant, Truth
 
@@ -32,16 +31,20 @@ if TYPE_CHECKING:
     from anomreason.metrics.bertscore import Backbone, Chunk, Similarities
 
 Progress = Callable[[int, int], None]
-"""Gets the images done and all images, over all files."""
+"""Called with the number of images done and of all images, over all files."""
 _CHANCE, _INTERVALS, COMPARISON = 0, 1, 2
 """Each kind of draw has a stream of its own: what is drawn for one does not move the others."""
+
+ALIASES: dict[str, Profile] = {"equations": "paper", "table1": "release"}
+"""Profiles by what they compute: the paper's equations, or the numbers of its Table 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How files are scored. The command line has the same names and defaults."""
 
-    profile: Literal["paper", "release", "both"] = "paper"
+    profile: Literal["paper", "release", "both", "equations", "table1"] = "paper"
+    """`equations` is another name of `paper`, `table1` of `release`: what the paper's Table 1 evidently holds."""
     alpha: tuple[float, ...] = ()
     """Further shares of the phenomenon; `full` (0.5) is always there."""
     rank_by: RankBy = "severity"
@@ -52,8 +55,10 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "profile", ALIASES.get(self.profile, self.profile))
         if self.profile not in (*PROFILES, "both"):
-            raise UsageError(f"the profile is {self.profile!r}; choose {', '.join(PROFILES)} or both")
+            known = ", ".join(f"{name} (or {alias})" for alias, name in ALIASES.items())
+            raise UsageError(f"the profile is {self.profile!r}; choose {known}, or both")
         if self.failures not in get_args(Failures):
             raise UsageError(f"failures are counted as {self.failures!r}; choose {' or '.join(get_args(Failures))}")
         if self.shuffles < 0 or self.seed < 0:
@@ -63,7 +68,7 @@ class Settings:
     @property
     def semantic(self) -> SemanticSettings:
         alphas = tuple(dict.fromkeys((FULL_ALPHA, *self.alpha)))
-        profiles: tuple[Profile, ...] = ("paper", "release") if self.profile == "both" else (self.profile,)
+        profiles: tuple[Profile, ...] = tuple(PROFILES) if self.profile == "both" else (self.profile,)  # type: ignore[assignment]
         return SemanticSettings(alphas=alphas, profiles=profiles, rank_by=self.rank_by)
 
     def rng(self, purpose: int) -> np.random.Generator:
@@ -73,7 +78,7 @@ class Settings:
 class Keeper(Protocol):
     """Where the record of each image goes, as `matches.jsonl` has it."""
 
-    def add(self, image: str, record: Mapping[str, Any]) -> None: ...
+    def add(self, image: str, record: ImageMatches) -> None: ...
 
 
 class Contest:
@@ -87,7 +92,7 @@ class Contest:
         self.entrant, self.settings = entrant, settings
         check_ranking(entrant, entrant.said, settings.semantic)
         self.scorer = SemanticScorer(settings.semantic)
-        self.calibration = Calibration(settings.semantic)
+        self.calibration = SeverityCounter(settings.semantic)
         self._keeper = keeper
         self._chance = ChanceScorer(settings.semantic, settings.shuffles) if keeper and settings.shuffles else None
         self._chance_rng = settings.rng(_CHANCE)
@@ -98,36 +103,30 @@ class Contest:
 
     def result(self) -> SemanticResult:
         """All figures, once every image was added."""
-        return self.scorer.result(self.settings.rng(_INTERVALS), self._chance)
+        return self.scorer.result(self.settings.rng(_INTERVALS), self._chance.totals if self._chance else ())
 
     def add(self, names: Sequence[str], truths: Sequence[ImageAnnotation], chunk: Chunk) -> None:
         """Score one chunk of images."""
         said = [self.entrant.said.get(name) for name in names]
         answers = [one if one and one.unanswered is None else None for one in said]
         places = [place for place, one in enumerate(answers) if one]
-        partners = self._partners(places)
+        deals = self._chance.deals(len(places), self._chance_rng) if self._chance and len(places) > 1 else []
+        # Whose truths each answered image meets in the shuffles, each once.
+        partners = {place: list(dict.fromkeys(places[deal[own]] for deal in deals)) for own, place in enumerate(places)}
         texts = [_texts(one.anomalies) if one else {} for one in answers]
         shuffled: dict[tuple[int, int], Any] = {}
         for place, found in enumerate(chunk.score(texts, [partners.get(p, ()) for p in range(len(names))])):
             answer = answers[place]
             if answer:
                 self._score(names[place], answer, truths[place], found)
-                for partner, alike in zip(partners.get(place, ()), found.partners, strict=True):
+                for partner, alike in zip(partners[place], found.partners, strict=True):
                     shuffled[place, partner] = alike["phe"], alike["rea"]
             else:
                 failed = said[place]
                 self._fail(names[place], MISSING if failed is None else str(failed.unanswered), truths[place])
-        if self._chance and len(places) > 1:
+        if self._chance and deals:
             orders = [self._order(names[p], answers[p]) for p in places]
-            self._chance.add(orders, lambda i, j: shuffled[places[i], places[j]], self._chance_rng)
-
-    def _partners(self, places: Sequence[int]) -> dict[int, list[int]]:
-        """Whose truths each answered image meets when chance is taken: the very shuffles that `ChanceScorer` draws."""
-        if not self._chance or len(places) < 2:
-            return {}
-        ahead = deepcopy(self._chance_rng)
-        drawn = [derangement(len(places), ahead) for _ in range(self.settings.shuffles)]
-        return {place: list(dict.fromkeys(places[deal[own]] for deal in drawn)) for own, place in enumerate(places)}
+            self._chance.add(orders, lambda i, j: shuffled[places[i], places[j]], deals)
 
     def _order(self, name: str, answer: ImageAnnotation | None) -> list[int]:
         return self.scorer.order(*ranking(answer), name)
@@ -208,29 +207,24 @@ def _record(
     truth: ImageAnnotation,
     failure: str | None,
     predictions: Sequence[Anomaly],
-    pairs: list[dict[str, Any]],
+    pairs: Sequence[MatchedPair],
     scores: ImageScores,
-) -> dict[str, Any]:
-    """One line of `matches.jsonl`."""
+) -> ImageMatches:
     settings = scores.settings
-    return {
-        "image": truth.image,
-        "failure": failure,
-        "predictions": [_plain(a) for a in predictions],
-        "truths": [_plain(a) for a in truth.anomalies],
-        "pairs": pairs,
-        "scores": {
+    return ImageMatches(
+        image=truth.image,
+        failure=failure,
+        predictions=tuple(predictions),
+        truths=tuple(truth.anomalies),
+        pairs=tuple(pairs),
+        scores={
             profile: {
-                view: {
-                    "semap": scores.semap(profile, view),
-                    "semf1": scores.semf1(profile, view) if failure is None else 0.0,
-                }
+                view: BothScores(
+                    semap=scores.semap(profile, view),
+                    semf1=scores.semf1(profile, view) if failure is None else 0.0,
+                )
                 for view in settings.views
             }
             for profile in settings.profiles
         },
-    }
-
-
-def _plain(anomaly: Anomaly) -> dict[str, Any]:
-    return anomaly.model_dump(include={"name", "phenomenon", "reasoning", "severity"})
+    )

@@ -11,15 +11,27 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from anomreason.errors import UsageError
-from anomreason.evaluation.groups import by_truths
+from anomreason.evaluation.breakdowns import by_truths
+from anomreason.evaluation.records import (
+    AgainstResult,
+    CeilingResult,
+    EncodedTexts,
+    EvalCommon,
+    EvalOptions,
+    EvalResult,
+    JoinedImages,
+    LeftOut,
+    PrecisionDrift,
+    PredictionsFile,
+    TruthFile,
+)
 from anomreason.evaluation.running import COMPARISON, Contest, Progress, Settings, run
-from anomreason.evaluation.signature import comparable, semantic_signature
-from anomreason.evaluation.writing import Lines, check_folder, folders_of, write_results
+from anomreason.evaluation.signature import semantic_signature
+from anomreason.evaluation.writing import LineStore, check_folder, result_folders, write_results
 from anomreason.metrics.bertscore import Backbone, BackboneSpec
-from anomreason.metrics.semantic import SemanticResult, compare
+from anomreason.metrics.semantic import compare
 from anomreason.sources.annotations import read_source
 from anomreason.sources.joining import Entrant, Truth, entrant, scored_images
 
@@ -30,8 +42,8 @@ _SAMPLE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is held against what, read and joined."""
+class EvalInputs:
+    """Predictions and truth, read and joined."""
 
     truth: Truth
     entrants: tuple[Entrant, ...]
@@ -42,12 +54,12 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
+class Evaluation:
     """One scored file."""
 
     folder: Path
-    metrics: dict[str, Any]
-    """What `metrics.json` holds."""
+    result: EvalResult
+    """What `metrics.json` in the folder holds."""
 
 
 def evaluate(
@@ -61,152 +73,117 @@ def evaluate(
     against: str | Path | None = None,
     ceiling: str | Path | None = None,
     progress: Progress = lambda *_: None,
-) -> list[Evaluated]:
+) -> list[Evaluation]:
     """Score files and write `metrics.json` and `matches.jsonl`: into `out`, or `out/NAME` when there are several.
 
     predictions, truth, against, ceiling: as `reading.read_source` takes them. subset: as `reading.read_names` takes it.
     Raises UsageError, naming file and place, for what cannot be read, joined or written.
     """
     spec = BackboneSpec(str(backbone)) if isinstance(backbone, str) else backbone
-    question = ask(predictions, truth, out, subset, against, ceiling)
+    inputs = read_inputs(predictions, truth, out, subset, against, ceiling)
     with ExitStack() as stack:
-        kept = [stack.enter_context(Lines()) for _ in question.entrants]
-        contests = [Contest(e, settings, lines) for e, lines in zip(question.entrants, kept, strict=True)]
-        beside = {
-            name: Contest(one, settings)
-            for name, one in (("against", question.against), ("ceiling", question.ceiling))
-            if one
-        }
+        stores = [stack.enter_context(LineStore()) for _ in inputs.entrants]
+        contests = [Contest(e, settings, store) for e, store in zip(inputs.entrants, stores, strict=True)]
+        against_contest = Contest(inputs.against, settings) if inputs.against else None
+        ceiling_contest = Contest(inputs.ceiling, settings) if inputs.ceiling else None
         opened = spec.open()
-        run([*contests, *beside.values()], question.truth, opened, progress)
-        common = _common(question, settings, opened, beside.get("ceiling"))
-        found = [
-            Evaluated(folder, _metrics(contest, question.truth, common, beside.get("against")))
-            for contest, folder in zip(contests, question.folders, strict=True)
-        ]
-        for one, lines in zip(found, kept, strict=True):
-            write_results(one.folder, one.metrics, lines, question.truth.images)
+        further = [contest for contest in (against_contest, ceiling_contest) if contest]
+        run([*contests, *further], inputs.truth, opened, progress)
+        results = _results(inputs, contests, opened, against_contest, ceiling_contest)
+        found = [Evaluation(folder, result) for folder, result in zip(inputs.folders, results, strict=True)]
+        for one, store in zip(found, stores, strict=True):
+            write_results(one.folder, one.result, store, inputs.truth.images)
     return found
 
 
-def ask(
+def read_inputs(
     predictions: Sequence[str | Path],
     truth: str | Path,
     out: Path,
     subset: str | Path | None = None,
     against: str | Path | None = None,
     ceiling: str | Path | None = None,
-) -> Question:
+) -> EvalInputs:
     """Read and join everything. UsageError for whatever cannot be used."""
     true = scored_images(read_source(truth), subset)
     entrants = tuple(entrant(read_source(path), true) for path in predictions)
     if not entrants:
         raise UsageError("there are no predictions; give at least one file before the truth")
-    folders = folders_of([e.source for e in entrants], out)
+    folders = result_folders([e.source for e in entrants], out)
     for folder in folders:
         check_folder(folder)
     other = entrant(read_source(against), true) if against is not None else None
     second = entrant(read_source(ceiling), true) if ceiling is not None else None
-    return Question(true, entrants, folders, other, second)
+    return EvalInputs(true, entrants, folders, other, second)
 
 
-def _common(question: Question, settings: Settings, backbone: Backbone, ceiling: Contest | None) -> dict[str, Any]:
-    """What all results of one command share."""
-    semantic, truth, counts = settings.semantic, question.truth, backbone.counts
-    return {
-        "signature": semantic_signature(backbone.signature, semantic, truth.images),
-        "settings": {"failures": settings.failures, "shuffles": settings.shuffles, "seed": settings.seed},
-        "alphas": list(semantic.alphas),
-        "texts": {
-            "encoded": counts.texts,
-            "truncated": counts.truncated,
-            "blank": counts.blank,
-            "limit": backbone.limit,
-        },
-        "drift": _drift(question, backbone),
-        "left_out": {
-            "photographs": list(truth.photographs),
-            "truth_failed": list(truth.failed),
-            "subset_unknown": list(truth.unknown),
-        },
-        "truth": {"path": str(truth.source.path), "images": len(truth.images)},
-        "ceiling": None if ceiling is None else _ceiling(ceiling),
-    }
+def _results(
+    inputs: EvalInputs,
+    contests: Sequence[Contest],
+    backbone: Backbone,
+    against: Contest | None,
+    ceiling: Contest | None,
+) -> list[EvalResult]:
+    """A record for each file; all share what belongs to the truth and the backbone."""
+    truth, settings, counts = inputs.truth, contests[0].settings, backbone.counts
+    signature = semantic_signature(backbone.signature, settings.semantic, truth.images)
+    common = EvalCommon(
+        signature=signature,
+        comparable={profile: signature.comparable(profile) for profile in settings.semantic.profiles},
+        ceiling=None if ceiling is None else _ceiling(ceiling),
+        settings=EvalOptions(failures=settings.failures, shuffles=settings.shuffles, seed=settings.seed),
+        alphas=settings.semantic.alphas,
+        texts=EncodedTexts(encoded=counts.texts, truncated=counts.truncated, blank=counts.blank, limit=backbone.limit),
+        drift=_drift(inputs, backbone),
+        left_out=LeftOut(photographs=truth.photographs, truth_failed=truth.failed, subset_unknown=truth.unknown),
+        truth=TruthFile(path=str(truth.source.path), images=len(truth.images)),
+    )
+    return [_result(contest, truth, common, against) for contest in contests]
 
 
-def _metrics(contest: Contest, truth: Truth, common: dict[str, Any], against: Contest | None) -> dict[str, Any]:
-    result, settings = contest.result(), contest.settings
-    figures = result.as_json()
-    both, one = figures.pop("both_empty"), figures.pop("one_empty")
-    source, ceiling = contest.entrant.source, common["ceiling"]
+def _result(contest: Contest, truth: Truth, common: EvalCommon, against: Contest | None) -> EvalResult:
+    source, settings = contest.entrant.source, contest.settings
     compared = None
     if against is not None:
-        compared = {"name": against.entrant.source.name, "path": str(against.entrant.source.path)}
-        compared |= compare(contest.scorer, against.scorer, settings.rng(COMPARISON), settings.failures).as_json()
-    return {
-        "name": source.name,
-        "signature": common["signature"],
-        "comparable": {p: comparable(common["signature"], p) for p in settings.semantic.profiles},
-        "simulated": source.simulated,
-        **figures,
-        "images": {"answered": result.n - sum(result.failures.values()), "both_empty": both, "one_empty": one},
-        "saturated": _saturated(result),
-        **({"ceiling": ceiling} if ceiling else {}),
-        **({"against": compared} if compared else {}),
-        "severity": contest.calibration.as_json(),
-        "by_truths": by_truths(contest.scorer, settings.rng(_GROUPS)),
-        "joined": _joined(contest.entrant, truth),
-        **{k: v for k, v in common.items() if k not in ("signature", "ceiling") and v is not None},
-        "predictions": {
-            "path": str(source.path),
-            "detectors": list(source.detectors),
-            "pictures": None if source.pictures is None else str(source.pictures),
-        },
-    }
+        other = against.entrant.source
+        comparison = compare(contest.scorer, against.scorer, settings.rng(COMPARISON), settings.failures)
+        compared = AgainstResult(**dict(comparison), name=other.name, path=str(other.path))
+    return EvalResult(
+        **dict(contest.result()),
+        **dict(common),
+        name=source.name,
+        simulated=source.simulated,
+        against=compared,
+        severity=contest.calibration.result(),
+        by_truths=tuple(by_truths(contest.scorer, settings.rng(_GROUPS))),
+        joined=JoinedImages.of(contest.entrant, truth.images),
+        predictions=PredictionsFile(
+            path=str(source.path),
+            detectors=source.detectors,
+            pictures=None if source.pictures is None else str(source.pictures),
+        ),
+    )
 
 
-def _joined(one: Entrant, truth: Truth) -> dict[str, Any]:
-    return {
-        "by_path": len(one.said) - one.by_file_name,
-        "by_file_name": one.by_file_name,
-        "not_in_truth": one.named(one.strangers),
-        "ambiguous": one.named(one.ambiguous),
-        "missing": [said.image for name, said in truth.images.items() if name not in one.said],
-    }
-
-
-def _saturated(result: SemanticResult) -> list[dict[str, Any]]:
-    """Thresholds at which nearly nothing or nearly everything matches, which hardly tell detectors apart."""
-    return [
-        {"profile": profile, "view": view, "threshold": threshold, "matches": row.saturated, "share": row.matched}
-        for profile, views in result.profiles.items()
-        for view, score in views.items()
-        for threshold, row in score.zero.thresholds.items()
-        if row.saturated
-    ]
-
-
-def _ceiling(contest: Contest) -> dict[str, Any]:
-    """Of the images that the second annotation has: those it lacks say nothing of how well people agree."""
-    result = contest.result()
-    source = contest.entrant.source
+def _ceiling(contest: Contest) -> CeilingResult:
+    """On the images that the second annotation has: those it lacks do not show how well people agree."""
+    result, source = contest.result(), contest.entrant.source
     views = {
-        profile: {view: score.dropped.as_json() for view, score in found.items() if score.dropped}
+        profile: {view: score.dropped for view, score in found.items() if score.dropped}
         for profile, found in result.profiles.items()
     }
-    n = result.n - sum(result.failures.values())
-    return {"name": source.name, "path": str(source.path), "n": n, "profiles": views}
+    return CeilingResult(name=source.name, path=str(source.path), n=result.images.answered, profiles=views)
 
 
-def _drift(question: Question, backbone: Backbone) -> dict[str, Any] | None:
+def _drift(inputs: EvalInputs, backbone: Backbone) -> PrecisionDrift | None:
     """How far a lower precision is off, on texts of these very files; None for fp32."""
     if backbone.signature["precision"] == "fp32":
         return None
     sides = [
         [f.phenomenon for said in images for f in said.anomalies][:_SAMPLE]
-        for images in (question.entrants[0].said.values(), question.truth.images.values())
+        for images in (inputs.entrants[0].said.values(), inputs.truth.images.values())
     ]
     if not all(sides):
         return None
     drift = backbone.drift(*sides)
-    return {"pairs": drift.pairs, "mean": drift.mean, "largest": drift.largest}
+    return PrecisionDrift(pairs=drift.pairs, mean=drift.mean, largest=drift.largest)

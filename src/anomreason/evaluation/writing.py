@@ -1,11 +1,10 @@
-"""What `eval` leaves behind: `matches.jsonl`, one line an image, and `metrics.json`, written last and whole.
+"""Writes files of results: each whole or not at all, into a folder that was checked before the work began.
 
-Lines wait in a temporary file until everything is scored, so that a failure leaves nothing behind and memory does not
-grow with their texts. Where files are to go is tried out before the work begins. Knows nothing of how numbers are made.
-Try it:
+Lines of `matches.jsonl` wait in a temporary file until everything is scored, so that a failure leaves nothing behind
+and memory does not grow with their texts.
 
-    with Lines() as lines:
-        lines.add("a.jpg", {"image": "a.jpg"})
+    with LineStore() as lines:
+        lines.add("a.jpg", image_matches)
         lines.write(Path("matches.jsonl"), ["a.jpg"])
 """
 
@@ -16,23 +15,22 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+from anomreason.anomaly import Result
 from anomreason.errors import StorageError, UsageError
 from anomreason.runs import write_atomically
 from anomreason.sources.annotations import Source
-from anomreason.stats import Interval
 
 _ASSETS = ("report.css", "scores.css", "scores.js")
 """Files of a report beside its images."""
 
 
-class Lines:
+class LineStore:
     """Records of images, kept on disk in the order in which they come, written in another. Use as a context manager."""
 
     def __init__(self) -> None:
@@ -41,9 +39,10 @@ class Lines:
         with _kept_here():
             self._file = tempfile.TemporaryFile()  # noqa: SIM115
 
-    def add(self, image: str, record: Mapping[str, Any]) -> None:
+    def add(self, image: str, record: Result) -> None:
         """Raises StorageError when the disk of temporary files is full."""
-        data = json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+        line = json.dumps(record.model_dump(mode="json", by_alias=True, exclude_unset=True), ensure_ascii=False)
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
         with _kept_here():
             self._places[image] = (self._file.tell(), len(data))
             self._file.write(data)
@@ -86,14 +85,14 @@ def _kept_here() -> Iterator[None]:
         ) from None
 
 
-def folders_of(sources: Sequence[Source], out: Path) -> tuple[Path, ...]:
+def result_folders(sources: Sequence[Source], out: Path) -> tuple[Path, ...]:
     """`out` for a single file; for several, a folder a name, with the parent's name where names repeat."""
     if len(sources) == 1:
         return (out,)
     names = [source.name for source in sources]
     times = Counter(names)
-    told = [f"{s.path.resolve().parent.name}-{n}" if times[n] > 1 else n for s, n in zip(sources, names, strict=True)]
-    safe = [re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "predictions" for name in told]
+    unique = [f"{s.path.resolve().parent.name}-{n}" if times[n] > 1 else n for s, n in zip(sources, names, strict=True)]
+    safe = [re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "predictions" for name in unique]
     if doubles := [name for name, count in Counter(safe).items() if count > 1]:
         name = names[safe.index(doubles[0])]
         raise UsageError(f"several predictions are called {name!r}; give each a name of its own as NAME=PATH")
@@ -125,7 +124,7 @@ def check_folder(folder: Path) -> None:
                 path.rmdir()
 
 
-def write_results(folder: Path, metrics: Mapping[str, Any], lines: Lines, order: Iterable[str]) -> None:
+def write_results(folder: Path, metrics: Result, lines: LineStore, order: Iterable[str]) -> None:
     """Both files. What an earlier scoring wrote goes first, so that it never stands beside other numbers."""
     make_folder(folder)
     try:
@@ -134,7 +133,7 @@ def write_results(folder: Path, metrics: Mapping[str, Any], lines: Lines, order:
     except OSError as error:
         raise StorageError(f"cannot remove {error.filename!r}, an earlier result: {error.strerror}") from None
     lines.write(folder / "matches.jsonl", order)
-    write_json(folder / "metrics.json", metrics)
+    write_record(folder / "metrics.json", metrics)
 
 
 def _remove_report(folder: Path) -> None:
@@ -152,17 +151,6 @@ def _remove_report(folder: Path) -> None:
             path.rmdir()
 
 
-def plain(value: Any) -> Any:
-    """Records as JSON has them: dataclasses and named tuples become objects, intervals and other tuples lists."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_asdict") and not isinstance(value, Interval):
-        return plain(value._asdict())
-    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
-
-
 def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,9 +158,7 @@ def make_folder(folder: Path) -> None:
         raise UsageError(f"cannot make the folder {str(folder)!r}: {error.strerror}; choose another --out") from None
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Readable, whole or not at all. Raises StorageError when it cannot be written.
-
-    A number that JSON cannot hold is our mistake and raises ValueError.
-    """
+def write_record(path: Path, record: Result) -> None:
+    """Readable, whole or not at all. Raises StorageError when it cannot be written."""
+    value = record.model_dump(mode="json", by_alias=True)
     write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

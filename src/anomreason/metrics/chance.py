@@ -5,7 +5,8 @@ in sorted order; the same random generator gives the same result. Try it:
 
     >>> chance = ChanceScorer(SemanticSettings(), repeats=5)
     >>> table = np.array([[0.75, 0.6], [0.6, 0.75]])  # similarities of any two images
-    >>> chance.add([[0, 1]] * 3, lambda i, j: (table, table), np.random.default_rng(0))
+    >>> deals = chance.deals(3, np.random.default_rng(0))
+    >>> chance.add([[0, 1]] * 3, lambda i, j: (table, table), deals)
     >>> len(chance.totals)
     5
 """
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomreason.metrics.image_scores import ImageScores, SemanticSettings, score_image
-from anomreason.metrics.summary import Table, Totals
+from anomreason.metrics.semantic import ScoreTable, Totals
 
 Across = Callable[[int, int], tuple[npt.ArrayLike, npt.ArrayLike]]
 """(i, j) -> similarities phe, rea of the predictions of image i to the truths of image j: (P of i, T of j) each."""
@@ -58,23 +59,27 @@ class ChanceScorer:
         self.totals: list[Totals] = []
         """One per shuffle; empty before the first chunk."""
 
-    def add(self, orders: Sequence[Sequence[int]], across: Across, rng: np.random.Generator) -> None:
+    def deals(self, n: int, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
+        """The shuffles of a chunk of n images: whose truths each image meets, a derangement (n,) per shuffle."""
+        return [derangement(n, rng) for _ in range(self._repeats)]
+
+    def add(self, orders: Sequence[Sequence[int]], across: Across, deals: Sequence[npt.NDArray[np.int64]]) -> None:
         """Add one chunk of at least two images; orders: the ranked predictions of each (see `matching.rank`)."""
-        found = [self._shuffled(orders, across, rng) for _ in range(self._repeats)]
+        found = [self._shuffled(orders, across, deal) for deal in deals]
         self.totals = [old + new for old, new in zip(self.totals, found, strict=True)] if self.totals else found
 
-    def _shuffled(self, orders: Sequence[Sequence[int]], across: Across, rng: np.random.Generator) -> Totals:
+    def _shuffled(self, orders: Sequence[Sequence[int]], across: Across, deal: npt.NDArray[np.int64]) -> Totals:
         scored = []
-        for own, other in enumerate(derangement(len(orders), rng).tolist()):
+        for own, other in enumerate(deal.tolist()):
             phe, rea = across(own, other)
             scored.append(score_image(phe, rea, orders[own], self._settings, f"a shuffled image ({own} with {other})"))
         return Totals.of(table_of(scored, self._settings))
 
 
-def table_of(scored: Sequence[ImageScores], settings: SemanticSettings) -> Table:
+def table_of(scored: Sequence[ImageScores], settings: SemanticSettings) -> ScoreTable:
     """A table of answered images without names."""
     shape = (len(scored), *settings.shape)
-    return Table(
+    return ScoreTable(
         images=("",) * len(scored),
         answered=np.ones(len(scored), dtype=np.bool_),
         predictions=np.array([one.predictions for one in scored], dtype=np.int64),

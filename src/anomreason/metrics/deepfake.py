@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import computed_field
 
-from anomreason.anomaly import Detection
+from anomreason.anomaly import Detection, Result
 from anomreason.errors import UsageError
 from anomreason.stats import RESAMPLES, Estimate, Floats, divided, estimate, interval_of, mean, means, ratio
 
@@ -54,8 +55,7 @@ class Judgement:
         return self.failure is None and self.judged is self.generated
 
 
-@dataclass(frozen=True, slots=True)
-class ExplanationScores:
+class ExplanationScores(Result):
     """CSemAP or CSemF1 in one view: the explanation's score where the image was judged right, 0 elsewhere."""
 
     release: Estimate
@@ -68,8 +68,7 @@ class ExplanationScores:
     """Photographs scored by whether an anomaly was claimed in them."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceScores:
+class SourceJudgements(Result):
     """The fakes, or the photographs, of one source."""
 
     source: str
@@ -81,12 +80,16 @@ class SourceScores:
     """Share judged right: recall of fakes, specificity of photographs."""
     claimed: Estimate
     """Anomalies per answered image; in photographs they are false."""
+
+
+class SourceScores(SourceJudgements):
+    """The same, with explanations."""
+
     explained: dict[str, Estimate]
     """By name of explanation score, over all images of this source."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeepfakeScores:
+class Judgements(Result):
     """One detector on AI images and photographs. Images without a judgement count as wrong in all but `auroc`."""
 
     n: int
@@ -109,13 +112,20 @@ class DeepfakeScores:
     """Anomalies per photograph, over the photographs that did not fail."""
     photographs_with_anomalies: Estimate
     """Share of these photographs with at least one."""
-    explained: dict[str, ExplanationScores]
-    sources: tuple[SourceScores, ...]
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def unparsable(self) -> int:
         """Images whose reply could not be parsed; included in `failures`."""
         return self.failures.get("unparsable", 0)
+
+
+class DeepfakeScores(Judgements):
+    """The same, with explanations and by source."""
+
+    explained: dict[str, ExplanationScores]
+    """By name of explanation."""
+    sources: tuple[SourceScores, ...]
 
 
 def judgement_of(detection: Detection, generated: bool, source: str = "") -> Judgement:
@@ -267,7 +277,10 @@ def _explained(
     }
     return {
         name: ExplanationScores(
-            measured[f"release {name}"], measured[f"over_all {name}"], described[name], photographs - described[name]
+            release=measured[f"release {name}"],
+            over_all=measured[f"over_all {name}"],
+            described=described[name],
+            by_claims=photographs - described[name],
         )
         for name in credits
     }

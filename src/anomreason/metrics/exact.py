@@ -15,7 +15,7 @@ from typing import Generic, Literal, TypeVar, get_args
 
 import numpy as np
 
-from anomreason.anomaly import KINDS
+from anomreason.anomaly import KINDS, Result
 from anomreason.errors import UsageError
 from anomreason.metrics.planted import ImagePrediction, KnownImage, Matcher, check
 from anomreason.stats import RESAMPLES, Estimate, Floats, estimate, ratio, wilson
@@ -27,16 +27,14 @@ UNTOLD = "none"
 Failures = Literal["missed", "dropped"]
 
 
-@dataclass(frozen=True, slots=True)
-class KindScores:
+class KindScores(Result):
     """One kind. Claims count under the kind of what they found, false ones under the kind that they tell."""
 
     recall: Estimate
     precision: Estimate
 
 
-@dataclass(frozen=True, slots=True)
-class TwinTest:
+class TwinTest(Result):
     """Pairs of a scene and its twin without one of its anomalies; both were answered."""
 
     passed: Estimate
@@ -49,8 +47,7 @@ class TwinTest:
     """Pairs left out, since one of the two images has no answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExactScores:
+class ExactScores(Result):
     """Everything is counted over scenes; twins count in the twin test alone.
 
     Intervals: bootstrap over scenes. Of a share that all or none hit, Wilson's with a scene as one trial.
@@ -109,7 +106,7 @@ def score_exact(
     rows = [_row(scene, given[scene.image], matcher, failures) for scene in scenes]
     twins = [one for one in known if one.twin_of]
     tests = _twin_rows(scenes, twins, given, matcher)
-    draw = _Draw(rows, rng, resamples)
+    draw = _Bootstrap(rows, rng, resamples)
     return ExactScores(
         n=len(scenes),
         clean=sum(not scene.anomalies for scene in scenes),
@@ -132,7 +129,7 @@ def score_exact(
 
 
 @dataclass(slots=True)
-class _Row:
+class _SceneSums:
     """What one scene adds to the sums."""
 
     clean: bool
@@ -150,8 +147,8 @@ class _Row:
         return self.claims.total() - self.hits.total()
 
 
-def _row(scene: KnownImage, answer: ImagePrediction, matcher: Matcher, failures: Failures) -> _Row:
-    row = _Row(clean=not scene.anomalies, answered=answer.failure is None)
+def _row(scene: KnownImage, answer: ImagePrediction, matcher: Matcher, failures: Failures) -> _SceneSums:
+    row = _SceneSums(clean=not scene.anomalies, answered=answer.failure is None)
     if row.answered or failures == "missed":
         row.planted.update(str(anomaly.kind) for anomaly in scene.anomalies)
     if not row.answered:
@@ -173,7 +170,7 @@ def _row(scene: KnownImage, answer: ImagePrediction, matcher: Matcher, failures:
 _R = TypeVar("_R")
 
 
-class _Draw(Generic[_R]):
+class _Bootstrap(Generic[_R]):
     """Ratios of sums over scenes, with intervals by drawing scenes."""
 
     def __init__(self, rows: Sequence[_R], rng: np.random.Generator, resamples: int) -> None:
@@ -199,12 +196,12 @@ class _Draw(Generic[_R]):
         return found if scenes > 1 else Estimate(found.value, None, found.n), scenes
 
 
-def _by_kind(rows: Sequence[_Row], draw: _Draw[_Row]) -> dict[str, KindScores]:
+def _by_kind(rows: Sequence[_SceneSums], draw: _Bootstrap[_SceneSums]) -> dict[str, KindScores]:
     seen = {kind for row in rows for kind in (*row.planted, *row.claims)}
     return {kind: _kind_scores(kind, draw) for kind in (*KINDS, UNTOLD) if kind in seen}
 
 
-def _kind_scores(kind: str, draw: _Draw[_Row]) -> KindScores:
+def _kind_scores(kind: str, draw: _Bootstrap[_SceneSums]) -> KindScores:
     return KindScores(
         recall=draw.share(lambda r: (r.found[kind], r.planted[kind])),
         precision=draw.share(lambda r: (r.hits[kind], r.claims[kind])),
@@ -244,7 +241,7 @@ def _tests(
 
 
 def _twin_test(tests: Sequence[_Tests], rng: np.random.Generator, resamples: int) -> TwinTest:
-    draw = _Draw(tests, rng, resamples)
+    draw = _Bootstrap(tests, rng, resamples)
     return TwinTest(
         passed=draw.share(lambda t: (t.passed, t.pairs)),
         on_scene=draw.share(lambda t: (t.on_scene, t.pairs)),

@@ -1,13 +1,14 @@
-"""SemAP and SemF1 over images that are added as they come, and two detectors compared on the same images.
+"""SemAP and SemF1 over images that are added one by one, and two detectors compared on the same images.
 
-Knows nothing of texts and files: it is given similarities, (predictions, truths) arrays in -1..1, and keeps some
-thirty numbers an image. What the profiles mean stands in `image_scores.PROFILES`, what chance means in `chance`.
+Takes similarities, (predictions, truths) arrays in -1..1, and keeps some thirty numbers an image.
+`image_scores.PROFILES` says what the profiles mean, `chance` what the chance level is. A failed image has zeros
+everywhere: scored zero it is one of n, dropped it is not. Arrays have the axes (images, profiles, views, thresholds).
 
     >>> scorer = SemanticScorer()
     >>> scorer.add("a.png", [[0.95, 0.4]], [[0.85, 0.4]], severities=[20])
     >>> scorer.add_failure("b.png", "refused", truths=3)
     >>> view = scorer.result(np.random.default_rng(0)).profiles["paper"]["phe"]
-    >>> view.zero.semap, view.dropped.semap
+    >>> view.semap, view.dropped.semap
     (0.25, 0.5)
 """
 
@@ -16,42 +17,176 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, fields, replace
+from itertools import product
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BeforeValidator, Field, PlainSerializer, computed_field
 
+from anomreason.anomaly import Result
 from anomreason.errors import UsageError
-from anomreason.metrics.chance import ChanceScorer
-from anomreason.metrics.image_scores import PROFILES, ImageScores, Profile, SemanticSettings, score_image
-from anomreason.metrics.matching import rank
-from anomreason.metrics.summary import Figures, SemanticResult, Table, ViewScore, summarise
+from anomreason.metrics.image_scores import ImageScores, Profile, SemanticSettings, score_image
+from anomreason.metrics.matching import Scores, precision_recall_f1, rank
 from anomreason.stats import Interval, interval_of, resampled_sums, sign_flip_ps
 
-__all__ = [
-    "MISSING",
-    "NOT_ASSESSED",
-    "PROFILES",
-    "Comparison",
-    "Difference",
-    "Figures",
-    "ImageScores",
-    "PerImage",
-    "Profile",
-    "SemanticResult",
-    "SemanticScorer",
-    "SemanticSettings",
-    "ViewScore",
-    "compare",
-    "score_image",
-]
-
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+Place = tuple[int, int]
+"""Index of a profile and of a view."""
 Failures = Literal["zero", "drop"]
+Saturated = Literal["nothing", "everything"]
+T = TypeVar("T")
+
 MISSING = "missing"
 """Kind of failure of an image that the predictions do not have."""
 NOT_ASSESSED = "not_assessed"
 """Kind of failure of an image that the predictions have, but without a list of anomalies, not even an empty one."""
+SATURATED = 0.02
+"""A threshold is saturated when less than this share, or more than 1 - this share, of the possible pairs matched."""
+FEWEST_PAIRS = 20
+"""Possible pairs below which no threshold is called saturated: in a few, all or none match easily."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Pooled = Annotated[
+    Scores,
+    BeforeValidator(lambda value: Scores(**value) if isinstance(value, dict) else value),
+    PlainSerializer(lambda value: value._asdict()),
+]
+"""Scores of counts pooled over images (micro); an object in JSON."""
+
+
+class BothScores(Result, Generic[T]):
+    """One value for SemAP, one for SemF1."""
+
+    semap: T
+    semf1: T
+
+
+class ViewFigures(BothScores[T], Generic[T]):
+    """One value for each figure of a profile and view that has an interval and a chance level."""
+
+    micro_precision: T
+    micro_recall: T
+    micro_f1: T
+
+
+class ThresholdScores(Result):
+    """One threshold. Counts are pooled over images, and so is `micro`; the rest are means over images (macro)."""
+
+    tp: int
+    fp: int
+    fn: int
+    precision: Share
+    recall: Share
+    ap: Share
+    """Average precision (`paper`), or precision (`release`)."""
+    f1: Share
+    micro: Pooled
+    possible: int
+    """Pairs that one-to-one matching of the answered images could find."""
+    matched: float | None
+    """tp over `possible`; None when that is 0."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def saturated(self) -> Saturated | None:
+        """Nearly nothing or nearly everything matches here, so that the threshold hardly tells detectors apart."""
+        if self.matched is None or self.possible < FEWEST_PAIRS or SATURATED <= self.matched <= 1 - SATURATED:
+            return None
+        return "nothing" if self.matched < SATURATED else "everything"
+
+
+class ShuffleRange(Result):
+    """One figure over all shuffles of the images."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class ThresholdChance(Result):
+    """One threshold over all shuffles."""
+
+    ap: ShuffleRange
+    f1: ShuffleRange
+
+
+class ChanceLevel(ViewFigures[float]):
+    """The same predictions scored against shuffled images: means over the shuffles."""
+
+    repeats: int
+    band: ViewFigures[Interval]
+    """Lowest and highest value among the shuffles."""
+    thresholds: dict[float, ThresholdChance]
+
+
+class Figures(Result):
+    """One profile and view, with failed images either scored zero or dropped."""
+
+    n: int
+    """Images that the means are over."""
+    semap: Share
+    """Macro: mean over thresholds and images. In the profile `release` it is precision."""
+    semf1: Share
+    """Macro."""
+    micro: Pooled
+    """Pooled over images. Thresholds have the same predictions and truths, so pooling these too is their mean."""
+    chance: ChanceLevel | None
+    """None when it was not asked for, or there is only one image."""
+    interval: ViewFigures[Interval | None]
+    """95 % bootstrap over images; None below two images."""
+    thresholds: dict[float, ThresholdScores]
+
+
+class ViewScore(Figures):
+    """One profile and view; a failed image scores zero."""
+
+    dropped: Figures | None
+    """The same over the images that were answered; None when there is none."""
+
+
+class ImageCounts(Result):
+    """How many images were answered, and how many of these have an empty side."""
+
+    answered: int
+    both_empty: int
+    """Neither predictions nor truths; they score 1."""
+    one_empty: int
+    """Only predictions or only truths; they score 0."""
+
+
+class SemanticResult(Result):
+    """All figures of one set of predictions."""
+
+    n: int
+    """Images, failed ones included."""
+    failures: dict[str, int]
+    """Images without an answer, by kind."""
+    images: ImageCounts
+    profiles: dict[str, dict[str, ViewScore]]
+    """By profile and view."""
+
+
+class PairedDifference(Result):
+    """Of two detectors over the same images, first minus second."""
+
+    value: float
+    interval: Interval | None
+    """95 % paired bootstrap over images; None for a single image."""
+    p: Share
+    """Two-sided sign-flip permutation test; not corrected for the number of comparisons."""
+
+
+class Comparison(Result):
+    """Two detectors on the same images."""
+
+    n: int
+    dropped: int
+    """Images left out because one of the two failed there; 0 when failed images score zero."""
+    profiles: dict[str, dict[str, BothScores[PairedDifference]]]
+    """By profile and view; macro."""
 
 
 class PerImage(NamedTuple):
@@ -66,31 +201,94 @@ class PerImage(NamedTuple):
     """Kind; the scores are 0 then."""
 
 
-class Difference(NamedTuple):
-    """Of two detectors over the same images, first minus second."""
+@dataclass(frozen=True, slots=True)
+class ScoreTable:
+    """What all images got, sorted by image, so that the order in which they came makes no difference."""
 
-    value: float
-    interval: Interval | None
-    """95 % paired bootstrap over images; None for a single image."""
-    p: float
-    """Two-sided sign-flip permutation test; not corrected for the number of comparisons."""
+    images: tuple[str, ...]
+    answered: npt.NDArray[np.bool_]
+    """(images,): False where the image failed."""
+    predictions: Counts
+    """(images,): 0 where the image failed."""
+    truths: Counts
+    """(images,)."""
+    tp: Counts
+    """(images, profiles, views, thresholds)."""
+    ap: Floats
+    """Same axes, 0..1: average precision, or precision in the profile `release`."""
+
+    @property
+    def precision(self) -> Floats:
+        return _share(self.tp, self.predictions, self._none)
+
+    @property
+    def recall(self) -> Floats:
+        return _share(self.tp, self.truths, self._none)
+
+    @property
+    def f1(self) -> Floats:
+        return _share(2 * self.tp, self.predictions + self.truths, self._none)
+
+    @property
+    def _none(self) -> npt.NDArray[np.bool_]:
+        """(images,): neither predictions nor truths."""
+        none: npt.NDArray[np.bool_] = self.answered & (self.predictions == 0) & (self.truths == 0)
+        return none
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two detectors on the same images."""
+class Totals:
+    """Sums over images; all that a figure needs but its interval."""
 
     n: int
-    dropped: int
-    """Images left out because one of the two failed there; 0 when failed images score zero."""
-    profiles: dict[Profile, dict[str, dict[str, Difference]]]
-    """By profile, view, and "semap" or "semf1" (macro)."""
+    failed: int
+    """Of n; they have truths and got nothing."""
+    predictions: int
+    truths: int
+    possible: int
+    """Pairs that one-to-one matching could have found: the smaller of the two numbers, summed over images."""
+    tp: Counts
+    """(profiles, views, thresholds)."""
+    macro: Floats
+    """(precision, recall, ap, f1; profiles, views, thresholds), summed over images."""
 
-    def as_json(self) -> dict[str, Any]:
-        found = {
-            p: {v: {m: d._asdict() for m, d in ms.items()} for v, ms in vs.items()} for p, vs in self.profiles.items()
-        }
-        return {"n": self.n, "dropped": self.dropped, "profiles": found}
+    @classmethod
+    def of(cls, table: ScoreTable) -> Totals:
+        """Of the images that were answered."""
+        return cls(
+            n=int(table.answered.sum()),
+            failed=0,
+            predictions=int(table.predictions.sum()),
+            truths=int(table.truths[table.answered].sum()),
+            possible=int(np.minimum(table.predictions, table.truths).sum()),
+            tp=table.tp.sum(axis=0),
+            macro=np.stack([table.precision, table.recall, table.ap, table.f1]).sum(axis=1),
+        )
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+    def with_failed(self, failed: int, truths: int) -> Totals:
+        """The same with so many failed images, which have so many truths."""
+        return replace(self, n=self.n + failed, failed=failed, truths=self.truths + truths)
+
+    def overall(self, at: Place) -> ViewFigures[float]:
+        """Of one profile and view."""
+        _, _, ap, f1 = self.macro[:, *at]
+        precision, recall, micro_f1 = self.micro(self.tp[at])
+        return ViewFigures(
+            semap=float(ap.mean()) / self.n,
+            semf1=float(f1.mean()) / self.n,
+            micro_precision=precision,
+            micro_recall=recall,
+            micro_f1=micro_f1,
+        )
+
+    def micro(self, tp: Counts) -> Scores:
+        """Scores of counts pooled over images, and over the thresholds that `tp` (thresholds,) stands for."""
+        if self.failed and not self.predictions and not self.truths:
+            return Scores(0.0, 0.0, 0.0)
+        return precision_recall_f1(int(tp.sum()), len(tp) * self.predictions, len(tp) * self.truths)
 
 
 class SemanticScorer:
@@ -136,12 +334,12 @@ class SemanticScorer:
             raise UsageError(f"{image}: {error}") from error
 
     @property
-    def table(self) -> Table:
+    def table(self) -> ScoreTable:
         """Everything that is kept, sorted by image."""
         images = list(self._failed)
         order = np.array(sorted(range(len(images)), key=images.__getitem__), dtype=np.intp)
         shape = (len(images), *self.settings.shape)
-        return Table(
+        return ScoreTable(
             images=tuple(images[k] for k in order),
             answered=np.array([kind is None for kind in self._failed.values()], dtype=np.bool_)[order],
             predictions=np.array(self._predictions, dtype=np.int64)[order],
@@ -150,19 +348,18 @@ class SemanticScorer:
             ap=np.array(self._ap, dtype=np.float64).reshape(shape)[order],
         )
 
-    def result(self, rng: np.random.Generator, chance: ChanceScorer | None = None) -> SemanticResult:
-        """Every figure, with intervals. `chance` must have seen as many images as were answered here, or none.
+    def result(self, rng: np.random.Generator, shuffled: Sequence[Totals] = ()) -> SemanticResult:
+        """Every figure, with intervals.
 
-        UsageError when no image was added.
+        shuffled: `ChanceScorer.totals`, over as many images as were answered here. UsageError when no image was added.
         """
         if not self._failed:
             raise UsageError("no image to score; give predictions and truth of at least one")
         table = self.table
-        shuffled = chance.totals if chance else []
         if shuffled and shuffled[0].n != table.answered.sum():
             raise ValueError(f"chance was taken over {shuffled[0].n} images, but {table.answered.sum()} were answered")
         kinds = Counter(kind for kind in self._failed.values() if kind is not None)
-        return summarise(table, dict(sorted(kinds.items())), self.settings, rng, shuffled)
+        return _summary(table, dict(sorted(kinds.items())), self.settings, rng, shuffled)
 
     def images(self, profile: Profile, view: str) -> list[PerImage]:
         """What each image got, sorted by image."""
@@ -200,26 +397,26 @@ def compare(
     drawn = (resampled_sums(flat, rng) / n).reshape(-1, metrics, profiles, views)
     ps = sign_flip_ps(flat, rng).reshape(metrics, profiles, views)
 
-    def difference(cell: tuple[int, int, int]) -> Difference:
+    def difference(cell: tuple[int, int, int]) -> PairedDifference:
         interval = interval_of(drawn[:, *cell]) if n > 1 else None
-        return Difference(float(table[:, *cell].mean()), interval, float(ps[cell]))
+        return PairedDifference(value=float(table[:, *cell].mean()), interval=interval, p=float(ps[cell]))
 
-    found: dict[Profile, dict[str, dict[str, Difference]]] = {
+    found: dict[str, dict[str, BothScores[PairedDifference]]] = {
         profile: {
-            view: {"semap": difference((0, p, v)), "semf1": difference((1, p, v))}
+            view: BothScores(semap=difference((0, p, v)), semf1=difference((1, p, v)))
             for v, view in enumerate(first.settings.views)
         }
         for p, profile in enumerate(first.settings.profiles)
     }
-    return Comparison(n, int((~kept).sum()), found)
+    return Comparison(n=n, dropped=int((~kept).sum()), profiles=found)
 
 
-def _macro(table: Table) -> npt.NDArray[np.float64]:
+def _macro(table: ScoreTable) -> npt.NDArray[np.float64]:
     """(images; semap, semf1; profiles, views)."""
     return np.stack([table.ap.mean(axis=-1), table.f1.mean(axis=-1)], axis=1)
 
 
-def _comparable(first: SemanticSettings, second: SemanticSettings, one: Table, other: Table) -> None:
+def _comparable(first: SemanticSettings, second: SemanticSettings, one: ScoreTable, other: ScoreTable) -> None:
     if first != second:
         raise UsageError(f"scored by different settings: {first} and {second}; score both by the same")
     apart = sorted(set(one.images) ^ set(other.images))
@@ -228,3 +425,133 @@ def _comparable(first: SemanticSettings, second: SemanticSettings, one: Table, o
             f"{len(apart)} images are in only one of the two, e.g. {', '.join(map(repr, apart[:3]))}; "
             "score both on the same images (add missing ones as failures)"
         )
+
+
+def _summary(
+    table: ScoreTable,
+    failures: dict[str, int],
+    settings: SemanticSettings,
+    rng: np.random.Generator,
+    shuffled: Sequence[Totals],
+) -> SemanticResult:
+    """All figures of a table with at least one image; `shuffled`: totals of the answered images, one a shuffle."""
+    answered, failed = Totals.of(table), (int((~table.answered).sum()), int(table.truths[~table.answered].sum()))
+    intervals = _intervals(table, rng)
+    empty = (table.predictions == 0).astype(int) + (table.truths == 0)
+
+    def figures(at: Place, *, zero: bool) -> Figures:
+        those = [totals.with_failed(*failed) if zero else totals for totals in (answered, *shuffled)]
+        return _figures(those[0], at, settings.thresholds, intervals[zero][at], those[1:])
+
+    def view(at: Place) -> ViewScore:
+        return ViewScore(**dict(figures(at, zero=True)), dropped=figures(at, zero=False) if answered.n else None)
+
+    return SemanticResult(
+        n=len(table.images),
+        failures=failures,
+        images=ImageCounts(
+            answered=answered.n,
+            both_empty=int((empty[table.answered] == 2).sum()),
+            one_empty=int((empty[table.answered] == 1).sum()),
+        ),
+        profiles={
+            profile: {name: view((p, v)) for v, name in enumerate(settings.views)}
+            for p, profile in enumerate(settings.profiles)
+        },
+    )
+
+
+def _figures(
+    totals: Totals,
+    at: Place,
+    thresholds: Sequence[float],
+    interval: ViewFigures[Interval | None],
+    shuffled: Sequence[Totals],
+) -> Figures:
+    overall = totals.overall(at)
+    return Figures(
+        n=totals.n,
+        semap=overall.semap,
+        semf1=overall.semf1,
+        micro=totals.micro(totals.tp[at]),
+        interval=interval,
+        thresholds={threshold: _row(totals, (*at, place)) for place, threshold in enumerate(thresholds)},
+        chance=_chance(shuffled, at, thresholds) if shuffled else None,
+    )
+
+
+def _row(totals: Totals, cell: tuple[int, int, int]) -> ThresholdScores:
+    tp = int(totals.tp[cell])
+    precision, recall, ap, f1 = (float(total) / totals.n for total in totals.macro[:, *cell])
+    micro = totals.micro(totals.tp[cell].reshape(1))
+    matched = tp / totals.possible if totals.possible else None
+    return ThresholdScores(
+        tp=tp,
+        fp=totals.predictions - tp,
+        fn=totals.truths - tp,
+        precision=precision,
+        recall=recall,
+        ap=ap,
+        f1=f1,
+        micro=micro,
+        possible=totals.possible,
+        matched=matched,
+    )
+
+
+def _chance(shuffled: Sequence[Totals], at: Place, thresholds: Sequence[float]) -> ChanceLevel:
+    each = [dict(totals.overall(at)) for totals in shuffled]
+    overall = {name: _range([one[name] for one in each]) for name in each[0]}
+    macro = np.stack([totals.macro[:, *at] / totals.n for totals in shuffled])
+    return ChanceLevel(
+        **{name: found.mean for name, found in overall.items()},
+        repeats=len(shuffled),
+        band=ViewFigures(**{name: Interval(found.low, found.high) for name, found in overall.items()}),
+        thresholds={
+            threshold: ThresholdChance(ap=_range(macro[:, 2, place]), f1=_range(macro[:, 3, place]))
+            for place, threshold in enumerate(thresholds)
+        },
+    )
+
+
+def _range(values: npt.ArrayLike) -> ShuffleRange:
+    found = np.asarray(values, dtype=np.float64)
+    return ShuffleRange(mean=float(found.mean()), low=float(found.min()), high=float(found.max()))
+
+
+def _intervals(table: ScoreTable, rng: np.random.Generator) -> dict[bool, dict[Place, ViewFigures[Interval | None]]]:
+    """Keyed by "failed images score zero?", then by profile and view. One draw of images serves every figure.
+
+    Failed images are drawn even where they are dropped: how many answers there are is chance, too.
+    """
+    n, (profiles, views) = len(table.images), table.tp.shape[1:3]
+    macro = np.stack([table.ap.mean(axis=-1), table.f1.mean(axis=-1), table.tp.mean(axis=-1)], axis=1)
+    sizes = [table.predictions, table.truths, table.truths * table.answered, table.answered]
+    sums = resampled_sums(np.hstack([macro.reshape(n, -1), np.stack(sizes, axis=1)]), rng)
+    drawn = sums[:, :-4].reshape(len(sums), 3, profiles, views)
+    predictions, truths, answered_truths, answered = sums[:, -4:].T
+    found: dict[bool, dict[Place, ViewFigures[Interval | None]]] = {True: {}, False: {}}
+    for zero, count, there in (True, np.full(len(sums), n), truths), (False, answered, answered_truths):
+        # Too few images show no spread; a resample without any answered image has no mean.
+        usable = (n if zero else int(table.answered.sum())) > 1
+        count = np.where(count > 0, count, np.nan)
+        none = (predictions == 0) & (there == 0) & (count == answered)
+        for at in product(range(profiles), range(views)):
+            semap, semf1, tp = drawn[:, :, *at].T
+            samples = {
+                "semap": semap / count,
+                "semf1": semf1 / count,
+                "micro_precision": _share(tp, predictions, none),
+                "micro_recall": _share(tp, there, none),
+                "micro_f1": _share(2 * tp, predictions + there, none),
+            }
+            ends = {name: interval_of(each) if usable else None for name, each in samples.items()}
+            found[zero][at] = ViewFigures(**ends)
+    return found
+
+
+def _share(part: npt.NDArray[Any], whole: npt.NDArray[Any], none: npt.NDArray[np.bool_]) -> Floats:
+    """part / whole along the first axis: 1 where both sides are empty, 0 where one is."""
+    along = (-1, *(1,) * (part.ndim - 1))
+    share: Floats = part / np.maximum(whole, 1).reshape(along) + none.reshape(along)
+    return share

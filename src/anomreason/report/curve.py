@@ -17,7 +17,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from anomreason.report.figures import BOTTOM, HEIGHT, Axes
+from anomreason.report.figures import BOTTOM, HEIGHT, PlotFrame
 from anomreason.report.html import templates
 from anomreason.runs import Appender, read_lines, write_atomically
 
@@ -122,7 +122,7 @@ def _plot(name: str, series: Mapping[str, Sequence[Point]]) -> Markup | None:
     if not drawn:
         return None
     last = max(step for points in drawn.values() for step, _ in points) or 1.0
-    axes = Axes(_round_up(max(value for points in drawn.values() for _, value in points)))
+    axes = PlotFrame(_round_up(max(value for points in drawn.values() for _, value in points)))
     parts: list[Markup] = []
     for number, (label, points) in enumerate(drawn.items()):
         css = f"c{number % 6}"
@@ -147,7 +147,7 @@ def _key(number: int, label: str, value: float, css: str) -> Markup:
     )
 
 
-def _tick(axes: Axes, share: float, step: float) -> Markup:
+def _tick(axes: PlotFrame, share: float, step: float) -> Markup:
     x, y = f"{axes.x(share):.1f}", HEIGHT - BOTTOM + 17
     return Markup('<text class="tick" x="{}" y="{}">{}</text>').format(x, y, f"{step:.6g}")
 

@@ -1,6 +1,6 @@
 """Plots as SVG, drawn here because a report needs few kinds of them and no library.
 
-Knows nothing of what is plotted: points in, markup out; all text in it is escaped, and colours come from the style
+Points in, markup out; all text in it is escaped, and colours come from the style
 sheet. Try it:
 
     bars([Group("1", "12", [Mark(0.5, "12 images", (0.4, 0.6))])], ["SemF1"], "Score by number", "anomalies")
@@ -28,7 +28,7 @@ class Mark(NamedTuple):
 
     value: float
     rests_on: str
-    """Words for what it was counted on, e.g. "12 images"."""
+    """What it was counted on, e.g. "12 images"."""
     interval: Ends | None = None
 
 
@@ -58,7 +58,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Axes:
+class PlotFrame:
     """The frame of a plot; x runs from 0 to 1 across it, y from 0 to `top`."""
 
     top: float = 1.0
@@ -91,7 +91,7 @@ class Axes:
 
 def against_threshold(levels: Sequence[Level], name: str, title: str) -> Markup:
     """A score at each threshold, with the band of chance under it and the ceiling above it."""
-    axes = Axes(_top(v for level in levels for v in (level.value, level.ceiling, *(level.band or ()))))
+    axes = PlotFrame(_top(v for level in levels for v in (level.value, level.ceiling, *(level.band or ()))))
     places = [(axes.x((k + 0.5) / len(levels)), level) for k, level in enumerate(levels)]
     parts = [_band(axes, places)]
     for css, values in (
@@ -105,7 +105,7 @@ def against_threshold(levels: Sequence[Level], name: str, title: str) -> Markup:
         parts += [
             *_end_label(axes, x, level),
             Markup('<circle class="value" cx="{}" cy="{}" r="4.5"><title>{}</title></circle>').format(
-                _number(x), _number(y), _told(level, name)
+                _number(x), _number(y), _tooltip(level, name)
             ),
             _text(x, y - 10, f"{level.value:.3f}", "label"),
             _text(x, HEIGHT - BOTTOM + 17, f"{level.at:.10g}", "tick"),
@@ -119,7 +119,7 @@ def against_threshold(levels: Sequence[Level], name: str, title: str) -> Markup:
 def bars(groups: Sequence[Group], series: Sequence[str], title: str, below: str, beside: str = "mean score") -> Markup:
     """Groups of bars, one bar a series, with intervals."""
     values = [v for group in groups for mark in group.marks if mark for v in (mark.value, *(mark.interval or ()))]
-    axes = Axes(_top(values))
+    axes = PlotFrame(_top(values))
     parts: list[Markup] = []
     room = (WIDTH - LEFT - RIGHT) / max(len(groups), 1)
     wide = min(0.8 * room / max(len(series), 1), 26.0)
@@ -128,8 +128,8 @@ def bars(groups: Sequence[Group], series: Sequence[str], title: str, below: str,
         for number, mark in enumerate(group.marks):
             if mark is not None:
                 x = middle + (number - len(series) / 2) * wide
-                said = f"{below} {group.label}: {series[number]} {_value(mark)}, {mark.rests_on}"
-                parts.append(_bar(axes, x, wide, mark, f"series-{number}", said))
+                text = f"{below} {group.label}: {series[number]} {_value(mark)}, {mark.rests_on}"
+                parts.append(_bar(axes, x, wide, mark, f"series-{number}", text))
         parts.append(_text(middle, HEIGHT - BOTTOM + 15, group.label, "tick"))
         parts.append(_text(middle, HEIGHT - BOTTOM + 29, group.under, "tick soft"))
     return axes.drawn(parts, title, below, beside)
@@ -137,7 +137,7 @@ def bars(groups: Sequence[Group], series: Sequence[str], title: str, below: str,
 
 def diagonal(points: Sequence[tuple[float, float, int]], title: str, below: str, beside: str) -> Markup:
     """Points (x, y, how many they rest on), both 0..100, beside the line y = x; the area grows with the number."""
-    axes = Axes(100.0)
+    axes = PlotFrame(100.0)
     most = max((n for _, _, n in points), default=1)
     parts = [_line((axes.x(0), axes.y(0)), (axes.x(1), axes.y(100)), "even")]
     parts.append(_path([(axes.x(x / 100), axes.y(y)) for x, y, _ in points], "value"))
@@ -165,11 +165,11 @@ def strip(value: float, interval: Ends | None, chance: float | None, ceiling: fl
             at = _percent(tick)
             parts.append(Markup('<line class="{}" x1="{}" x2="{}" y1="2" y2="18"/>').format(css, at, at))
     parts.append(Markup('<circle class="value" cx="{}" cy="10" r="3.5"/>').format(_percent(value)))
-    said = f"{value:.4f} on a line from 0 to 1"
-    return Markup('<svg class="strip" role="img" aria-label="{}">{}</svg>').format(said, Markup("").join(parts))
+    text = f"{value:.4f} on a line from 0 to 1"
+    return Markup('<svg class="strip" role="img" aria-label="{}">{}</svg>').format(text, Markup("").join(parts))
 
 
-def _band(axes: Axes, places: Sequence[tuple[float, Level]]) -> Markup:
+def _band(axes: PlotFrame, places: Sequence[tuple[float, Level]]) -> Markup:
     """Area between the least and the most that chance got; a single threshold gets a short one."""
     ends = [(x, level.band) for x, level in places if level.band is not None]
     if len(ends) == 1:
@@ -178,7 +178,7 @@ def _band(axes: Axes, places: Sequence[tuple[float, Level]]) -> Markup:
     return Markup('<polygon class="band" points="{}"/>').format(_points(edge)) if edge else Markup("")
 
 
-def _end_label(axes: Axes, x: float, level: Level) -> list[Markup]:
+def _end_label(axes: PlotFrame, x: float, level: Level) -> list[Markup]:
     """The numbers of chance and ceiling, where they do not run into that of the value or its point."""
     point, found = axes.y(level.value), []
     under = level.chance if level.band is None else level.band[0]
@@ -190,23 +190,23 @@ def _end_label(axes: Axes, x: float, level: Level) -> list[Markup]:
     return found
 
 
-def _told(level: Level, name: str) -> str:
-    said = f"{name} {level.value:.4f} at {level.at:.10g}"
+def _tooltip(level: Level, name: str) -> str:
+    text = f"{name} {level.value:.4f} at {level.at:.10g}"
     if level.chance is not None and level.band is not None:
-        said += f"; chance {level.chance:.4f} ({level.band[0]:.4f} to {level.band[1]:.4f})"
+        text += f"; chance {level.chance:.4f} ({level.band[0]:.4f} to {level.band[1]:.4f})"
     if level.saturated:
-        said += f"; nearly {level.saturated} matches here"
-    return said if level.ceiling is None else f"{said}; ceiling {level.ceiling:.4f}"
+        text += f"; nearly {level.saturated} matches here"
+    return text if level.ceiling is None else f"{text}; ceiling {level.ceiling:.4f}"
 
 
-def _bar(axes: Axes, x: float, wide: float, mark: Mark, css: str, said: str) -> Markup:
+def _bar(axes: PlotFrame, x: float, wide: float, mark: Mark, css: str, text: str) -> Markup:
     y, middle = axes.y(mark.value), x + wide / 2
     box = Markup('<rect x="{}" y="{}" width="{}" height="{}" rx="2"/>').format(
         _number(x + 1), _number(y), _number(wide - 2), _number(max(HEIGHT - BOTTOM - y, 0.8))
     )
     if mark.interval:
         box += _line((middle, axes.y(mark.interval[0])), (middle, axes.y(mark.interval[1])), "whisker")
-    return Markup('<g class="bar {}">{}<title>{}</title></g>').format(css, box, said)
+    return Markup('<g class="bar {}">{}<title>{}</title></g>').format(css, box, text)
 
 
 def _value(mark: Mark) -> str:
@@ -234,8 +234,8 @@ def _line(start: Ends, end: Ends, css: str) -> Markup:
     return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(css, *ends)
 
 
-def _text(x: float, y: float, said: str, css: str) -> Markup:
-    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(css, _number(x), _number(y), said)
+def _text(x: float, y: float, text: str, css: str) -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(css, _number(x), _number(y), text)
 
 
 def _number(value: float) -> str:

@@ -353,6 +353,6 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     env.filters.update(band=band, duration=duration, money=money, size=size, readable=readable)
-    env.filters.update(plain="{:g}".format, thousands="{:,}".format)
+    env.filters.update(plain="{:.10g}".format, thousands="{:,}".format)
     env.globals.update(BANDS=BANDS, FAILURES=FAILURES)
     return env

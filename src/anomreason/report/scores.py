@@ -2,7 +2,6 @@
 
 `report.html` itself stays small; the images lie in `report/scores/` as scripts that the page loads when they are looked
 at, since a page opened from the file system may load scripts but not read files. Whatever comes from a file is escaped.
-Knows nothing of how scores are made.
 
     build_score_report(Path("scores"))    # PosixPath('scores/report.html')
 """
@@ -19,17 +18,17 @@ from typing import Any
 
 from markupsafe import Markup
 
+from anomreason.anomaly import Anomaly
 from anomreason.errors import UsageError
+from anomreason.evaluation.notices import eval_notices
 from anomreason.evaluation.records import (
-    METRICS,
-    Axes,
-    Calibration,
+    EvalResult,
     ImageMatches,
     Matches,
-    Metrics,
-    Said,
+    ScoreAxes,
+    SeverityCalibration,
     phenomenon_share,
-    read_metrics,
+    read_result,
 )
 from anomreason.metrics.image_scores import PROFILES
 from anomreason.report.figures import Group, Level, Mark, against_threshold, bars, diagonal, strip
@@ -49,26 +48,27 @@ _ASSETS = ("report.css", "scores.css", "scores.js")
 class Index:
     """What the page needs of all images at once: the name of each and a few numbers."""
 
-    def __init__(self, axes: Axes) -> None:
+    def __init__(self, axes: ScoreAxes) -> None:
         self.axes = axes
         self.images: list[str] = []
         self.failures: list[str | None] = []
         self.predictions, self.truths = array("q"), array("q")
-        self.scores = [array("H") for _ in range(len(axes.pairs) * len(METRICS))]
-        """10,000 x each score: by profile, view and METRICS."""
+        self.scores = [array("H") for _ in range(len(axes.pairs) * 2)]
+        """10,000 x each score: by profile, view, then SemAP and SemF1."""
 
     def add(self, image: ImageMatches) -> None:
         self.images.append(image.image)
         self.failures.append(image.failure)
         self.predictions.append(len(image.predictions))
         self.truths.append(len(image.truths))
-        scores = [score for pair in self.axes.pairs for score in image.score(*pair)]
+        both = [image.scores[profile][view] for profile, view in self.axes.pairs]
+        scores = [score for one in both for score in (one.semap, one.semf1)]
         for column, score in zip(self.scores, scores, strict=True):
             column.append(round(10_000 * score))
 
     def worst_first(self) -> list[int]:
         """Places of the images: lowest SemAP in the view shown first, answered before failed, most anomalies."""
-        scores = self.scores[self.axes.pairs.index(_first_shown(self.axes)) * len(METRICS)]
+        scores = self.scores[self.axes.pairs.index(_first_shown(self.axes)) * 2]
 
         def key(place: int) -> tuple[int, bool, int, str]:
             size = self.predictions[place] + self.truths[place]
@@ -88,7 +88,7 @@ def build_score_report(out: Path) -> Path:
     Everything is read before anything is written, and the page is replaced last. UsageError when a file is missing or
     not what `eval` writes.
     """
-    metrics = read_metrics(out)
+    metrics = read_result(out / "metrics.json", EvalResult)
     with Matches(out) as matches:
         index = Index(metrics.axes)
         for image in matches:
@@ -110,7 +110,7 @@ def build_score_report(out: Path) -> Path:
     return out / "report.html"
 
 
-def _write_images(data: Path, matches: Matches, order: Sequence[int], axes: Axes) -> None:
+def _write_images(data: Path, matches: Matches, order: Sequence[int], axes: ScoreAxes) -> None:
     """The scripts 0.js, 1.js, ...; those of an earlier and longer report go."""
     count = -(-len(order) // CHUNK)
     for number in range(count):
@@ -126,7 +126,7 @@ def _call(name: str, *arguments: Any) -> str:
     return f"anomreasonScores.{name}({','.join(json.dumps(a, separators=(',', ':')) for a in arguments)});\n"
 
 
-def _image(image: ImageMatches, axes: Axes) -> list[Any]:
+def _image(image: ImageMatches, axes: ScoreAxes) -> list[Any]:
     """[predictions, truths, pairs, matched pairs by cell]; a pair is [p, t, phe, rea, cells, why]."""
     found = [0] * len(axes.cells)
     pairs = []
@@ -135,11 +135,11 @@ def _image(image: ImageMatches, axes: Axes) -> list[Any]:
         for cell in cells:
             found[cell] += 1
         if pair.p < MOST_SHOWN and pair.t < MOST_SHOWN:
-            pairs.append([pair.p, pair.t, pair.phe, pair.rea, cells, (pair.why or "")[:LONGEST_TEXT]])
-    return [_said(image.predictions), _said(image.truths), pairs, found]
+            pairs.append([pair.p, pair.t, pair.phe, pair.rea, cells, pair.why[:LONGEST_TEXT]])
+    return [_anomalies(image.predictions), _anomalies(image.truths), pairs, found]
 
 
-def _said(side: Sequence[Said]) -> list[list[Any]]:
+def _anomalies(side: Sequence[Anomaly]) -> list[list[Any]]:
     return [[_cut(a.name), _cut(a.phenomenon), _cut(a.reasoning), a.severity] for a in side[:MOST_SHOWN]]
 
 
@@ -148,13 +148,13 @@ def _cut(text: str) -> str:
     return text if left <= 0 else f"{text[:LONGEST_TEXT]} … ({left:,} more characters in matches.jsonl)"
 
 
-def _page(title: str, metrics: Metrics, index: Index) -> str:
+def _page(title: str, metrics: EvalResult, index: Index) -> str:
     axes = metrics.axes
     kinds = {kind: FAILURES.get(kind, (kind.replace("_", " "), ""))[0] for kind in metrics.failures}
     setup = {
         "profiles": axes.profiles,
         "views": [[view, phenomenon_share(view)] for view in axes.views],
-        "thresholds": axes.thresholds,
+        "thresholds": [f"{threshold:.10g}" for threshold in axes.thresholds],
         "chunk": CHUNK,
         "most": MOST_SHOWN,
         "files": -(-metrics.n // CHUNK),
@@ -169,24 +169,24 @@ def _page(title: str, metrics: Metrics, index: Index) -> str:
             metrics=metrics,
             axes=axes,
             shown=_first_shown(axes),
-            said=PROFILES,
+            descriptions=PROFILES,
+            notices=eval_notices(metrics),
             kinds=kinds,
             sides=(sum(index.predictions), sum(index.truths)),
             plots={(profile, view): _plots(metrics, profile, view) for profile, view in axes.pairs},
             severity={p: {t: _severity(c, p) for t, c in found.items()} for p, found in metrics.severity.items()},
             strip=strip,
-            rest=metrics.model_extra or {},
             setup=json_script(setup),
         )
     )
 
 
-def _first_shown(axes: Axes) -> tuple[str, str]:
+def _first_shown(axes: ScoreAxes) -> tuple[str, str]:
     """The profile and view that the page opens with: the first profile, and `full` where it was scored."""
     return axes.profiles[0], "full" if "full" in axes.views else axes.views[0]
 
 
-def _plots(metrics: Metrics, profile: str, view: str) -> dict[str, Markup]:
+def _plots(metrics: EvalResult, profile: str, view: str) -> dict[str, Markup]:
     """Those of one profile and view."""
     where = f"{profile}, {view}"
     name = "precision" if profile == "release" else "average precision"
@@ -197,15 +197,15 @@ def _plots(metrics: Metrics, profile: str, view: str) -> dict[str, Markup]:
     }
 
 
-def _levels(metrics: Metrics, profile: str, view: str, metric: str) -> list[Level]:
+def _levels(metrics: EvalResult, profile: str, view: str, metric: str) -> list[Level]:
     figures = metrics.shown(profile, view)
     ceilings = metrics.ceiling.profiles.get(profile, {}).get(view) if metrics.ceiling else None
     found = []
     for key, row in figures.thresholds.items():
-        spread = figures.chance.thresholds.get(key, {}).get(metric) if figures.chance else None
+        spread = getattr(figures.chance.thresholds[key], metric) if figures.chance else None
         ceiling = ceilings.thresholds.get(key) if ceilings else None
         level = Level(
-            at=float(key),
+            at=key,
             value=getattr(row, metric),
             chance=spread.mean if spread else None,
             band=(spread.low, spread.high) if spread else None,
@@ -216,15 +216,14 @@ def _levels(metrics: Metrics, profile: str, view: str, metric: str) -> list[Leve
     return sorted(found, key=lambda level: level.at)
 
 
-def _by_number(metrics: Metrics, profile: str, view: str) -> Markup:
+def _by_number(metrics: EvalResult, profile: str, view: str) -> Markup:
     """Mean scores of the images that have 0, 1, ... true anomalies."""
     groups = []
     for group in metrics.by_truths:
-        found = group.profiles.get(profile, {}).get(view, {})
-        scores = [found.get(metric) for metric in METRICS]
+        scores = group.profiles[profile][view]
         marks = [
-            Mark(score.value, f"{group.images:,} images", score.interval) if score and score.value is not None else None
-            for score in scores
+            Mark(score.value, f"{group.images:,} images", score.interval) if score.value is not None else None
+            for score in (scores.semap, scores.semf1)
         ]
         label = f"{group.least}+" if group.most is None else str(group.least)
         groups.append(Group(label, _short(group.images), marks))
@@ -232,7 +231,7 @@ def _by_number(metrics: Metrics, profile: str, view: str) -> Markup:
     return bars(groups, ("SemAP", "SemF1"), title, "true anomalies", "mean score")
 
 
-def _severity(calibration: Calibration, profile: str) -> dict[str, Any]:
+def _severity(calibration: SeverityCalibration, profile: str) -> dict[str, Any]:
     """Plots for one profile and threshold: what share of each severity was matched, and how bad the truths are."""
     groups, points = [], []
     for each in calibration.bins:

@@ -18,7 +18,8 @@ import numpy as np
 
 from anomreason.anomaly import Anomaly
 from anomreason.errors import ParseError, UsageError
-from anomreason.metrics.semantic import SemanticScorer, SemanticSettings
+from anomreason.metrics.image_scores import SemanticSettings
+from anomreason.metrics.semantic import SemanticScorer
 from anomreason.textform import read_anomalies
 from anomreason.training.checks import as_at_inference
 from anomreason.training.data.batches import ConversationEncoder
@@ -90,7 +91,7 @@ def semantic_score(backbone: Backbone, seed: int = 0) -> Score:
                 scorer.add_failure(name, "unparsable", len(truth))
             else:
                 scorer.add(name, alike.own["phe"], alike.own["rea"], [a.severity for a in found])
-        view = scorer.result(np.random.default_rng(seed)).profiles["paper"]["full"].zero
+        view = scorer.result(np.random.default_rng(seed)).profiles["paper"]["full"]
         readable = sum(one.readable for one in answers) / len(answers)
         return {"semf1": view.semf1, "semap": view.semap, "readable": readable}
 

@@ -56,10 +56,10 @@ def test_it_finds_what_is_planted_and_little_else(tmp_path: Path) -> None:
     make_scenes(tmp_path / "scenes", SceneSettings(n=40, seed=40, size=256, kinds=TINY_KINDS, twins=False), jobs=1)
     detect([str(tmp_path / "scenes")], model="tiny", run=tmp_path / "run")
     scores = evaluate_exact(tmp_path / "run", tmp_path / "scenes")
-    assert scores["failures"] == {}
-    assert scores["recall"]["value"] > 0.6
-    assert scores["precision"]["value"] > 0.6
-    assert scores["false_on_clean"]["value"] < 0.4
+    assert scores.failures == {}
+    assert scores.recall.value > 0.6
+    assert scores.precision.value > 0.6
+    assert scores.false_on_clean.value < 0.4
 
 
 def test_of_what_is_no_scene_it_says_so(tmp_path: Path) -> None:

@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from anomreason.cli.show_tables import Blocks, number, words
+from anomreason.cli.tables import TextTable, number, words
 
 
-def printed(table: Blocks, width: int) -> str:
+def printed(table: TextTable, width: int) -> str:
     out = io.StringIO()
     table.print(Console(file=out, width=width))
     return out.getvalue()
 
 
-def sample(name: str = "x", groups: int = 3, hide_empty: bool = False) -> Blocks:
+def sample(name: str = "x", groups: int = 3, hide_empty: bool = False) -> TextTable:
     heads = [[number(f"g{g}"), number("95 %\ninterval")] for g in range(groups)]
-    table = Blocks("Title", [words("name")], [*heads, [words("said", 10)]], hide_empty)
+    table = TextTable("Title", [words("name")], [*heads, [words("said", 10)]], hide_empty)
     for row in range(3):
         cells = [cell for g in range(groups) for cell in (f"0.{row}{g}11", f"0.{row}{g}0–0.{row}{g}9")]
         table.add(f"{name}{row}", *cells, "what it is a share of")
@@ -50,14 +50,14 @@ def test_what_does_not_fit_stands_below_with_the_names_again() -> None:
 
 
 def test_long_names_fold_rather_than_make_one_block_more() -> None:
-    table = Blocks("", [words("name")], [[number("a" * 20)], [number("b" * 20)]])
+    table = TextTable("", [words("name")], [[number("a" * 20)], [number("b" * 20)]])
     table.add("n" * 40, "1", "2")
     assert printed(table, 70).count("name") == 1
     assert printed(table, 110).count("n" * 40) == 1
 
 
 def test_rows_without_numbers_are_left_out_of_a_block_when_asked() -> None:
-    table = Blocks("", [words("name")], [[number("a" * 30)], [number("b" * 30)]], hide_empty=True)
+    table = TextTable("", [words("name")], [[number("a" * 30)], [number("b" * 30)]], hide_empty=True)
     table.add("one", "1", "-")
     table.add("two", "2", "3")
     first, second = printed(table, 50).strip().split("\n\n")
@@ -67,7 +67,7 @@ def test_rows_without_numbers_are_left_out_of_a_block_when_asked() -> None:
 
 
 def test_sections_are_set_apart_by_one_blank_line_and_none_at_the_end() -> None:
-    table = Blocks("", [words("name")], [[number("a")]])
+    table = TextTable("", [words("name")], [[number("a")]])
     for name in ("one", "two"):
         table.add(name, "1")
         table.section()

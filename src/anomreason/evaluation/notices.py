@@ -1,0 +1,124 @@
+"""Warnings about a result, each computed once from its record; the terminal and the HTML report show the same ones.
+
+for notice in eval_notices(read_result(Path("scores/metrics.json"), EvalResult)):
+    print(notice.title, notice.text)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from anomreason.evaluation.records import DeepfakeResult, EvalResult, ExactResult, JoinedImages, PlausibilityResult
+
+NAMED = 5
+"""How many images of a list are named; files hold them all."""
+
+
+class Notice(NamedTuple):
+    """One warning; its text may hold names from files, which whoever shows it has to escape."""
+
+    title: str
+    text: str
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def named(names: Sequence[str]) -> str:
+    """The first of many names."""
+    return ", ".join(map(repr, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
+
+
+def joined_notices(joined: JoinedImages, truth: str = "truth") -> Iterator[Notice]:
+    """Images that predictions and truth do not share, or share by the file name alone."""
+    yield from _listed(joined.not_in_truth, f"of the predictions, not in the {truth}")
+    yield from _listed(joined.ambiguous, "of the predictions, whose file name alone fits several")
+    yield from _listed(joined.missing, f"of the {truth}, missing from the predictions")
+    if joined.by_file_name:
+        yield Notice("Joined", f"{_images(joined.by_file_name)} by file name alone, since paths differ")
+
+
+def eval_notices(result: EvalResult) -> list[Notice]:
+    """Of `metrics.json`."""
+    return list(_eval_notices(result))
+
+
+def _eval_notices(result: EvalResult) -> Iterator[Notice]:
+    saturated: dict[tuple[str, str], list[str]] = {}
+    for cell in result.saturated:
+        saturated.setdefault((cell.profile, cell.matches), []).append(f"{cell.view} {cell.threshold:g}")
+    for (profile, matches), places in saturated.items():
+        text = f"nearly {matches} matches in {profile} at {', '.join(places)}, which hardly tells detectors apart"
+        yield Notice("Saturated (!)", text)
+    if result.images.both_empty and any(
+        not row.tp and row.precision
+        for views in result.profiles.values()
+        for view in views.values()
+        for row in view.thresholds.values()
+    ):
+        yield Notice(
+            "No matches",
+            f"where nothing matched, precision, recall and F1 come from the {_images(result.images.both_empty)} "
+            "without anomalies on both sides, which score 1",
+        )
+    yield from joined_notices(result.joined)
+    left_out = result.left_out
+    yield from _listed(
+        left_out.photographs, "of the truth, left out as photographs with a description (see anomreason deepfake)"
+    )
+    yield from _listed(left_out.truth_failed, "of the truth, left out since they failed there")
+    yield from _listed(left_out.subset_unknown, "of the subset, not in the truth")
+    if result.texts.truncated:
+        texts = counted(result.texts.truncated, "text, of which", "texts, of which")
+        yield Notice("Truncated", f"{texts} only the first {result.texts.limit} tokens count")
+    if result.texts.blank:
+        yield Notice("Blank", f"{counted(result.texts.blank, 'text', 'texts')} without a word, similar to nothing")
+    if result.drift:
+        yield Notice(
+            f"Precision {result.signature.precision}",
+            f"similarities are off fp32 by {result.drift.mean:.5f} on average, {result.drift.largest:.5f} at most "
+            f"({result.drift.pairs:,} pairs); do not publish these numbers",
+        )
+
+
+def exact_notices(result: ExactResult) -> list[Notice]:
+    """Of `exact.json`."""
+    found = list(joined_notices(result.joined, "scenes and twins"))
+    if result.twin_test.failed:
+        pairs = counted(result.twin_test.failed, "pair", "pairs")
+        found.insert(0, Notice("Twin test", f"{pairs} left out, since one of the two has no answer"))
+    return found
+
+
+def deepfake_notices(result: DeepfakeResult) -> list[Notice]:
+    """Of `deepfake.json`."""
+    found = list(joined_notices(result.joined))
+    if result.undescribed:
+        photographs = counted(result.undescribed, "photograph", "photographs")
+        text = f"{photographs} judged right, which the truth describes and the detector did not"
+        found.insert(0, Notice("Scored 0", text))
+    return found
+
+
+def plausibility_notices(result: PlausibilityResult) -> list[Notice]:
+    """Of `plausibility.json`."""
+    found = [Notice("Warning", text) for text in result.warnings]
+    if not result.paired:
+        found.insert(
+            0, Notice("Prompts", "No prompts are known, so nothing is paired (see --manifest, --pair-by-name)")
+        )
+    if strangers := result.not_in_manifest:
+        found.append(Notice("Left out", f"{_images(len(strangers))} not in the manifest: {named(strangers)}"))
+    return found
+
+
+def _images(number: int) -> str:
+    return counted(number, "image", "images")
+
+
+def _listed(names: Sequence[str], what: str) -> Iterator[Notice]:
+    if names:
+        yield Notice("Not joined", f"{_images(len(names))} {what}: {named(names)}")
