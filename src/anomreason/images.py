@@ -4,7 +4,7 @@ Knows nothing of models, prompts or runs. A file is hostile until it is decoded:
 only the formats listed here are tried, and whatever is wrong with it becomes an UnreadableImage. Safe in threads.
 
     >>> load_image(Path("photo.jpg")).sent
-    SentImage(mime='image/jpeg', width=1024, height=768, bytes=181223, notes=('metadata removed',))
+    SentImage(mime='image/jpeg', width=1024, height=768, bytes=..., notes=('metadata removed',))
 """
 
 from __future__ import annotations
