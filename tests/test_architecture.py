@@ -12,7 +12,8 @@ import anomreason
 
 PACKAGE = Path(anomreason.__file__).parent
 FLOORS = {
-    "errors": 1,
+    "errors": 0,
+    "files": 1,
     "english": 1,
     "stats": 1,
     "anomaly": 1,

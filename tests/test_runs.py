@@ -11,7 +11,11 @@ import pytest
 
 from anomreason.anomaly import Anomaly, Detection, Failure
 from anomreason.errors import RunConflict, UsageError
-from anomreason.runs import Appender, RunFolder, default_run, read_lines, read_results, read_settings
+from anomreason.files import Appender, read_lines
+from anomreason.report.html import build_report
+from anomreason.runs import RunFolder, default_run, done_in, read_results, read_settings
+from anomreason.sources.annotations import read_source
+from anomreason.training.data.sources import read_annotated
 
 SETTINGS = {"model": "m", "schedule": "lean", "prompts": {"common": "v1 aa"}}
 
@@ -87,7 +91,7 @@ def test_a_file_in_the_folders_place_is_a_clear_error(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_passed_over_and_cut_off_by_the_next_writer(tmp_path: Path, tail: bytes) -> None:
     file = tmp_path / "lines.jsonl"
     file.write_bytes(b'{"n": 1}\n' + tail)
-    assert list(read_lines(file)) == [{"n": 1}]
+    assert list(read_lines(file, appended=True)) == [(1, {"n": 1})]
     writer = Appender(file)
     writer.append('{"n": 2}')
     writer.close()
@@ -100,8 +104,6 @@ def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path: Path) -> None:
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from pathlib import Path
-from anomreason.runs import Appender
-from anomreason.errors import StorageError
 a = Appender(Path({str(file)!r}))
 a.append('{{"n": 1}}')
 resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
@@ -141,3 +143,27 @@ def test_every_result_line_says_its_status(tmp_path: Path) -> None:
     with RunFolder(tmp_path / "run", SETTINGS, {}) as run:
         run.append(Detection(image="a", detector="d", status="ok"))
     assert json.loads((tmp_path / "run" / "results.jsonl").read_text())["status"] == "ok"
+
+
+@pytest.mark.parametrize("damage", [b'{"image": "b.jpg", "det\n', b'{"image": "b.jpg", "status": "ok"}\n', b"[]\n"])
+def test_a_damaged_line_in_the_middle_is_named_by_everything_that_reads_results(tmp_path: Path, damage: bytes) -> None:
+    folder = tmp_path / "run"
+    with RunFolder(folder, SETTINGS, {"root": "."}) as run:
+        for image in ("a.jpg", "b.jpg", "c.jpg"):
+            run.append(ok(image))
+    file = folder / "results.jsonl"
+    first, _, last = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + damage + last)
+    for read in (
+        lambda: RunFolder(folder, SETTINGS, {"root": "."}),
+        lambda: done_in(folder),
+        lambda: read_results(folder),
+        lambda: build_report(folder),
+        lambda: read_source(folder),
+        lambda: read_annotated(folder),
+    ):
+        with pytest.raises(UsageError, match=r"results\.jsonl, line 2: .*repair or remove the line|line 2: write one"):
+            read()
+    file.write_bytes(first + last)
+    with RunFolder(folder, SETTINGS, {"root": "."}) as run:
+        assert list(run.done) == ["a.jpg", "c.jpg"]

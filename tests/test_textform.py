@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from anomreason.anomaly import Anomaly, Region
 from anomreason.errors import ParseError
+from anomreason.files import parse_json
 from anomreason.textform import (
     anomaly_from_mapping,
     find_json,
-    parse_json,
     read_anomalies,
     read_severity,
     says_no_anomalies,

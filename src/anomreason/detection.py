@@ -26,7 +26,7 @@ from anomreason.agent.roles import Prompts
 from anomreason.anomaly import Detection, Failure
 from anomreason.errors import Stopped, UnreadableImage, UsageError
 from anomreason.images import LoadedImage, load_image
-from anomreason.runs import Done, RunFolder, provenance, read_results
+from anomreason.runs import ImageStatus, RunFolder, provenance, read_results
 from anomreason.sources.inputs import Image, find_images
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
@@ -326,7 +326,7 @@ def _stat(path: Path) -> tuple[int | None, int | None]:
     return found.st_size, found.st_mtime_ns
 
 
-def remaining(images: Sequence[Image], done: dict[str, Done]) -> Iterator[Image]:
+def remaining(images: Sequence[Image], done: dict[str, ImageStatus]) -> Iterator[Image]:
     """The images that a run still has to process: new ones, changed ones, and failures worth another try."""
     for image in images:
         before = done.get(image.name)
@@ -334,7 +334,7 @@ def remaining(images: Sequence[Image], done: dict[str, Done]) -> Iterator[Image]
             yield image
 
 
-def _unchanged(path: Path, before: Done) -> bool:
+def _unchanged(path: Path, before: ImageStatus) -> bool:
     if _stat(path) == (before.size, before.mtime):
         return True
     if before.sha256 is None or not path.is_file():

@@ -15,7 +15,12 @@ A message says what is wrong, with the value, and what to do next. A model's or 
 results and the work goes on; our own mistake raises something that is not in this tree.
 """
 
-from typing import Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 CallFailureKind = Literal["refused", "truncated", "unparsable", "endpoint", "budget"]
 EndpointErrorKind = Literal["rate_limit", "server", "timeout", "connection", "rejected", "adjusted"]
@@ -86,3 +91,22 @@ class CallFailed(AnomreasonError):
 
 class Stopped(AnomreasonError):
     """The run was asked to stop before this call was sent; the image stays undecided and is done by the next run."""
+
+
+def shown(value: object) -> str:
+    """A value as a message can carry it: short, printable, whatever it holds."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:59] + "…")
+    if value is None or isinstance(value, bool | float):
+        return repr(value)
+    if isinstance(value, int) and abs(value) < 10**12:
+        return str(value)
+    return {dict: "an object", list: "a list", int: "a huge number"}.get(type(value), f"a {type(value).__name__}")
+
+
+def first_error(error: ValidationError, whole: str = "the line") -> str:
+    """The first error of a pydantic validation as `place: reason`; whole: the place of an error of the whole value."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"])) or whole
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{place if place.isprintable() and len(place) <= 60 else shown(place)}: {reason}"

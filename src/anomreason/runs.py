@@ -1,12 +1,13 @@
 """The run folder: what was asked, each result once, who works in it now.
 
-    run.json         what was asked: settings, resolved arguments, versions, prompt hashes, git commit
-    results.jsonl    one Detection a line, append only; the last line for an image counts
-    calls.jsonl      one line a model call (written by vlm.ledger)
-    responses.sqlite every reply (written by vlm.cache)
-    report.html      built by report.html
+run.json         what was asked: settings, resolved arguments, versions, prompt hashes, git commit
+results.jsonl    one Detection a line, append only; the last line for an image counts
+calls.jsonl      one line a model call (written by vlm.ledger)
+responses.sqlite every reply (written by vlm.cache)
+report.html      built by report.html
 
-Knows nothing of models and agents. `read_results("runs/demo")` gives the detections of any run folder.
+for detection in iter_results(Path("runs/demo")):
+    print(detection.image, detection.worst)
 """
 
 from __future__ import annotations
@@ -18,95 +19,53 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
-from anomreason.anomaly import Detection
-from anomreason.errors import RunConflict, StorageError, UsageError
+from pydantic import ValidationError
 
+from anomreason.anomaly import Detection
+from anomreason.errors import RunConflict, UsageError, first_error
+from anomreason.files import Appender, read_lines, read_object, write_atomically
+
+RESULTS = "results.jsonl"
 FINAL_FAILURES = frozenset({"unreadable_image", "refused"})
 """Failures that a rerun does not try again."""
 
 
-class Appender:
-    """An append-only file of JSON lines that survives kill -9: a line is written whole, a torn tail is cut off."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        self._size = _cut_torn_tail(self._fd)
-
-    def append(self, line: str) -> None:
-        """Write one line. Raises StorageError when the disk is full, leaving no torn line behind."""
-        data = line.encode("utf-8") + b"\n"
-        try:
-            written = os.write(self._fd, data)
-            if written < len(data):
-                raise OSError(f"only {written} of {len(data)} bytes were written")
-        except OSError as e:
-            os.ftruncate(self._fd, self._size)
-            raise StorageError(
-                f"cannot write {self.path}: {e}. Nothing recorded so far is lost: free some space and run the same "
-                "command again."
-            ) from e
-        self._size += len(data)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-def _cut_torn_tail(fd: int) -> int:
-    """Remove what follows the last newline; gives the size that remains."""
-    size = os.fstat(fd).st_size
-    end = size
-    while end > 0:
-        start = max(0, end - 65536)
-        newline = os.pread(fd, end - start, start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(fd, end)
-    return end
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file of lines; a torn last line is passed over, a missing file has none."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                yield value
-
-
 def iter_results(run: Path) -> Iterator[Detection]:
-    """As `read_results`, one at a time, so that memory does not grow with the run.
-
-    Raises UsageError when the folder holds no run.
-    """
+    """As `read_results`, one at a time, so that memory does not grow with the run."""
     _require_run(run)
-    file = run / "results.jsonl"
-    last = {line["image"]: number for number, line in enumerate(read_lines(file))}
-    for number, line in enumerate(read_lines(file)):
-        if last.get(line["image"]) == number:
-            yield Detection.model_validate(line)
+    last = {str(line.get("image")): number for number, line in read_lines(run / RESULTS, appended=True)}
+    for number, _, detection in recorded(run):
+        if last[detection.image] == number:
+            yield detection
+
+
+def recorded(run: Path) -> Iterator[tuple[int, str, Detection]]:
+    """Number, place (for messages) and detection of every line of results.jsonl, also of those that do not count.
+
+    A torn last line is that of a process that was killed, and is passed over. Raises UsageError for any other damage.
+    """
+    for number, line in read_lines(run / RESULTS, appended=True):
+        where = f"{run / RESULTS}, line {number}"
+        yield number, where, detection_from(line, where)
+
+
+def detection_from(line: Mapping[str, Any], where: str) -> Detection:
+    """The detection that a JSON line holds. UsageError, with the place, for a line that holds none."""
+    try:
+        return Detection.model_validate(line)
+    except ValidationError as error:
+        raise UsageError(f"{where}: not a detection: {first_error(error)}; repair or remove the line") from None
 
 
 def read_results(run: Path) -> dict[str, Detection]:
-    """Detections by image, in the order in which they were settled; the last line for an image counts.
+    """Detections by image, in the order in which they were recorded; the last line for an image counts.
 
-    Raises UsageError when the folder holds no run.
+    Raises UsageError when the folder holds no run, and for a damaged line, naming it.
     """
     return {detection.image: detection for detection in iter_results(run)}
 
@@ -114,13 +73,7 @@ def read_results(run: Path) -> dict[str, Detection]:
 def read_settings(run: Path) -> dict[str, Any]:
     """What `run.json` holds. Raises UsageError when the folder holds no run."""
     _require_run(run)
-    try:
-        value = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise UsageError(f"{run / 'run.json'} is not readable JSON ({e}); the folder cannot be continued") from e
-    if not isinstance(value, dict):
-        raise UsageError(f"{run / 'run.json'} does not hold a run's settings")
-    return value
+    return read_object(run / "run.json")
 
 
 def _require_run(run: Path) -> None:
@@ -129,8 +82,8 @@ def _require_run(run: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What a resumed run needs to know of an image's last line."""
+class ImageStatus:
+    """What a resumed run needs to know of an image's last result."""
 
     status: str
     failure: str | None
@@ -139,12 +92,9 @@ class Done:
     mtime: int | None
 
     @classmethod
-    def of(cls, line: Mapping[str, Any]) -> Done:
-        """From a line of results.jsonl."""
-        failure = line.get("failure") or {}
-        return cls(
-            line["status"], failure.get("kind"), line.get("sha256"), line.get("file_size"), line.get("file_mtime")
-        )
+    def of(cls, detection: Detection) -> ImageStatus:
+        d = detection
+        return cls(d.status, d.failure.kind if d.failure else None, d.sha256, d.file_size, d.file_mtime)
 
     @property
     def final(self) -> bool:
@@ -170,13 +120,11 @@ class RunFolder:
             raise UsageError(f"cannot use {str(path)!r} as run folder: {e.strerror}; give another --run") from e
         try:
             self._check_or_write(dict(settings), dict(record))
-            self._results = Appender(path / "results.jsonl")
+            self.done = done_in(path)
+            self._results = Appender(path / RESULTS)
         except BaseException:
             os.close(self._lock)
             raise
-        self.done: dict[str, Done] = {}
-        for line in read_lines(path / "results.jsonl"):
-            self._remember(line)
 
     def _check_or_write(self, settings: dict[str, Any], record: dict[str, Any]) -> None:
         settings = json.loads(json.dumps(settings))
@@ -197,18 +145,13 @@ class RunFolder:
 
     def _begun(self) -> bool:
         """Whether anything was recorded; until then other settings are welcome (a mistyped model, say)."""
-        files = (self.path / "results.jsonl", self.path / "calls.jsonl")
+        files = (self.path / RESULTS, self.path / "calls.jsonl")
         return any(f.is_file() and f.stat().st_size > 0 for f in files)
-
-    def _remember(self, line: Mapping[str, Any]) -> None:
-        self.done[line["image"]] = Done.of(line)
 
     def append(self, detection: Detection) -> None:
         """Record one image's result."""
         self._results.append(detection.json_line())
-        self._remember(
-            detection.model_dump(include={"image", "status", "failure", "sha256", "file_size", "file_mtime"})
-        )
+        self.done[detection.image] = ImageStatus.of(detection)
 
     def close(self) -> None:
         self._results.close()
@@ -238,9 +181,9 @@ def is_run(path: Path) -> bool:
     return (path / "run.json").is_file() and (path / "run.lock").is_file()
 
 
-def done_in(path: Path) -> dict[str, Done]:
-    """What an existing run has done, without taking its lock; empty when there is none."""
-    return {line["image"]: Done.of(line) for line in read_lines(path / "results.jsonl")}
+def done_in(path: Path) -> dict[str, ImageStatus]:
+    """The status of each image that a run has a result for, without taking its lock; empty when there is no run."""
+    return {detection.image: ImageStatus.of(detection) for _, _, detection in recorded(path)}
 
 
 def lock_folder(path: Path, file: str = "run.lock", what: str = "run folder", instead: str = "--run") -> int:
@@ -275,18 +218,6 @@ def _flat(settings: Mapping[str, Any], head: str = "") -> dict[str, Any]:
     for key, value in settings.items():
         flat |= _flat(value, f"{head}{key}.") if isinstance(value, Mapping) else {head + key: value}
     return flat
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The whole file or none of it."""
-    part = path.with_name(path.name + f".{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
-        os.replace(part, path)
-    except OSError as e:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {str(path)!r}: {e.strerror}") from e
 
 
 def default_run(inputs: list[str], settings: Mapping[str, Any]) -> Path:

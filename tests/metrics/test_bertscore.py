@@ -346,7 +346,6 @@ class _Hangup(socketserver.BaseRequestHandler):
 
 
 OFFLINE = """
-from anomreason.errors import UsageError
 from anomreason.metrics.bertscore import Backbone
 print(Backbone.open("example/downloaded", layer=6, device="cpu").signature["hub"])
 try:

@@ -125,7 +125,7 @@ WRONG: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "unknown field of a detection": (
         "p.jsonl",
         [{"image": "a.jpg", "detector": "m", "status": "ok", "mood": 1}],
-        ("line 1", "'mood'"),
+        ("line 1", "mood: Extra inputs"),
     ),
     "NaN": ("p.json", b'{"a.jpg": [],\n"b.jpg": [{"severity": NaN}]}', ("p.json", "line 2", "NaN")),
     "NaN in a line": ("p.jsonl", b'{"image": "a.jpg", "p_generated": NaN, "anomalies": []}', ("line 1", "NaN")),

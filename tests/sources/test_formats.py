@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from anomreason.anomaly import Anomaly, Region
-from anomreason.errors import UsageError
+from anomreason.errors import StorageError, UsageError
 from anomreason.sources.formats import Published, read_manifest, read_published, read_split, write_published
 
 FINGERS = Anomaly(name="Six fingers", phenomenon="The left hand has six.", reasoning="Hands have five.", severity=25)
@@ -79,10 +79,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     write_published(path, {"a.jpg": Published(description="A cat.")})
     with pytest.raises(UsageError, match="rename the image"):
         write_published(path, {"\udcff.jpg": Published()})
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(StorageError, match=r"cannot write .*; check the folder"):
         write_published(tmp_path / "missing" / "a.json", {})
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(StorageError, match=r"cannot write .*; check the folder"):
         write_published(tmp_path / "folder", {})
     assert read_published(path) == {"a.jpg": Published(description="A cat.")}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "folder"]
@@ -190,7 +190,7 @@ def test_a_path_column_beside_a_file_column_is_left_alone(tmp_path: Path) -> Non
         ("m.jsonl", '{"image": "a.jpg"}\n\n{"picture": "b.jpg"}', "line 3: names no picture"),
         ("m.jsonl", '{"image": "a.jpg", "image": "b.jpg"}', "line 1: the JSON cannot be read: the key 'image'"),
         ("m.jsonl", '{"image": NaN}', "line 1"),
-        ("m.jsonl", '["a.jpg"]', "line 1: write one JSON object a line, not a list"),
+        ("m.jsonl", '["a.jpg"]', "line 1: write one JSON object, not a list"),
         ("m.jsonl", '{"image": {"path": "a.jpg"}}', "line 1: write the path of a picture, not an object"),
         ("m.jsonl", '{"image": "a\\u0000.jpg"}', "line 1: 'a\\x00.jpg' cannot be a path"),
         ("m.jsonl", '{"image": "\\ud800.jpg"}', "line 1: '\\ud800.jpg' cannot be a path"),

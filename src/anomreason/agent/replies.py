@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from anomreason.anomaly import Anomaly, Region, SceneObject
-from anomreason.errors import ParseError
+from anomreason.errors import ParseError, first_error
 from anomreason.textform import find_json, read_anomalies, read_severity, says_no_anomalies
 
 MOST_OBJECTS = 40
@@ -201,9 +201,7 @@ def read_form(form: type[F], text: str) -> F:
     try:
         return form.model_validate(value)
     except ValidationError as e:
-        first = e.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(p) for p in first["loc"])
-        raise ParseError(f"{place or 'the answer'}: {first['msg']}") from e
+        raise ParseError(first_error(e, "the answer")) from e
 
 
 def read_prose(text: str) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 from anomreason.errors import ParseError, UsageError
 from anomreason.evaluation.records import PlausibilityResult
 from anomreason.evaluation.signature import Signature, code_signature
+from anomreason.files import parse_json
 from anomreason.metrics.plausibility import (
     METRICS,
     Assessment,
@@ -37,7 +38,6 @@ from anomreason.metrics.semantic import MISSING
 from anomreason.sources.annotations import ImageAnnotation, Source, check_text, key_of, read_source
 from anomreason.sources.formats import read_manifest
 from anomreason.sources.joining import join
-from anomreason.textform import parse_json
 
 UNKNOWN = "unknown"
 

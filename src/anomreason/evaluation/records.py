@@ -18,7 +18,7 @@ from typing import IO, Self, TypeVar
 from pydantic import AliasChoices, ConfigDict, Field, ValidationError, computed_field, model_validator
 
 from anomreason.anomaly import Anomaly, Result
-from anomreason.errors import UsageError
+from anomreason.errors import UsageError, first_error
 from anomreason.evaluation.signature import Signature
 from anomreason.metrics.deepfake import ExplanationScores, Judgements, SourceJudgements
 from anomreason.metrics.exact import ExactScores
@@ -437,9 +437,7 @@ def _parsed(kind: type[R], data: bytes, where: str) -> R:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise UsageError(f"{where}: {place}: {first['msg']}; run the command that wrote it again") from error
+        raise UsageError(f"{where}: {first_error(error, 'the whole')}; run the command that wrote it again") from error
 
 
 def _characters(line: bytes) -> bytes:

@@ -23,7 +23,7 @@ from typing import Self
 
 from anomreason.anomaly import Result
 from anomreason.errors import StorageError, UsageError
-from anomreason.runs import write_atomically
+from anomreason.files import write_atomically
 from anomreason.sources.annotations import Source
 
 _ASSETS = ("report.css", "scores.css", "scores.js")

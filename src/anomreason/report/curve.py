@@ -17,9 +17,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from anomreason.files import Appender, read_lines, write_atomically
 from anomreason.report.figures import BOTTOM, HEIGHT, PlotFrame
 from anomreason.report.html import templates
-from anomreason.runs import Appender, read_lines, write_atomically
 
 LOG, PAGE = "train-log.jsonl", "curve.html"
 RELOAD = 5
@@ -37,9 +37,9 @@ class TrainLog:
         self.folder, self.title = folder, title
         path = folder / LOG
         if upto is not None and path.exists():
-            kept = [line for line in read_lines(path) if line.get("step", 0) <= upto]
+            kept = [line for _, line in read_lines(path, appended=True) if line.get("step", 0) <= upto]
             write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
-        self._lines = list(read_lines(path))
+        self._lines = [line for _, line in read_lines(path, appended=True)]
         self._file = Appender(path)
 
     @property
@@ -65,7 +65,7 @@ class TrainLog:
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """The lines of a training's log, in their order; none where there is no log."""
-    return list(read_lines(folder / LOG))
+    return [line for _, line in read_lines(folder / LOG, appended=True)]
 
 
 def curve_page(lines: Sequence[Mapping[str, Any]], title: str, over: bool) -> str:

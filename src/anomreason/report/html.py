@@ -29,10 +29,11 @@ from markupsafe import Markup
 
 from anomreason.anomaly import Anomaly, Detection
 from anomreason.errors import UnreadableImage
+from anomreason.files import write_atomically
 from anomreason.images import browser_can_show, thumbnail
 from anomreason.report.calls import CallLog, timeline
 from anomreason.report.results import BANDS, Results, Tally, band
-from anomreason.runs import read_settings, write_atomically
+from anomreason.runs import read_settings
 
 FAILURES = {
     "unreadable_image": (

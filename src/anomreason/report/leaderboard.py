@@ -22,11 +22,11 @@ from anomreason.errors import UsageError
 from anomreason.evaluation.records import DeepfakeResult, EvalResult, PlausibilityResult, read_result
 from anomreason.evaluation.signature import Signature
 from anomreason.evaluation.writing import make_folder
+from anomreason.files import write_atomically
 from anomreason.metrics.image_scores import PROFILES
 from anomreason.metrics.plausibility import Metric
 from anomreason.metrics.published import SOURCE, published
 from anomreason.report.html import templates
-from anomreason.runs import write_atomically
 from anomreason.stats import Estimate
 
 AnyResult = EvalResult | DeepfakeResult | PlausibilityResult

@@ -8,16 +8,15 @@ They are sorted in a temporary database on disk, so that memory does not grow wi
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from anomreason.anomaly import Detection, Usage
-from anomreason.runs import read_lines
+from anomreason.runs import recorded
 
 BATCH = 64
 BANDS = ("implausible", "hardly plausible", "doubtful", "mostly plausible", "nearly realistic")
@@ -38,14 +37,12 @@ class Results:
         self._db.execute(
             "CREATE TABLE results (image TEXT PRIMARY KEY, place INTEGER, worst REAL, anomalies INTEGER, line TEXT)"
         )
-        rows = (self._row(line) for line in read_lines(run / "results.jsonl"))
+        rows = (self._row(detection) for _, _, detection in recorded(run))
         self._db.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", rows)
 
-    def _row(self, line: dict[str, Any]) -> tuple[str, int, float, int, str]:
-        found = line.get("anomalies") or []
-        worst = min((a["severity"] for a in found), default=0.0)
-        self.detectors.add(line["detector"])
-        return line["image"], 0 if found else 1 if line.get("failure") else 2, worst, len(found), json.dumps(line)
+    def _row(self, d: Detection) -> tuple[str, int, float, int, str]:
+        self.detectors.add(d.detector)
+        return d.image, 0 if d.anomalies else 1 if d.failure else 2, d.worst or 0.0, len(d.anomalies), d.json_line()
 
     def _ordered(self, column: str) -> sqlite3.Cursor:
         return self._db.execute(f"SELECT {column} FROM results ORDER BY place, worst, anomalies DESC, image")

@@ -30,10 +30,10 @@ from anomreason.evaluation.records import (
     phenomenon_share,
     read_result,
 )
+from anomreason.files import write_atomically
 from anomreason.metrics.image_scores import PROFILES
 from anomreason.report.figures import Group, Level, Mark, against_threshold, bars, diagonal, strip
 from anomreason.report.html import FAILURES, json_script, templates
-from anomreason.runs import write_atomically
 
 CHUNK = 100
 """Images in one script."""

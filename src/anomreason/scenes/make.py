@@ -27,7 +27,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from anomreason.anomaly import KINDS, Anomaly, Kind, Region
 from anomreason.errors import RunConflict, StorageError, UsageError
-from anomreason.runs import Appender, lock_folder, read_lines, settings_difference, write_atomically
+from anomreason.files import Appender, read_lines, write_atomically
+from anomreason.runs import lock_folder, settings_difference
 from anomreason.scenes.scene import Scene, VisibleObject, World, check_arguments, without
 from anomreason.sources.formats import Published, write_published
 
@@ -122,13 +123,13 @@ def make_scenes(
     world = open_world(make.world)
     check_arguments(world, make.seed, make.size, 0, make.kinds)
     with _open(out, make, world.version) as records:
-        done = {record["scene"] for record in read_lines(out / RECORDS) if _has_files(out, record)}
+        done = {record["scene"] for _, record in read_lines(out / RECORDS, appended=True) if _has_files(out, record)}
         left = [scene for scene in range(make.n) if scene not in done]
         progress(make.n - len(left), make.n)
         for count, record in enumerate(_draw_all(out, make, left, jobs), make.n - len(left) + 1):
             records.append(json.dumps(record))
             progress(count, make.n)
-        last = {record["scene"]: record for record in read_lines(out / RECORDS)}
+        last = {record["scene"]: record for _, record in read_lines(out / RECORDS, appended=True)}
         return _finish(out, make, world, [last[scene] for scene in sorted(last)])
 
 

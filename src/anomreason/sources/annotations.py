@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from anomreason.anomaly import Anomaly, Detection, FailureKind
-from anomreason.errors import ParseError, UsageError
+from anomreason.errors import ParseError, UsageError, shown
+from anomreason.files import read_lines, read_text
 from anomreason.metrics.semantic import NOT_ASSESSED
-from anomreason.runs import read_settings
+from anomreason.runs import detection_from, read_settings, recorded
 from anomreason.sources.formats import confidence, iter_published, read_manifest, read_split
-from anomreason.textform import parse_json
-from anomreason.textform.fields import anomaly_from_json, shown
+from anomreason.textform.fields import anomaly_from_json
 
 MAX_TEXT = 100_000
 """Characters; a longer text is no sentence of an anomaly. Backbones read some 2,500."""
@@ -139,7 +139,7 @@ def read_names(given: str | Path) -> tuple[str, ...]:
     path, part = (Path(head), tail) if mark and not Path(text).exists() else (Path(text), "")
     if path.suffix.lower() in (".jsonl", ".csv"):
         return tuple(Path(os.path.relpath(p, path.parent)).as_posix() for p in read_manifest(path))
-    content = _text(path)
+    content = read_text(path)
     if path.suffix.lower() != ".json":
         return tuple(line.strip() for line in content.splitlines() if line.strip())
     if content.lstrip().startswith("["):
@@ -169,54 +169,23 @@ def _pictures(run: Path) -> Path | None:
 
 
 def _run(path: Path) -> dict[str, ImageAnnotation]:
-    """The last line of an image counts; a torn last line is that of a run that was killed, and is passed over."""
+    """The last line of an image counts."""
     read_settings(path)
-    file = path / "results.jsonl"
     found: dict[str, ImageAnnotation] = {}
-    for line, data in _rows(file, torn=True):
-        said = _detection(data, f"{file}, line {line}")
-        found[key_of(said.image)] = said
+    for _, where, detection in recorded(path):
+        found[key_of(detection.image)] = _detected(detection, where)
     if not found:
-        raise UsageError(f"{file} has no results yet; run the same detect command again")
+        raise UsageError(f"{path / 'results.jsonl'} has no results yet; run the same detect command again")
     return found
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, ImageAnnotation]]:
-    for line, data in _rows(path):
+    for line, data in read_lines(path):
         where = f"{path}, line {line}"
-        yield where, _detection(data, where) if "status" in data else _row(data, where)
+        yield where, _detected(detection_from(data, where), where) if "status" in data else _row(data, where)
 
 
-def _rows(path: Path, *, torn: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and object of each line that is not blank. torn: a last line without its end is none."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip() and not (torn and not line.endswith(b"\n")):
-                    yield number, _object(line, f"{path}, line {number}")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
-
-
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        value = parse_json(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise UsageError(f"{where}: not UTF-8; save the file as UTF-8") from None
-    except ParseError as error:
-        raise UsageError(f"{where}: {error}") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{where}: write one JSON object a line, not {shown(value)}")
-    return value
-
-
-def _detection(data: dict[str, Any], where: str) -> ImageAnnotation:
-    try:
-        detection = Detection.model_validate(data)
-    except ValidationError as error:
-        blame = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, blame["loc"]))
-        raise UsageError(f"{where}: not a detection: {shown(place)}: {blame['msg']}") from None
+def _detected(detection: Detection, where: str) -> ImageAnnotation:
     sure = {(c.name, c.phenomenon, c.reasoning): c.score for c in detection.candidates if c.dropped is None}
     where = f"{where}, image {shown(detection.image)}"
     _few(detection.anomalies, where)
@@ -360,15 +329,6 @@ def _unique(path: Path, rows: Iterable[tuple[str, ImageAnnotation]]) -> dict[str
     if not found:
         raise UsageError(f"{path} names no image; write one entry an image")
     return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
 
 
 def _list(path: Path, content: str) -> tuple[str, ...]:

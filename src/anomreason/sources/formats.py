@@ -18,9 +18,9 @@ from typing import Any
 from pydantic import model_validator
 
 from anomreason.anomaly import Anomaly, Record, Text
-from anomreason.errors import ParseError, UsageError
-from anomreason.textform import anomaly_from_mapping, parse_json
-from anomreason.textform.fields import shown
+from anomreason.errors import ParseError, UsageError, shown
+from anomreason.files import read_lines, read_object, read_text, write_atomically
+from anomreason.textform import anomaly_from_mapping
 
 _PUBLISHED_KEYS = ("Name", "Observed Phenomenon", "Reasoning", "Severity Score")
 _LOWER_CASE_KEYS = ("name", "phenomenon", "reasoning", "severity")
@@ -54,7 +54,7 @@ def read_published(path: Path) -> dict[str, Published]:
 
 def iter_published(path: Path) -> Iterator[tuple[str, Published]]:
     """As `read_published`, an image at a time; what was given is let go, so that memory holds little but the file."""
-    entries = _read_object(path)
+    entries = read_object(path)
     for image in list(entries):
         yield image, _published(entries.pop(image), f"{path}, image {image!r}")
 
@@ -90,7 +90,7 @@ def confidence(entry: Mapping[str, Any], where: str) -> float | None:
 def write_published(path: Path, published: Mapping[str, Published], *, lower_case: bool = False) -> None:
     """Write the authors' JSON, whole or not at all: severities as `"25/100"`, or as numbers under lower-case keys.
 
-    `objects` and `region` of an anomaly have no place in it. Raises UsageError when the file cannot be written.
+    `objects` and `region` of an anomaly have no place in it. Raises StorageError when the file cannot be written.
     """
     keys = _LOWER_CASE_KEYS if lower_case else _PUBLISHED_KEYS
     rows = {
@@ -105,7 +105,7 @@ def write_published(path: Path, published: Mapping[str, Published], *, lower_cas
         raise UsageError(
             f"{path}: {shown(error.object[error.start : error.end])} is not text; rename the image"
         ) from None
-    _replace(path, data + b"\n")
+    write_atomically(path, data + b"\n")
 
 
 def _quadruple(anomaly: Anomaly, lower_case: bool) -> tuple[str, str, str, str | float]:
@@ -113,22 +113,9 @@ def _quadruple(anomaly: Anomaly, lower_case: bool) -> tuple[str, str, str, str |
     return anomaly.name, anomaly.phenomenon, anomaly.reasoning, value if lower_case else f"{value!r}/100"
 
 
-def _replace(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(draft, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
 def read_split(path: Path) -> dict[str, tuple[str, ...]]:
     """Image names by the name of the part, e.g. `train` and `test`, as they stand. Raises UsageError."""
-    return {part: _names(value, f"{path}, part {part!r}") for part, value in _read_object(path).items()}
+    return {part: _names(value, f"{path}, part {part!r}") for part, value in read_object(path).items()}
 
 
 def _names(value: Any, where: str) -> tuple[str, ...]:
@@ -174,17 +161,12 @@ def _picture(path: Path, line: int, name: Any) -> Path:
 
 
 def _jsonl_names(path: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(_read_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        row = _parse(line, f"{path}, line {number}")
-        if not isinstance(row, dict):
-            raise UsageError(f"{path}, line {number}: write one JSON object a line, not {shown(row)}")
+    for number, row in read_lines(path):
         yield number, row[_picture_key(row, f"{path}, line {number}")]
 
 
 def _csv_names(path: Path) -> Iterator[tuple[int, Any]]:
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     column = None
     try:
         for row in reader:
@@ -202,29 +184,3 @@ def _picture_key(keys: Collection[str], where: str) -> str:
         if key in keys:
             return key
     raise UsageError(f"{where}: names no picture; give it under one of {', '.join(_PICTURE_KEYS)}")
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    value = _parse(_read_text(path), str(path))
-    if not isinstance(value, dict):
-        raise UsageError(f"{path}: write one JSON object, not {shown(value)}")
-    return value
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return parse_json(text)
-    except ParseError as error:
-        raise UsageError(f"{where}: {error}") from None
-
-
-def _read_text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None

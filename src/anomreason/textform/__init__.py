@@ -16,16 +16,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from anomreason.anomaly import Anomaly
-from anomreason.errors import ParseError
-from anomreason.textform.fields import FIELDS, LABELS, anomaly_from_mapping, numbered, plain, read_severity, shown
-from anomreason.textform.jsontext import fenced_or_whole, find_json, json_values, parse_json
+from anomreason.errors import ParseError, shown
+from anomreason.files import parse_json
+from anomreason.textform.fields import FIELDS, LABELS, anomaly_from_mapping, numbered, plain, read_severity
+from anomreason.textform.jsontext import fenced_or_whole, find_json, json_values
 from anomreason.textform.lines import labels_in, read_fields, split_lines
 from anomreason.textform.prose import says_no_anomalies, without_thoughts
 
 __all__ = [
     "anomaly_from_mapping",
     "find_json",
-    "parse_json",
     "read_anomalies",
     "read_severity",
     "says_no_anomalies",

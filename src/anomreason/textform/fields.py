@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from anomreason.anomaly import Anomaly
-from anomreason.errors import ParseError
+from anomreason.errors import ParseError, shown
 
 FIELDS = {"name": "Name", "phenomenon": "Phenomenon", "reasoning": "Reasoning", "severity": "Severity Score"}
 """Fields of an anomaly and the labels they are written under, in the order of the text form."""
@@ -116,17 +116,6 @@ def numbered(number: int, fields: object) -> Anomaly:
 def twice(field: str) -> str:
     """What is wrong with a finding that has a field two times."""
     return f"'{FIELDS[field]}' stands twice; write it once a finding, and start each finding with its name"
-
-
-def shown(value: object) -> str:
-    """A value as a message can carry it: short, printable, whatever it holds."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= 60 else value[:59] + "…")
-    if value is None or isinstance(value, bool | float):
-        return repr(value)
-    if isinstance(value, int) and abs(value) < 10**12:
-        return str(value)
-    return {dict: "an object", list: "a list", int: "a huge number"}.get(type(value), f"a {type(value).__name__}")
 
 
 _SEVERITY = re.compile(

@@ -1,20 +1,16 @@
-"""JSON, strictly: a whole text, or the values that stand in the chatter of a reply.
+"""JSON values in the chatter of a reply.
 
-Knows nothing of findings.
-
-    >>> find_json('Sure! {"anomalies": []} Anything else?')
-    {'anomalies': []}
+>>> find_json('Sure! {"anomalies": []} Anything else?')
+{'anomalies': []}
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from typing import Any
 
 from anomreason.errors import ParseError
-from anomreason.textform.fields import shown
+from anomreason.files import parse_json
 from anomreason.textform.prose import without_thoughts
 
 _FENCE = re.compile(r"^[ \t]*+```.*$", re.M)
@@ -32,40 +28,6 @@ def find_json(text: str) -> Any:
     values, _ = json_values(without_thoughts(text))
     first = values[0] if values else None
     return next((v for v in values if isinstance(v, dict) or any(isinstance(e, dict) for e in v)), first)
-
-
-def parse_json(text: str) -> Any:
-    """Strict JSON: no NaN, no infinity or what becomes one as a float, no key twice in an object. Raises ParseError."""
-    try:
-        return _DECODER.decode(text)
-    except RecursionError:
-        raise ParseError("the JSON is nested too deeply") from None
-    except ValueError as error:
-        raise ParseError(f"the JSON cannot be read: {error}") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {shown(key)} stands twice in one object")
-        found[key] = value
-    return found
-
-
-def _number(digits: str) -> float:
-    number = float(digits) if len(digits) <= 400 else math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"{shown(digits)} is not a number that JSON can hold")
-    return number
-
-
-def _integer(digits: str) -> int:
-    _number(digits)
-    return int(digits)
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_number, parse_float=_number, parse_int=_integer)
 
 
 def fenced_or_whole(text: str) -> str:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from anomreason.errors import RunConflict, UsageError
-from anomreason.runs import settings_difference, write_atomically
+from anomreason.files import write_atomically
+from anomreason.runs import settings_difference
 
 SETTINGS, DONE = "training.json", "trained.json"
 _COMPLETE, _CHOSEN, _LOCK = "complete.json", "chosen.json", "training.lock"

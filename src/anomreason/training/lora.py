@@ -27,8 +27,9 @@ from typing import Any
 
 import numpy as np
 
+from anomreason.files import write_atomically
 from anomreason.report.curve import TrainLog
-from anomreason.runs import provenance, write_atomically
+from anomreason.runs import provenance
 from anomreason.training.answering import Score, answer
 from anomreason.training.checks import (
     EXACT,

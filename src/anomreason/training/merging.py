@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from anomreason.errors import MissingExtra, UsageError
-from anomreason.runs import write_atomically
+from anomreason.files import write_atomically
 from anomreason.training.checks import EXACT, ROUNDED, Proof, check_same, logits_of
 from anomreason.training.data.instance import Instance, Turn
 from anomreason.training.loading import open_encoder

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from anomreason.anomaly import Kind, Record, Text
-from anomreason.errors import UsageError
+from anomreason.errors import UsageError, first_error
 
 CARD_NAME = "anomreason.json"
 _LARGEST_CARD = 1 << 20
@@ -65,6 +65,4 @@ def read_card(folder: Path) -> DetectorCard | None:
     try:
         return DetectorCard.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(f"{path}: {field}: {first['msg']}; correct it or remove the file") from error
+        raise UsageError(f"{path}: {first_error(error, 'the file')}; correct it or remove the file") from error

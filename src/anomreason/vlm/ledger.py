@@ -23,8 +23,8 @@ from typing import Any
 
 from anomreason.anomaly import Usage
 from anomreason.errors import CallFailed, UsageError
+from anomreason.files import Appender, read_lines
 from anomreason.images import Encoded
-from anomreason.runs import Appender, read_lines
 from anomreason.vlm.protocol import Request, runs_here
 
 
@@ -138,8 +138,8 @@ class Ledger:
         self.price = price
         self.total = Usage(cost=0.0 if price else None)
         if path is not None:
-            for line in read_lines(path):
-                self.total += Usage(calls=1, **{name: line[name] for name in _USED})
+            for call in _calls(path):
+                self.total += call.usage
         self._file = Appender(path) if path is not None else None
 
     def priced(self, usage: Usage) -> Usage:
@@ -158,8 +158,15 @@ class Ledger:
 
 def read_calls(run: Path) -> Iterator[Call]:
     """The calls of a run folder, in the order in which they ended; none when there is no `calls.jsonl`."""
-    for line in read_lines(run / "calls.jsonl"):
-        yield Call(**line)
+    return _calls(run / "calls.jsonl")
+
+
+def _calls(file: Path) -> Iterator[Call]:
+    for number, line in read_lines(file, appended=True):
+        try:
+            yield Call(**line)
+        except TypeError as error:
+            raise UsageError(f"{file}, line {number}: not a call ({error}); repair or remove the line") from None
 
 
 def image_tokens(width: int, height: int) -> int:

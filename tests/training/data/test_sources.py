@@ -154,10 +154,10 @@ def test_a_run_over_the_two_folders_is_told_the_kind_by_them(tmp_path: Path) -> 
 def test_a_damaged_run_is_named(tmp_path: Path) -> None:
     folder = run(tmp_path / "run", detected("a.png"))
     (folder / "results.jsonl").write_text('{"image": "a.png", "status": "ok"}\n')
-    with pytest.raises(UsageError, match=r"results\.jsonl: a line is not a detection"):
+    with pytest.raises(UsageError, match=r"results\.jsonl, line 1: not a detection: detector"):
         read_annotated(folder)
     (folder / "results.jsonl").write_text('{"status": "ok"}\n')
-    with pytest.raises(UsageError, match=r"results\.jsonl: a line is not a detection \(no 'image'\)"):
+    with pytest.raises(UsageError, match=r"results\.jsonl, line 1: not a detection: image"):
         read_annotated(folder)
 
 

@@ -13,10 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from anomreason.errors import ParseError, StorageError, UsageError
-from anomreason.runs import write_atomically
-from anomreason.textform import parse_json
-from anomreason.textform.fields import shown
+from anomreason.errors import ParseError, StorageError, UsageError, shown
+from anomreason.files import parse_json, write_atomically
 from anomreason.training.data.instance import Instance, Turn
 
 Export = Literal["trl", "llamafactory", "swift"]

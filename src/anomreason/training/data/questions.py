@@ -17,8 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from anomreason.errors import UsageError
-from anomreason.textform.fields import shown
+from anomreason.errors import UsageError, shown
 
 Task = Literal["anomalies", "authenticity"]
 """`anomalies`: one turn, the list of all. `authenticity`: generated or photograph, then the list or a description."""

@@ -16,18 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ValidationError
-
 from anomreason.anomaly import Anomaly, Detection
-from anomreason.errors import ParseError, UnreadableImage, UsageError
+from anomreason.errors import ParseError, UnreadableImage, UsageError, shown
+from anomreason.files import read_lines
 from anomreason.images import load_image
 from anomreason.runs import iter_results, read_settings
 from anomreason.sources.annotations import ImageAnnotation, key_of, read_source
 from anomreason.sources.formats import read_split
 from anomreason.sources.inputs import SUFFIXES
 from anomreason.sources.joining import join
-from anomreason.textform import parse_json
-from anomreason.textform.fields import anomaly_from_json, shown
+from anomreason.textform.fields import anomaly_from_json
 from anomreason.training.data.instance import Annotated, Dropped
 
 KINDS = {"0_real": False, "1_fake": True}
@@ -92,7 +90,8 @@ def _form(path: Path) -> str:
 
 def _scenes(folder: Path, root: Path | None) -> Iterator[Entry]:
     file, seen = folder / "metadata.jsonl", set()
-    for where, row in _rows(file):
+    for number, row in read_lines(file):
+        where = f"{file}, line {number}"
         name = row.get("file_name")
         if not isinstance(name, str) or not name.strip() or "\0" in name:
             raise UsageError(f"{where}: 'file_name' is {shown(name)}; write the image's path")
@@ -106,28 +105,6 @@ def _scenes(folder: Path, root: Path | None) -> Iterator[Entry]:
         yield Annotated((root or folder) / name, name, found, source="scenes")
 
 
-def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield f"{file}, line {number}", _object(line, f"{file}, line {number}")
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror or error}") from None
-
-
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        value = parse_json(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise UsageError(f"{where}: not UTF-8; save the file as UTF-8") from None
-    except ParseError as error:
-        raise UsageError(f"{where}: {error}") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{where}: write one JSON object a line, not {shown(value)}")
-    return value
-
-
 def _planted(entry: Any, where: str) -> Anomaly:
     try:
         return anomaly_from_json(entry)
@@ -138,12 +115,8 @@ def _planted(entry: Any, where: str) -> Anomaly:
 def _run(folder: Path, root: Path | None) -> Iterator[Entry]:
     recorded = read_settings(folder).get("root")
     base = root or (folder.parent / recorded if isinstance(recorded, str) else folder)
-    try:
-        for detection in iter_results(folder):
-            yield _detected(detection, base)
-    except (ValidationError, KeyError) as error:
-        what = f"{error.error_count()} faults" if isinstance(error, ValidationError) else f"no {error}"
-        raise UsageError(f"{folder / 'results.jsonl'}: a line is not a detection ({what}); detect again") from None
+    for detection in iter_results(folder):
+        yield _detected(detection, base)
 
 
 def _detected(detection: Detection, base: Path) -> Entry:

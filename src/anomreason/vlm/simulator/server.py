@@ -23,7 +23,7 @@ from aiohttp import web
 from PIL import Image
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from anomreason.errors import EndpointError, EndpointErrorKind, ParseError, UsageError
+from anomreason.errors import EndpointError, EndpointErrorKind, ParseError, UsageError, first_error
 from anomreason.images import Encoded
 from anomreason.vlm.protocol import Part, Reply, Request, Sampling, Tag
 from anomreason.vlm.simulator.model import Simulator
@@ -114,8 +114,7 @@ def make_app(simulator: Simulator) -> web.Application:
         except web.HTTPRequestEntityTooLarge:
             return wrong(413, f"the body is larger than {MAX_BODY} bytes")
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            return wrong(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+            return wrong(400, first_error(error, "the body"))
         except ParseError as error:
             return wrong(400, str(error))
         try:

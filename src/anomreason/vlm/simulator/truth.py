@@ -13,8 +13,8 @@ from pathlib import Path
 from pydantic import ValidationError, model_validator
 
 from anomreason.anomaly import Anomaly, Record, Region, Text
-from anomreason.errors import ParseError, UsageError
-from anomreason.textform.jsontext import parse_json
+from anomreason.errors import UsageError, first_error
+from anomreason.files import read_object
 from anomreason.vlm.simulator.fingerprints import Fingerprints
 
 SCENE = "scene"
@@ -100,21 +100,14 @@ class TruthFile:
 
 def _entries(path: Path) -> dict[str, str]:
     """The JSON text of each entry, checked."""
-    try:
-        value = parse_json(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UsageError(f"the truth file {path} cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, ParseError) as error:
-        raise UsageError(f"the truth file {path} is not JSON in UTF-8: {error}") from error
-    if not isinstance(value, dict) or not value:
-        raise UsageError(f"the truth file {path} must hold one JSON object: the path of each image to its truth")
+    value = read_object(path)
+    if not value:
+        raise UsageError(f"the truth file {path} names no image; write the path of each image with its truth")
     entries = {}
     for name, entry in value.items():
         entries[name] = json.dumps(entry)
         try:
             ImageTruth.model_validate_json(entries[name], strict=True)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"])) or "the whole entry"
-            raise UsageError(f"{path}: image {name!r}, field {field}: {first['msg']}") from error
+            raise UsageError(f"{path}: image {name!r}, field {first_error(error, 'the whole entry')}") from error
     return entries
