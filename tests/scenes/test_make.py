@@ -77,7 +77,7 @@ def test_the_folder_opens_as_an_imagefolder(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
     opened = datasets.load_dataset("imagefolder", data_dir=str(made.folder), cache_dir=str(tmp_path))["train"]
-    assert len(opened) == made.pictures
+    assert len(opened) == made.images
     assert opened[0]["image"].size == (128, 128)
     assert {a["kind"] for row in opened for a in row["anomalies"]} == set(made.planted)
 
@@ -130,7 +130,7 @@ def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
     make_scenes(tmp_path / "a", SceneSettings(n=2, size=64), jobs=1)
     with pytest.raises(RunConflict, match="seed: 0 there, 1 now"):
         make_scenes(tmp_path / "a", SceneSettings(n=2, size=64, seed=1), jobs=1)
-    with pytest.raises(RunConflict, match="not taken away"):
+    with pytest.raises(RunConflict, match="not removed"):
         make_scenes(tmp_path / "a", SceneSettings(n=1, size=64), jobs=1)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "letter.txt").write_text("mine")

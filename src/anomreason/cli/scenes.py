@@ -1,4 +1,4 @@
-"""`anomreason scenes`: pictures whose every anomaly is known, because the program planted it."""
+"""`anomreason scenes`: images in which every anomaly is known, because the program planted it."""
 
 from __future__ import annotations
 
@@ -7,42 +7,44 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Make pictures whose every anomaly is known, each with its mended twin.")
+app = typer.Typer(no_args_is_help=True, help="Make images in which every anomaly is known, each with a mended twin.")
 
 
 @app.command("make")
 def make(
-    out: Annotated[Path, typer.Option(help="Folder of the dataset: pictures, twins, truth, contact sheet, card.")],
+    out: Annotated[Path, typer.Option(help="Folder of the dataset: images, twins, ground truth, contact sheet, card.")],
     world: Annotated[str, typer.Option(help="sprites (2D, milliseconds) or rooms (path-traced, seconds).")] = "sprites",
-    n: Annotated[int, typer.Option("--n", help="Scenes; the twins of those with anomalies come on top.")] = 100,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same pictures.")] = 0,
-    size: Annotated[int, typer.Option(help="Edge of a picture in pixels.")] = 512,
+    n: Annotated[int, typer.Option("--n", help="Number of scenes, not counting the twins.")] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+    size: Annotated[int, typer.Option(help="Edge of an image in pixels.")] = 512,
     violation_rate: Annotated[float, typer.Option(help="Share of scenes with anomalies, 0 to 1.")] = 2 / 3,
-    max_violations: Annotated[int, typer.Option(help="Most anomalies in one scene, 1 to 3.")] = 3,
-    kind: Annotated[list[str] | None, typer.Option(help="Only this kind of anomaly; repeat for several.")] = None,
-    twins: Annotated[bool, typer.Option(help="Write the mended twins too.")] = True,
-    jobs: Annotated[int | None, typer.Option(help="Processes. [default: one a core; 1 for rooms]")] = None,
+    max_violations: Annotated[int, typer.Option(help="At most this many anomalies in a scene, 1 to 3.")] = 3,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only this kind of anomaly (see scenes kinds); repeatable.")
+    ] = None,
+    twins: Annotated[bool, typer.Option(help="Also write the mended twins.")] = True,
+    jobs: Annotated[int | None, typer.Option(help="Processes. [default: one per core; 1 for rooms]")] = None,
 ) -> None:
-    """Make a dataset of scenes; the same command again goes on with what is missing, a larger --n adds scenes.
+    """Make a dataset of scenes. The same command continues an interrupted one; a larger --n adds scenes.
 
-    Severity: 0 = completely implausible, 100 = fully realistic. World rooms needs: pip install 'anomreason[scenes]'.
+    Severity: 0 = completely implausible, 100 = fully realistic. The world rooms needs: pip install 'anomreason[scenes]'.
     """
     from anomreason.cli.progress import progress
     from anomreason.scenes.make import SceneSettings, make_scenes
 
-    asked = SceneSettings(world, n, seed, size, violation_rate, max_violations, tuple(kind or ()), twins)  # type: ignore[arg-type]
+    settings = SceneSettings(world, n, seed, size, violation_rate, max_violations, tuple(kind or ()), twins)  # type: ignore[arg-type]
     with progress("drawing scenes") as step:
-        made = make_scenes(out, asked, jobs, step)
+        made = make_scenes(out, settings, jobs, step)
     kinds = ", ".join(f"{count} {name}" for name, count in made.planted.items()) or "nothing"
-    typer.echo(f"{made.scenes} scenes ({made.clean} clean) and {made.pictures - made.scenes} twins in {out}")
+    typer.echo(f"{made.scenes} scenes ({made.clean} clean) and {made.images - made.scenes} twins in {out}")
     typer.echo(f"Planted: {kinds}")
-    typer.echo(f"At a glance: {out / 'contact-sheet.png'}")
+    typer.echo(f"Overview: {out / 'contact-sheet.png'}")
     typer.echo(f"Next: anomreason detect {out} --model ... --run RUN; anomreason eval RUN {out} --exact --out SCORES")
 
 
 @app.command("kinds")
 def kinds() -> None:
-    """The kinds of anomaly, what each means, and how severe it is (0 = completely implausible, 100 = realistic)."""
+    """List the kinds of anomaly with meaning and severity (0 = completely implausible, 100 = fully realistic)."""
     from rich.console import Console
     from rich.table import Table
 
@@ -50,7 +52,7 @@ def kinds() -> None:
     from anomreason.scenes.phrases import definition, levels
 
     table = Table(box=None, pad_edge=False)
-    for column in ("kind", "what it is", "severity"):
+    for column in ("kind", "meaning", "severity"):
         table.add_column(column, no_wrap=column == "kind")
     for kind in KINDS:
         rubric = ", ".join(f"{level.replace('_', ' ')} {value:g}" for level, value in levels(kind).items())

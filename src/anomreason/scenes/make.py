@@ -33,16 +33,16 @@ from anomreason.scenes.scene import Scene, VisibleObject, World, check_arguments
 from anomreason.sources.formats import Published, write_published
 
 WORLDS = {"sprites": "anomreason.scenes.sprites.world:SpriteWorld", "rooms": "anomreason.scenes.rooms.world:RoomWorld"}
-"""Where each world is; its module is loaded when it is asked for."""
+"""Class of each world; its module is imported when the world is opened."""
 LEAST_SIDE, MOST_SIDE = 64, 2048
 _SHARES = (0.6, 0.3, 0.1)
 """Of the scenes with violations: those with one, two and three."""
 SETTINGS, RECORDS, LOCK = "scenes.json", "scenes.jsonl", "scenes.lock"
 _PACK = 8
-"""Scenes that a process is given at a time."""
+"""Scenes a process gets at a time."""
 
 Progress = Callable[[int, int], None]
-"""Gets the scenes done and all scenes."""
+"""Called with the number of scenes done and of all scenes."""
 Row = Mapping[str, Any]
 """A line of metadata.jsonl."""
 
@@ -97,8 +97,8 @@ class SceneDataset:
     folder: Path
     scenes: int
     clean: int
-    pictures: int
-    """Images: scenes and twins."""
+    images: int
+    """Scenes and twins."""
     planted: dict[str, int]
     """Violations by kind, commonest first."""
 
@@ -135,7 +135,7 @@ def make_scenes(
 
 @contextmanager
 def _open(out: Path, make: SceneSettings, version: str) -> Iterator[Appender]:
-    """The folder, for this process alone."""
+    """Opens the records of the folder, locked for this process."""
     settings = json.loads(json.dumps({**asdict(make), "world_version": version}))
     try:
         if out.is_dir() and not (out / SETTINGS).exists() and any(p.name != LOCK for p in out.iterdir()):
@@ -167,7 +167,7 @@ def _agree(out: Path, settings: Mapping[str, Any]) -> None:
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise UsageError(f"{file} is damaged ({e}); choose another --out") from None
     if fewer:
-        differences.append(f"n: {before['n']} there, {settings['n']} now; scenes can be added, not taken away")
+        differences.append(f"n: {before['n']} there, {settings['n']} now; scenes can be added, not removed")
     if differences:
         raise RunConflict(f"{str(out)!r} was made with other settings ({'; '.join(differences)}); choose another --out")
 
@@ -280,12 +280,12 @@ LICENCES = {
     "sprites": ("mit", "The sprites are Microsoft's Fluent 3D emoji (MIT licence, notice in the package)."),
     "rooms": ("cc0-1.0", "The models are CC0; their authors are named in the package."),
 }
-"""Of what the pictures are made of: as a hub names it, and in a sentence."""
+"""Licence of the material of each world: its identifier on the hub, and a sentence."""
 _CELL, _LABEL, _COLUMNS, _ROWS = 224, 34, 6, 8
 
 
 def _box(region: Region | None) -> list[float]:
-    """As files have it: x0, y0, x1, y1 in fractions of the picture, to a ten-thousandth of a pixel of 1,000."""
+    """As files have it: x0, y0, x1, y1 in fractions of the image."""
     return [] if region is None else [round(v, 6) for v in region.box]
 
 
@@ -303,7 +303,7 @@ def _anomalies(row: Row) -> tuple[Anomaly, ...]:
 
 
 def _known(row: Row) -> dict[str, Any]:
-    """One picture as the simulator knows it, where no two objects have one name."""
+    """One image in the form of the simulator, in which names of objects are unique."""
     names = list(_unique(o["name"] for o in row["objects"]))
     objects = [
         {"name": name, "description": f"{o['name'].capitalize()} in the picture.", "box": o["box"]}
@@ -312,7 +312,9 @@ def _known(row: Row) -> dict[str, Any]:
     anomalies = []
     for anomaly in row["anomalies"]:
         known = {key: anomaly[key] for key in ("name", "phenomenon", "reasoning", "severity", "region")}
-        anomalies.append(known | {"objects": [_meant(name, anomaly["region"], objects) for name in anomaly["objects"]]})
+        anomalies.append(
+            known | {"objects": [_concerned(name, anomaly["region"], objects) for name in anomaly["objects"]]}
+        )
     return {"objects": objects, "anomalies": anomalies}
 
 
@@ -323,8 +325,8 @@ def _unique(names: Iterable[str]) -> Iterator[str]:
         yield name if seen[name] == 1 else f"{name} {seen[name]}"
 
 
-def _meant(name: str, region: Sequence[float], objects: Sequence[Row]) -> str:
-    """Of the objects of this name, the one that the region covers best."""
+def _concerned(name: str, region: Sequence[float], objects: Sequence[Row]) -> str:
+    """The object of this name that overlaps the region most."""
     alike = [o for o in objects if o["name"] == name or o["name"].startswith(f"{name} ")]
     if not alike:
         return name
@@ -333,7 +335,7 @@ def _meant(name: str, region: Sequence[float], objects: Sequence[Row]) -> str:
 
 
 def _write_sheet(out: Path, scenes: Sequence[Row]) -> None:
-    """The first scenes, small, each planted region framed."""
+    """Thumbnails of the first scenes, with a frame around each planted region."""
     shown = scenes[: _COLUMNS * _ROWS]
     rows = -(-len(shown) // _COLUMNS)
     sheet = Image.new("RGB", (min(len(shown), _COLUMNS) * _CELL, rows * (_CELL + _LABEL)), "white")
@@ -345,14 +347,16 @@ def _write_sheet(out: Path, scenes: Sequence[Row]) -> None:
 
 def _cell(out: Path, row: Row) -> Image.Image:
     cell = Image.new("RGB", (_CELL, _CELL + _LABEL), "white")
-    with Image.open(out / row["file_name"]) as picture:
-        cell.paste(picture.resize((_CELL - 4, _CELL - 4), Image.Resampling.LANCZOS), (2, 2))
+    with Image.open(out / row["file_name"]) as image:
+        cell.paste(image.resize((_CELL - 4, _CELL - 4), Image.Resampling.LANCZOS), (2, 2))
     draw = ImageDraw.Draw(cell)
     for anomaly in row["anomalies"]:
         x0, y0, x1, y1 = (2 + v * (_CELL - 4) for v in anomaly["region"])
         draw.rectangle((x0, y0, x1, y1), outline="#d00000", width=2)
-    said = [f"{a['kind']}: {a['objects'][0] if a['objects'] else 'scene'}" for a in row["anomalies"]] or ["clean"]
-    draw.text((4, _CELL), "\n".join([", ".join(said[:1]), ", ".join(said[1:])]), "black", ImageFont.load_default(12))
+    labels = [f"{a['kind']}: {a['objects'][0] if a['objects'] else 'scene'}" for a in row["anomalies"]] or ["clean"]
+    draw.text(
+        (4, _CELL), "\n".join([", ".join(labels[:1]), ", ".join(labels[1:])]), "black", ImageFont.load_default(12)
+    )
     return cell
 
 
@@ -360,7 +364,7 @@ def _write_card(out: Path, make: Mapping[str, Any], made: Mapping[str, Any]) -> 
     """README.md, as a hub shows it."""
     kinds = "\n".join(f"| {kind} | {count} |" for kind, count in made["planted"].items())
     figures = {key: value for key, value in made.items() if key not in ("planted", "folder")}
-    licence, told = LICENCES[make["world"]]
+    licence, notice = LICENCES[make["world"]]
     card = files("anomreason.scenes").joinpath("card.md").read_text(encoding="utf-8")
-    said = card.format(**{**make, **figures}, table=kinds, licence=licence, told=told)
-    write_atomically(out / "README.md", said)
+    text = card.format(**{**make, **figures}, table=kinds, licence=licence, notice=notice)
+    write_atomically(out / "README.md", text)
