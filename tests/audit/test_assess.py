@@ -81,7 +81,7 @@ def test_a_manifest_tells_generator_and_prompt(tmp_path: Path) -> None:
     [
         ("file_name,prompt\na.png,x\n", ("m.csv", "line 2", "generator")),
         ("file_name,generator\na.png,\n", ("m.csv", "line 2", "generator")),
-        ("file_name,generator\na.png,x\n./a.png,y\n", ("m.csv", "line 3", "twice")),
+        ("file_name,generator\na.png,x\n./a.png,y\n", ("m.csv", "line 3", "duplicate image")),
         ("file_name,generator\nz.png,x\n", ("no image of the manifest", "m.csv", "r.json")),
         ("picture,generator\na.png,x\n", ("m.csv", "file_name")),
     ],
@@ -93,6 +93,20 @@ def test_a_manifest_that_cannot_be_used_is_named_with_the_line(
     with pytest.raises(UsageError) as raised:
         assess([results], manifest=written(tmp_path / "m.csv", rows))
     assert [part for part in told if part not in str(raised.value)] == []
+
+
+@pytest.mark.parametrize("manifest", ["m.csv", "m.jsonl"])
+def test_the_image_is_named_by_the_same_column_as_elsewhere(manifest: str, tmp_path: Path) -> None:
+    """The first known column counts; a row that leaves it empty is an error, and no other column stands in for it."""
+    rows: Any = [{"file_name": "a.png", "image": "other.png", "generator": "flux"}]
+    if manifest == "m.csv":
+        rows = "file_name,image,generator\na.png,other.png,flux\n"
+    results = written(tmp_path / "r.json", {"a.png": said(50)})
+    found = assess([results], manifest=written(tmp_path / manifest, rows))
+    assert scores(found, "mai") == {"flux": 0.5}
+    rows = [rows[0] | {"file_name": ""}] if manifest == "m.jsonl" else rows.replace("a.png", "")
+    with pytest.raises(UsageError, match=rf"{manifest}, line \d: write the path"):
+        assess([results], manifest=written(tmp_path / manifest, rows))
 
 
 def test_what_was_not_looked_at_is_not_flawless(tmp_path: Path) -> None:

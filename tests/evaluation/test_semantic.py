@@ -585,3 +585,10 @@ def test_weights_that_only_have_the_name_are_not_taken_for_the_papers(hub: str |
     assert "Table 1" in told
     assert "if the weights are those of the hub's distilbert/distilbert-base-uncased and the truth" in told
     assert named.differences(signature(hub="distilbert-base-uncased")) == [], "the hash of the weights decides"
+
+
+def test_the_signature_names_the_type_of_the_weights(backbone: Backbone) -> None:
+    """`backbone` is only the folder's last name, here `model`."""
+    made = Signature(**backbone.signature)
+    assert (made.backbone, made.model_type) == ("model", "bert")
+    assert "|model_type:bert|" in made.line()

@@ -7,23 +7,20 @@ A generator is an input, or what a manifest says of each image. Severities alone
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from os.path import splitext
 from pathlib import Path
 from posixpath import basename
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from anomreason.errors import ParseError, UsageError
+from anomreason.errors import UsageError
 from anomreason.evaluation.records import PlausibilityResult
 from anomreason.evaluation.signature import Signature, code_signature
-from anomreason.files import parse_json
 from anomreason.metrics.plausibility import (
     METRICS,
     Assessment,
@@ -36,7 +33,7 @@ from anomreason.metrics.plausibility import (
 )
 from anomreason.metrics.semantic import MISSING
 from anomreason.sources.annotations import ImageAnnotation, Source, check_text, key_of, read_source
-from anomreason.sources.formats import read_manifest
+from anomreason.sources.formats import manifest_rows
 from anomreason.sources.joining import join
 
 UNKNOWN = "unknown"
@@ -59,12 +56,12 @@ def assess(
 ) -> PlausibilityResult:
     """Scores, ranks and differences of generators; what `plausibility.json` holds.
 
-    inputs: as `reading.read_source` takes them, one a generator, or whatever holds the images of the manifest.
+    inputs: as `annotations.read_source` takes them, one a generator, or whatever holds the images of the manifest.
     pair_by_name: images of one name, folder and suffix aside, were made from the same prompt; where a generator has a
     name in several folders, of one path. against: another assessor's results of the same generators. `warnings` says
     what a reader must know. Raises UsageError, naming file and place.
     """
-    made = None if manifest is None else read_manifest_of(manifest)
+    made = None if manifest is None else read_generators(manifest)
     sources = [read_source(path) for path in inputs]
     records, strangers, warnings = _assessed(sources, made, manifest)
     records = _paired(records) if pair_by_name else records
@@ -94,40 +91,21 @@ def assess(
     )
 
 
-def read_manifest_of(path: Path) -> dict[str, ManifestEntry]:
+def read_generators(path: Path) -> dict[str, ManifestEntry]:
     """Generator and prompt by normalised image name, from the columns `generator` and `prompt` of a manifest."""
-    names = [Path(picture) for picture in read_manifest(path)]
-    told: dict[str, ManifestEntry] = {}
-    for line, row in _rows(path):
-        generator = row.get("generator")
+    found: dict[str, ManifestEntry] = {}
+    for row in manifest_rows(path):
+        where, generator, prompt = f"{path}, line {row.line}", row.values.get("generator"), row.values.get("prompt")
         if not isinstance(generator, str) or not generator.strip():
-            raise UsageError(f"{path}, line {line}: write the image's generator under 'generator'")
-        prompt = row.get("prompt")
-        name = next((row[k] for k in ("file_name", "image", "file", "path") if row.get(k)), "")
-        key = key_of(str(name))
-        if key in told:
-            raise UsageError(f"{path}, line {line}: the image {str(name)!r} is there twice; remove one of the two rows")
-        check_text(f"{generator}{prompt}", f"{path}, line {line}")
-        told[key] = ManifestEntry(generator.strip(), str(prompt).strip() or None if prompt is not None else None)
-    if len(told) != len({key_of(str(n)) for n in names}):
-        raise UsageError(f"{path}: some rows name no picture; give each one under file_name, image, file or path")
-    return told
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows of a manifest that `read_manifest` has read without complaint."""
-    text = path.read_text(encoding="utf-8-sig")
-    if path.suffix.lower() == ".csv":
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        for row in reader:
-            yield reader.line_num, {key.strip(): value for key, value in row.items() if key}
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield number, parse_json(line)
-            except ParseError as error:
-                raise UsageError(f"{path}, line {number}: {error}") from None
+            raise UsageError(f"{where}: write the image's generator under 'generator'")
+        key = key_of(row.image)
+        if key in found:
+            raise UsageError(f"{where}: duplicate image {row.image!r}: remove one of the two rows")
+        check_text(f"{generator}{prompt}", where)
+        found[key] = ManifestEntry(generator.strip(), str(prompt).strip() or None if prompt is not None else None)
+    if not found:
+        raise UsageError(f"{path} lists no images; write one row per image")
+    return found
 
 
 def _assessed(

@@ -117,6 +117,7 @@ class Backbone:
         """What the numbers depend on: name of folder or model, layer, hub id, hash of the weights, precision."""
         return {
             "backbone": self.spec.rstrip("/").rpartition("/")[2],
+            "model_type": self._encoder.model_type,
             "layer": self.layer,
             **self._hub,
             "weights": self._encoder.weights_hash,

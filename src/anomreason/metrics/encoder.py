@@ -147,6 +147,8 @@ class TextEncoder:
         self.limit = _limit(model, tokenizer)
         """Most tokens of a text, special ones included."""
         self.weights_hash = _digest(model, tokenizer)
+        self.model_type = str(model.config.model_type)
+        """Architecture of the weights, e.g. `bert`."""
         self._model = (model.to(torch.bfloat16) if precision == "bf16" else model).to(device)
         _repack(self._model)
         self._width = self._probed_width()

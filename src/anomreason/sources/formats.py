@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import model_validator
 
@@ -133,20 +133,35 @@ def read_manifest(path: Path) -> tuple[Path, ...]:
     Paths are taken from the manifest's folder, in its order, each once. Whether they exist is not looked at. Takes the
     metadata files of a Hugging Face imagefolder too. Raises UsageError, naming the line.
     """
-    rows = {".jsonl": _jsonl_names, ".csv": _csv_names}.get(path.suffix.lower())
-    if rows is None:
-        raise UsageError(f"{path}: a manifest is a .jsonl or .csv file; rename it to what it is")
     found: dict[str, Path] = {}
-    for line, name in rows(path):
-        picture = _picture(path, line, name)
+    for row in manifest_rows(path):
+        picture = path.parent / row.image
         found.setdefault(os.path.normpath(picture), picture)
     if not found:
         raise UsageError(f"{path} lists no pictures; write one row a picture")
     return tuple(found.values())
 
 
-def _picture(path: Path, line: int, name: Any) -> Path:
-    where = f"{path}, line {line}"
+class ManifestRow(NamedTuple):
+    """One row of a manifest."""
+
+    line: int
+    image: str
+    """The image's path as written, from the manifest's folder."""
+    values: Mapping[str, Any]
+    """By column."""
+
+
+def manifest_rows(path: Path) -> Iterator[ManifestRow]:
+    """The rows of a manifest, in its order; see `read_manifest`. Raises UsageError, naming the line."""
+    read = {".jsonl": _jsonl_rows, ".csv": _csv_rows}.get(path.suffix.lower())
+    if read is None:
+        raise UsageError(f"{path}: a manifest is a .jsonl or .csv file; rename it to what it is")
+    for line, key, values in read(path):
+        yield ManifestRow(line, _image_path(f"{path}, line {line}", values.get(key)), values)
+
+
+def _image_path(where: str, name: Any) -> str:
     if not isinstance(name, str) or not name.strip():
         raise UsageError(f"{where}: write the path of a picture, not {shown(name)}")
     if "://" in name:
@@ -157,24 +172,27 @@ def _picture(path: Path, line: int, name: Any) -> Path:
         usable = False
     if not usable:
         raise UsageError(f"{where}: {shown(name)} cannot be a path; write the path of a picture")
-    return path.parent / name
+    return name
 
 
-def _jsonl_names(path: Path) -> Iterator[tuple[int, Any]]:
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    """Line, the image's column and the values of each row."""
     for number, row in read_lines(path):
-        yield number, row[_picture_key(row, f"{path}, line {number}")]
+        yield number, _picture_key(row, f"{path}, line {number}"), row
 
 
-def _csv_names(path: Path) -> Iterator[tuple[int, Any]]:
+def _csv_rows(path: Path) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    """The same."""
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    column = None
+    header: list[str] = []
+    key = ""
     try:
         for row in reader:
-            if column is None:
+            if not header:
                 header = [name.strip() for name in row]
-                column = header.index(_picture_key(header, f"{path}, line 1"))
+                key = _picture_key(header, f"{path}, line 1")
             elif row:
-                yield reader.line_num, row[column] if column < len(row) else None
+                yield reader.line_num, key, dict(zip(header, row, strict=False))
     except csv.Error as error:
         raise UsageError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
 
