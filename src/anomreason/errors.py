@@ -17,6 +17,7 @@ results and the work goes on; our own mistake raises something that is not in th
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -46,6 +47,17 @@ class MissingExtra(UsageError):
             f"for {what} the optional part {extra!r} must be installed: pip install 'anomreason[{extra}]' "
             f"(in a clone: pip install '.[{extra}]')"
         )
+
+
+def require(what: str, extra: str, *libraries: str) -> None:
+    """Raise MissingExtra unless all libraries are installed; imports none of them."""
+    for library in libraries:
+        try:
+            missing = find_spec(library) is None
+        except (ImportError, ValueError):
+            missing = True
+        if missing:
+            raise MissingExtra(what, extra)
 
 
 class StorageError(AnomreasonError):

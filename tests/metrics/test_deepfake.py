@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomreason.anomaly import Anomaly, Detection, Failure
 from anomreason.errors import UsageError
-from anomreason.metrics.deepfake import DeepfakeScores, Judgement, deepfake, judgement_of
+from anomreason.metrics.deepfake import DeepfakeScores, Judgement, deepfake
 from anomreason.stats import Estimate
 
 
@@ -194,14 +193,6 @@ def test_the_interval_of_the_auroc_holds_the_truth_about_as_often_as_it_says() -
         assert interval is not None
         held += interval.low <= 0.7602 <= interval.high
     assert held >= 87, "95 of 100 are meant; 87 is more than three standard errors below"
-
-
-def test_a_detection_becomes_a_judgement() -> None:
-    anomaly = Anomaly(name="n", phenomenon="p", reasoning="r", severity=5)
-    said = Detection(image="a", detector="d", status="ok", anomalies=(anomaly,), generated=True, p_generated=0.9)
-    assert judgement_of(said, False, "web") == Judgement("a", False, True, 0.9, 1, None, "web")
-    failed = Detection(image="b", detector="d", status="failed", failure=Failure(kind="refused", message="no"))
-    assert judgement_of(failed, True) == Judgement("b", True, None, None, 0, "refused")
 
 
 @pytest.mark.parametrize(

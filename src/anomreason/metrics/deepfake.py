@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import computed_field
 
-from anomreason.anomaly import Detection, Result
+from anomreason.anomaly import Result
 from anomreason.errors import UsageError
 from anomreason.stats import RESAMPLES, Estimate, Floats, divided, estimate, interval_of, mean, means, ratio
 
@@ -126,19 +126,6 @@ class DeepfakeScores(Judgements):
     explained: dict[str, ExplanationScores]
     """By name of explanation."""
     sources: tuple[SourceScores, ...]
-
-
-def judgement_of(detection: Detection, generated: bool, source: str = "") -> Judgement:
-    """The judgement in a detection on an image known to be an AI image (True) or a photograph (False)."""
-    return Judgement(
-        image=detection.image,
-        generated=generated,
-        judged=detection.generated,
-        p_generated=detection.p_generated,
-        claimed=len(detection.anomalies),
-        failure=detection.failure.kind if detection.failure else None,
-        source=source,
-    )
 
 
 def deepfake(

@@ -14,7 +14,6 @@ the space before a text for RoBERTa and GPT-2, which bert_score asks its tokeniz
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anomreason.errors import MissingExtra, UsageError
+from anomreason.errors import UsageError, require
 
 DEFAULT_LAYERS = {
     "bert-base-multilingual-cased": 9,
@@ -109,7 +108,7 @@ def open_encoder(
 
     Raises MissingExtra without torch and transformers, UsageError for what cannot be loaded or run as asked.
     """
-    _require_libraries()
+    require("BERTScore", "score", "torch", "transformers")
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
     place = _place(spec)
@@ -285,16 +284,6 @@ def _clean(text: str) -> str:
     if _SURROGATE.search(text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
-
-
-def _require_libraries() -> None:
-    for library in ("torch", "transformers"):
-        try:
-            found = importlib.util.find_spec(library)
-        except (ImportError, ValueError):
-            found = None
-        if found is None:
-            raise MissingExtra("BERTScore", "score")
 
 
 def _place(spec: str) -> str:

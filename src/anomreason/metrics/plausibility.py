@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, islice
 from math import isfinite
 from typing import Literal, NamedTuple
@@ -265,14 +265,11 @@ def _differences(
 
 
 def _holm(found: Sequence[GeneratorDifference]) -> list[GeneratorDifference]:
-    corrected: dict[tuple[str, str, str], float] = {}
+    corrected = list(found)
     for metric in METRICS:
-        tested = sorted((d.p, d.one, d.other) for d in found if d.metric == metric and d.p is not None)
+        tested = sorted((d.p, n) for n, d in enumerate(found) if d.metric == metric and d.p is not None)
         highest = 0.0
-        for place, (p, one, other) in enumerate(tested):
+        for place, (p, n) in enumerate(tested):
             highest = max(highest, min(1.0, p * (len(tested) - place)))
-            corrected[one, other, metric] = highest
-    return [
-        GeneratorDifference(d.one, d.other, d.metric, d.difference, d.p, corrected.get((d.one, d.other, d.metric)))
-        for d in found
-    ]
+            corrected[n] = replace(corrected[n], p_holm=highest)
+    return corrected

@@ -6,13 +6,12 @@ print(data.report.table())
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from anomreason.errors import MissingExtra, UsageError
+from anomreason.errors import UsageError, require
 from anomreason.images import load_image
 from anomreason.training.checks import VISION, learns
 from anomreason.training.data.batches import ConversationEncoder, lengths_of
@@ -102,11 +101,10 @@ def open_encoder(folder: Path, card: DetectorCard | None, max_tokens: int | None
 
 def require_training(recipe: Recipe) -> None:
     """Raise MissingExtra unless everything that the recipe needs is installed; imports nothing heavy."""
-    if any(importlib.util.find_spec(library) is None for library in _LIBRARIES):
-        raise MissingExtra("training", "train")
+    require("training", "train", *_LIBRARIES)
     require_libraries()
-    if recipe.model.four_bit and importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingExtra("training on 4-bit weights (model.four_bit)", "qlora")
+    if recipe.model.four_bit:
+        require("training on 4-bit weights (model.four_bit)", "qlora", "bitsandbytes")
 
 
 def require_conversations(data: TrainingData) -> None:

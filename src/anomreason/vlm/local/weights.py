@@ -9,7 +9,6 @@ Only loading imports torch and transformers.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 import warnings
@@ -19,7 +18,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from anomreason.errors import MissingExtra, UsageError
+from anomreason.errors import UsageError, require
 from anomreason.metrics.encoder import usable_device
 from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
 from anomreason.vlm.protocol import TINY, VLMOptions
@@ -53,13 +52,7 @@ class Checkpoint:
 
 def require_libraries() -> None:
     """Raise MissingExtra unless everything a local model needs is installed; imports nothing heavy."""
-    for library in _LIBRARIES:
-        try:
-            found = importlib.util.find_spec(library)
-        except (ImportError, ValueError):
-            found = None
-        if found is None:
-            raise MissingExtra("local models", "local")
+    require("local models", "local", *_LIBRARIES)
 
 
 def find_checkpoint(spec: str) -> Checkpoint:
@@ -137,8 +130,7 @@ def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
         raise UsageError(f"{name!r} is a file; name the folder that holds the checkpoint")
     if not _HUB_ID.fullmatch(name):
         raise UsageError(f"there is no folder {name!r}; name a checkpoint's folder or a hub model as OWNER/NAME")
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise MissingExtra("models of the hub", "local")
+    require("models of the hub", "local", "huggingface_hub")
     from huggingface_hub import snapshot_download
 
     try:
