@@ -1,12 +1,12 @@
-"""Tokens an image under the four schedules, and how many of them a provider could serve from its prompt cache.
+"""Tokens per image under the four schedules, and how many of them a provider could serve from its prompt cache.
 
     python benchmarks/tokens.py
 
-One picture of 1024x1024 with eight objects. Descriptions and findings are as long as the mean of the replies kept in
-tests/data/replies.jsonl; texts count a quarter of their characters, pictures by OpenAI's published rule. A
-prefix counts as cacheable when a call that had ended before had the same one (schema, common text, picture) and it has
-at least 1,024 tokens, in steps of 128. For comparison the authors report about 193,600 tokens an image for the
-paper's dataset (4.17 billion for 21,539 images) and about 150,000 for their code of 2026.
+One image of 1024x1024 with eight objects. Descriptions and anomalies are as long as the mean of the replies kept in
+tests/data/replies.jsonl. A text counts a quarter of its characters, an image by OpenAI's published rule. A prefix
+(schema, common text, image) counts as cacheable when a call that ended before had the same one and it has at least
+1,024 tokens, in steps of 128. For comparison, the authors report about 193,600 tokens per image for the paper's dataset
+(4.17 billion for 21,539 images) and about 150,000 for their code of 2026.
 """
 
 from __future__ import annotations

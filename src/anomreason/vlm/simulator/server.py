@@ -8,10 +8,8 @@ The step and the image's name travel in X-Anomreason-* headers; without them eve
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
-import signal
+import socket
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -146,29 +144,23 @@ def serve(
     simulator: Simulator, port: int, host: str = "127.0.0.1", on_ready: Callable[[str], None] = lambda url: None
 ) -> None:
     """Serve until SIGINT or SIGTERM. Port 0 takes a free one; `on_ready` gets the base URL, .../v1."""
-    asyncio.run(_serve(simulator, port, host, on_ready))
-
-
-async def _serve(simulator: Simulator, port: int, host: str, on_ready: Callable[[str], None]) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt there
-            loop.add_signal_handler(number, stop.set)
-    # A client that is gone ends its handler: simulated hangs would pile up otherwise.
-    runner = web.AppRunner(make_app(simulator), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
-    await runner.setup()
     try:
-        try:
-            await web.TCPSite(runner, host, port, backlog=1024).start()
-        except OSError as e:
-            raise UsageError(
-                f"cannot serve on port {port}: {e.strerror}; choose another with --port (0: a free one)"
-            ) from e
-        on_ready(f"http://{host}:{runner.addresses[0][1]}/v1")
-        await stop.wait()
-    finally:
-        await runner.cleanup()
+        listening = socket.create_server((host, port), backlog=1024)
+    except OSError as e:
+        raise UsageError(
+            f"cannot serve on port {port}: {e.strerror}; choose another with --port (0: a free one)"
+        ) from e
+    on_ready(f"http://{host}:{listening.getsockname()[1]}/v1")
+    # A client that is gone ends its handler: simulated hangs would pile up otherwise.
+    web.run_app(
+        make_app(simulator),
+        sock=listening,
+        backlog=1024,
+        access_log=None,
+        print=None,
+        handler_cancellation=True,
+        shutdown_timeout=1.0,
+    )
 
 
 @lru_cache(maxsize=64)  # the calls about one image come close together
