@@ -346,6 +346,7 @@ class _Hangup(socketserver.BaseRequestHandler):
 
 
 OFFLINE = """
+from anomreason.errors import UsageError
 from anomreason.metrics.bertscore import Backbone
 print(Backbone.open("example/downloaded", layer=6, device="cpu").signature["hub"])
 try:
