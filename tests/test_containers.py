@@ -221,8 +221,8 @@ def test_containers_of_avif_and_heif_are_told_apart_by_their_brands() -> None:
         (b"<!DOCTYPE html><title>404</title>", "web page"),
         ("höchst plain text\n".encode(), "text"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "text"),
-        (b"\x00\x01\x02\x03\xff", "not a picture of a kind"),
-        (b"\x89\x90", "not a picture of a kind"),
+        (b"\x00\x01\x02\x03\xff", "not an image of a known type"),
+        (b"\x89\x90", "not an image of a known type"),
     ],
 )
 def test_a_file_that_is_no_picture_is_named_for_what_it_is(head: bytes, words: str) -> None:

@@ -388,7 +388,7 @@ def test_what_cannot_be_opened_says_why_and_names_the_path(read: Callable[[Path]
         "drawing.png": (b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "SVG"),
         "page.webp": (b"<!doctype html><html></html>", "web page"),
         "figure.png": (eps, "text"),
-        "zeros.jpg": (bytes(100), "not a picture of a kind"),
+        "zeros.jpg": (bytes(100), "not an image of a known type"),
         "bomb.png": (bomb, "30000x30000 pixels"),
         "strip.png": (png(66_000, 1, 8, 0, b""), "66000x1 pixels"),
         "bomb.gif": (b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\1\0\1\0\0\2", "65535x65535 pixels"),

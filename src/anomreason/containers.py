@@ -1,7 +1,6 @@
-"""Picture files as bytes: which kind a file is, and the same file without its metadata.
+"""Image files as bytes: the format of a file, and the same file without its metadata.
 
-Knows nothing of pixels and needs no image library. What it does not fully understand it leaves to the caller, who then
-encodes the pixels anew. Try it:
+A file that is not plainly built is left to the caller, who then encodes its pixels anew.
 
     >>> kind_of(b"GIF89a...")
     'GIF'
@@ -61,12 +60,12 @@ def looks_like(head: bytes) -> str:
     if b"<svg" in lower:
         return "is an SVG drawing, which has no pixels; render it to PNG first"
     if b"<html" in lower or b"<!doctype html" in lower:
-        return "is a web page, not a picture; download the picture itself"
+        return "is a web page, not an image; download the image itself"
     if head.decode("utf-8", "ignore").strip() and not re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\xff]", head):
-        return "is text, not a picture, whatever its name says; name a picture instead"
+        return "is text, not an image, whatever its name says; name an image instead"
     return (
-        "is not a picture of a kind that is opened (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIF, told by content and "
-        "not by name); convert it to PNG"
+        "is not an image of a known type (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIF; the content decides, not "
+        "the name); convert it to PNG"
     )
 
 

@@ -1,7 +1,7 @@
-"""Pictures, opened once and safely: oriented, bounded, encoded, cropped, named by a hash.
+"""Opens image files once and safely, and orients, scales, encodes and crops them.
 
-Knows nothing of models, prompts or runs. A file is hostile until it is decoded: its type is taken from its content,
-only the formats listed here are tried, and whatever is wrong with it becomes an UnreadableImage. Safe in threads.
+A file is hostile until it is decoded: its content decides the type, only the formats listed here are tried, and
+whatever is wrong with it becomes an UnreadableImage. Safe in threads.
 
     >>> load_image(Path("photo.jpg")).sent
     SentImage(mime='image/jpeg', width=1024, height=768, bytes=..., notes=('metadata removed',))
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 _MAX_BYTES = 1 << 30
 """A larger file is refused before it is read into memory."""
 _MAX_SIDE = 65_535
-"""Pixels. No camera or model makes a longer picture, and Pillow takes time quadratic in the length of a row."""
+"""Pixels. No camera or model makes a longer image, and Pillow takes time quadratic in the length of a row."""
 _PNG_LEVEL = 2
 """A 1024x1024 photograph: 62 ms, 1,159 KB. At level 1: 61 ms, 1,175 KB; at 4: 99 ms, 1,107 KB; at 6: about 240 ms."""
 _COUNTED_BYTES = 1 << 24
-"""Counting the frames of a GIF reads all of it; beyond this size the note gives no number."""
+"""Counting the frames of a GIF reads all of it, so larger files are not counted."""
 _MAX_PROFILE = 1 << 19
-"""Bytes of a colour profile worth keeping; PNG readers refuse huge ones."""
+"""Largest colour profile that is kept, bytes; PNG readers refuse huge ones."""
 _TURN = Image.Transpose
 _TURNS = {2: _TURN.FLIP_LEFT_RIGHT, 3: _TURN.ROTATE_180, 4: _TURN.FLIP_TOP_BOTTOM, 5: _TURN.TRANSPOSE}
 _TURNS |= {6: _TURN.ROTATE_270, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_90}
@@ -48,7 +48,7 @@ _TURNS |= {6: _TURN.ROTATE_270, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_90}
 
 @dataclass(frozen=True)
 class Encoded:
-    """Bytes as a model gets them."""
+    """An image as it is sent to a model."""
 
     data: bytes
     mime: str
@@ -62,13 +62,13 @@ class Encoded:
 
     @cached_property
     def data_url(self) -> str:
-        """`data:image/...;base64,...`, made once an image, not once a call."""
+        """`data:image/...;base64,...`, made once for an image, not once for a call."""
         return f"data:{self.mime};base64,{base64.b64encode(self.data).decode('ascii')}"
 
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """One opened image: what the file is, and what is sent of it."""
+    """One opened image: facts about the file, and what is sent to the model."""
 
     path: Path
     sha256: str
@@ -84,7 +84,7 @@ def load_image(path: Path, max_side: int | None = 1536) -> LoadedImage:
     """Open, orient, bound and encode one file. Raises UnreadableImage.
 
     The long edge is at most `max_side` pixels (None: as it is). The file's own bytes are sent, less their metadata,
-    when they are JPEG, PNG or WebP and show the picture as it is; otherwise its pixels as PNG.
+    when they are JPEG, PNG or WebP and need no change; otherwise its pixels as PNG.
     """
     with _opened(path) as file, _reading(path):
         data = file.read()
@@ -109,17 +109,17 @@ def load_image(path: Path, max_side: int | None = 1536) -> LoadedImage:
     return LoadedImage(path, hashlib.sha256(data).hexdigest(), width, height, encoded, sent)
 
 
-def crop(picture: LoadedImage, region: Region, margin: float = 0.1) -> Encoded:
-    """The part of the sent picture inside `region`, widened by `margin` of its size on each side, losslessly.
+def crop(loaded: LoadedImage, region: Region, margin: float = 0.1) -> Encoded:
+    """The part of the sent image inside `region`, widened by `margin` of its size on each side, losslessly.
 
     It is never empty: at least one pixel a side.
     """
-    width, height = picture.encoded.width, picture.encoded.height
+    width, height = loaded.encoded.width, loaded.encoded.height
     across, down = (region.x1 - region.x0) * margin, (region.y1 - region.y0) * margin
     left, right = _span(region.x0 - across, region.x1 + across, width)
     top, bottom = _span(region.y0 - down, region.y1 + down, height)
-    with _reading(picture.path):
-        image, kind = _header(BytesIO(picture.encoded.data), picture.path)
+    with _reading(loaded.path):
+        image, kind = _header(BytesIO(loaded.encoded.data), loaded.path)
         part = _decoded(image, kind, []).crop((left, top, right, bottom))
     return _png(part, image)
 
@@ -191,9 +191,9 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 def _why_not(status: os.stat_result) -> str | None:
     if stat.S_ISDIR(status.st_mode):
-        return "is a directory, not a picture; name the pictures inside it"
+        return "is a directory, not an image; name the images inside it"
     if not stat.S_ISREG(status.st_mode):
-        return "is a pipe or a device, not a regular file; save the picture to a file first"
+        return "is a pipe or a device, not a regular file; save the image to a file first"
     if status.st_size == 0:
         return "is empty (0 bytes); copy or download it again"
     if status.st_size > _MAX_BYTES:
@@ -222,7 +222,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _reader(kind: Kind, path: Path) -> Callable[[BinaryIO], ImageFile]:
-    """Pillow's reader of one format. Named one by one, so that no other (some run programs) is ever tried."""
+    """Pillow's reader of one format. Named one by one, so that no other format is ever tried: some run programs."""
     if kind == "HEIF":
         try:
             from pillow_heif import HeifImageFile
@@ -254,7 +254,7 @@ def _reader(kind: Kind, path: Path) -> Callable[[BinaryIO], ImageFile]:
 
 
 def _header(stream: BinaryIO, path: Path) -> tuple[ImageFile, Kind]:
-    """The image with its header read and its size found bearable; pixels are not decoded yet."""
+    """The image with its header read and its size checked; pixels are not decoded yet."""
     head = stream.read(HEAD)
     stream.seek(0)
     kind = kind_of(head)
@@ -288,8 +288,8 @@ def _decoded(image: ImageFile, kind: Kind, notes: list[str]) -> Image.Image:
 def _orientation(image: ImageFile) -> int:
     """EXIF orientation, 1..8; 1 when it is missing or cannot be read, as browsers take it."""
     if image.format == "PNG" and image.tile and not image.info.keys() & {"exif", "Raw profile type exif"}:
-        return 1  # not decoded yet, and asking would decode it
-    # Pillow would fall back on XMP, which browsers do not: the report must show the picture as the model saw it.
+        return 1  # not decoded yet, and getexif would decode it
+    # Pillow would fall back on XMP, which browsers do not: the report must show the image as the model saw it.
     image.info.pop("xmp", None)
     image.info.pop("XML:com.adobe.xmp", None)
     try:
@@ -362,7 +362,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image, notes: list[str]) -> Image.Image:
-    """One channel of 12, 16 or 32 bits, integer or float; brightness keeps its meaning where the range tells it."""
+    """One channel of 12, 16 or 32 bits, integer or float; brightness keeps its meaning if the range shows it."""
     import numpy as np
 
     values = np.asarray(image)
@@ -386,7 +386,7 @@ def _to_8_bits(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _png(plain: Image.Image, source: Image.Image) -> Encoded:
-    """Losslessly, with the source's colour profile if it still holds, and nothing else the file said."""
+    """Losslessly, with the source's colour profile if it still holds, and without other metadata."""
     profile = source.info.get("icc_profile")
     profile = profile if isinstance(profile, bytes) else b""  # a TIFF may claim it to be anything
     space = {"RGB": b"RGB ", "L": b"GRAY"}[plain.mode]

@@ -1,4 +1,4 @@
-"""`anomreason calls`: what a run asked and paid, by role and step."""
+"""`anomreason calls`: the model calls of a run and their cost, by role and step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 
 def command(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
-    """Print calls, tokens and money of a run by role and step."""
+    """Print the calls, tokens and cost of a run by role and step."""
     from rich.console import Console
     from rich.table import Table
 

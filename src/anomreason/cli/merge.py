@@ -1,4 +1,4 @@
-"""`anomreason merge`: a base and its adapter as one checkpoint."""
+"""`anomreason merge`: write a base and its adapter as one checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def command(
 ) -> None:
     """Write a base and its adapter as one checkpoint, and prove that both give the same logits.
 
-    For servers that take no adapters. Needs: pip install 'anomreason[train]', or from a clone
+    For servers that cannot load adapters. Needs: pip install 'anomreason[train]', or from a clone
     pip install -e '.[train]'.
     """
     from anomreason.training.merging import merge

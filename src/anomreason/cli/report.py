@@ -1,4 +1,4 @@
-"""`anomreason report`: rebuild the report of a run."""
+"""`anomreason report`: build the HTML report of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 def command(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
-    """Build the HTML report of a run folder again."""
+    """Build the HTML report of a run folder, or rebuild it."""
     from anomreason.report.html import build_report
 
     typer.echo(build_report(run))

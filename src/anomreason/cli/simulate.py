@@ -8,23 +8,29 @@ import typer
 
 
 def command(
-    truth: Annotated[str, typer.Argument(metavar="TRUTH.json", help="What is in the pictures; paths relative to it.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8008,
-    seed: Annotated[int, typer.Option(help="Of the faults below, which depend on content, not on order.")] = 0,
-    latency: Annotated[float, typer.Option(help="Seconds a call.")] = 0.0,
-    misses: Annotated[float, typer.Option(help="Share of true findings not reported.")] = 0.0,
-    hallucinations: Annotated[float, typer.Option(help="Share of objects with an invented finding.")] = 0.0,
-    malformed: Annotated[float, typer.Option(help="Share of replies not in the asked form.")] = 0.0,
+    truth: Annotated[
+        str,
+        typer.Argument(metavar="TRUTH.json", help="Lists what each image shows; paths are relative to it."),
+    ],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8008,
+    seed: Annotated[
+        int,
+        typer.Option(help="Seed of the faults below; a request's content decides, not its order."),
+    ] = 0,
+    latency: Annotated[float, typer.Option(help="Duration of each call in seconds.")] = 0.0,
+    misses: Annotated[float, typer.Option(help="Share of true anomalies that are not reported.")] = 0.0,
+    hallucinations: Annotated[float, typer.Option(help="Share of objects with an invented anomaly.")] = 0.0,
+    malformed: Annotated[float, typer.Option(help="Share of replies that are not in the requested form.")] = 0.0,
     truncated: Annotated[float, typer.Option(help="Share of replies cut short.")] = 0.0,
     refused: Annotated[float, typer.Option(help="Share of refusals.")] = 0.0,
-    rate_limited: Annotated[float, typer.Option(help="Share of 429s.")] = 0.0,
-    server_errors: Annotated[float, typer.Option(help="Share of 500s.")] = 0.0,
+    rate_limited: Annotated[float, typer.Option(help="Share of attempts that end as HTTP 429.")] = 0.0,
+    server_errors: Annotated[float, typer.Option(help="Share of attempts that end as HTTP 500.")] = 0.0,
     hangs: Annotated[float, typer.Option(help="Share of requests never answered.")] = 0.0,
 ) -> None:
-    """Serve a simulated vision-language model, for trying and testing without a real one.
+    """Serve a simulated vision-language model, to try things and to test without a real one.
 
-    It answers each role from the truth file, which names objects and anomalies of each picture; it knows a picture by
-    its pixels. Its answers are simulated: no number made with it says anything about a detector.
+    It answers each role from the truth file, which names the objects and anomalies of each image; it recognises an
+    image by its pixels. Its answers are simulated: no number made with it says anything about a detector.
     """
     from anomreason.vlm.simulator.model import Simulator, SimulatorRates
     from anomreason.vlm.simulator.server import serve
