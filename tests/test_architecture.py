@@ -1,10 +1,12 @@
 """The plan of the house, held against the imports, and a light core."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,3 +150,43 @@ def test_nothing_heavy_is_imported_by_the_core(code: str) -> None:
     script = f"{code}\nimport sys\nprint(*sorted({heavy!r} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
+
+
+OPEN_RECORDS = {"report/curve.py": "each event of a training's log has fields of its own"}
+"""Modules of evaluation and report whose records have no fixed fields, and why."""
+KNOWS_NOTHING = 10
+"""Sentences "Knows nothing of ..." that are left to delete."""
+
+
+def definitions(kind: type[ast.AST] | tuple[type[ast.AST], ...], *rooms: str) -> Iterator[tuple[str, Any]]:
+    """(module, node) of all definitions of a kind in some rooms, or in all of the package."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if not rooms or file.relative_to(PACKAGE).parts[0] in rooms:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            yield from ((str(file.relative_to(PACKAGE)), node) for node in ast.walk(tree) if isinstance(node, kind))
+
+
+def test_a_class_name_is_given_once() -> None:
+    places: dict[str, list[str]] = {}
+    for module, node in definitions(ast.ClassDef):
+        places.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
+def test_results_are_records_and_not_dictionaries_of_whatever() -> None:
+    found = []
+    for module, node in definitions((ast.FunctionDef, ast.AsyncFunctionDef), "evaluation", "report"):
+        arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg)
+        types = [argument.annotation for argument in arguments if argument] + [node.returns]
+        loose = any(re.search(r"\b(dict|Mapping)\[str, Any\]", ast.unparse(kind)) for kind in types if kind)
+        if loose and not node.name.startswith("_") and module not in OPEN_RECORDS:
+            found.append(f"{module}: {node.name}")
+    assert found == [], "pass a typed record"
+
+
+def test_docstrings_say_what_a_module_is() -> None:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts = [ast.get_docstring(node) or "" for _, node in definitions(kinds)]
+    assert sum("nows nothing of" in " ".join(text.split()) for text in texts) <= KNOWS_NOTHING, (
+        "say what the module is instead of what it knows nothing of"
+    )

@@ -28,8 +28,6 @@ SKIPPED = {
     "anomreason.scenes.rooms.render": "which variant of Mitsuba is used depends on the machine",
 }
 """Modules that may mark examples with `+SKIP`."""
-TO_MEND = ("anomreason.evaluation.groups", "anomreason.vlm.local.processor", "anomreason.vlm.local.weights")
-"""Modules whose examples assume names or downloads that a reader does not have."""
 
 
 def modules() -> list[str]:
@@ -54,11 +52,7 @@ def run(examples: list[doctest.DocTest]) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("name", modules())
-def test_the_examples_of_a_module_do_what_they_show(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    if name in TO_MEND:
-        request.applymarker(pytest.mark.xfail(reason="the example assumes what a reader does not have"))
+def test_the_examples_of_a_module_do_what_they_show(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for room, library in EXTRAS.items():
         if name.startswith(f"anomreason.{room}"):
             pytest.importorskip(library, exc_type=ImportError)

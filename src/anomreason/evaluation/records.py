@@ -169,7 +169,7 @@ class EvalOptions(Result):
     seed: int
 
 
-class TruthFile(Result):
+class AnnotationsFile(Result):
     """The annotated images."""
 
     path: str
@@ -264,7 +264,7 @@ class EvalCommon(Result):
     drift: PrecisionDrift | None = None
     """None for fp32."""
     left_out: LeftOut
-    truth: TruthFile
+    truth: AnnotationsFile
 
 
 class EvalResult(SemanticResult, EvalCommon):

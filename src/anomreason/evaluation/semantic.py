@@ -16,6 +16,7 @@ from anomreason.errors import UsageError
 from anomreason.evaluation.breakdowns import by_truths
 from anomreason.evaluation.records import (
     AgainstResult,
+    AnnotationsFile,
     CeilingResult,
     EncodedTexts,
     EvalCommon,
@@ -25,7 +26,6 @@ from anomreason.evaluation.records import (
     LeftOut,
     PrecisionDrift,
     PredictionsFile,
-    TruthFile,
 )
 from anomreason.evaluation.running import COMPARISON, Contest, Progress, Settings, run
 from anomreason.evaluation.signature import semantic_signature
@@ -136,7 +136,7 @@ def _results(
         texts=EncodedTexts(encoded=counts.texts, truncated=counts.truncated, blank=counts.blank, limit=backbone.limit),
         drift=_drift(inputs, backbone),
         left_out=LeftOut(photographs=truth.photographs, truth_failed=truth.failed, subset_unknown=truth.unknown),
-        truth=TruthFile(path=str(truth.source.path), images=len(truth.images)),
+        truth=AnnotationsFile(path=str(truth.source.path), images=len(truth.images)),
     )
     return [_result(contest, truth, common, against) for contest in contests]
 

@@ -2,8 +2,11 @@
 
 Needs torch and transformers, imported on first use.
 
-    >>> reader = Reader(Path("qwen2.5-vl-3b-instruct"), card=None)
-    >>> reader.prepare(Request(parts=("What is odd here?", image.encoded), tag=tag)).width
+    >>> from anomreason.vlm.local.weights import BUNDLED
+    >>> from anomreason.vlm.protocol import Tag
+    >>> reader = Reader(BUNDLED, card=None)
+    >>> reader.prepare(Request(parts=("What is odd here?",), tag=Tag("a.png", "Detector", "detect"))).width
+    20
 """
 
 from __future__ import annotations

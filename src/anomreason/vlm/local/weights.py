@@ -2,8 +2,9 @@
 
 Only loading imports torch and transformers.
 
-    >>> checkpoint = find_checkpoint("Qwen/Qwen2.5-VL-3B-Instruct+my-adapter")
-    >>> model = load_model(checkpoint, VLMOptions())
+    >>> checkpoint = find_checkpoint("tiny")  # or "Qwen/Qwen2.5-VL-3B-Instruct+my-adapter"
+    >>> load_model(checkpoint, VLMOptions()).config.model_type
+    'qwen2_5_vl'
 """
 
 from __future__ import annotations

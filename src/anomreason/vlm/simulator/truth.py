@@ -21,7 +21,7 @@ SCENE = "scene"
 """The object that anomalies without objects belong to."""
 
 
-class KnownObject(Record):
+class SimulatedObject(Record):
     """An object or person in the image."""
 
     name: Text
@@ -37,7 +37,7 @@ def owner(anomaly: Anomaly) -> str:
 class ImageTruth(Record):
     """Everything that is known about one image."""
 
-    objects: tuple[KnownObject, ...]
+    objects: tuple[SimulatedObject, ...]
     anomalies: tuple[Anomaly, ...]
     generated: bool | None = None
 
@@ -48,7 +48,7 @@ class ImageTruth(Record):
             raise ValueError(f"object names must be unique in an image, whatever their case; {twice[0]!r} is not")
         return self
 
-    def visible(self) -> list[KnownObject]:
+    def visible(self) -> list[SimulatedObject]:
         """The listed objects and those that only an anomaly names; owners of anomalies first. Never empty."""
         found = {o.name: o for o in self.objects}
         for anomaly in self.anomalies:
@@ -62,10 +62,10 @@ class ImageTruth(Record):
         return [a for a in self.anomalies if owner(a) == name]
 
 
-def _unlisted(name: str, region: Region | None) -> KnownObject:
+def _unlisted(name: str, region: Region | None) -> SimulatedObject:
     description = "The image as a whole." if name == SCENE else f"The {name} in the image."
     whole = Region(x0=0, y0=0, x1=1, y1=1)
-    return KnownObject.model_construct(name=name, description=description, box=region or whole)
+    return SimulatedObject.model_construct(name=name, description=description, box=region or whole)
 
 
 NOTHING = ImageTruth(objects=(), anomalies=())
