@@ -20,6 +20,7 @@ from pydantic import AliasChoices, ConfigDict, Field, ValidationError, computed_
 from anomreason.anomaly import Anomaly, Result
 from anomreason.errors import UsageError, first_error
 from anomreason.evaluation.signature import Signature
+from anomreason.metrics.bertscore import PrecisionDrift
 from anomreason.metrics.deepfake import ExplanationScores, Judgements, SourceJudgements
 from anomreason.metrics.exact import ExactScores
 from anomreason.metrics.exact import Failures as ExactFailures
@@ -140,14 +141,6 @@ class EncodedTexts(Result):
     """Without a word; they are similar to nothing."""
     limit: int
     """Tokens that the backbone reads."""
-
-
-class PrecisionDrift(Result):
-    """How far similarities of a lower precision are off those of fp32."""
-
-    pairs: int
-    mean: float
-    largest: float
 
 
 class LeftOut(Result):

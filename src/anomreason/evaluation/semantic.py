@@ -24,13 +24,12 @@ from anomreason.evaluation.records import (
     EvalResult,
     JoinedImages,
     LeftOut,
-    PrecisionDrift,
     PredictionsFile,
 )
 from anomreason.evaluation.running import COMPARISON, Contest, Progress, Settings, run
 from anomreason.evaluation.signature import semantic_signature
 from anomreason.evaluation.writing import LineStore, check_folder, result_folders, write_results
-from anomreason.metrics.bertscore import Backbone, BackboneSpec
+from anomreason.metrics.bertscore import Backbone, BackboneSpec, PrecisionDrift
 from anomreason.metrics.semantic import compare
 from anomreason.sources.annotations import read_source
 from anomreason.sources.joining import Entrant, Truth, entrant, scored_images
@@ -185,5 +184,4 @@ def _drift(inputs: EvalInputs, backbone: Backbone) -> PrecisionDrift | None:
     ]
     if not all(sides):
         return None
-    drift = backbone.drift(*sides)
-    return PrecisionDrift(pairs=drift.pairs, mean=drift.mean, largest=drift.largest)
+    return backbone.drift(*sides)

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from anomreason.anomaly import Result
 from anomreason.errors import UsageError
 from anomreason.metrics.encoder import TextCounts, TextEncoder, Tokens, open_encoder
 
@@ -77,8 +78,7 @@ class Similarities:
     """To the truths of each partner, in the order given."""
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class PrecisionDrift(Result):
     """Differences between F1 of a backbone in lower precision and F1 in fp32."""
 
     pairs: int
@@ -147,7 +147,7 @@ class Backbone:
         """Encode the truths of some images, to score any number of prediction files against them."""
         return Chunk(self, truths)
 
-    def drift(self, predictions: Sequence[str], truths: Sequence[str]) -> Drift:
+    def drift(self, predictions: Sequence[str], truths: Sequence[str]) -> PrecisionDrift:
         """Compare this precision with fp32 over all pairs of these texts, a sample of those that are scored.
 
         Loads the weights a second time. UsageError when there is no pair.
@@ -158,7 +158,7 @@ class Backbone:
         difference = np.abs(
             self.similarity_matrices(predictions, truths) - exact.similarity_matrices(predictions, truths)
         )
-        return Drift(difference.size, float(difference.mean()), float(difference.max()))
+        return PrecisionDrift(pairs=difference.size, mean=float(difference.mean()), largest=float(difference.max()))
 
     def _encode(self, texts: Iterable[str]) -> dict[str, Tokens]:
         distinct = sorted(set(texts))  # not in a set's order, which changes from process to process

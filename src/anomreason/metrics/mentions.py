@@ -44,8 +44,8 @@ class Names:
     def mentioned(self, text: str) -> frozenset[str]:
         """Keys of the names in the text; see `key`."""
         found = self._found(text)
-        before = [one for one, after in pairwise(found) if not self._qualifies(one, after, text)]
-        kept = [*before, *found[-1:]]
+        # A name directly before another one, as in `sofa lamp`, only qualifies it.
+        kept = [one for one, after in pairwise(found) if not _JOINT.fullmatch(text, one.end, after.start)] + found[-1:]
         return frozenset().union(*(self._forms[one.form] for one in kept))
 
     def masked(self, text: str) -> str:
@@ -67,11 +67,6 @@ class Names:
                 found.append(_Mention(tuple(w for w, _, _ in taken), taken[0][1], taken[-1][2]))
             place += length or 1
         return found
-
-    @staticmethod
-    def _qualifies(one: _Mention, after: _Mention, text: str) -> bool:
-        """Whether one name is directly before the other: `sofa lamp`."""
-        return _JOINT.fullmatch(text, one.end, after.start) is not None
 
     def _length_at(self, words: list[tuple[str, int, int]], place: int, text: str) -> int:
         """Number of words of the longest name that starts at `place`; 0 for none."""

@@ -139,7 +139,7 @@ def plausibility(
         GeneratorPlausibility(
             generator=name,
             n=int(totals[g, 0]),
-            failures={kind: times for kind, times in failures[name].items() if kind},
+            failures=dict(failures[name]),
             scores={
                 metric: _estimate(points[g, k], drawn[:, g, k], int(totals[g, 0]), int(clusters[g]))
                 for k, metric in enumerate(METRICS)
