@@ -77,6 +77,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path) -> 
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from pathlib import Path
+from anomreason.errors import StorageError
+from anomreason.files import write_atomically
 resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
 try:
     write_atomically(Path({str(file)!r}), "x" * 100)

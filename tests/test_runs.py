@@ -104,6 +104,8 @@ def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path: Path) -> None:
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from pathlib import Path
+from anomreason.errors import StorageError
+from anomreason.files import Appender
 a = Appender(Path({str(file)!r}))
 a.append('{{"n": 1}}')
 resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))

@@ -285,6 +285,7 @@ class Blocker:
         if name.partition(".")[0] == {missing!r}:
             raise ImportError(name)
 sys.meta_path.insert(0, Blocker())
+from anomreason.errors import MissingExtra
 from anomreason.vlm.opening import open_vlm
 try:
     open_vlm("local:somewhere")
