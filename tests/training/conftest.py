@@ -1,8 +1,11 @@
-"""What the tests of training share: pictures, conversations about them, and recipes for the tiny model."""
+"""What the tests of training share: images, conversations about them, and recipes for the tiny model."""
 
 from __future__ import annotations
 
+import gc
+import importlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,8 @@ Recipes = Callable[..., Recipe]
 
 @pytest.fixture(scope="session")
 def conversations(tmp_path_factory: pytest.TempPathFactory) -> Conversations:
-    """Makes `count` conversations of one or two turns on small pictures, from number `first` on."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Makes `count` conversations of one or two turns on small images, from number `first` on."""
+    folder = tmp_path_factory.mktemp("images")
 
     def make(count: int, first: int = 0, turns: int = 1) -> list[Instance]:
         return [_conversation(folder, number, turns) for number in range(first, first + count)]
@@ -44,6 +47,12 @@ def _conversation(folder: Path, number: int, turns: int) -> Instance:
 @pytest.fixture(scope="session")
 def tiny_recipe(tiny_qwen: Path) -> Recipes:
     """Makes a recipe for the tiny model; sections given replace single settings of it."""
+    for library in ("trl", "peft", "transformers"):
+        with suppress(ImportError):
+            importlib.import_module(library)
+    # Each training collects garbage three times; of what the libraries made when they were imported there is none.
+    gc.collect()
+    gc.freeze()
 
     def make(**sections: dict[str, Any]) -> Recipe:
         table: dict[str, Any] = {

@@ -83,6 +83,15 @@ def trained(
     return train(tiny_recipe(), conversations(10), conversations(4, first=20), out, score)
 
 
+@pytest.fixture(scope="module")
+def short(
+    tiny_recipe: Recipes, conversations: Conversations, tmp_path_factory: pytest.TempPathFactory
+) -> TrainingResult:
+    """A training of two steps without held-out conversations. Copy its folder before you change it."""
+    recipe = tiny_recipe(steps={"max_steps": 2})
+    return train(recipe, conversations(8), [], tmp_path_factory.mktemp("short") / "out")
+
+
 def test_a_trained_adapter_is_what_detect_runs(trained: TrainingResult, conversations: Conversations) -> None:
     found = detect(conversations(1)[0].image, model=trained.spec, schedule="single", device="cpu", max_reply_tokens=16)
     assert isinstance(found, Detection)
@@ -248,15 +257,14 @@ def test_a_stopped_training_goes_on_to_the_same_end(
 
 
 def test_a_training_killed_while_it_was_finishing_is_finished(
-    tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
+    short: TrainingResult, tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
 ) -> None:
-    whole = train(tiny_recipe(), conversations(8), [], tmp_path / "out")
-    before = adapter(whole.folder)
-    (whole.folder / "trained.json").unlink()
-    (whole.folder / "adapter_model.safetensors").unlink()
-    again = train(tiny_recipe(), conversations(8), [], tmp_path / "out")
-    assert again.steps == whole.steps
-    after = adapter(again.folder)
+    out = shutil.copytree(short.folder, tmp_path / "out")
+    (out / "trained.json").unlink()
+    (out / "adapter_model.safetensors").unlink()
+    again = train(tiny_recipe(steps={"max_steps": 2}), conversations(8), [], out)
+    assert again.steps == short.steps
+    before, after = adapter(short.folder), adapter(out)
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
@@ -276,12 +284,12 @@ def test_a_checkpoint_torn_by_a_kill_is_passed_over(
 
 
 def test_the_same_seed_gives_the_same_adapter_another_seed_another(
-    tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
+    short: TrainingResult, tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
 ) -> None:
-    found = []
-    for number, seed in enumerate((0, 0, 1)):
-        recipe = tiny_recipe(steps={"max_steps": 1}, seed=seed)
-        found.append(adapter(train(recipe, conversations(4), [], tmp_path / f"{number}").folder))
+    found = [adapter(short.folder)]
+    for seed in (0, 1):
+        recipe = tiny_recipe(steps={"max_steps": 2}, seed=seed)
+        found.append(adapter(train(recipe, conversations(8), [], tmp_path / f"{seed}").folder))
     names = list(found[0])
     assert all(torch.equal(found[0][name], found[1][name]) for name in names)
     assert not all(torch.equal(found[0][name], found[2][name]) for name in names)
@@ -327,27 +335,24 @@ def test_in_16_bits_too_what_is_measured_is_what_detection_will_run(
     assert proofs["merged"].startswith("logits differ by at most 0.")
 
 
-@pytest.mark.slow
 def test_recomputed_activations_change_nothing(
-    tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
+    short: TrainingResult, tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
 ) -> None:
-    for checkpointing in (False, True):
-        recipe = tiny_recipe(batch={"checkpointing": checkpointing}, steps={"max_steps": 2})
-        train(recipe, conversations(8), [], tmp_path / str(checkpointing))
-    kept, again = adapter(tmp_path / "False"), adapter(tmp_path / "True")
+    recipe = tiny_recipe(batch={"checkpointing": True}, steps={"max_steps": 2})
+    train(recipe, conversations(8), [], tmp_path / "out")
+    kept, again = adapter(short.folder), adapter(tmp_path / "out")
     assert all(torch.equal(kept[name], again[name]) for name in kept)
 
 
 def test_an_adapter_that_is_not_what_was_trained_is_an_error(
-    tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
+    short: TrainingResult, tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
 ) -> None:
-    recipe, data = tiny_recipe(steps={"max_steps": 1}), conversations(4)
-    out = train(recipe, data, [], tmp_path / "out").folder
+    out = shutil.copytree(short.folder, tmp_path / "out")
     (out / "trained.json").unlink()
-    kept = out / "checkpoints" / "chosen-1" / "adapter_model.safetensors"
+    kept = out / "checkpoints" / "chosen-2" / "adapter_model.safetensors"
     save_file({name: tensor * 1.5 for name, tensor in load_file(kept).items()}, kept)
     with pytest.raises(ProofFailed, match="reloaded: logits differ by"):
-        train(recipe, data, [], out)
+        train(tiny_recipe(steps={"max_steps": 2}), conversations(8), [], out)
     assert not (out / "trained.json").exists()
 
 
@@ -370,7 +375,7 @@ def test_conversations_that_cannot_be_learnt_from_are_named(
     assert "bad.png" in str(caught.value)
 
 
-def test_a_picture_that_is_gone_is_named_before_training(
+def test_an_image_that_is_gone_is_named_before_training(
     tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
 ) -> None:
     gone = Instance(tmp_path / "gone.png", "gone.png", conversations(1)[0].turns)
