@@ -286,7 +286,8 @@ def test_order_makes_no_difference(known: list[KnownImage], claims: list[Anomaly
     said = {one.image: Answer(tuple(claims)) for one in known}
     shuffled = order.sample(known, len(known))
     other = {one.image: Answer(tuple(order.sample(claims, len(claims)))) for one in known}
-    assert score(known, said) == score(shuffled, other)
+    one, two = (scores.model_copy(update={"images": ()}) for scores in (score(known, said), score(shuffled, other)))
+    assert one == two
 
 
 @settings(max_examples=300, deadline=None)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 NEEDS_TEXTS = (
     *("backbone", "layer", "precision", "threads", "profile", "alpha", "rank_by", "shuffles"),
-    *("subset", "against", "ceiling", "report", "verbose"),
+    *("subset", "against", "ceiling", "verbose"),
 )
 """Options of the comparison of texts, which `--exact` does without."""
 
@@ -96,7 +96,7 @@ def command(
     """
     if exact:
         refuse_unused(context, NEEDS_TEXTS, "with --exact")
-        _exact(predictions, truth, out, failures, seed)
+        _exact(predictions, truth, out, failures, seed, report)
         return
     if profile == "release":
         refuse_unused(context, ["rank_by"], "with --profile release, which does not rank predictions")
@@ -128,14 +128,18 @@ def command(
         typer.echo(f"Side by side: anomreason leaderboard {out}", err=True)
 
 
-def _exact(predictions: list[str], scenes: str, out: Path, failures: str, seed: int) -> None:
+def _exact(predictions: list[str], scenes: str, out: Path, failures: str, seed: int, report: bool) -> None:
     from anomreason.evaluation.exact import write_exact
+    from anomreason.report.exact import build_exact_report
 
     with interruptible(out):
         written = write_exact(predictions, scenes, out, failures, seed)
+    reports = [build_exact_report(folder) for _, folder in written] if report else []
     for result, folder in written:
         print_exact(result)
         typer.echo(f"Files: {folder / 'exact.json'}")
+    for path in reports:
+        typer.echo(f"Report: {path}", err=True)
 
 
 @contextmanager
@@ -379,24 +383,12 @@ def _exact_head(result: ExactResult) -> Text:
 
 
 def _exact_numbers(result: ExactResult) -> TextTable:
+    from anomreason.report.exact import number_rows
+
     groups = [[number("value"), number(ENDS), number("n"), words("share of, or mean of", 24)]]
     table = TextTable("", [words("number", 19)], groups)
-    twins = result.twin_test
-    for name, found, meaning in (
-        ("recall", result.recall, "planted anomalies that were found"),
-        ("precision", result.precision, "predictions that found one"),
-        ("twin test", twins.passed, "pairs: reported on the scene and not on its twin without it"),
-        ("  on the scene", twins.on_scene, "pairs: reported where it is"),
-        ("  on the twin", twins.on_twin, "pairs: reported where it is not"),
-        ("false anomalies", result.false_anomalies, "per answered scene"),
-        ("  on clean ones", result.false_on_clean, "per answered scene without anomalies"),
-        ("  on the others", result.false_on_anomalous, "per answered scene with anomalies"),
-        ("clean with false", result.clean_with_false, "share of clean scenes with any prediction"),
-        ("localisation IoU", result.localisation, "mean over what was found with a region"),
-        ("severity error", result.severity_error, "mean distance from the rubric, points of 100"),
-        ("severity bias", result.severity_bias, "the same signed; above 0: rated more plausible than by the rubric"),
-    ):
-        table.add(name, *estimate_cells(found), meaning)
+    for row in number_rows(result):
+        table.add(row.name, *estimate_cells(row.estimate), row.meaning)
     return table
 
 

@@ -15,7 +15,7 @@ from typing import Generic, Literal, TypeVar, get_args
 
 import numpy as np
 
-from anomreason.anomaly import KINDS, Result
+from anomreason.anomaly import KINDS, Anomaly, Result
 from anomreason.errors import UsageError
 from anomreason.metrics.planted import ImagePrediction, KnownImage, Matcher, check
 from anomreason.stats import RESAMPLES, Estimate, Floats, estimate, ratio, wilson
@@ -45,6 +45,51 @@ class TwinTest(Result):
     """Share where it is reported on the twin, which does not have it."""
     failed: int
     """Pairs left out, since one of the two images has no answer."""
+
+
+class PlantedOutcome(Result):
+    """One planted anomaly of a scene, and the prediction that found it."""
+
+    anomaly: Anomaly
+    found_by: int | None
+    """Place of the prediction; None when the anomaly was missed or the scene has no answer."""
+    kind_agrees: bool = False
+    """Whether that prediction names the same kind."""
+    iou: float | None = None
+    """Overlap of the two regions; None where one of them has none."""
+
+
+class TwinOutcome(Result):
+    """A twin of a scene, which lacks one of its anomalies."""
+
+    image: str
+    mended: int
+    """Place of the anomaly that the twin lacks."""
+    failure: str | None
+    reported: bool | None
+    """Whether that anomaly is reported on the twin all the same; None when one of the two images has no answer."""
+
+
+class SceneOutcome(Result):
+    """What happened on one scene."""
+
+    image: str
+    failure: str | None
+    """Kind; then nothing was predicted."""
+    planted: tuple[PlantedOutcome, ...]
+    predictions: tuple[Anomaly, ...]
+    kinds: tuple[str, ...]
+    """Kind under which each prediction counts: of what it found, else the one that it names, else `none`."""
+    twins: tuple[TwinOutcome, ...]
+
+    @property
+    def hits(self) -> int:
+        return sum(one.found_by is not None for one in self.planted)
+
+    @property
+    def false(self) -> int:
+        """Predictions that found nothing."""
+        return len(self.predictions) - self.hits
 
 
 class ExactScores(Result):
@@ -81,7 +126,9 @@ class ExactScores(Result):
     severity_bias: Estimate
     """The same with its sign: above 0, the detector finds anomalies more plausible than the rubric."""
     found_by_region_alone: int
-    """Found anomalies whose kind the claim does not tell."""
+    """Found anomalies whose kind the prediction does not name."""
+    images: tuple[SceneOutcome, ...] = ()
+    """Every scene, by name."""
 
 
 def score_exact(
@@ -103,9 +150,13 @@ def score_exact(
     matcher = Matcher(known)
     given = {one.image: answers.get(one.image, ImagePrediction(failure=MISSING)) for one in known}
     scenes = sorted((one for one in known if not one.twin_of), key=lambda one: one.image)
-    rows = [_row(scene, given[scene.image], matcher, failures) for scene in scenes]
     twins = [one for one in known if one.twin_of]
-    tests = _twin_rows(scenes, twins, given, matcher)
+    of_scene: dict[str, list[KnownImage]] = {}
+    for twin in twins:
+        of_scene.setdefault(twin.twin_of, []).append(twin)
+    outcomes = [_outcome(scene, of_scene.get(scene.image, ()), given, matcher) for scene in scenes]
+    rows = [_scene_sums(outcome, failures) for outcome in outcomes]
+    tests = [_twin_sums(outcome) for outcome in outcomes if outcome.twins]
     draw = _Bootstrap(rows, rng, resamples)
     return ExactScores(
         n=len(scenes),
@@ -125,6 +176,7 @@ def score_exact(
         severity_error=draw.mean(lambda r: (sum(map(abs, r.off)), len(r.off))),
         severity_bias=draw.mean(lambda r: (sum(r.off), len(r.off))),
         found_by_region_alone=sum(r.by_region for r in rows),
+        images=tuple(outcomes),
     )
 
 
@@ -147,23 +199,50 @@ class _SceneSums:
         return self.claims.total() - self.hits.total()
 
 
-def _row(scene: KnownImage, answer: ImagePrediction, matcher: Matcher, failures: Failures) -> _SceneSums:
-    row = _SceneSums(clean=not scene.anomalies, answered=answer.failure is None)
+def _outcome(
+    scene: KnownImage, twins: Sequence[KnownImage], given: Mapping[str, ImagePrediction], matcher: Matcher
+) -> SceneOutcome:
+    answer = given[scene.image]
+    pairs = {pair.planted: pair for pair in matcher.pairs(scene, answer.anomalies)}
+    finder = {pair.predicted: scene.anomalies[place] for place, pair in pairs.items()}
+    return SceneOutcome(
+        image=scene.image,
+        failure=answer.failure,
+        planted=tuple(
+            PlantedOutcome(anomaly=anomaly, found_by=pair.predicted, kind_agrees=pair.kind_agrees, iou=pair.iou)
+            if (pair := pairs.get(place))
+            else PlantedOutcome(anomaly=anomaly, found_by=None)
+            for place, anomaly in enumerate(scene.anomalies)
+        ),
+        predictions=tuple(answer.anomalies),
+        kinds=tuple(
+            str(finder[n].kind if n in finder else matcher.kind(anomaly) or UNTOLD)
+            for n, anomaly in enumerate(answer.anomalies)
+        ),
+        twins=tuple(_twin_outcome(scene, answer, twin, given[twin.image], matcher) for twin in twins),
+    )
+
+
+def _twin_outcome(
+    scene: KnownImage, answer: ImagePrediction, twin: KnownImage, on_twin: ImagePrediction, matcher: Matcher
+) -> TwinOutcome:
+    answered = answer.failure is None and on_twin.failure is None
+    reported = matcher.reports(twin, on_twin.anomalies, scene.anomalies[twin.mended]) if answered else None
+    return TwinOutcome(image=twin.image, mended=twin.mended, failure=on_twin.failure, reported=reported)
+
+
+def _scene_sums(scene: SceneOutcome, failures: Failures) -> _SceneSums:
+    row = _SceneSums(clean=not scene.planted, answered=scene.failure is None)
     if row.answered or failures == "missed":
-        row.planted.update(str(anomaly.kind) for anomaly in scene.anomalies)
-    if not row.answered:
-        return row
-    pairs = matcher.pairs(scene, answer.anomalies)
-    found = {pair.predicted: scene.anomalies[pair.planted] for pair in pairs}
-    for n, anomaly in enumerate(answer.anomalies):
-        kind = str(found[n].kind if n in found else matcher.kind(anomaly) or UNTOLD)
-        row.claims[kind] += 1
-        row.hits[kind] += n in found
-    row.found.update(str(anomaly.kind) for anomaly in found.values())
-    # Sums of floats in one order, whatever the order of the claims.
-    row.ious = sorted(pair.iou for pair in pairs if pair.iou is not None)
-    row.off = sorted(answer.anomalies[n].severity - anomaly.severity for n, anomaly in found.items())
-    row.by_region = sum(not pair.kind_agrees for pair in pairs)
+        row.planted.update(str(one.anomaly.kind) for one in scene.planted)
+    found = [(one, scene.predictions[one.found_by]) for one in scene.planted if one.found_by is not None]
+    row.claims.update(scene.kinds)
+    row.found.update(str(one.anomaly.kind) for one, _ in found)
+    row.hits.update(row.found)
+    # Sums of floats in one order, whatever the order of the predictions.
+    row.ious = sorted(one.iou for one, _ in found if one.iou is not None)
+    row.off = sorted(prediction.severity - one.anomaly.severity for one, prediction in found)
+    row.by_region = sum(not one.kind_agrees for one, _ in found)
     return row
 
 
@@ -209,7 +288,7 @@ def _kind_scores(kind: str, draw: _Bootstrap[_SceneSums]) -> KindScores:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tests:
+class _TwinSums:
     """The pairs of one scene."""
 
     pairs: int
@@ -219,28 +298,15 @@ class _Tests:
     on_twin: int
 
 
-def _twin_rows(
-    scenes: Sequence[KnownImage], twins: Sequence[KnownImage], given: Mapping[str, ImagePrediction], matcher: Matcher
-) -> list[_Tests]:
-    by_scene: dict[str, list[KnownImage]] = {}
-    for twin in twins:
-        by_scene.setdefault(twin.twin_of, []).append(twin)
-    return [_tests(scene, by_scene[scene.image], given, matcher) for scene in scenes if scene.image in by_scene]
+def _twin_sums(scene: SceneOutcome) -> _TwinSums:
+    asked = [twin for twin in scene.twins if twin.reported is not None]
+    here = [scene.planted[twin.mended].found_by is not None for twin in asked]
+    passed = sum(found and not twin.reported for found, twin in zip(here, asked, strict=True))
+    reported = sum(bool(twin.reported) for twin in asked)
+    return _TwinSums(len(asked), len(scene.twins) - len(asked), passed, sum(here), reported)
 
 
-def _tests(
-    scene: KnownImage, twins: Sequence[KnownImage], given: Mapping[str, ImagePrediction], matcher: Matcher
-) -> _Tests:
-    answer = given[scene.image]
-    asked = [twin for twin in twins if answer.failure is None and given[twin.image].failure is None]
-    found = {pair.planted for pair in matcher.pairs(scene, answer.anomalies)}
-    here = [twin.mended in found for twin in asked]
-    there = [matcher.reports(t, given[t.image].anomalies, scene.anomalies[t.mended]) for t in asked]
-    passed = sum(one and not other for one, other in zip(here, there, strict=True))
-    return _Tests(len(asked), len(twins) - len(asked), passed, sum(here), sum(there))
-
-
-def _twin_test(tests: Sequence[_Tests], rng: np.random.Generator, resamples: int) -> TwinTest:
+def _twin_test(tests: Sequence[_TwinSums], rng: np.random.Generator, resamples: int) -> TwinTest:
     draw = _Bootstrap(tests, rng, resamples)
     return TwinTest(
         passed=draw.share(lambda t: (t.passed, t.pairs)),
