@@ -18,7 +18,7 @@ from PIL import Image
 from anomreason.errors import RunConflict, UsageError
 from anomreason.scenes.make import SceneDataset, SceneSettings, make_scenes, scene_seed
 from anomreason.sources.formats import read_published
-from anomreason.vlm.simulator.truth import TruthFile
+from anomreason.vlm.simulator.truth import SimulatorTruth
 
 SMALL = SceneSettings(world="sprites", n=12, seed=7, size=128)
 
@@ -61,7 +61,7 @@ def test_the_truth_is_told_in_every_form(made: SceneDataset) -> None:
     assert {name: [a.name for a in one.anomalies] for name, one in published.items()} == {
         name: [a["name"] for a in row["anomalies"]] for name, row in rows.items()
     }
-    truth = TruthFile.read(made.folder / "simulator.json")
+    truth = SimulatorTruth.read(made.folder / "simulator.json")
     for name in rows:
         key = truth.recognize((made.folder / name).read_bytes())
         assert [a.name for a in truth.image(key).anomalies] == [a["name"] for a in rows[name]["anomalies"]]

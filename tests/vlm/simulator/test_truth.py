@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from anomreason.errors import UsageError
-from anomreason.vlm.simulator.truth import ImageTruth, TruthFile
+from anomreason.vlm.simulator.truth import ImageTruth, SimulatorTruth
 
 OBJECT = {"name": "cup", "description": "a cup", "box": [0.1, 0.1, 0.5, 0.5]}
 ANOMALY = {"name": "floats", "phenomenon": "in the air", "reasoning": "gravity", "severity": 20}
@@ -28,7 +28,7 @@ def write(folder: Path, truth: object) -> Path:
 
 def test_a_picture_is_found_relative_to_the_file(tmp_path: Path) -> None:
     full = {"objects": [OBJECT], "anomalies": [ANOMALY | {"objects": ["cup"], "region": [0, 0, 0.5, 1]}]}
-    truth = TruthFile.read(write(tmp_path, {"a.png": EMPTY, "sub/c.png": full | {"generated": True}}))
+    truth = SimulatorTruth.read(write(tmp_path, {"a.png": EMPTY, "sub/c.png": full | {"generated": True}}))
     name = truth.recognize((tmp_path / "sub/c.png").read_bytes())
     assert name == "sub/c.png"
     picture = truth.image(name)
@@ -55,7 +55,7 @@ def test_a_picture_is_found_relative_to_the_file(tmp_path: Path) -> None:
 )
 def test_a_wrong_entry_is_named_by_file_picture_and_field(tmp_path: Path, wrong: object, field: str) -> None:
     with pytest.raises(UsageError, match=rf"truth\.json: image 'b\.png'.*{field}"):
-        TruthFile.read(write(tmp_path, {"a.png": EMPTY, "b.png": wrong}))
+        SimulatorTruth.read(write(tmp_path, {"a.png": EMPTY, "b.png": wrong}))
 
 
 @pytest.mark.parametrize(
@@ -63,29 +63,29 @@ def test_a_wrong_entry_is_named_by_file_picture_and_field(tmp_path: Path, wrong:
 )
 def test_a_file_that_is_no_truth_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"truth\.json"):
-        TruthFile.read(write(tmp_path, text))
+        SimulatorTruth.read(write(tmp_path, text))
 
 
 @pytest.mark.parametrize("end", ["}", "} \n\n"])
 def test_any_white_space_is_accepted(tmp_path: Path, end: str) -> None:
     entry = json.dumps(EMPTY, indent=1)
-    truth = TruthFile.read(write(tmp_path, f'\ufeff \n{{ "a.png" :\n{entry} ,"b.png":{entry}\n{end}'))
+    truth = SimulatorTruth.read(write(tmp_path, f'\ufeff \n{{ "a.png" :\n{entry} ,"b.png":{entry}\n{end}'))
     assert truth.recognize((tmp_path / "b.png").read_bytes()) == "b.png"
 
 
 def test_the_same_picture_twice_is_refused(tmp_path: Path) -> None:
     entry = json.dumps(EMPTY)
     with pytest.raises(UsageError, match=r"'a\.png' stands twice"):
-        TruthFile.read(write(tmp_path, f'{{"a.png": {entry}, "a.png": {entry}}}'))
+        SimulatorTruth.read(write(tmp_path, f'{{"a.png": {entry}, "a.png": {entry}}}'))
     with pytest.raises(UsageError, match=r"'a\.png' and '\./a\.png' cannot be told apart"):
-        TruthFile.read(write(tmp_path, {"a.png": EMPTY, "./a.png": EMPTY}))
+        SimulatorTruth.read(write(tmp_path, {"a.png": EMPTY, "./a.png": EMPTY}))
 
 
 def test_a_missing_file_or_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.json"):
-        TruthFile.read(tmp_path / "nowhere.json")
+        SimulatorTruth.read(tmp_path / "nowhere.json")
     with pytest.raises(UsageError, match=r"'gone\.png'"):
-        TruthFile.read(write(tmp_path, {"gone.png": EMPTY}))
+        SimulatorTruth.read(write(tmp_path, {"gone.png": EMPTY}))
 
 
 def test_what_an_anomaly_is_about_can_be_seen_even_if_it_is_not_listed() -> None:

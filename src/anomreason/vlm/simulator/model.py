@@ -25,7 +25,7 @@ from anomreason.images import Encoded
 from anomreason.vlm.ledger import image_tokens
 from anomreason.vlm.protocol import Finish, Part, Reply, Request
 from anomreason.vlm.simulator.answers import LOOKING, STEPS, Content, Dice, Query, to_json
-from anomreason.vlm.simulator.truth import NOTHING, TruthFile
+from anomreason.vlm.simulator.truth import NOTHING, SimulatorTruth
 
 RETRY_AFTER = 0.05
 """Seconds that a simulated 429 asks for."""
@@ -68,7 +68,7 @@ class Simulator:
 
     bounds_pixels = False
 
-    def __init__(self, truth: TruthFile, rates: SimulatorRates = SimulatorRates(), seed: int = 0) -> None:
+    def __init__(self, truth: SimulatorTruth, rates: SimulatorRates = SimulatorRates(), seed: int = 0) -> None:
         self.name = f"sim:{truth.name}"
         self.rates = rates
         self.outcomes: Counter[str] = Counter()
@@ -86,7 +86,7 @@ class Simulator:
     @classmethod
     def from_file(cls, path: str | Path, rates: SimulatorRates = SimulatorRates(), seed: int = 0) -> Simulator:
         """Raises UsageError naming file, image and field, or two images that cannot be told apart."""
-        return cls(TruthFile.read(path), rates, seed)
+        return cls(SimulatorTruth.read(path), rates, seed)
 
     async def ask(self, request: Request) -> Reply:
         """One attempt; raises EndpointError as a server would answer."""

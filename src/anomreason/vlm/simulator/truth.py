@@ -1,6 +1,6 @@
 """The truth file: what is in each image that the simulator knows.
 
-truth = TruthFile.read("simulator.json")
+truth = SimulatorTruth.read("simulator.json")
 truth.image(truth.recognize(Path("photo.jpg").read_bytes())).anomalies
 """
 
@@ -71,7 +71,7 @@ def _unlisted(name: str, region: Region | None) -> SimulatedObject:
 NOTHING = ImageTruth(objects=(), anomalies=())
 
 
-class TruthFile:
+class SimulatorTruth:
     """A checked truth file. Entries are kept as JSON text, so that 20,000 of them stay small."""
 
     def __init__(self, name: str, entries: dict[str, str], fingerprints: Fingerprints) -> None:
@@ -83,7 +83,7 @@ class TruthFile:
         self.image = lru_cache(maxsize=1024)(self._image)
 
     @classmethod
-    def read(cls, path: str | Path) -> TruthFile:
+    def read(cls, path: str | Path) -> SimulatorTruth:
         """Read and check a file and the images it names. Raises UsageError naming file, image and field."""
         path = Path(path)
         entries = _entries(path)
