@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,14 +43,14 @@ def command(
     schedule: Annotated[
         str,
         typer.Option(
-            help="How the agents work: lean, paper, release or single.",
-            show_default="lean; single for tiny and for a detector with a card",
+            help="How the agents work: lean, paper, release or single. [default: lean; single for a model with a card]",
+            show_default=False,
         ),
     ] = "lean",
     run: Annotated[
-        Path | None, typer.Option(help="Folder to record in and continue from.", show_default="runs/NAME")
+        Path | None, typer.Option(help="Folder to record in and continue from. [default: runs/NAME]")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Process at most N images.", metavar="N")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Process at most N images.")] = None,
     max_objects: Annotated[
         int, typer.Option(help="Objects to inspect in each image, at most 40: people first, then the most prominent.")
     ] = 12,
@@ -204,7 +205,7 @@ def show_results(
     from anomreason.runs import iter_results
 
     names = {i.name for i in images}
-    with Results(run.path) as results:
+    with closing(Results(run.path)) as results:
         if json_only:
             for detection in iter_results(run.path):
                 if detection.image in names:

@@ -3,7 +3,7 @@
 Calls are gathered in a temporary database on disk, and prompts are read one image at a time, so that memory does not
 grow with the run.
 
-    with CallLog(Path("runs/demo")) as log:
+    with closing(CallLog(Path("runs/demo"))) as log:
         timeline(log.of("a.jpg"), log.stored)
 """
 
@@ -14,7 +14,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
 from anomreason.anomaly import Usage
 from anomreason.vlm.cache import ReplyStore, Stored
@@ -70,12 +69,6 @@ class CallLog:
         self._db.close()
         if self._store is not None:
             self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ import json
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -74,24 +75,20 @@ class ReportContext:
     """What all pages of one report share."""
 
     run: Path
-    settings: dict[str, Any]
+    record: Mapping[str, object]
+    """All of `run.json`."""
+    settings: Mapping[str, object]
+    """The part of it that decides the results."""
+    title: str
+    """What was looked at, and by which model."""
     log: CallLog
     detectors: set[str]
     pages: list[str]
     """File names of the pages, in the order of the gallery."""
 
     @property
-    def title(self) -> str:
-        """What was looked at, and by which model."""
-        root = Path(self.settings.get("root", self.run)).name
-        names = [Path(i).name or root for i in self.settings.get("inputs", [root])]
-        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        model = self.settings.get("settings", {}).get("model")
-        return ", ".join(names[:2]) + more + (f" · {model}" if model else "")
-
-    @property
     def simulated(self) -> bool:
-        names = {str(self.settings.get("settings", {}).get("model", "")), *self.log.models, *self.detectors}
+        names = {str(self.settings.get("model", "")), *self.log.models, *self.detectors}
         return any(name.startswith(("sim:", "simulat")) for name in names)
 
 
@@ -101,27 +98,29 @@ def build_report(run: Path, results: Results | None = None) -> Path:
     results: the run's results, if they are open already. Each file is replaced whole, the gallery last, so a reader
     never sees half a page.
     """
-    settings = read_settings(run)
+    record = read_settings(run)
     if results is None:
-        with Results(run) as results:
+        with closing(Results(run)) as results:
             return build_report(run, results)
     run = Path(os.path.abspath(run))  # not resolved: browsers follow `..` in the address that was opened
-    report = run / "report"
+    report, root = run / "report", run.parent / record.get("root", ".")
     for part in ("pages", "thumbs", "pictures"):
         (report / part).mkdir(parents=True, exist_ok=True)
     for name in _ASSETS:
         write_atomically(report / name, (files(__package__) / "templates" / name).read_text(encoding="utf-8"))
-    shown_at = partial(prepare, root=run.parent / settings.get("root", "."), report=report)
-    with CallLog(run) as log, ThreadPoolExecutor(os.cpu_count()) as pool:
-        source = ReportContext(run, settings, log, results.detectors, [_page_name(i) for i in results.images()])
-        tally, rows = Tally(), []
+    with closing(CallLog(run)) as log, ThreadPoolExecutor(os.cpu_count()) as pool:
+        pages, settings = [_page_name(i) for i in results.images()], record.get("settings", {})
+        inputs = [Path(i).name or root.name for i in record.get("inputs", [root])]
+        title = _title(inputs, settings.get("model"))
+        context = ReportContext(run, record, settings, title, log, results.detectors, pages)
+        prepared, tally, rows = partial(prepare, root=root, report=report), Tally(), []
         for batch in results.batches():
-            for detection, shown in zip(batch, pool.map(shown_at, batch), strict=True):
-                page = source.pages[tally.images]
-                write_atomically(report / "pages" / page, _page(source, detection, tally.images, shown))
+            for detection, shown in zip(batch, pool.map(prepared, batch), strict=True):
+                page = context.pages[tally.images]
+                write_atomically(report / "pages" / page, _page(context, detection, tally.images, shown))
                 rows.append(json_script(_row(detection, page, shown)))
                 tally.add(detection)
-        write_atomically(run / "report.html", _gallery(source, tally, rows))
+        write_atomically(run / "report.html", _gallery(context, tally, rows))
     return run / "report.html"
 
 
@@ -132,32 +131,37 @@ def is_current(run: Path) -> bool:
     return page.is_file() and all(i.stat().st_mtime_ns <= page.stat().st_mtime_ns for i in inputs if i.exists())
 
 
+def _title(inputs: Sequence[str], model: str | None) -> str:
+    more = f" and {len(inputs) - 2} more" if len(inputs) > 2 else ""
+    return ", ".join(inputs[:2]) + more + (f" · {model}" if model else "")
+
+
 def _page_name(image: str) -> str:
     """Stays the same from build to build."""
     return hashlib.sha256(image.encode()).hexdigest()[:20] + ".html"
 
 
-def _gallery(source: ReportContext, tally: Tally, rows: list[Markup]) -> str:
+def _gallery(context: ReportContext, tally: Tally, rows: list[Markup]) -> str:
     return (
         templates()
         .get_template("gallery.html")
         .render(
-            title=source.title,
-            simulated=source.simulated,
-            settings=source.settings,
-            options=source.settings.get("settings", {}),
-            detectors=sorted(source.detectors),
-            date=_date(source),
-            usage=source.log.usage if source.log.usage.calls else tally.usage,
+            title=context.title,
+            simulated=context.simulated,
+            record=context.record,
+            settings=context.settings,
+            detectors=sorted(context.detectors),
+            date=_date(context),
+            usage=context.log.usage if context.log.usage.calls else tally.usage,
             tally=tally,
             rows=Markup(",\n").join(rows),
         )
     )
 
 
-def _date(source: ReportContext) -> str:
+def _date(context: ReportContext) -> str:
     """Times of the first and last call, or of the last result; in UTC."""
-    log, results = source.log, source.run / "results.jsonl"
+    log, results = context.log, context.run / "results.jsonl"
     if log.first is None or log.last is None:
         return _minute(results.stat().st_mtime) if results.is_file() else "no results yet"
     first, last = _minute(log.first), _minute(log.last)
@@ -192,10 +196,10 @@ def json_script(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _page(source: ReportContext, d: Detection, place: int, shown: ReportImage) -> str:
+def _page(context: ReportContext, d: Detection, place: int, shown: ReportImage) -> str:
     anomalies = sorted(d.anomalies, key=lambda a: a.severity)
     folder, _, name = d.image.rpartition("/")
-    pages = source.pages
+    pages = context.pages
     return (
         templates()
         .get_template("page.html")
@@ -203,15 +207,15 @@ def _page(source: ReportContext, d: Detection, place: int, shown: ReportImage) -
             d=d,
             name=name,
             folder=folder,
-            title=source.title,
-            simulated=source.simulated,
+            title=context.title,
+            simulated=context.simulated,
             shown=shown,
             anomalies=anomalies,
             boxes=_boxes(anomalies),
             remedy=FAILURES.get(d.failure.kind) if d.failure else None,
             kept=[c for c in d.candidates if c.dropped is None],
             dropped=[c for c in d.candidates if c.dropped is not None],
-            bars=timeline(source.log.of(d.image), source.log.stored),
+            bars=timeline(context.log.of(d.image), context.log.stored),
             page=pages[place],
             before=pages[place - 1] if place else None,
             after=pages[place + 1] if place + 1 < len(pages) else None,

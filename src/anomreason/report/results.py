@@ -2,7 +2,7 @@
 
 They are sorted in a temporary database on disk, so that memory does not grow with the run.
 
-    with Results(Path("runs/demo")) as results:
+    with closing(Results(Path("runs/demo"))) as results:
         print(sum(len(batch) for batch in results.batches()), "images")
 """
 
@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 from anomreason.anomaly import Detection, Usage
 from anomreason.runs import recorded
@@ -59,12 +58,6 @@ class Results:
 
     def close(self) -> None:
         self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 @dataclass
