@@ -181,7 +181,7 @@ def set_up(model: str | VLM, options: DetectOptions = DetectOptions(), given: Co
     card = read_card(options.card) if options.card else None
     if options.card and card is None:
         raise UsageError(f"{options.card} holds no {CARD_NAME}; name the folder that training has written")
-    own: DetectorCard | None = getattr(vlm, "card", None) if vlm else card_of(name)
+    own: DetectorCard | None = card_of(name) if vlm is None else getattr(vlm, "card", None)
     if "schedule" not in given:
         options = replace(options, schedule="single" if card or own else "lean")
     if (card or _is_bundled(name)) and options.schedule != "single":
@@ -263,7 +263,7 @@ async def open_session(setup: DetectorSetup, run: RunFolder | None = None) -> As
         if store:
             stack.callback(store.close)
         access = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device, options.dtype)
-        model = vlm or open_vlm(setup.model, access)
+        model = open_vlm(setup.model, access) if vlm is None else vlm
         # A pool of connections belongs to this event loop and opens anew; another open model is its owner's to close.
         if vlm is None or getattr(vlm, "reopens", False):
             stack.push_async_callback(model.close)
