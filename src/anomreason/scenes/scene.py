@@ -22,32 +22,32 @@ T = TypeVar("T")
 SMALLEST_SIZE = 32
 
 LIGHT_EVERYWHERE: tuple[Kind, ...] = ("lighting", "function")
-"""Kinds that may change the light of the whole picture: outside the region a twin may differ."""
+"""Kinds that may change the light of the whole image: outside the region a twin may differ."""
 
 
 @dataclass(frozen=True)
 class VisibleObject:
-    """One object that can be seen in the picture."""
+    """One object that is visible in the image."""
 
     name: str
-    """As the world's table calls it, e.g. `fire engine`; the same name may stand twice in a picture."""
+    """Its name in the table of the world, e.g. `fire engine`; not unique in an image."""
     synonyms: tuple[str, ...]
     region: Region
-    """The box of its visible pixels."""
+    """Bounding box of its visible pixels."""
 
 
 @dataclass(frozen=True)
 class Slots:
-    """What a template is filled with."""
+    """The values that fill a text template."""
 
     thing: str
     """Noun phrase without article, with its colour where that is known: `red car`, `scissors`."""
     place: str
-    """Prepositional phrase where it is seen: `on the street`."""
+    """Prepositional phrase: `on the street`."""
     other: str = ""
-    """A second thing, in the same form."""
+    """A second object, in the same form."""
     detail: str = ""
-    """What `kinds.toml` says of the kind, without capital and full stop."""
+    """As the comments of the kind in `kinds.toml` say; no capital, no full stop."""
     plural: bool = False
     """Whether thing is a plural noun (`scissors`)."""
     other_plural: bool = False
@@ -64,7 +64,7 @@ class Change:
 
 @dataclass(frozen=True)
 class PlantedAnomaly:
-    """One violation that was put into the scene."""
+    """One violation in the scene."""
 
     kind: Kind
     level: str
@@ -80,23 +80,23 @@ class PlantedAnomaly:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the whole truth about it."""
+    """An image and the complete ground truth about it."""
 
     image: Image.Image
     """RGB, size x size."""
     place: str
-    """Where it plays: `street`, `living room`."""
+    """Name of the place: `street`, `living room`."""
     objects: tuple[VisibleObject, ...]
     planted: tuple[PlantedAnomaly, ...]
-    """Nothing else is wrong in the picture."""
+    """All anomalies: nothing else is wrong in the image."""
     twins: tuple[Image.Image, ...]
-    """One for each planted violation, with just that one mended; the other pixels stay."""
+    """One per planted violation, with just that one mended; the other pixels stay."""
     twin_objects: tuple[tuple[VisibleObject, ...], ...]
     """The objects of each twin."""
     owners: NDArray[np.uint8]
-    """(size, size): 0 where background is seen, else 1 + the index of the object seen there."""
+    """(size, size): 0 for background, else 1 + the index of the object visible there."""
     twin_owners: tuple[NDArray[np.uint8], ...]
-    """The same for each twin, by its own objects."""
+    """The owner map of each twin, with indices into its own objects."""
 
 
 Mask = NDArray[np.bool_]
@@ -137,7 +137,7 @@ class World(Protocol):
 
     name: str
     version: str
-    """Changes whenever the same seed would give another picture."""
+    """Changes whenever the same seed gives another image."""
     kinds: tuple[Kind, ...]
     """The kinds it can plant."""
 

@@ -32,7 +32,7 @@ class TablePart(BaseModel):
 
     name: Text
     box: Box | None = None
-    """Where it is, in fractions of the thing's picture; None where a world has another way to find it."""
+    """In fractions of the object's image; None where a world finds the part in another way."""
     vital: bool = False
     """Whether the thing cannot stand, live or work without it."""
 

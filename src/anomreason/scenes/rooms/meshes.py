@@ -41,7 +41,7 @@ class Finish:
     """Radiance that it gives off; None for everything but lamps and windows."""
     mirror: bool = False
     texture: bytes | NDArray[np.uint8] | None = field(default=None, repr=False)
-    """An encoded picture or (height, width, 3); it stands in for the colour."""
+    """An encoded image or (height, width, 3); it stands in for the colour."""
 
 
 @dataclass(frozen=True, eq=False)

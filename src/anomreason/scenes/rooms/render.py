@@ -50,7 +50,7 @@ class DirectionalLight:
 
 @dataclass(frozen=True, eq=False)
 class RenderScene:
-    """All that is needed for a picture."""
+    """All that is needed for an image."""
 
     bodies: tuple[tuple[int, Mesh], ...]
     """(owner, mesh in world coordinates); owner 0 is the room itself."""
@@ -98,7 +98,7 @@ def variant() -> str:
 
 
 def trace(stage: RenderScene, size: int, samples: int, seed: int) -> Radiance:
-    """The denoised picture. The same arguments give the same noise."""
+    """The denoised image. The same arguments give the same noise."""
     mi = mitsuba()
     scene = _scene(mi, stage, size, samples)
     path = mi.load_dict({"type": "path", "max_depth": 6, "rr_depth": 4})
@@ -249,7 +249,7 @@ def _bitmap(mi: Any, texture: bytes | NDArray[np.uint8], scale: Colour | None = 
 
 
 def _shape(mi: Any, parts: list[MeshPart], properties: dict[str, Any], name: str, smooth: bool = True) -> Any:
-    """A Mitsuba mesh with three vertices for each triangle. smooth: with normals and textures, as pictures need."""
+    """A Mitsuba mesh with three vertices for each triangle. smooth: with normals and textures, as images need."""
     corners = np.concatenate([p.corners for p in parts]).astype(np.float32).reshape(-1, 3)
     textured = smooth and any(p.uv is not None for p in parts)
     made = mi.Properties()
@@ -271,7 +271,7 @@ def _shape(mi: Any, parts: list[MeshPart], properties: dict[str, Any], name: str
 
 
 def tone(radiance: Radiance, exposure: float) -> Image.Image:
-    """Radiance to an 8-bit picture: exposure, a soft shoulder for what is bright, sRGB."""
+    """Radiance to an 8-bit image: exposure, a soft shoulder for what is bright, sRGB."""
     x = np.maximum(radiance * exposure, 0.0)
     bright: Floats = np.where(x <= KNEE, x, KNEE + (1 - KNEE) * (1 - np.exp(-(x - KNEE) / (1 - KNEE))))
     srgb = np.where(bright <= 0.0031308, 12.92 * bright, 1.055 * bright ** (1 / 2.4) - 0.055)

@@ -138,7 +138,7 @@ class Room:
     height: float
     items: tuple[RoomItem, ...]
     shell: Mesh
-    """Floor, walls, ceiling and what lights the room from outside of the picture."""
+    """Floor, walls, ceiling and what lights the room from outside of the image."""
     suns: tuple[DirectionalLight, ...]
     sky: Colour
     evening: bool
@@ -202,7 +202,7 @@ def build(thing: RoomThing, rng: np.random.Generator) -> tuple[Mesh, str]:
 
 
 def project(room: Room, points: Floats) -> Floats:
-    """(n, 3): x and y in fractions of the picture from its upper left, and the distance along the view."""
+    """(n, 3): x and y in fractions of the image from its upper left, and the distance along the view."""
     eye, target = np.array(room.eye), np.array(room.target)
     ahead = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(ahead, [0, 0, 1.0])
@@ -220,13 +220,13 @@ def overlap(a: Floats, b: Floats, gap: float = 0.0) -> bool:
 
 
 LEAST_EDGE = 0.07
-"""Least longer edge of what counts as an object, as a share of the picture's edge."""
+"""Least longer edge of what counts as an object, as a share of the image's edge."""
 LEAST_SHARE = 0.4
 """Least share of a thing's own box that must be seen; what shows less is taken out of the room."""
 LEAST_MIRRORED = 0.33
 """Least share of a mirror that shows things of the room; one with less looks blank, or like a doorway."""
 LARGEST = 0.3
-"""Most of the picture that one thing may cover."""
+"""Most of the image that one thing may cover."""
 
 
 @dataclass(frozen=True)
@@ -234,11 +234,11 @@ class Visibility:
     """How one thing is seen."""
 
     pixels: float
-    """Share of the picture that it covers."""
+    """Share of the image that it covers."""
     edge: float
-    """Longer edge of its visible box as a share of the picture's edge."""
+    """Longer edge of its visible box as a share of the image's edge."""
     share: float
-    """Visible box over the box that it would have alone and without the picture's borders, 0..1."""
+    """Visible box over the box that it would have alone and without the image's borders, 0..1."""
 
 
 def visibilities(room: Room, owners: Owners) -> tuple[Visibility, ...]:
@@ -280,7 +280,7 @@ def reflecting(room: Room, i: int) -> float:
 
 
 def differing(a: NDArray[np.uint8], b: NDArray[np.uint8], least: int = 18) -> Mask:
-    """Where two pictures differ by more than noise: by `least` of 255 in some channel, and not in lone pixels."""
+    """Where two images differ by more than noise: by `least` of 255 in some channel, and not in lone pixels."""
     raw = np.abs(a.astype(np.int16) - b.astype(np.int16)).max(axis=2) >= least
     padded = np.pad(raw, 1).astype(np.int8)
     around = sum(

@@ -33,12 +33,12 @@ def noise(rng: np.random.Generator, height: int, width: int, cells: tuple[int, i
     return np.asarray(large, dtype=float)[top : top + height, left : left + width] / 255
 
 
-def _picture(base: Floats) -> Pixels:
+def _pixels(base: Floats) -> Pixels:
     return np.asarray(base.clip(0, 255).astype(np.uint8))
 
 
 def boards(rng: np.random.Generator, colour: Rgb, rows: int = 8) -> Pixels:
-    """Wooden boards side by side, each of its own tint and grain; they run across the picture."""
+    """Wooden boards side by side, each of its own tint and grain; they run across the image."""
     out = np.zeros((EDGE, EDGE, 3))
     height = EDGE // rows
     for row in range(rows):
@@ -51,7 +51,7 @@ def boards(rng: np.random.Generator, colour: Rgb, rows: int = 8) -> Pixels:
             board[:, 0] *= 0.55  # the joint to the next board
             out[row * height : (row + 1) * height, columns] = board[:, : EDGE // 2]
         out[row * height : row * height + 2] *= 0.55
-    return _picture(out)
+    return _pixels(out)
 
 
 def tiles(rng: np.random.Generator, colours: Sequence[Rgb], count: int = 4, joint: Rgb = (150, 148, 142)) -> Pixels:
@@ -67,24 +67,24 @@ def tiles(rng: np.random.Generator, colours: Sequence[Rgb], count: int = 4, join
             )
             out[i * edge : i * edge + 3, j * edge : (j + 1) * edge] = joint
             out[i * edge : (i + 1) * edge, j * edge : j * edge + 3] = joint
-    return _picture(out)
+    return _pixels(out)
 
 
 def carpet(rng: np.random.Generator, colour: Rgb) -> Pixels:
     grain = rng.normal(1.0, 0.09, (EDGE, EDGE, 1)) * (0.97 + 0.06 * noise(rng, EDGE, EDGE, (24, 24))[:, :, None])
-    return _picture(np.array(colour) * grain)
+    return _pixels(np.array(colour) * grain)
 
 
 def plaster(rng: np.random.Generator, colour: Rgb) -> Pixels:
     grain = 0.975 + 0.025 * noise(rng, EDGE, EDGE, (90, 90)) + 0.012 * noise(rng, EDGE, EDGE, (5, 5))
-    return _picture(np.array(colour) * grain[:, :, None])
+    return _pixels(np.array(colour) * grain[:, :, None])
 
 
 def wallpaper(rng: np.random.Generator, colour: Rgb) -> Pixels:
     """Soft vertical stripes."""
     x = np.arange(EDGE)
     stripes = 1.0 - 0.07 * ((x // 32) % 2)
-    return _picture(plaster(rng, colour).astype(float) * stripes[None, :, None])
+    return _pixels(plaster(rng, colour).astype(float) * stripes[None, :, None])
 
 
 def rug(rng: np.random.Generator, colour: Rgb, second: Rgb) -> Pixels:
@@ -97,7 +97,7 @@ def rug(rng: np.random.Generator, colour: Rgb, second: Rgb) -> Pixels:
         inner = ((y * 9).astype(int) % 2 == 0)[:, :, None]
     field = np.where(inner, np.array(colour) * 0.55 + np.array(second) * 0.45, np.array(colour))
     out = np.where((edge > 0.06)[:, :, None] & (edge < 0.09)[:, :, None], np.array(second), field)
-    return _picture(out * rng.normal(1.0, 0.06, (EDGE, EDGE, 1)))
+    return _pixels(out * rng.normal(1.0, 0.06, (EDGE, EDGE, 1)))
 
 
 def painting(rng: np.random.Generator) -> Pixels:
@@ -132,7 +132,7 @@ def landscape(rng: np.random.Generator, size: int) -> Pixels:
         ridge = ridge + 0.05 * np.sin(x * (5 + 3 * distance) + rng.uniform(0, 6)) + 0.02 * np.sin(x * 17 + distance)
         green = np.array([[120, 150, 160], [95, 140, 100], [85, 130, 60]][distance]) * rng.uniform(0.9, 1.1)
         out = np.where((y > ridge)[:, :, None], green * (1 - 0.25 * (y - ridge))[:, :, None], out)
-    return _picture(out)
+    return _pixels(out)
 
 
 def with_suns(view: Pixels, suns: Sequence[tuple[float, float]]) -> Pixels:
@@ -145,7 +145,7 @@ def with_suns(view: Pixels, suns: Sequence[tuple[float, float]]) -> Pixels:
         glow = np.exp(-((distance_to / 0.11) ** 2)) * 0.35
         disc = ((0.066 - distance_to) * 120).clip(0, 1)
         out = out + (np.array([255, 226, 120]) - out) * np.maximum(glow, disc)
-    return _picture(out)
+    return _pixels(out)
 
 
 ARABIC = ("12", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11")

@@ -65,7 +65,7 @@ LEAST_OWN: dict[str, float] = {
     "missing_part": 0.004, "duplicated_part": 0.016, "colour": 0.012, "text": 0.014, "count": 0.012,
     "tilted_liquid": 0.016, "steep": 0.003, "lighting": 0.03, "split": 0.015, "reflection": 0.004, "function": 0.004,
 }  # fmt: skip
-"""Least share of the picture that the wrong thing must cover, by kind or level."""
+"""Least share of the image that the wrong thing must cover, by kind or level."""
 LEAST_CHANGED: dict[str, float] = {
     "text": 0.0001, "count": 0.007, "reflection": 0.01, "function": 0.25, "lighting": 0.005,
     "steep": 0.006, "tilted_liquid": 0.004, "missing_part": 0.01, "tiny": 0.01,
@@ -73,11 +73,11 @@ LEAST_CHANGED: dict[str, float] = {
 """Least share whose pixels must differ clearly from the clean one, on the things concerned; else LEAST_ELSE."""
 LEAST_ELSE = 0.009
 CLEARLY = 28
-"""By how much of 255 a pixel differs clearly."""
+"""Difference (of 255) from which a pixel counts as clearly changed."""
 LENIENT = 0.7
-"""What of all this the full picture must keep, after a small one has passed."""
+"""Share of these minima that the full image must reach after a small one has passed."""
 NARROWEST = 0.12
-"""Least shorter edge of a dial whose writing is to be read, as a share of the picture's edge."""
+"""Least shorter edge of a dial whose writing is to be read, as a share of the image's edge."""
 
 
 class RoomWorld:
@@ -101,12 +101,12 @@ class RoomWorld:
         studio = Studio(size, self.samples)
         wanted = kinds or self.kinds
         glimpse, banned = PlanRenderer(Studio(GLANCE, 16), clean), set[tuple[Kind, int]]()
-        picture = PlanRenderer(studio, clean)
+        renderer = PlanRenderer(studio, clean)
         while True:
             plan = _plan(glimpse, count, wanted, allow, banned, rng)
-            faint = picture.faint(plan, LENIENT)
+            faint = renderer.faint(plan, LENIENT)
             if not faint or len(banned) > PATIENCE:
-                return picture.scene(tuple(change for change in plan if change not in faint), rng)
+                return renderer.scene(tuple(change for change in plan if change not in faint), rng)
             banned |= {(change.kind, change.main) for change in faint}
 
 
@@ -234,17 +234,17 @@ def _hides(plan: Sequence[RoomChange], old: Owners, new: Owners) -> bool:
 
 
 class PlanRenderer:
-    """Draws a plan and its twins; pictures and owner maps are taken once each."""
+    """Renders a plan and its twins; every image and owner map is rendered once."""
 
     def __init__(self, studio: Studio, clean: Room) -> None:
         self.studio, self.clean = studio, clean
-        # The exposure of the clean room holds for every twin: nobody turns a dial between them.
-        self.exposure = _exposure(_small(clean), clean.evening)
+        # One exposure, that of the clean room, for the scene and all its twins.
+        self.exposure = _exposure(clean)
         self._images: dict[tuple[RoomChange, ...], Pixels] = {}
         self._maps: dict[tuple[RoomChange, ...], Owners] = {}
 
     def faint(self, plan: tuple[RoomChange, ...], share: float = 1.0) -> list[RoomChange]:
-        """Those that change too little to be plainly seen: less than this share of what is asked."""
+        """The changes that are hardly visible: they change less than this share of the minimum."""
         return [c for k, c in enumerate(plan) if self._clear(plan, k) < share * self._least(c)]
 
     def _least(self, change: RoomChange) -> float:
@@ -253,7 +253,7 @@ class PlanRenderer:
         return LEAST_CHANGED.get(change.level, LEAST_CHANGED.get(change.kind, LEAST_ELSE))
 
     def _clear(self, plan: tuple[RoomChange, ...], k: int) -> float:
-        """Share of the picture that a change alters clearly: where its things are, for a lamp everywhere."""
+        """Share of the image that a change alters clearly: where its things are, for a lamp everywhere."""
         if plan[k].kind == "function":
             return float(differing(self._image(plan), self._image(without(plan, k)), CLEARLY).mean())
         return float(self._changed(plan, k, CLEARLY).mean())
@@ -309,11 +309,11 @@ class PlanRenderer:
     def _image(self, plan: tuple[RoomChange, ...]) -> Pixels:
         if plan not in self._images:
             room = _apply(self.clean, plan)
-            picture = self.studio.picture(room)
+            image = self.studio.render(room)
             for change in plan:
                 if change.kind in LIGHT_EFFECTS:
-                    picture = LIGHT_EFFECTS[change.kind](self.studio, room, picture, change)
-            self._images[plan] = np.asarray(tone(picture, self.exposure))
+                    image = LIGHT_EFFECTS[change.kind](self.studio, room, image, change)
+            self._images[plan] = np.asarray(tone(image, self.exposure))
         return self._images[plan]
 
     def _owners(self, plan: tuple[RoomChange, ...]) -> Owners:
@@ -329,15 +329,12 @@ def _apply(room: Room, plan: Sequence[RoomChange]) -> Room:
 
 
 @lru_cache(maxsize=2)
-def _small(room: Room) -> Radiance:
-    return Studio(GLANCE // 2, 8).picture(room)
-
-
-def _exposure(radiance: Radiance, evening: bool) -> float:
-    """So that the picture's middle grey lies where a camera's automatic puts it; darker in the evening."""
+def _exposure(room: Room) -> float:
+    """Middle grey of a small rendering goes where a camera's automatic exposure puts it; darker in the evening."""
+    radiance = Studio(GLANCE // 2, 8).render(room)
     bright = radiance @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
     middle = float(np.exp(np.log(bright.clip(1e-3)).mean()))
-    return float(np.clip((0.16 if evening else 0.28) / middle, 0.4, 6.0))
+    return float(np.clip((0.16 if room.evening else 0.28) / middle, 0.4, 6.0))
 
 
 FINE = 3
@@ -346,12 +343,12 @@ FINE = 3
 
 @dataclass(frozen=True)
 class Studio:
-    """How pictures are taken."""
+    """Renders rooms at one size and quality."""
 
     size: int
     samples: int
 
-    def picture(self, room: Room, **changes: object) -> Radiance:
+    def render(self, room: Room, **changes: object) -> Radiance:
         return trace(room.stage(**changes), self.size, self.samples, room.seed)  # type: ignore[arg-type]
 
     def owners(self, room: Room) -> Owners:
@@ -368,14 +365,14 @@ def wrong_reflection(studio: Studio, room: Room, image: Radiance, change: RoomCh
     """The mirror's pixels come from a room without the object, or with another in its place."""
     glass = studio.cover(room, change.others[0])
     if change.instead is None:
-        return glass * studio.picture(room, without={change.main}) + (1 - glass) * image
-    return glass * studio.picture(room.with_item(change.main, change.instead)) + (1 - glass) * image
+        return glass * studio.render(room, without={change.main}) + (1 - glass) * image
+    return glass * studio.render(room.with_item(change.main, change.instead)) + (1 - glass) * image
 
 
 def dark_lamp(studio: Studio, room: Room, image: Radiance, change: RoomChange) -> Radiance:
     """The lit lamp in a room that it does not light."""
     own = studio.cover(room, change.main)
-    return own * image + (1 - own) * studio.picture(room, dark={change.main})
+    return own * image + (1 - own) * studio.render(room, dark={change.main})
 
 
 LIGHT_EFFECTS: Mapping[Kind, Callable[[Studio, Room, Radiance, RoomChange], Radiance]] = {

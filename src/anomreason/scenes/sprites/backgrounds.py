@@ -22,7 +22,7 @@ _TILE = 256
 
 
 class Sheet:
-    """The picture in the making."""
+    """A background while it is painted."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -58,7 +58,7 @@ class Sheet:
 
 
 def hills(rng: np.random.Generator, base: float, height: float, waves: float) -> Points:
-    """The outline of a ridge, down to the picture's lower edge."""
+    """The outline of a ridge, down to the image's lower edge."""
     x = np.linspace(0, 1, 25)
     phase, tilt = rng.uniform(0, 6.28, 2)
     y = np.sin(x * waves + phase) + 0.45 * np.sin(x * waves * 2.3 + tilt)

@@ -50,7 +50,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _shaded(image: Image.Image, depth: float = 0.22) -> Image.Image:
-    """Lighter at the upper left and darker at the lower right, like the vendored pictures."""
+    """Lighter at the upper left and darker at the lower right, like the vendored images."""
     w, h = image.size
     ramp = np.add.outer(np.linspace(0, 1, h), np.linspace(0, 0.6, w)) / 1.6
     light = Image.fromarray(np.uint8(np.round(255 * (1 - depth * ramp))))

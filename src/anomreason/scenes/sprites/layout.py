@@ -182,12 +182,12 @@ def usual_state(row: SpriteThing, look: Place, rng: np.random.Generator) -> Stat
 
 
 def fits(item: SpriteItem, items: Sequence[SpriteItem]) -> bool:
-    """Whether it is wholly in the picture and over nothing else."""
+    """Whether it is wholly in the image and over nothing else."""
     return clear(item.box, [grown(other.box, MARGIN) for other in items])
 
 
 def clear(box: Box, others: Sequence[Box]) -> bool:
-    """Whether the box lies in the picture and touches none of the others."""
+    """Whether the box lies in the image and touches none of the others."""
     x0, y0, x1, y1 = box
     if x0 < 0.01 or y0 < 0.01 or x1 > 0.99 or y1 > 0.99:
         return False

@@ -25,7 +25,7 @@ _SHADES: dict[str, RGB] = {"snow field": (120, 150, 205), "desert": (120, 95, 90
 _BANK = 0.51
 """Where the lake begins."""
 _TOP = 0.31
-"""Of a table's height in its picture: its top and front edge."""
+"""Of a table's height in its image: its top and front edge."""
 _NIGHT: RGB = (100, 106, 156)
 _EVENING: RGB = (168, 150, 140)
 _LAMP: RGB = (190, 165, 110)
@@ -107,18 +107,18 @@ class Canvas:
 
     def _paste(self, image: Image.Image, owners: NDArray[np.uint8], item: SpriteItem, index: int, half: bool) -> None:
         layer = self.layer(item)
-        picture, left = layer.image, layer.left
+        cut, left = layer.image, layer.left
         if half:
-            picture = picture.crop((0, 0, picture.width // 2, picture.height))
+            cut = cut.crop((0, 0, cut.width // 2, cut.height))
         if item.thing == "sun":
             self._glow(image, layer)
         if item.support == "water" and not item.lift:
             self._foam(image, layer)
-        image.paste(picture, (left, layer.top), picture)
+        image.paste(cut, (left, layer.top), cut)
         x0, y0 = max(0, left), max(0, layer.top)
-        x1, y1 = min(self.size, left + picture.width), min(self.size, layer.top + picture.height)
+        x1, y1 = min(self.size, left + cut.width), min(self.size, layer.top + cut.height)
         if x0 < x1 and y0 < y1:
-            alpha = np.asarray(picture.getchannel("A"))[y0 - layer.top : y1 - layer.top, x0 - left : x1 - left]
+            alpha = np.asarray(cut.getchannel("A"))[y0 - layer.top : y1 - layer.top, x0 - left : x1 - left]
             owners[y0:y1, x0:x1][alpha > 127] = index + 1
 
     def _glow(self, image: Image.Image, layer: Layer) -> None:
@@ -271,7 +271,7 @@ def add_max(mask: Image.Image, piece: Image.Image, left: int, top: int) -> None:
 
 
 def darkened(image: Image.Image, mask: Image.Image, shade: RGB) -> Image.Image:
-    """The picture with that much of it in the shade; shade: what is left of red, green, blue, of 255."""
+    """The image with that much of it in the shade; shade: what is left of red, green, blue, of 255."""
     dark = ImageChops.multiply(image, Image.new("RGB", image.size, shade))
     return Image.composite(dark, image, mask)
 

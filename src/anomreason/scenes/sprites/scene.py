@@ -44,7 +44,7 @@ class SpriteItem:
     state: State = ()
     """What a thing that is drawn by the program shows."""
     edit: Edit = ()
-    """What was done to its picture."""
+    """The edit of its sprite."""
     shadow: Shadow = "own"
     mirror: str = ""
     """What its mirror image shows: itself, `nothing`, or the thing of this name."""
@@ -134,7 +134,7 @@ class SpriteChange(Change):
 
 
 def drawn_height(size_cm: float, depth: float, camera_cm: float) -> float:
-    """Height in the picture of a thing whose foot is `depth` below the horizon.
+    """Height in the image of a thing whose foot is `depth` below the horizon.
 
     True perspective would be depth * size / camera. The ratio is compressed softly, so that a mouse and a house can
     both be seen: to the power 0.7, and below 60 cm to the power 0.65. It keeps the order of sizes at every depth.
@@ -167,7 +167,7 @@ def union(boxes: Iterable[Box]) -> Box:
 
 
 def inside(box: Box, margin: float = 0.0) -> bool:
-    """Whether the box lies in the picture."""
+    """Whether the box lies in the image."""
     return box[0] >= margin and box[1] >= margin and box[2] <= 1 - margin and box[3] <= 1 - margin
 
 

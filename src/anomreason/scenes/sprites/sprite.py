@@ -32,28 +32,28 @@ HUES = {
 
 @dataclass(frozen=True)
 class Sprite:
-    """An edited picture."""
+    """An edited sprite."""
 
     image: Image.Image
     """RGBA."""
     left: int
-    """Where the unedited picture's upper left corner would be in it, in pixels."""
+    """Where the unedited sprite's upper left corner would be in it, in pixels."""
     top: int
     width: int
-    """Of the unedited picture."""
+    """Of the unedited sprite."""
     height: int
 
 
 @cache
 def vendored(name: str) -> Image.Image:
-    """A picture of `sprites/`, RGBA."""
+    """A file of `sprites/art/`, RGBA."""
     data = files("anomreason.scenes").joinpath("sprites", "art", f"{name}.webp").read_bytes()
     return Image.open(BytesIO(data)).convert("RGBA")
 
 
 @cache
 def aspect(name: str) -> float:
-    """Width over height of the unedited picture of a thing."""
+    """Width over height of the unedited sprite of a thing."""
     row = table().named(name)
     if row.drawn is not None:
         return ASPECTS[row.drawn]

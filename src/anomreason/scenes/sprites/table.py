@@ -25,7 +25,7 @@ DrawnKind = Literal[
 
 
 class SpritePart(TablePart):
-    """A part with its place in the picture."""
+    """A part with its box in the sprite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,24 +33,24 @@ class SpritePart(TablePart):
     round: bool = False
     """The part is an ellipse in its box."""
     copy_at: tuple[float, float] | None = None
-    """Where a surplus one would show, as a shift in fractions of the picture; None where it would not look like one."""
+    """Where a surplus one would show, as a shift in fractions of the sprite; None where it would not look like one."""
     mirrored: bool = False
     """The surplus one is turned round."""
 
 
 class SpriteThing(Thing):
-    """An object of the sprites world: a vendored picture or one that is drawn here."""
+    """An object of the sprites world: a vendored sprite or one that is drawn here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     picture: str = ""
-    """File in `sprites/` without its ending."""
+    """File in `sprites/art/` without its ending."""
     drawn: DrawnKind | None = None
     sort: Sort
     any_size: bool = False
     """Such things come in all sizes, so that none is wrong."""
     fuse: float = 0.0
-    """How much of the picture, from its front, to double by mirroring; 0 when that would not look fused."""
+    """How much of the sprite, from its front, to double by mirroring; 0 when that would not look fused."""
     sink: float = 0.0
     """Share of its height that is below the water line."""
     parts: tuple[SpritePart, ...] = ()

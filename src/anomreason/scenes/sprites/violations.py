@@ -31,7 +31,7 @@ from anomreason.scenes.sprites.scene import (
 from anomreason.scenes.sprites.table import LOOKS, PLACES, Place, Sort, Spot, SpriteThing, table
 
 LEAST = 0.135
-"""Of the picture's edge: what a violation shows on is at least that large in one direction."""
+"""Of the image's edge: what a violation shows on is at least that large in one direction."""
 _MAY_COVER = 0.02
 _LYING: tuple[Sort, ...] = ("animal", "building", "furniture", "street")
 _NO_MINIATURES: tuple[Sort, ...] = ("animal", "building", "furniture", "street", "vehicle")
@@ -58,7 +58,7 @@ class Bench:
         return any(item.host == i for item in self.items)
 
     def fits(self, item: SpriteItem, but: Sequence[int], cover: float = _MAY_COVER) -> bool:
-        """Whether it is in the picture and covers no other thing by more than that share, but for these indices."""
+        """Whether it is in the image and covers no other thing by more than that share, but for these indices."""
         box = item.box
         if not inside(box, -0.005):
             return False
