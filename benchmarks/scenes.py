@@ -1,7 +1,7 @@
-"""Claim: a core draws at least 100 scenes of sprites a second at 256 px. Rooms are timed too where Mitsuba is there.
+"""Claim: one core draws at least 100 sprites scenes a second at 256 px. Rooms are timed too where Mitsuba is installed.
 
 Each world draws clean scenes, and scenes with one violation together with their twins, in this process alone, with
-pictures in memory; writing PNG files is timed apart. Times are medians over scenes: a busy moment does not count.
+images in memory; writing PNG files is timed separately. Times are medians over scenes.
 
     python benchmarks/scenes.py --sprites 200 --rooms 4
 """
@@ -20,7 +20,7 @@ BAR = 100
 
 
 def seconds(world: World, scenes: int, size: int, count: int) -> list[float]:
-    """Seconds a call of draw, the first one, which loads pictures and models, left out."""
+    """Seconds per call of draw, without the first one, which loads sprites and models."""
     taken = []
     for seed in range(scenes + 1):
         start = time.perf_counter()
@@ -30,7 +30,7 @@ def seconds(world: World, scenes: int, size: int, count: int) -> list[float]:
 
 
 def saving(world: World, scenes: int, size: int) -> float:
-    """Median seconds to write a picture as PNG as datasets have it."""
+    """Median seconds to write an image as PNG with the settings of datasets."""
     taken = []
     for seed in range(scenes):
         image = world.draw(seed, size=size).image
@@ -58,8 +58,8 @@ def report(name: str, scenes: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sprites", type=int, default=200, help="scenes of each kind")
-    parser.add_argument("--rooms", type=int, default=4, help="the same of rooms; 0 leaves them out")
+    parser.add_argument("--sprites", type=int, default=200, help="sprites scenes per measurement")
+    parser.add_argument("--rooms", type=int, default=4, help="rooms scenes per measurement; 0 skips them")
     given = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for name, scenes in (("sprites", given.sprites), ("rooms", given.rooms)):

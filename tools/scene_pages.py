@@ -1,4 +1,4 @@
-"""Pictures of docs/scenes.md: for each world an example of every kind, framed, beside its twin.
+"""Draws the images of docs/scenes.md: for each world an example of every kind, framed, beside its twin.
 
 python tools/scene_pages.py docs/
 """
@@ -31,7 +31,7 @@ SEEDS: dict[str, dict[Kind, int]] = {
         "missing_part": 910021,
     }
 }
-"""Scenes that hold a kind by themselves, which spares a search among slow pictures."""
+"""Seeds of scenes that are known to hold a kind: rooms are too slow for a search."""
 
 
 def example(world: World, kind: Kind, first: int, size: int) -> Scene:
@@ -39,7 +39,7 @@ def example(world: World, kind: Kind, first: int, size: int) -> Scene:
     if seed := SEEDS.get(world.name, {}).get(kind):
         return world.draw(seed, size=size, count=1)
     for seed in range(first, first + 400):
-        if world.draw(seed, size=64, count=1, kinds=(kind,)).planted:  # small ones are soon looked through
+        if world.draw(seed, size=64, count=1, kinds=(kind,)).planted:  # small ones are drawn quickly
             drawn = world.draw(seed, size=size, count=1, kinds=(kind,))
             if drawn.planted:
                 return drawn
@@ -50,14 +50,14 @@ def pair(drawn: Scene) -> Image.Image:
     cell = Image.new("RGB", (2 * CELL + 4, CELL + LABEL), "white")
     planted = drawn.planted[0]
     region = planted.anomaly.region
-    for place, picture in enumerate((drawn.image, drawn.twins[0])):
-        cell.paste(picture.resize((CELL, CELL), Image.Resampling.LANCZOS), (place * (CELL + 4), LABEL))
+    for place, image in enumerate((drawn.image, drawn.twins[0])):
+        cell.paste(image.resize((CELL, CELL), Image.Resampling.LANCZOS), (place * (CELL + 4), LABEL))
     draw = ImageDraw.Draw(cell)
     if region:
         box = tuple(v * CELL for v in (region.x0, region.y0, region.x1, region.y1))
         draw.rectangle((box[0], box[1] + LABEL, box[2], box[3] + LABEL), outline="#d00000", width=2)
-    said = f"{planted.kind}: {planted.anomaly.name} (severity {planted.anomaly.severity:g})"
-    draw.text((2, 2), said, "black", ImageFont.load_default(13))
+    label = f"{planted.kind}: {planted.anomaly.name} (severity {planted.anomaly.severity:g})"
+    draw.text((2, 2), label, "black", ImageFont.load_default(13))
     return cell
 
 

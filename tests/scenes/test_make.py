@@ -39,7 +39,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_every_picture_has_its_line_and_every_anomaly_its_twin(made: SceneDataset) -> None:
+def test_every_image_has_its_line_and_every_anomaly_its_twin(made: SceneDataset) -> None:
     rows = rows_of(made.folder)
     files = [row["file_name"] for row in rows]
     assert sorted(files) == sorted(f"images/{p.name}" for p in (made.folder / "images").iterdir())
@@ -118,7 +118,7 @@ def test_kill_minus_nine_loses_nothing(tmp_path: Path) -> None:
     assert len(records.read_text().splitlines()) == 60
 
 
-def test_a_lost_picture_is_drawn_again(tmp_path: Path) -> None:
+def test_a_lost_image_is_drawn_again(tmp_path: Path) -> None:
     make_scenes(tmp_path, SceneSettings(n=4, size=64), jobs=1)
     before = files_of(tmp_path)
     os.remove(tmp_path / "images" / "000002.png")

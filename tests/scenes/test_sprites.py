@@ -23,7 +23,7 @@ from anomreason.scenes.sprites.world import SpriteWorld, plant
 WORLD = SpriteWorld()
 SIZE = 96
 LIGHT_MARGIN = 0.4
-"""How far from a violation its shadow, mirror image or lamp light may change the picture, in fractions of the edge."""
+"""How far from a violation its shadow, mirror image or lamp light may change the image, in fractions of the edge."""
 
 
 def pixels(image: Image.Image) -> NDArray[np.int16]:
@@ -100,7 +100,7 @@ def test_seeds_differ_and_all_places_come() -> None:
     assert {lay_out(seed).place for seed in range(300)} == {look.name for look in LOOKS}
 
 
-def test_a_region_lies_in_the_picture_and_covers_changed_pixels_of_its_objects(scenes: list[Scene]) -> None:
+def test_a_region_lies_in_the_image_and_covers_changed_pixels_of_its_objects(scenes: list[Scene]) -> None:
     for drawn in scenes:
         (planted,) = drawn.planted
         assert planted.anomaly.region is not None
@@ -237,7 +237,7 @@ def test_twins_show_the_objects_of_the_mended_scene(scenes: list[Scene]) -> None
 
 
 @pytest.mark.parametrize("size", [64, 200, 512])
-def test_a_size_changes_the_picture_but_not_the_scene(size: int) -> None:
+def test_a_size_changes_the_image_but_not_the_scene(size: int) -> None:
     small, large = WORLD.draw(3, size=48, count=2), WORLD.draw(3, size=size, count=2)
     assert large.image.size == (size, size)
     assert large.image.mode == "RGB"

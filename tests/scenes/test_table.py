@@ -71,7 +71,7 @@ def test_an_unknown_thing_is_a_clear_error() -> None:
         table().named("unicorn")
 
 
-def test_every_thing_has_one_picture_and_places_that_do_not_contradict() -> None:
+def test_every_thing_has_one_sprite_and_places_that_do_not_contradict() -> None:
     for thing in table().things:
         assert bool(thing.picture) != bool(thing.drawn), thing.name
         assert not thing.picture or vendored(thing.picture).mode == "RGBA"
@@ -80,7 +80,7 @@ def test_every_thing_has_one_picture_and_places_that_do_not_contradict() -> None
         assert thing.places or thing.home, f"{thing.name} belongs nowhere"
 
 
-def test_every_picture_is_used() -> None:
+def test_every_sprite_is_used() -> None:
     folder = files("anomreason.scenes").joinpath("sprites", "art")
     there = {file.name.removesuffix(".webp") for file in folder.iterdir() if file.name.endswith(".webp")}
     assert there == {thing.picture for thing in table().things if thing.picture}
