@@ -26,7 +26,7 @@ from tools.tiny.standins import aloft, by_lamp_light, stand_ins
 
 from anomreason.anomaly import KINDS, Anomaly, Kind
 from anomreason.english import plural
-from anomreason.scenes.phrases import plainest
+from anomreason.scenes.phrases import fill, has_slots, wordings
 from anomreason.scenes.scene import Allow, PlantedAnomaly, Scene, Slots
 from anomreason.scenes.sprites.layout import lay_out
 from anomreason.scenes.sprites.scene import SpriteScene
@@ -297,3 +297,16 @@ def read_shard(path: Path) -> Shard:
 def usable(shard: Shard, kinds: Sequence[Kind]) -> list[int]:
     """Places of the pictures in which no other kind stands than these; of all pictures when `kinds` is empty."""
     return [k for k, told in enumerate(shard.answers) if not kinds or set(kinds).issuperset(told["kinds"])]
+
+
+def plainest(kind: Kind, level: str, slots: Slots) -> tuple[str, str, str, float]:
+    """As `describe`, in the one wording that asks least: the first that mentions neither another thing nor a detail. Of
+    the names the first such one that begins with the thing, where there is one."""
+    wording = wordings(kind)[level]
+
+    def first(templates: Sequence[str]) -> str:
+        usable = [t for t in templates if has_slots(t, slots)]
+        return fill(next((t for t in usable if has_slots(t, replace(slots, other="", detail=""))), usable[0]), slots)
+
+    names = sorted(wording.names, key=lambda name: not name.startswith("{thing} "))
+    return first(names), first(wording.phenomena), first(wording.reasoning), wording.severity

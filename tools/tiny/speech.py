@@ -14,13 +14,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tools.tiny.corpus import colour_words, held_out, thing_words
+from tools.tiny.corpus import colour_words, held_out, plainest, thing_words
 from tools.tiny.exchange import Exchange, Said
 from tools.tiny.model import TinyShape
 from tools.tiny.tower import Tower, autocast, patches_of, precision
 
 from anomreason.anomaly import KINDS, Anomaly, Kind
-from anomreason.scenes.phrases import levels, plainest
+from anomreason.scenes.phrases import levels
 from anomreason.scenes.scene import Slots
 from anomreason.scenes.sprites.table import SpriteThing, table
 from anomreason.textform import write_anomalies

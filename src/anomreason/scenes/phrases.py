@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -64,7 +64,7 @@ def describe(kind: Kind, level: str, slots: Slots, rng: np.random.Generator) -> 
     for slot in ("thing", "place", *wording.needs):
         if not getattr(slots, slot).strip():
             raise ValueError(f"{kind} at level {level!r} cannot be told without {slot!r}; fill it")
-    usable = [[fill(t, slots) for t in getattr(wording, field) if _filled(t, slots)] for field in _FIELDS]
+    usable = [[fill(t, slots) for t in getattr(wording, field) if has_slots(t, slots)] for field in _FIELDS]
     short = [name for name in usable[0] if len(name.split()) <= LONGEST_NAME]
     usable[0] = short or [min(usable[0], key=lambda name: len(name.split()))]
     name, phenomenon, reasoning = (texts[int(rng.integers(len(texts)))] for texts in usable)
@@ -81,19 +81,6 @@ def planted_anomaly(
         objects=tuple(objects.values()), region=region_of(mask),
     )  # fmt: skip
     return PlantedAnomaly(change.kind, change.level, anomaly, tuple(objects), slots)
-
-
-def plainest(kind: Kind, level: str, slots: Slots) -> tuple[str, str, str, float]:
-    """As `describe`, in the one wording that asks least: the first that mentions neither another thing nor a detail. Of
-    the names the first such one that begins with the thing, where there is one."""
-    wording = wordings(kind)[level]
-
-    def first(templates: Sequence[str]) -> str:
-        usable = [t for t in templates if _filled(t, slots)]
-        return fill(next((t for t in usable if _filled(t, replace(slots, other="", detail=""))), usable[0]), slots)
-
-    names = sorted(wording.names, key=lambda name: not name.startswith("{thing} "))
-    return first(names), first(wording.phenomena), first(wording.reasoning), wording.severity
 
 
 def wordings(kind: Kind) -> Mapping[str, PhraseTemplates]:
@@ -122,8 +109,8 @@ def _value(hole: str, slots: Slots) -> str:
     raise ValueError(f"a template has {{{hole}}}; see the head of phrases.py for what it may have")
 
 
-def _filled(template: str, slots: Slots) -> bool:
-    """Whether every slot that the template mentions is there."""
+def has_slots(template: str, slots: Slots) -> bool:
+    """Whether every slot that the template mentions is filled."""
     holes = " ".join(_HOLE.findall(template))
     return bool(slots.other or "other" not in holes) and bool(slots.detail or "detail" not in holes)
 
