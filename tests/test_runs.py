@@ -9,12 +9,24 @@ from pathlib import Path
 
 import pytest
 
+from anomreason import runs
 from anomreason.anomaly import Anomaly, Detection, Failure
 from anomreason.errors import RunConflict, UsageError
 from anomreason.files import Appender, read_lines
 from anomreason.report.html import build_report
-from anomreason.runs import RunFolder, default_run, done_in, read_results, read_settings
+from anomreason.runs import (
+    ResumableFolder,
+    RunFolder,
+    default_run,
+    done_in,
+    provenance,
+    read_results,
+    read_settings,
+    settings_difference,
+)
+from anomreason.scenes import make as scenes
 from anomreason.sources.annotations import read_source
+from anomreason.training import folder as training
 from anomreason.training.data.sources import read_annotated
 
 SETTINGS = {"model": "m", "schedule": "lean", "prompts": {"common": "v1 aa"}}
@@ -169,3 +181,50 @@ def test_a_damaged_line_in_the_middle_is_named_by_everything_that_reads_results(
     file.write_bytes(first + last)
     with RunFolder(folder, SETTINGS, {"root": "."}) as run:
         assert list(run.done) == ["a.jpg", "c.jpg"]
+
+
+def checkout_of(folder: Path) -> Path:
+    """A git checkout that holds a package with nothing but the module that tells its provenance."""
+    package = folder / "src" / "anomreason"
+    package.mkdir(parents=True)
+    (package / "runs.py").write_text("")
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return package / "runs.py"
+
+
+def test_provenance_tells_commit_and_uncommitted_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = checkout_of(tmp_path / "checkout")
+    monkeypatch.setattr(runs, "__file__", str(file))
+    clean = provenance()
+    assert (len(clean.git_commit or ""), clean.dirty) == (40, False)
+    assert clean.version == clean.versions["anomreason"]
+    (tmp_path / "checkout" / "notes.txt").write_text("outside of the package")
+    assert provenance() == clean
+    (file.parent / "new.py").write_text("")
+    assert provenance().dirty is True
+    assert provenance().git_commit == clean.git_commit
+
+
+def test_an_installed_package_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "site-packages" / "anomreason" / "runs.py"))
+    installed = provenance()
+    assert (installed.git_commit, installed.dirty) == (None, None)
+
+
+def test_runs_trainings_and_scenes_resume_by_one_rule(tmp_path: Path) -> None:
+    settings = {"seed": 1, "size": 64}
+    for kind in (runs.RUN, training.FOLDER, scenes.FOLDER):
+        path = tmp_path / kind.what
+        with ResumableFolder(path, kind) as folder:
+            folder.record(settings)
+            with pytest.raises(RunConflict, match=rf"another process .* works in the {kind.what} folder"):
+                ResumableFolder(path, kind)
+        with ResumableFolder(path, kind) as folder:
+            differences = settings_difference(folder.settings() or {}, {"seed": 2, "size": 64})
+            with pytest.raises(RunConflict, match=r"seed: 1 there, 2 now.* or give another"):
+                folder.refuse(differences)
+        (path / kind.settings).unlink()
+        (path / "precious.txt").touch()
+        with pytest.raises(RunConflict, match=r"holds other files \('precious.txt'\)"):
+            ResumableFolder(path, kind)

@@ -162,7 +162,7 @@ class DetectorSetup:
             "root": str(root),
             "inputs": list(inputs),
             "arguments": {f.name: _plain(getattr(self.options, f.name)) for f in fields(DetectOptions)},
-            **provenance(),
+            **provenance().model_dump(),
         }
         return RunFolder(path, self.deciding(), record)
 

@@ -18,7 +18,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from anomreason.anomaly import Detection
+from anomreason.anomaly import Detection, Record
 from anomreason.errors import RunConflict, UsageError, first_error
 from anomreason.files import Appender, read_lines, read_object, write_atomically
 
@@ -102,7 +102,101 @@ class ImageStatus:
         return self.status == "ok" or self.failure in FINAL_FAILURES
 
 
-class RunFolder:
+@dataclass(frozen=True, slots=True)
+class FolderKind:
+    """What the folders of one command have in common."""
+
+    what: str
+    """As messages call it: `run`, `training`."""
+    settings: str
+    """File name of the settings; a folder that has it is one of this kind."""
+    lock: str
+    """File name of the lock."""
+    instead: str
+    """For messages: what to give for another folder."""
+    own: tuple[str, ...] = ()
+    """Names that may be there before the settings are."""
+
+
+class ResumableFolder:
+    """A folder that one process works in at a time, and that the same command continues. Use as a context manager."""
+
+    def __init__(self, path: Path, kind: FolderKind) -> None:
+        """Create the folder or take it for this process; the operating system gives it back however that ends.
+
+        Raises RunConflict for somebody's folder of other files and when another process has it, UsageError when the
+        folder cannot be used.
+        """
+        self.path, self.kind = path, kind
+        try:
+            self._refuse_strangers()
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take()
+        except OSError as e:
+            raise UsageError(
+                f"cannot use {str(path)!r} as {kind.what} folder: {e.strerror}; give {kind.instead}"
+            ) from e
+
+    def _refuse_strangers(self) -> None:
+        if not self.path.is_dir() or (self.path / self.kind.settings).exists():
+            return
+        own = {self.kind.lock, *self.kind.own}
+        strangers = sorted(p.name for p in self.path.iterdir() if p.name not in own and not p.name.endswith(".part"))
+        if strangers:
+            raise RunConflict(
+                f"{str(self.path)!r} holds other files ({strangers[0]!r}) and no {self.kind.settings}; empty it, or "
+                f"give {self.kind.instead}"
+            )
+
+    def _take(self) -> int:
+        fd = os.open(self.path / self.kind.lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise RunConflict(
+                f"another process ({owner or 'unknown'}) works in the {self.kind.what} folder {str(self.path)!r}; wait "
+                f"until it ends, or give {self.kind.instead}"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        return fd
+
+    def settings(self) -> dict[str, Any] | None:
+        """What the settings' file holds; None in a new folder. Raises UsageError for a damaged file."""
+        file = self.path / self.kind.settings
+        return read_object(file) if file.exists() else None
+
+    def refuse(self, differences: Sequence[str]) -> None:
+        """RunConflict that names the differences (see `settings_difference`), if there are any."""
+        if differences:
+            raise RunConflict(
+                f"the {self.kind.what} folder {str(self.path)!r} was made with other settings "
+                f"({'; '.join(differences)}); use those settings to continue it, or give {self.kind.instead}"
+            )
+
+    def record(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings' file, if that would change it."""
+        if self.settings() != settings:
+            text = json.dumps(settings, indent=2, ensure_ascii=False)
+            write_atomically(self.path / self.kind.settings, text + "\n")
+
+    def close(self) -> None:
+        """Let other processes work here."""
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+RUN = FolderKind("run", "run.json", "run.lock", "another --run")
+
+
+class RunFolder(ResumableFolder):
     """One run folder, open for work by this process alone. Use as a context manager."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any], record: Mapping[str, Any]) -> None:
@@ -111,37 +205,26 @@ class RunFolder:
         settings: what decides the results; must equal those the folder was made with. record: whatever else is worth
         keeping in run.json. Raises RunConflict for other settings or when another process works in it.
         """
-        self.path = path
+        super().__init__(path, RUN)
         try:
-            _refuse_strangers(path)
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_folder(path)
-        except OSError as e:
-            raise UsageError(f"cannot use {str(path)!r} as run folder: {e.strerror}; give another --run") from e
-        try:
-            self._check_or_write(dict(settings), dict(record))
+            self._agree(json.loads(json.dumps(dict(settings))), record)
             self.done = done_in(path)
             self._results = Appender(path / RESULTS)
         except BaseException:
-            os.close(self._lock)
+            super().close()
             raise
 
-    def _check_or_write(self, settings: dict[str, Any], record: dict[str, Any]) -> None:
-        settings = json.loads(json.dumps(settings))
-        file = self.path / "run.json"
-        if file.exists():
-            before = read_settings(self.path)
+    def _agree(self, settings: dict[str, Any], record: Mapping[str, Any]) -> None:
+        before = self.settings()
+        if before is not None:
             differences = settings_difference(before.get("settings", {}), settings)
             if record.get("root") != before.get("root"):
                 differences.append(f"images below {before.get('root')!r} there, below {record.get('root')!r} now")
-            if differences and self._begun():
-                raise RunConflict(
-                    f"the run folder {str(self.path)!r} was made with other settings ({'; '.join(differences)}); "
-                    "use those settings to continue it, or another --run"
-                )
             if not differences:
                 return
-        write_atomically(file, json.dumps({"settings": settings, **record}, indent=2, ensure_ascii=False) + "\n")
+            if self._begun():
+                self.refuse(differences)
+        self.record({"settings": settings, **record})
 
     def _begun(self) -> bool:
         """Whether anything was recorded; until then other settings are welcome (a mistyped model, say)."""
@@ -155,25 +238,7 @@ class RunFolder:
 
     def close(self) -> None:
         self._results.close()
-        os.close(self._lock)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _refuse_strangers(path: Path) -> None:
-    """A folder with somebody's files and no run is left alone."""
-    if not path.is_dir() or (path / "run.json").exists():
-        return
-    strangers = sorted(p.name for p in path.iterdir() if p.name != "run.lock" and not p.name.endswith(".part"))
-    if strangers:
-        raise RunConflict(
-            f"{str(path)!r} holds other files ({strangers[0]!r}) and no run.json; choose an empty or new folder with "
-            "--run"
-        )
+        super().close()
 
 
 def is_run(path: Path) -> bool:
@@ -184,26 +249,6 @@ def is_run(path: Path) -> bool:
 def done_in(path: Path) -> dict[str, ImageStatus]:
     """The status of each image that a run has a result for, without taking its lock; empty when there is no run."""
     return {detection.image: ImageStatus.of(detection) for _, _, detection in recorded(path)}
-
-
-def lock_folder(path: Path, file: str = "run.lock", what: str = "run folder", instead: str = "--run") -> int:
-    """Take a folder for this process alone; the operating system gives it back however the process ends.
-
-    Gives a file descriptor to close. Raises RunConflict when another process has it, naming that and what it is for.
-    """
-    fd = os.open(path / file, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-        os.close(fd)
-        raise RunConflict(
-            f"another process ({owner or 'unknown'}) works in the {what} {str(path)!r}; wait until it ends, "
-            f"or choose another {instead}"
-        ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, str(os.getpid()).encode(), 0)
-    return fd
 
 
 def settings_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -227,23 +272,40 @@ def default_run(inputs: list[str], settings: Mapping[str, Any]) -> Path:
     return Path("runs") / f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
-def provenance() -> dict[str, Any]:
-    """Versions of what a result depends on, and the git commit of the package's checkout (None when installed)."""
+class Provenance(Record):
+    """The code that a result was made with."""
+
+    version: str
+    """Of anomreason."""
+    versions: dict[str, str]
+    """Of what a result depends on, by package."""
+    git_commit: str | None
+    """Of the package's checkout; None when installed."""
+    dirty: bool | None
+    """Whether the package's files differ from that commit; None when installed."""
+
+
+def provenance() -> Provenance:
+    """Versions, git commit and uncommitted changes of the code that runs."""
     versions: dict[str, str] = {}
     for package in ("anomreason", "openai", "pillow", "pydantic", "torch", "transformers"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {"versions": versions, "git_commit": _git_commit()}
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--", ".") if commit else None
+    dirty = None if changes is None else bool(changes)
+    return Provenance(version=versions["anomreason"], versions=versions, git_commit=commit or None, dirty=dirty)
 
 
-def _git_commit() -> str | None:
+def _git(*command: str) -> str | None:
+    """What git prints, run where the package is; None when that is no checkout of ours, or git fails."""
     here = Path(__file__).resolve().parent
     if not (here.parents[1] / ".git").exists():
         return None
     try:
-        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5)
+        ran = subprocess.run(["git", *command], cwd=here, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return asked.stdout.strip() or None
+    return ran.stdout.strip() if ran.returncode == 0 else None

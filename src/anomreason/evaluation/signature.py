@@ -13,7 +13,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +131,11 @@ class Signature(Result):
 def code_signature() -> Signature:
     """Version, git commit and, of a checkout with uncommitted changes, a hash of the package's files."""
     made = provenance()
-    commit, dirty = made["git_commit"], made.get("dirty")
     return Signature(
-        anomreason=version("anomreason"),
-        commit=commit[:12] if commit else None,
-        dirty=dirty if commit else None,
-        source=_source_hash() if dirty else None,
+        anomreason=made.version,
+        commit=made.git_commit[:12] if made.git_commit else None,
+        dirty=made.dirty,
+        source=_source_hash() if made.dirty else None,
     )
 
 

@@ -11,7 +11,6 @@ and memory does not grow with their texts.
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections import Counter
@@ -49,20 +48,14 @@ class LineStore:
 
     def write(self, path: Path, order: Iterable[str]) -> None:
         """The whole file or none of it. Raises StorageError when it cannot be written."""
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with _kept_here():
             self._file.flush()
-        try:
-            with part.open("wb") as file:
-                for image in order:
-                    start, length = self._places[image]
-                    self._file.seek(start)
-                    file.write(self._file.read(length))
-            os.replace(part, path)
-        except OSError as error:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
+        write_atomically(path, map(self._line, order))
+
+    def _line(self, image: str) -> bytes:
+        start, length = self._places[image]
+        self._file.seek(start)
+        return self._file.read(length)
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -117,7 +116,7 @@ def build_report(run: Path, results: Results | None = None) -> Path:
         for batch in results.batches():
             for detection, shown in zip(batch, pool.map(prepared, batch), strict=True):
                 page = context.pages[tally.images]
-                write_atomically(report / "pages" / page, _page(context, detection, tally.images, shown))
+                write_atomically(report / "pages" / page, _page(context, detection, tally.images, shown), sync=False)
                 rows.append(json_script(_row(detection, page, shown)))
                 tally.add(detection)
         write_atomically(run / "report.html", _gallery(context, tally, rows))
@@ -314,12 +313,7 @@ def _keep(target: Path, path: Path, side: int) -> None:
     """Write the image scaled to `side` unless it is kept already; never half of it."""
     if target.exists():
         return
-    part = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        part.write_bytes(thumbnail(path, side))
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(target, thumbnail(path, side), sync=False)
 
 
 def duration(seconds: float) -> str:

@@ -26,9 +26,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from anomreason.anomaly import KINDS, Anomaly, Kind, Region
-from anomreason.errors import RunConflict, StorageError, UsageError
+from anomreason.errors import UsageError
 from anomreason.files import Appender, read_lines, write_atomically
-from anomreason.runs import lock_folder, settings_difference
+from anomreason.runs import FolderKind, ResumableFolder, settings_difference
 from anomreason.scenes.scene import Scene, VisibleObject, World, check_arguments, without
 from anomreason.sources.formats import Published, write_published
 
@@ -37,7 +37,8 @@ WORLDS = {"sprites": "anomreason.scenes.sprites.world:SpriteWorld", "rooms": "an
 LEAST_SIDE, MOST_SIDE = 64, 2048
 _SHARES = (0.6, 0.3, 0.1)
 """Of the scenes with violations: those with one, two and three."""
-SETTINGS, RECORDS, LOCK = "scenes.json", "scenes.jsonl", "scenes.lock"
+FOLDER = FolderKind("scenes", "scenes.json", "scenes.lock", "another --out")
+RECORDS = "scenes.jsonl"
 _PACK = 8
 """Scenes a process gets at a time."""
 
@@ -137,39 +138,21 @@ def make_scenes(
 def _open(out: Path, make: SceneSettings, version: str) -> Iterator[Appender]:
     """Opens the records of the folder, locked for this process."""
     settings = json.loads(json.dumps({**asdict(make), "world_version": version}))
-    try:
-        if out.is_dir() and not (out / SETTINGS).exists() and any(p.name != LOCK for p in out.iterdir()):
-            raise RunConflict(f"{str(out)!r} holds other files and no scenes; choose an empty or new folder with --out")
-        (out / "images").mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(out, LOCK, "scenes folder", "--out")
-    except OSError as e:
-        raise UsageError(f"cannot use {str(out)!r} as folder for scenes: {e.strerror}; give another --out") from e
-    try:
-        _agree(out, settings)
-        write_atomically(out / SETTINGS, json.dumps(settings, indent=1) + "\n")
+    with ResumableFolder(out, FOLDER) as folder:
+        before = folder.settings()
+        if before is not None:
+            differences = settings_difference({**before, "n": 0}, {**settings, "n": 0})
+            there = before.get("n")
+            if not isinstance(there, int) or there > settings["n"]:
+                differences.append(f"n: {there} there, {settings['n']} now; scenes can be added, not removed")
+            folder.refuse(differences)
+        folder.record(settings)
+        (out / "images").mkdir(exist_ok=True)
         records = Appender(out / RECORDS)
         try:
             yield records
         finally:
             records.close()
-    finally:
-        os.close(lock)
-
-
-def _agree(out: Path, settings: Mapping[str, Any]) -> None:
-    file = out / SETTINGS
-    if not file.exists():
-        return
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-        differences = settings_difference({**before, "n": 0}, {**settings, "n": 0})
-        fewer = settings["n"] < before["n"]
-    except (ValueError, TypeError, KeyError, AttributeError) as e:
-        raise UsageError(f"{file} is damaged ({e}); choose another --out") from None
-    if fewer:
-        differences.append(f"n: {before['n']} there, {settings['n']} now; scenes can be added, not removed")
-    if differences:
-        raise RunConflict(f"{str(out)!r} was made with other settings ({'; '.join(differences)}); choose another --out")
 
 
 def _has_files(out: Path, record: Mapping[str, Any]) -> bool:
@@ -248,16 +231,7 @@ def _save(image: Image.Image, path: Path, level: int) -> None:
     """As PNG of this compression level, the whole file or none of it."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=level)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(buffer.getvalue())
-        os.replace(part, path)
-    except OSError as e:
-        part.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write {path}: {e.strerror}. The scenes made so far stay: free some space and run the same command "
-            "again."
-        ) from e
+    write_atomically(path, buffer.getvalue(), sync=False)
 
 
 def _finish(out: Path, make: SceneSettings, world: World, records: Sequence[Mapping[str, Any]]) -> SceneDataset:

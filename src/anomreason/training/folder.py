@@ -11,21 +11,19 @@ A kill at any moment leaves a folder that the same command continues.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from anomreason.errors import RunConflict, UsageError
-from anomreason.files import write_atomically
-from anomreason.runs import settings_difference
+from anomreason.files import read_object, write_atomically
+from anomreason.runs import FolderKind, ResumableFolder, settings_difference
 
 SETTINGS, DONE = "training.json", "trained.json"
-_COMPLETE, _CHOSEN, _LOCK = "complete.json", "chosen.json", "training.lock"
+_COMPLETE, _CHOSEN = "complete.json", "chosen.json"
+FOLDER = FolderKind("training", SETTINGS, "training.lock", "another folder", own=("checkpoints",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,38 +47,28 @@ class TrainingFolder:
         Raises RunConflict for a folder with other settings, other files, or another process in it.
         """
         self.path, self.checkpoints = path, path / "checkpoints"
-        self._lock: int | None = None
+        self._folder: ResumableFolder | None = None
         if not main:
             return
-        _refuse_strangers(path)
+        self._folder = ResumableFolder(path, FOLDER)
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(path)
-        except OSError as error:
-            raise UsageError(f"{str(path)!r} cannot be used ({error.strerror}); give another folder") from error
-        try:
-            self._check_or_write(json.loads(json.dumps(settings)), record)
+            self.checkpoints.mkdir(exist_ok=True)
+            self._agree(self._folder, json.loads(json.dumps(settings)), record)
         except BaseException:
             self.close()
             raise
 
-    def _check_or_write(self, settings: dict[str, Any], record: Mapping[str, Any]) -> None:
-        file = self.path / SETTINGS
-        begun = self.last_checkpoint() is not None or self.done() is not None
-        if file.exists() and begun:
-            differences = settings_difference(_read(file).get("settings", {}), settings)
-            if differences:
-                raise RunConflict(
-                    f"{str(self.path)!r} holds a training with other settings ({'; '.join(differences[:4])}); use "
-                    "those to continue it, or another folder"
-                )
-            return
-        write_atomically(file, json.dumps({"settings": settings, **record}, indent=2, ensure_ascii=False) + "\n")
+    def _agree(self, folder: ResumableFolder, settings: dict[str, Any], record: Mapping[str, Any]) -> None:
+        before = folder.settings()
+        if before is not None and (self.last_checkpoint() is not None or self.done() is not None):
+            folder.refuse(settings_difference(before.get("settings", {}), settings)[:4])
+        else:
+            folder.record({"settings": settings, **record})
 
     def done(self) -> dict[str, Any] | None:
         """What `trained.json` says; None while the training is not over."""
         file = self.path / DONE
-        return _read(file) if file.exists() else None
+        return read_object(file) if file.exists() else None
 
     def finish(self, record: Mapping[str, Any]) -> None:
         """Say that the training is over."""
@@ -118,14 +106,14 @@ class TrainingFolder:
         file = self.checkpoints / _CHOSEN
         if not file.exists():
             return None
-        record = _read(file)
+        record = read_object(file)
         return BestWeights(**{**record, "folder": self.checkpoints / record["folder"]})
 
     def close(self) -> None:
         """Let other processes work here."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
 
     def _checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"checkpoint-{step}"
@@ -133,38 +121,3 @@ class TrainingFolder:
     def _complete(self) -> list[tuple[int, Path]]:
         found = [path.parent for path in self.checkpoints.glob(f"checkpoint-*/{_COMPLETE}")]
         return [(int(path.name.rpartition("-")[2]), path) for path in found]
-
-
-def _refuse_strangers(path: Path) -> None:
-    """A folder with somebody's files and no training is left alone."""
-    if not path.is_dir() or (path / SETTINGS).exists():
-        return
-    ours = {_LOCK, "checkpoints"}
-    strangers = sorted(p.name for p in path.iterdir() if p.name not in ours and not p.name.endswith(".part"))
-    if strangers:
-        raise RunConflict(
-            f"{str(path)!r} holds other files ({strangers[0]!r}) and no training; give an empty or new folder"
-        )
-
-
-def _locked(path: Path) -> int:
-    """Take the folder's lock; the operating system gives it back however the process ends."""
-    fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise RunConflict(f"another process trains in {str(path)!r}; wait until it ends, or give another folder") from (
-            None
-        )
-    return fd
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read ({error}); give another folder, or remove this one") from error
-    if not isinstance(value, dict):
-        raise UsageError(f"{file} holds no settings; give another folder, or remove this one")
-    return value

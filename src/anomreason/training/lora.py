@@ -117,7 +117,7 @@ def train(data: TrainingData, out: Path, score: Score | None = None, progress: P
         source = find_checkpoint(data.recipe.model.base)
         sample = _sample(data.held_out, data.recipe.evaluation.sample, data.recipe.seed)
         settings = _settings(data, source.name.rpartition("@")[2], sample, state.num_processes)
-        folder = TrainingFolder(out, settings, provenance(), main=state.is_main_process)
+        folder = TrainingFolder(out, settings, provenance().model_dump(), main=state.is_main_process)
         try:
             state.wait_for_everyone()
             job = TrainingJob(data, source, sample, folder, state.num_processes, state.is_main_process)
