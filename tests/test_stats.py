@@ -242,7 +242,7 @@ def test_pairing_tells_apart_what_spread_alone_would_not() -> None:
 
 
 def test_a_system_between_two_others_joins_them() -> None:
-    """First and last can be told apart, but neither from the one between; a shared rank needs no third name."""
+    """First and last can be distinguished, but neither from the one between; a shared rank needs no third name."""
     noise = rng(3)
     samples = np.stack(
         [noise.normal(2.0, 0.4, 4000), noise.normal(1.0, 1.0, 4000), noise.normal(0.0, 0.4, 4000)], axis=1

@@ -293,7 +293,7 @@ def broken(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("make", "settings", "said"),
+    ("make", "settings", "message"),
     [
         (lambda _: MODEL, {}, "no default layer for .*layers 1 to 6"),
         (lambda _: MODEL, {"layer": 7}, "has no layer 7; choose one of 1 to 6"),
@@ -308,10 +308,10 @@ def broken(folder: Path) -> str:
         (without_weights, {"layer": 6}, "lacks weights of its encoder"),
     ],
 )
-def test_what_cannot_be_opened_is_said(
-    make: Callable[[Path], str], settings: dict[str, Any], said: str, tmp_path: Path
+def test_what_cannot_be_opened_is_an_error_that_says_why(
+    make: Callable[[Path], str], settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         Backbone.open(make(tmp_path / "backbone"), **settings)
 
 

@@ -152,13 +152,13 @@ def test_every_number_follows_its_definition(drawn: list[tuple[Judgement, float]
 def test_shares_and_auroc_are_those_of_scikit_learn(seed: int) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     draw = np.random.default_rng(seed)
-    truth, said = draw.integers(0, 2, (2, 80)).astype(bool)
+    truth, judged = draw.integers(0, 2, (2, 80)).astype(bool)
     score = (truth + draw.normal(0, 1, 80)).round(1)
-    images = [Judgement(str(n), bool(truth[n]), bool(said[n]), float(score[n])) for n in range(80)]
+    images = [Judgement(str(n), bool(truth[n]), bool(judged[n]), float(score[n])) for n in range(80)]
     found = deepfake(images, rng(), resamples=10)
-    assert value(found.accuracy) == pytest.approx(metrics.accuracy_score(truth, said))
-    assert value(found.balanced_accuracy) == pytest.approx(metrics.balanced_accuracy_score(truth, said))
-    assert value(found.fake_recall) == pytest.approx(metrics.recall_score(truth, said))
+    assert value(found.accuracy) == pytest.approx(metrics.accuracy_score(truth, judged))
+    assert value(found.balanced_accuracy) == pytest.approx(metrics.balanced_accuracy_score(truth, judged))
+    assert value(found.fake_recall) == pytest.approx(metrics.recall_score(truth, judged))
     assert value(found.auroc) == pytest.approx(metrics.roc_auc_score(truth, score))
 
 

@@ -1,4 +1,4 @@
-"""Kinds told from words: on our own templates, and on lines by people who had not seen the cues.
+"""Kinds recognized from words: on our own templates, and on lines by people who had not seen the cues.
 
 The first three files were used for mending the cues and for fitting the weights of words: what is asserted on them says
 only that nothing got lost. What each was worth when it was first looked at, nothing mended or fitted on it yet:
@@ -73,7 +73,7 @@ def right(rows: list[Any]) -> float:
 def test_confusion_on_our_own_templates() -> None:
     rows = template_rows()
     wrong = Counter((k, kind_of(n, p, r)) for k, n, p, r in rows if kind_of(n, p, r) != k)
-    print("confused (planted, told):", dict(wrong))
+    print("confused (planted, recognized):", dict(wrong))
     assert not wrong
     without = Counter((k, kind_of(n, p)) for k, n, p, _ in rows if kind_of(n, p) != k)
     assert without.total() <= 0.02 * len(rows), without
@@ -89,7 +89,7 @@ def test_lines_used_for_mending(file: str) -> None:
     assert right(LINES[file]) >= 0.97
 
 
-def test_lines_that_nothing_was_mended_on_are_told_right() -> None:
+def test_lines_that_nothing_was_mended_on_are_right() -> None:
     lines = [json.loads(line) for line in (DATA / "kind_paraphrases3.jsonl").read_text(encoding="utf-8").splitlines()]
     right = sum(kind_of(line["name"], line["phenomenon"], line["reasoning"]) == line["kind"] for line in lines)
     assert len(lines) == 160
@@ -97,7 +97,7 @@ def test_lines_that_nothing_was_mended_on_are_told_right() -> None:
 
 
 @pytest.mark.parametrize("file", LINES)
-def test_most_lines_are_told_without_their_reasoning(file: str) -> None:
+def test_most_lines_are_right_without_their_reasoning(file: str) -> None:
     assert right([{**row, "reasoning": ""} for row in LINES[file]]) >= 0.9
 
 
@@ -113,7 +113,7 @@ def test_most_lines_are_told_without_their_reasoning(file: str) -> None:
         ("Giant, floating, upside-down cat", "The cat is strange."),
     ],
 )
-def test_a_finding_that_names_several_kinds_has_none(name: str, phenomenon: str) -> None:
+def test_texts_that_name_several_kinds_has_none(name: str, phenomenon: str) -> None:
     assert kind_of(name, phenomenon) is None
 
 
@@ -136,7 +136,7 @@ def test_of_two_kinds_in_a_name_the_phenomenon_may_settle_one(name: str, phenome
         ("Ferret among the pews", "A ferret among the pews of a church.", "out_of_place"),
     ],
 )
-def test_words_tell_where_cues_are_too_weak(name: str, phenomenon: str, kind: str) -> None:
+def test_words_decide_where_cues_are_too_weak(name: str, phenomenon: str, kind: str) -> None:
     assert max(evidence(name, phenomenon).values()) < LEAST
     assert kind_of(name, phenomenon) == kind
 

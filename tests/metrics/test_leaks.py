@@ -112,14 +112,14 @@ def test_the_best_range_is_the_best_of_all_ranges(drawn: list[tuple[int, bool]])
         return
     weights = np.where(fake, 1 / fake.sum(), -1 / (~fake).sum())
 
-    def told(says: npt.NDArray[np.bool_]) -> float:
-        return float((says[fake].mean() + (~says[~fake]).mean()) / 2)
+    def accuracy(predicted: npt.NDArray[np.bool_]) -> float:
+        return float((predicted[fake].mean() + (~predicted[~fake]).mean()) / 2)
 
     cuts = np.arange(-0.5, 7.5)
     every = [(values > a) & (values < b) for a in cuts for b in cuts if a < b]
     low, high, inside = _best_range(values, weights)
     found = ((values >= low) & (values <= high)) == inside
-    assert told(found) == pytest.approx(max(max(told(s), told(~s)) for s in every))
+    assert accuracy(found) == pytest.approx(max(max(accuracy(s), accuracy(~s)) for s in every))
 
 
 def test_files_of_one_kind_alone_are_an_error() -> None:

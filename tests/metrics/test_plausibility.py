@@ -1,4 +1,4 @@
-"""How plausible generators are: the paper's definitions, its Table 3, and who can be told apart."""
+"""Plausibility of generators: the paper's definitions, its Table 3, and which generators can be distinguished."""
 
 import numpy as np
 import pytest

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomreason.metrics.semantic import PROFILES, SemanticScorer, SemanticSettings
+from anomreason.metrics.image_scores import PROFILES, SemanticSettings
+from anomreason.metrics.semantic import SemanticScorer
 
 # --- against a naive reference
 

@@ -264,17 +264,17 @@ def _f1_block(rows: Sequence[Tokens], columns: Sequence[Tokens]) -> Similarity:
     import torch
 
     with torch.inference_mode():
-        alike = torch.cat([text.vectors for text in rows]) @ torch.cat([text.vectors for text in columns]).T
-        pool = _pool_on_cpu if alike.device.type == "cpu" else _pool_on_gpu
-        precision, recall = pool(alike, rows, columns)
+        similarities = torch.cat([text.vectors for text in rows]) @ torch.cat([text.vectors for text in columns]).T
+        pool = _pool_on_cpu if similarities.device.type == "cpu" else _pool_on_gpu
+        precision, recall = pool(similarities, rows, columns)
     total = precision + recall
     f1: Similarity = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
     return f1
 
 
-def _pool_on_cpu(alike: Any, rows: Sequence[Tokens], columns: Sequence[Tokens]) -> tuple[Similarity, Similarity]:
+def _pool_on_cpu(similarities: Any, rows: Sequence[Tokens], columns: Sequence[Tokens]) -> tuple[Similarity, Similarity]:
     """Precision and recall, each (rows, columns), from the similarities of all tokens (row tokens, column tokens)."""
-    tokens = alike.numpy()
+    tokens = similarities.numpy()
     row_starts, column_starts = _starts(rows), _starts(columns)
     best_column = np.maximum.reduceat(tokens, column_starts, axis=1).clip(0)  # (row tokens, columns)
     best_row = np.maximum.reduceat(tokens, row_starts, axis=0).clip(0)  # (rows, column tokens)
@@ -283,14 +283,14 @@ def _pool_on_cpu(alike: Any, rows: Sequence[Tokens], columns: Sequence[Tokens]) 
     return precision, recall
 
 
-def _pool_on_gpu(alike: Any, rows: Sequence[Tokens], columns: Sequence[Tokens]) -> tuple[Similarity, Similarity]:
+def _pool_on_gpu(similarities: Any, rows: Sequence[Tokens], columns: Sequence[Tokens]) -> tuple[Similarity, Similarity]:
     """The same with few kernel launches; sums as matrix products, because scattered adds have no fixed order there."""
-    row_of, row_weights = _membership(rows, alike.device)
-    column_of, column_weights = _membership(columns, alike.device)
-    best_column = alike.new_zeros((alike.shape[0], len(columns)))
-    best_column.scatter_reduce_(1, column_of.expand_as(alike), alike, "amax")
-    best_row = alike.new_zeros((len(rows), alike.shape[1]))
-    best_row.scatter_reduce_(0, row_of[:, None].expand_as(alike), alike, "amax")
+    row_of, row_weights = _membership(rows, similarities.device)
+    column_of, column_weights = _membership(columns, similarities.device)
+    best_column = similarities.new_zeros((similarities.shape[0], len(columns)))
+    best_column.scatter_reduce_(1, column_of.expand_as(similarities), similarities, "amax")
+    best_row = similarities.new_zeros((len(rows), similarities.shape[1]))
+    best_row.scatter_reduce_(0, row_of[:, None].expand_as(similarities), similarities, "amax")
     precision, recall = row_weights @ best_column, best_row @ column_weights.T
     return precision.cpu().numpy(), recall.cpu().numpy()
 
