@@ -62,7 +62,11 @@ def test_the_demo_asks_the_bundled_model_and_ends_by_naming_its_report(tmp_path:
     report = Path(ran.stdout.strip().splitlines()[-1].rpartition(" ")[2])
     assert report.is_file()
     assert "images/000005.png" in report.read_text(encoding="utf-8")
-    assert re.search(r"^recall +[01]\.\d{4}", ran.stdout, re.MULTILINE)
+    recall = re.search(r"^recall +([01]\.\d{4}) .* (\d+) +planted", ran.stdout, re.MULTILINE)
+    assert recall is not None
+    missed = re.findall(r"^  (\S+\.png): .+ \(.+\)\. The model reported: ", ran.stdout, re.MULTILINE)
+    assert len(missed) == round(int(recall[2]) * (1 - float(recall[1])))
+    assert all(Path(image).is_file() for image in missed)
     assert run("demo", str(tmp_path / "demo"), cwd=tmp_path).returncode == 0
 
 

@@ -7,12 +7,15 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anomreason.scenes.make import SceneSettings
 from anomreason.vlm.card import TINY_KINDS
+
+if TYPE_CHECKING:
+    from anomreason.evaluation.records import ExactResult
 
 DEMO = SceneSettings(n=12, seed=11, kinds=TINY_KINDS)
 """The scenes of the demo and of the README's examples: only kinds that the bundled model was taught to name."""
@@ -23,7 +26,8 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder for images and r
     from anomreason.cli import detect
     from anomreason.cli.eval import print_exact
     from anomreason.detection import remaining, set_up
-    from anomreason.evaluation.exact import evaluate_exact
+    from anomreason.evaluation.exact import write_exact
+    from anomreason.report.exact import build_exact_report
     from anomreason.scenes.make import make_scenes
     from anomreason.sources.inputs import find_images
     from anomreason.vlm.local.weights import require_libraries
@@ -38,13 +42,28 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder for images and r
     with setup.open_run(run, root, inputs) as opened:
         status = asyncio.run(detect.detect_watched(setup, opened, list(remaining(images, opened.done))))
         detect.show_results(setup, opened, images, status, json_only=False, report=True)
-    print_exact(evaluate_exact(run, scenes))
+    ((result, scores),) = write_exact([run], scenes, folder / "exact")
+    print_exact(result)
+    _print_missed(result, scenes)
     program = _program()
     typer.echo("\nThe bundled model only works on such scenes. Next:")
     typer.echo(f"  {program} detect {scenes / 'images' / '000000.png'} --model tiny")
     typer.echo(f"  {program} detect photo.jpg --model gpt-4o      # a large model; needs OPENAI_API_KEY")
     typer.echo(f"All scenes at a glance: {scenes / 'contact-sheet.png'}")
     typer.echo(f"Report of this run: {run / 'report.html'}")
+    typer.echo(f"What was found and missed in each scene: {build_exact_report(scores)}")
+
+
+def _print_missed(result: ExactResult, scenes: Path) -> None:
+    missed = [
+        (scene, planted.anomaly) for scene in result.images for planted in scene.planted if planted.found_by is None
+    ]
+    if missed:
+        typer.echo("\nPlanted and not found:")
+    for scene, anomaly in missed:
+        reported = "; ".join(one.name for one in scene.predictions) or "nothing"
+        kind = (anomaly.kind or "").replace("_", " ")
+        typer.echo(f"  {scenes / scene.image}: {anomaly.name} ({kind}). The model reported: {reported}")
 
 
 def _program() -> str:
