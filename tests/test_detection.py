@@ -1,5 +1,6 @@
 """Facts about runs as a user types them: killed, resumed, capped, interrupted, faulty servers, odd files."""
 
+import ast
 import inspect
 import json
 import os
@@ -442,6 +443,46 @@ def test_a_fine_tuned_detector_is_asked_its_own_question_unless_another_schedule
     assert plan(image, model=f"local:{base}").schedule == "lean"
     assert plan(image, model=f"local:{base}+{adapter}").schedule == "single"
     assert plan(image, model=f"local:{base}+{adapter}", schedule="lean").schedule == "lean"
+
+
+READS = """
+import collections, os, sys
+reads = collections.Counter()
+
+def count(event, arguments):
+    if event == "open" and not isinstance(arguments[0], int) and arguments[2] & os.O_ACCMODE == os.O_RDONLY:
+        reads[os.path.basename(os.fsdecode(arguments[0]))] += 1
+
+sys.addaudithook(count)
+from anomreason.cli import main
+try:
+    main()
+finally:
+    print({name: reads[name] for name in ("common.md", "anomreason.json", "results.jsonl")}, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "reads"),
+    [
+        (("--model", "m", "--card", "{f}", "--dry-run"), {"common.md": 1, "anomreason.json": 1}),
+        (("--model", "sim:{t}", "--report"), {"common.md": 1, "results.jsonl": 2}),
+    ],
+)
+def test_a_command_reads_each_prompt_and_the_card_once(
+    world: World, tmp_path: Path, options: tuple[str, ...], reads: dict[str, int]
+) -> None:
+    truth = world(1)
+    (tmp_path / "anomreason.json").write_text('{"prompt": "What is odd?"}')
+    asked = [o.format(t=truth, f=tmp_path) for o in options]
+    ran = subprocess.run(
+        [sys.executable, "-c", READS, *command([truth.parent / "p000.png"], tmp_path / "run", *asked)[3:]],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    counted = ast.literal_eval(ran.stderr.splitlines()[-1])
+    assert {name: counted[name] for name in reads} == reads
 
 
 def test_a_model_that_cannot_be_opened_leaves_no_file_open(world: World, tmp_path: Path) -> None:
