@@ -114,7 +114,8 @@ def detected(album: Album, served: Served, tmp_path_factory: pytest.TempPathFact
         @cache
         def run(schedule: str) -> Ran:
             options = ["--model", "m", "--base-url", f"{url}/v1", "--schedule", schedule, "--yes"]
-            options += ["--max-objects", "2", "--run", str(folder / schedule), "--max-side", str(MAX_SIDE)]
+            options += ["--run", str(folder / schedule), "--max-side", str(MAX_SIDE)]
+            options += [] if schedule == "single" else ["--max-objects", "2"]
             options += [] if schedule == "lean" else ["--no-report"]
             command = [sys.executable, "-m", "anomreason", "detect", str(FOLDER), *options]
             environment = {**os.environ, "OPENAI_API_KEY": "none", "COLUMNS": "200"}
@@ -225,8 +226,8 @@ def test_from_a_model_that_talks_noise_every_picture_gets_a_list_or_a_recorded_f
     schedule: str, count: int | None, context: int, album: Album, noisy: Callable[[int], dict[str, Any]], tmp_path: Path
 ) -> None:
     images = list(album.noted)[:count]
-    run = tmp_path / "run"
-    given = detect([FOLDER / i for i in images], run=run, schedule=schedule, max_objects=3, **noisy(context))
+    run, few = tmp_path / "run", {} if schedule == "single" else {"max_objects": 3}
+    given = detect([FOLDER / i for i in images], run=run, schedule=schedule, **few, **noisy(context))
     recorded = read_results(run)
     assert len(given) == len(recorded) == len(images)
     assert {d.sha256 for d in recorded.values()} == {album.sha256[i] for i in images}
