@@ -192,3 +192,9 @@ def test_a_polygon_that_does_not_fit_its_box_or_is_none_is_refused(polygon: obje
 def test_a_kind_is_a_short_label(kind: object) -> None:
     with pytest.raises(ValidationError, match="kind"):
         Anomaly.model_validate(FINGERS.model_dump() | {"kind": kind})
+
+
+def test_one_estimated_call_makes_a_sum_estimated() -> None:
+    counted, guessed = Usage(calls=1, prompt_tokens=5), Usage(calls=1, prompt_tokens=7, estimated=True)
+    assert (counted + counted).estimated is False
+    assert (counted + guessed) == Usage(calls=2, prompt_tokens=12, estimated=True)

@@ -183,7 +183,7 @@ class Failure(Record):
 
 
 class Usage(Record):
-    """What model calls used. Tokens as the endpoint reports them."""
+    """What model calls used. Tokens as the endpoint reports them, or as they were estimated."""
 
     calls: int = 0
     prompt_tokens: int = 0
@@ -192,6 +192,8 @@ class Usage(Record):
     completion_tokens: int = 0
     cost: float | None = None
     """US dollars; None when the model's price is not known."""
+    estimated: bool = False
+    """Whether any of these tokens were estimated, since the endpoint gave no usable count."""
 
     @property
     def tokens(self) -> int:
@@ -205,6 +207,7 @@ class Usage(Record):
             cached_tokens=self.cached_tokens + other.cached_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             cost=sum(costs) if costs else None,
+            estimated=self.estimated or other.estimated,
         )
 
 
@@ -240,6 +243,10 @@ class Detection(Record):
     out_of_domain: bool | None = None
     """True when the detector says that it does not know such images; None when it cannot say."""
     sent: SentImage | None = None
+    boxes: str | None = None
+    """How the model's boxes were read, e.g. 'thousandths' or 'pixels'; None when it gave none."""
+    notes: tuple[str, ...] = ()
+    """What was assumed, repaired or left out while the replies were read, in sentences for a person."""
     usage: Usage = Usage()
     seconds: float | None = None
     file_size: int | None = None

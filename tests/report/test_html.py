@@ -359,6 +359,11 @@ def test_a_polygon_is_drawn_as_an_outline_and_the_kind_is_shown(run: Run) -> Non
     assert EVIL in page.text
 
 
+def test_notes_on_how_the_replies_were_read_are_shown(run: Run) -> None:
+    run.add(run.picture("a.png"), notes=(f"the anomaly '{EVIL}' was repeated 20 times",))
+    assert f"the anomaly '{EVIL}' was repeated 20 times" in run.page(run.build(), "a.png").text
+
+
 def test_calls_are_shown_with_prompt_and_reply_and_a_common_beginning_once(run: Run) -> None:
     run.add(run.picture("a.png"))
     run.add(run.picture("b.png"))

@@ -43,6 +43,8 @@ def one(detection: Detection) -> None:
     console.print(f": {counted(count, 'anomaly', 'anomalies')}   [dim]({SCALE})[/]")
     for number, anomaly in enumerate(detection.anomalies, start=1):
         _anomaly(console, number, anomaly)
+    for text in detection.notes:
+        console.print(Text(printable(f"Note: {text}"), style="dim"))
     if detection.out_of_domain:
         console.print(
             "Out of domain: the detector does not know such images; no anomalies does not mean a sound image."
