@@ -169,11 +169,23 @@ def test_the_signature_tells_scenes_and_counting_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({**SCENES[0], "anomalies": [{**FLOATING, "kind": "odd"}]}, "line 2, anomaly 1: the kind is 'odd'"),
-        ({**SCENES[0], "anomalies": [{**FLOATING, "objects": []}]}, "line 2, anomaly 1: it names no object"),
-        ({**SCENES[0], "anomalies": [{**FLOATING, "severity": 101}]}, "line 2, anomaly 1: 'Severity Score' is 101"),
-        ({**SCENES[0], "anomalies": [{**FLOATING, "region": [1, 0, 0, 1]}]}, "line 2, anomaly 1: the region is a list"),
-        ({"file_name": "x.png", "anomalies": []}, "line 2: objects: Field required"),
+        (
+            {**SCENES[0], "file_name": "x.png", "anomalies": [{**FLOATING, "kind": "odd"}]},
+            "line 2, anomaly 1: the kind is 'odd'",
+        ),
+        (
+            {**SCENES[0], "file_name": "x.png", "anomalies": [{**FLOATING, "objects": []}]},
+            "line 2, anomaly 1: it names no object",
+        ),
+        (
+            {**SCENES[0], "file_name": "x.png", "anomalies": [{**FLOATING, "severity": 101}]},
+            "line 2, anomaly 1: 'Severity Score' is 101",
+        ),
+        (
+            {**SCENES[0], "file_name": "x.png", "anomalies": [{**FLOATING, "region": [1, 0, 0, 1]}]},
+            "line 2, anomaly 1: the region is a list",
+        ),
+        ({"file_name": "x.png", "anomalies": []}, "line 2: 'objects' is missing"),
         ([1], "line 2: write one JSON object, not a list"),
         (SCENES[1] | {"twin_of": "nowhere.png"}, "twin of 'nowhere.png'"),
         (SCENES[1] | {"mended": 7}, "lacks anomaly 7"),
@@ -190,7 +202,7 @@ def test_a_wrong_metadata_file_is_an_error_that_says_where(row: Any, message: st
 def test_missing_empty_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"metadata\.jsonl.*does not exist|does not exist"):
         read_scenes(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="lists no pictures"):
+    with pytest.raises(UsageError, match="lists no images"):
         read_scenes(scenes(tmp_path / "s", []))
     (tmp_path / "s" / "metadata.jsonl").write_text('{"file_name": NaN}\n')
     with pytest.raises(UsageError, match=r"line 1: .*NaN"):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from anomreason.errors import RunConflict, UsageError
 from anomreason.scenes.make import SceneDataset, SceneSettings, make_scenes, scene_seed
-from anomreason.sources.formats import read_published
+from anomreason.sources.formats.published import read_published
 from anomreason.vlm.simulator.truth import SimulatorTruth
 
 SMALL = SceneSettings(world="sprites", n=12, seed=7, size=128)

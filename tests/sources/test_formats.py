@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from anomreason.anomaly import Anomaly, Region
 from anomreason.errors import StorageError, UsageError
-from anomreason.sources.formats import Published, read_manifest, read_published, read_split, write_published
+from anomreason.sources.formats.published import PublishedImage, read_published, write_published
+from anomreason.sources.manifests import read_manifest, read_split
 
 FINGERS = Anomaly(name="Six fingers", phenomenon="The left hand has six.", reasoning="Hands have five.", severity=25)
 ENTRY = {
@@ -30,7 +31,8 @@ ANOMALIES = st.builds(
     severity=st.one_of(st.integers(0, 100), st.floats(0, 100)),
 )
 PUBLISHED = st.one_of(
-    st.builds(Published, anomalies=st.lists(ANOMALIES, max_size=3).map(tuple)), st.builds(Published, description=TEXTS)
+    st.builds(PublishedImage, anomalies=st.lists(ANOMALIES, max_size=3).map(tuple)),
+    st.builds(PublishedImage, description=TEXTS),
 )
 
 
@@ -49,15 +51,15 @@ def file(folder: Path, name: str, content: object) -> Path:
 def test_both_published_forms_and_descriptions_are_read(tmp_path: Path) -> None:
     path = file(tmp_path, "a.json", {"a.jpg": [ENTRY, LOWER], "none.jpg": [], "photo.jpg": "Two cats on a sofa."})
     assert read_published(path) == {
-        "a.jpg": Published(anomalies=(FINGERS, FINGERS)),
-        "none.jpg": Published(),
-        "photo.jpg": Published(description="Two cats on a sofa."),
+        "a.jpg": PublishedImage(anomalies=(FINGERS, FINGERS)),
+        "none.jpg": PublishedImage(),
+        "photo.jpg": PublishedImage(description="Two cats on a sofa."),
     }
 
 
 @given(published=st.dictionaries(TEXTS, PUBLISHED, max_size=4), lower_case=st.booleans())
 def test_what_is_written_is_read_back_equal(
-    tmp_path_factory: pytest.TempPathFactory, published: dict[str, Published], lower_case: bool
+    tmp_path_factory: pytest.TempPathFactory, published: dict[str, PublishedImage], lower_case: bool
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "round.json"
     write_published(path, published, lower_case=lower_case)
@@ -66,8 +68,8 @@ def test_what_is_written_is_read_back_equal(
 
 def test_the_written_file_is_in_the_published_form(tmp_path: Path) -> None:
     located = FINGERS.model_copy(update={"name": "Fünf", "objects": ("a",), "region": Region(x0=0, y0=0, x1=1, y1=1)})
-    write_published(tmp_path / "a.json", {"a.jpg": Published(anomalies=(located,))})
-    write_published(tmp_path / "b.json", {"a.jpg": Published(anomalies=(located,))}, lower_case=True)
+    write_published(tmp_path / "a.json", {"a.jpg": PublishedImage(anomalies=(located,))})
+    write_published(tmp_path / "b.json", {"a.jpg": PublishedImage(anomalies=(located,))}, lower_case=True)
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert json.loads(text) == {"a.jpg": [ENTRY | {"Name": "Fünf", "Severity Score": "25/100"}]}
     assert "Fünf" in text
@@ -76,21 +78,21 @@ def test_the_written_file_is_in_the_published_form(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    write_published(path, {"a.jpg": Published(description="A cat.")})
+    write_published(path, {"a.jpg": PublishedImage(description="A cat.")})
     with pytest.raises(UsageError, match="rename the image"):
-        write_published(path, {"\udcff.jpg": Published()})
+        write_published(path, {"\udcff.jpg": PublishedImage()})
     with pytest.raises(StorageError, match=r"cannot write .*; check the folder"):
         write_published(tmp_path / "missing" / "a.json", {})
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError, match=r"cannot write .*; check the folder"):
         write_published(tmp_path / "folder", {})
-    assert read_published(path) == {"a.jpg": Published(description="A cat.")}
+    assert read_published(path) == {"a.jpg": PublishedImage(description="A cat.")}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "folder"]
 
 
 def test_an_image_has_anomalies_or_a_description() -> None:
     with pytest.raises(ValidationError, match="not both"):
-        Published(anomalies=(FINGERS,), description="A cat.")
+        PublishedImage(anomalies=(FINGERS,), description="A cat.")
 
 
 @pytest.mark.parametrize(
@@ -187,21 +189,21 @@ def test_a_path_column_beside_a_file_column_is_left_alone(tmp_path: Path) -> Non
     ("name", "content", "told"),
     [
         ("m.jsonl", '{"image": "a.jpg"}\n{"image": "b', "line 2"),
-        ("m.jsonl", '{"image": "a.jpg"}\n\n{"picture": "b.jpg"}', "line 3: names no picture"),
+        ("m.jsonl", '{"image": "a.jpg"}\n\n{"picture": "b.jpg"}', "line 3: names no image"),
         ("m.jsonl", '{"image": "a.jpg", "image": "b.jpg"}', "line 1: the JSON cannot be read: the key 'image'"),
         ("m.jsonl", '{"image": NaN}', "line 1"),
         ("m.jsonl", '["a.jpg"]', "line 1: write one JSON object, not a list"),
-        ("m.jsonl", '{"image": {"path": "a.jpg"}}', "line 1: write the path of a picture, not an object"),
+        ("m.jsonl", '{"image": {"path": "a.jpg"}}', "line 1: write the path of an image, not an object"),
         ("m.jsonl", '{"image": "a\\u0000.jpg"}', "line 1: 'a\\x00.jpg' cannot be a path"),
         ("m.jsonl", '{"image": "\\ud800.jpg"}', "line 1: '\\ud800.jpg' cannot be a path"),
-        ("m.jsonl", '{"image": "https://example.org/a.jpg"}', "download the picture"),
-        ("m.jsonl", "\n", "lists no pictures"),
+        ("m.jsonl", '{"image": "https://example.org/a.jpg"}', "download the image"),
+        ("m.jsonl", "\n", "lists no images"),
         ("m.jsonl", b'{"image": "a.jpg"}\n{"image": "\xff.jpg"}', "line 2: not UTF-8"),
-        ("m.csv", "", "lists no pictures"),
-        ("m.csv", "image\n", "lists no pictures"),
-        ("m.csv", "picture,n\na.jpg,1\n", "line 1: names no picture"),
-        ("m.csv", "n,image\n1,a.jpg\n2\n", "line 3: write the path of a picture"),
-        ("m.csv", "n,image\n1, \n", "line 2: write the path of a picture"),
+        ("m.csv", "", "lists no images"),
+        ("m.csv", "image\n", "lists no images"),
+        ("m.csv", "picture,n\na.jpg,1\n", "line 1: names no image"),
+        ("m.csv", "n,image\n1,a.jpg\n2\n", "line 3: write the path of an image"),
+        ("m.csv", "n,image\n1, \n", "line 2: write the path of an image"),
         ("m.csv", 'image\n"a.jpg\n', "line 2: not CSV"),
         ("m.csv", "image\n" + "a" * 200_000, "line 2: not CSV"),
         ("m.txt", "a.jpg\n", "a manifest is a .jsonl or .csv file"),

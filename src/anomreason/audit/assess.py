@@ -33,8 +33,8 @@ from anomreason.metrics.plausibility import (
 )
 from anomreason.metrics.semantic import MISSING
 from anomreason.sources.annotations import ImageAnnotation, Source, check_text, key_of, read_source
-from anomreason.sources.formats import manifest_rows
 from anomreason.sources.joining import join
+from anomreason.sources.manifests import manifest_rows
 
 UNKNOWN = "unknown"
 

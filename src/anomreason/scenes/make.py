@@ -30,7 +30,7 @@ from anomreason.errors import UsageError
 from anomreason.files import Appender, read_lines, write_atomically
 from anomreason.runs import FolderKind, ResumableFolder, settings_difference
 from anomreason.scenes.scene import Scene, VisibleObject, World, check_arguments, without
-from anomreason.sources.formats import Published, write_published
+from anomreason.sources.formats.published import PublishedImage, write_published
 
 WORLDS = {"sprites": "anomreason.scenes.sprites.world:SpriteWorld", "rooms": "anomreason.scenes.rooms.world:RoomWorld"}
 """Class of each world; its module is imported when the world is opened."""
@@ -265,7 +265,7 @@ def _box(region: Region | None) -> list[float]:
 
 def _write_truth(out: Path, rows: Sequence[Row]) -> None:
     """published.json, simulator.json, then metadata.jsonl."""
-    write_published(out / "published.json", {r["file_name"]: Published(anomalies=_anomalies(r)) for r in rows})
+    write_published(out / "published.json", {r["file_name"]: PublishedImage(anomalies=_anomalies(r)) for r in rows})
     known = {row["file_name"]: _known(row) for row in rows}
     write_atomically(out / "simulator.json", json.dumps(known, indent=1) + "\n")
     write_atomically(out / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

@@ -25,7 +25,9 @@ from anomreason.errors import ParseError, UsageError, shown
 from anomreason.files import read_lines, read_text
 from anomreason.metrics.semantic import NOT_ASSESSED
 from anomreason.runs import detection_from, read_settings, recorded
-from anomreason.sources.formats import confidence, iter_published, read_manifest, read_split
+from anomreason.sources.formats import FORMATS
+from anomreason.sources.formats.published import confidence
+from anomreason.sources.manifests import read_manifest, read_split
 from anomreason.textform.fields import anomaly_from_json
 
 MAX_TEXT = 100_000
@@ -35,7 +37,7 @@ MAX_ANOMALIES = 1_000
 _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*+"|(-?Infinity|NaN)', re.DOTALL)
 
 
-Form = Literal["run", "lines", "published", "pictures"]
+SourceForm = Literal["run", "lines", "published", "pictures"]
 Rated = tuple[Anomaly, float | None]
 """An anomaly and its confidence: any scale, higher = surer; None when not known."""
 _PACKED = TypeAdapter(list[Rated])
@@ -90,7 +92,7 @@ class Source:
     name: str
     """What tables call it: the name given as NAME=PATH, else the file's or folder's."""
     path: Path
-    form: Form
+    form: SourceForm
     images: dict[str, ImageAnnotation]
     """By the normalised name, in the file's order."""
     pictures: Path | None = None
@@ -298,7 +300,7 @@ def _few(found: Sized, where: str) -> None:
 
 def _published(path: Path) -> Iterator[tuple[str, ImageAnnotation]]:
     try:
-        for image, one in iter_published(path):
+        for image, one in FORMATS["published"].read(path):
             where = f"{path}, image {shown(image)}"
             _few(one.anomalies, where)
             anomalies = [_bounded(a, f"{where}, anomaly {n}") for n, a in enumerate(one.anomalies, 1)]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from anomreason.errors import UsageError
 from anomreason.runs import is_run
-from anomreason.sources.formats import read_manifest
+from anomreason.sources.manifests import read_manifest
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif")

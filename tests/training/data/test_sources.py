@@ -13,7 +13,7 @@ from PIL import Image
 from anomreason.anomaly import Anomaly, Detection, Failure, Region
 from anomreason.errors import UsageError
 from anomreason.runs import RunFolder
-from anomreason.sources.formats import Published, write_published
+from anomreason.sources.formats.published import PublishedImage, write_published
 from anomreason.training.data.instance import tally
 from anomreason.training.data.sources import Annotations, read_annotated
 
@@ -94,13 +94,14 @@ def test_an_image_comes_with_its_size_and_hash(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"anomalies": []}, "'file_name' is None"),
-        ({"file_name": "b.png"}, "'anomalies' is None; write a list"),
+        ({"anomalies": []}, "file_name: Field required"),
+        ({"file_name": "b.png"}, "anomalies: Field required"),
         ({"file_name": "b.png", "anomalies": [{"name": "x"}]}, "anomaly 1: 'Phenomenon' is missing"),
         ({"file_name": "b.png", "anomalies": [PLANTED | {"region": [0.5, 0, 0.1, 1]}]}, "anomaly 1: the region"),
         ({"file_name": "b.png", "anomalies": [PLANTED | {"region": [0.5]}]}, "anomaly 1: the region"),
         ({"file_name": "b.png", "anomalies": [PLANTED | {"region": 7}]}, "anomaly 1: the region"),
         ({"file_name": "./a.png", "anomalies": []}, "duplicate image"),
+        ({"file_name": "a\0.png", "anomalies": []}, "cannot be a path"),
     ],
 )
 def test_a_damaged_line_of_scenes_is_named(tmp_path: Path, row: dict[str, Any], said: str) -> None:
@@ -165,8 +166,8 @@ def test_a_damaged_run_is_named(tmp_path: Path) -> None:
 def published(tmp_path: Path) -> Path:
     """The authors' folder: AI images and photographs with a file each, and a split."""
     draw(*(tmp_path / "1_fake" / f"{n}.png" for n in "abc"), *(tmp_path / "0_real" / f"{n}.png" for n in "xy"))
-    write_published(tmp_path / "fake.json", {f"{n}.png": Published(anomalies=(FOUND,)) for n in "abc"})
-    write_published(tmp_path / "real.json", {f"{n}.png": Published(description=f"Cat {n}.") for n in "xy"})
+    write_published(tmp_path / "fake.json", {f"{n}.png": PublishedImage(anomalies=(FOUND,)) for n in "abc"})
+    write_published(tmp_path / "real.json", {f"{n}.png": PublishedImage(description=f"Cat {n}.") for n in "xy"})
     (tmp_path / "split.json").write_text('{"train": ["a.png", "x.png", "lost.png"], "test": ["b.png", "y.png"]}')
     return tmp_path
 
@@ -207,7 +208,7 @@ def test_an_image_is_looked_for_in_the_folder_of_its_kind(published: Path) -> No
 
 def test_an_image_that_may_be_two_pictures_is_not_guessed(tmp_path: Path) -> None:
     draw(tmp_path / "1_fake/a.png", tmp_path / "0_real/a.png")
-    write_published(tmp_path / "all.json", {"a.png": Published()})
+    write_published(tmp_path / "all.json", {"a.png": PublishedImage()})
     found = read_annotated(tmp_path)
     assert [(one.name, one.reason) for one in found.dropped] == [
         ("a.png", "a photograph and an AI image have its name")
@@ -216,7 +217,7 @@ def test_an_image_that_may_be_two_pictures_is_not_guessed(tmp_path: Path) -> Non
 
 def test_anomalies_of_a_photograph_s_folder_are_a_contradiction(tmp_path: Path) -> None:
     draw(tmp_path / "0_real/a.png")
-    write_published(tmp_path / "all.json", {"0_real/a.png": Published(anomalies=(FOUND,))})
+    write_published(tmp_path / "all.json", {"0_real/a.png": PublishedImage(anomalies=(FOUND,))})
     with pytest.raises(UsageError, match=r"all\.json, image '0_real/a.png': labelled as both"):
         read_annotated(tmp_path)
 
@@ -224,7 +225,7 @@ def test_anomalies_of_a_photograph_s_folder_are_a_contradiction(tmp_path: Path) 
 def test_one_file_is_read_with_pictures_beside_it_or_elsewhere(tmp_path: Path) -> None:
     draw(tmp_path / "images/a.png", tmp_path / "else/b.png")
     file = tmp_path / "found.json"
-    write_published(file, {"a.png": Published(anomalies=(FOUND,)), "b.png": Published()})
+    write_published(file, {"a.png": PublishedImage(anomalies=(FOUND,)), "b.png": PublishedImage()})
     assert names(read_annotated(file)) == ["a.png"]
     elsewhere = read_annotated(file, root=tmp_path / "else")
     assert [(one.name, one.generated) for one in elsewhere] == [("b.png", True)]
@@ -268,7 +269,7 @@ def test_a_split_that_cannot_be_used_is_named(published: Path) -> None:
 
 
 def test_an_image_in_two_files_is_named(published: Path) -> None:
-    write_published(published / "more.json", {"a.png": Published(anomalies=(FOUND,))})
+    write_published(published / "more.json", {"a.png": PublishedImage(anomalies=(FOUND,))})
     with pytest.raises(UsageError, match=r"more\.json: duplicate image 'a\.png', also in .*fake\.json"):
         read_annotated(published)
 

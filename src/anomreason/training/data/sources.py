@@ -14,18 +14,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from anomreason.anomaly import Anomaly, Detection
-from anomreason.errors import ParseError, UnreadableImage, UsageError, shown
-from anomreason.files import read_lines
+from anomreason.anomaly import Detection
+from anomreason.errors import UnreadableImage, UsageError, shown
 from anomreason.images import load_image
 from anomreason.runs import iter_results, read_settings
 from anomreason.sources.annotations import ImageAnnotation, key_of, read_source
-from anomreason.sources.formats import read_split
 from anomreason.sources.inputs import SUFFIXES
 from anomreason.sources.joining import join
-from anomreason.textform.fields import anomaly_from_json
+from anomreason.sources.manifests import read_split
+from anomreason.sources.scenes import METADATA, iter_scenes
 from anomreason.training.data.instance import Annotated, Dropped
 
 KINDS = {"0_real": False, "1_fake": True}
@@ -79,7 +77,7 @@ def read_annotated(
 
 
 def _form(path: Path) -> str:
-    if path.name == "metadata.jsonl" or (path / "metadata.jsonl").is_file():
+    if path.name == METADATA or (path / METADATA).is_file():
         return "scenes"
     if (path / "run.json").is_file() or (path.name == "results.jsonl" and (path.parent / "run.json").is_file()):
         return "run"
@@ -89,27 +87,8 @@ def _form(path: Path) -> str:
 
 
 def _scenes(folder: Path, root: Path | None) -> Iterator[Entry]:
-    file, seen = folder / "metadata.jsonl", set()
-    for number, row in read_lines(file):
-        where = f"{file}, line {number}"
-        name = row.get("file_name")
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
-            raise UsageError(f"{where}: 'file_name' is {shown(name)}; write the image's path")
-        if key_of(name) in seen:
-            raise UsageError(f"{where}: duplicate image {shown(name)}: remove one of the two lines")
-        seen.add(key_of(name))
-        given = row.get("anomalies")
-        if not isinstance(given, list):
-            raise UsageError(f"{where}: 'anomalies' is {shown(given)}; write a list, [] for a clean image")
-        found = tuple(_planted(entry, f"{where}, anomaly {n}") for n, entry in enumerate(given, 1))
-        yield Annotated((root or folder) / name, name, found, source="scenes")
-
-
-def _planted(entry: Any, where: str) -> Anomaly:
-    try:
-        return anomaly_from_json(entry)
-    except ParseError as error:
-        raise UsageError(f"{where}: {error}") from None
+    for _, image, anomalies in iter_scenes(folder):
+        yield Annotated((root or folder) / image.file_name, image.file_name, anomalies, source="scenes")
 
 
 def _run(folder: Path, root: Path | None) -> Iterator[Entry]:
