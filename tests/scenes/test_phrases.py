@@ -1,4 +1,4 @@
-"""Every text that a world can tell is whole, agrees with itself and is read back as it was written."""
+"""Every text of a world is whole, agrees with itself and is read back as it was written."""
 
 import re
 from typing import Any
@@ -103,7 +103,7 @@ WORDS = st.sampled_from(["car", "red car", "hourglass", "round wooden table", "u
 
 @settings(max_examples=200)
 @given(row=st.sampled_from(ROWS), thing=WORDS, other=WORDS, seed=st.integers(0, 2**32))
-def test_what_is_told_is_read_back_equal(row: tuple[Kind, str], thing: str, other: str, seed: int) -> None:
+def test_a_description_is_read_back_equal(row: tuple[Kind, str], thing: str, other: str, seed: int) -> None:
     kind, level = row
     told = describe(kind, level, slots(kind, thing, other=other), np.random.default_rng(seed))
     name, phenomenon, reasoning, severity = told
@@ -127,13 +127,13 @@ def test_forms_agree_with_the_thing_they_belong_to() -> None:
     assert fill(template, given) == "Scissors hang, the oak stands: a real oak, scissors. They on the table"
 
 
-def test_a_mistake_in_the_asking_says_what_to_do() -> None:
+def test_wrong_arguments_say_what_to_do() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="no level 'far'; its levels are high, low"):
         describe("floating", "far", slots("floating"), rng)
-    with pytest.raises(ValueError, match="cannot be told without 'other'; fill it"):
+    with pytest.raises(ValueError, match="needs the slot 'other'; fill it"):
         describe("intersection", "deep", slots("intersection", other=""), rng)
-    with pytest.raises(ValueError, match="without 'place'"):
+    with pytest.raises(ValueError, match="needs the slot 'place'"):
         describe("split", "gap", slots("split", place=" "), rng)
     with pytest.raises(ValueError, match=r"a template has \{nonsense\}"):
         fill("{nonsense}", slots("split"))

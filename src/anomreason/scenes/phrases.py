@@ -63,7 +63,7 @@ def describe(kind: Kind, level: str, slots: Slots, rng: np.random.Generator) -> 
         raise ValueError(f"{kind} has no level {level!r}; its levels are {', '.join(levels(kind))}")
     for slot in ("thing", "place", *wording.needs):
         if not getattr(slots, slot).strip():
-            raise ValueError(f"{kind} at level {level!r} cannot be told without {slot!r}; fill it")
+            raise ValueError(f"{kind} at level {level!r} needs the slot {slot!r}; fill it")
     usable = [[fill(t, slots) for t in getattr(wording, field) if has_slots(t, slots)] for field in _FIELDS]
     short = [name for name in usable[0] if len(name.split()) <= LONGEST_NAME]
     usable[0] = short or [min(usable[0], key=lambda name: len(name.split()))]

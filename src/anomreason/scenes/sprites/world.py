@@ -30,7 +30,7 @@ from anomreason.scenes.sprites.table import table
 from anomreason.scenes.sprites.violations import VIOLATIONS, Bench
 
 _ON_LIGHT: tuple[Kind, ...] = ("shadow", "lighting")
-"""Kinds of which only one is planted in a scene: together neither could be told."""
+"""Kinds of which only one is planted in a scene: together neither would be recognisable."""
 
 
 class SpriteWorld:
