@@ -228,7 +228,7 @@ def _row(
 
 
 def _save(image: Image.Image, path: Path, level: int) -> None:
-    """As PNG of this compression level, the whole file or none of it."""
+    """As PNG of this compression level. Not synced: an image that is lost is drawn again."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=level)
     write_atomically(path, buffer.getvalue(), sync=False)
