@@ -152,7 +152,7 @@ def _record(name: str, said: ImageAnnotation, generator: str, prompt: str | None
 
 
 def _paired(records: Sequence[Assessment]) -> list[Assessment]:
-    """The same, with names for the prompts that are not told."""
+    """The same, with the file name in place of an unknown prompt."""
     stems = [splitext(record.image)[0] for record in records]
     times = Counter((record.generator, basename(stem)) for record, stem in zip(records, stems, strict=True))
     repeated = {name for (_, name), count in times.items() if count > 1}

@@ -1,8 +1,7 @@
-"""How well a detector explained each image that it may have judged right (Eq. 15-16 before the mean).
+"""Scores the explanation of each image, whatever its judgement (Eq. 15-16 before the mean).
 
-An AI image is scored by its anomalies, as `eval` does; a photograph that the truth describes by its description, as if
-that were one anomaly, and 0 where the detector gives none.
-Knows nothing of judgements: what was judged wrong is set to 0 later. Try it:
+An AI image is scored by its anomalies, as in `eval`. A photograph that the truth describes is scored by its
+description, as if that were one anomaly; it gets 0 where the detector gives none.
 
     explain(entrant, truth, SemanticSettings(), backbone)["paper", "full", "semf1"]
 """
@@ -68,8 +67,9 @@ def _scores(
     true: ImageAnnotation, said: ImageAnnotation | None, alike: Similarities, settings: SemanticSettings
 ) -> ImageScores | None:
     if not true.generated:
-        told = alike.own["description"]
-        return None if true.description is None else score_image(told, told, range(len(told)), settings, true.image)
+        alike_texts = alike.own["description"]
+        places = range(len(alike_texts))
+        return None if true.description is None else score_image(alike_texts, alike_texts, places, settings, true.image)
     if said is None or said.failure is not None:
         return None
     order = rank(*ranking(said), settings.ranking)

@@ -47,7 +47,7 @@ def judge(
 ) -> DeepfakeResult:
     """Every number of one detector; what `deepfake.json` holds.
 
-    backbone: None leaves explanations out. pictures: folder of the files, for the check of what they alone give away;
+    backbone: None leaves explanations out. pictures: folder of the image files, for the leak check;
     by default the truth's folder, or that of the run. Raises UsageError, naming file and place.
     """
     true = read_truth(truth, subset)
@@ -91,15 +91,15 @@ def _nested(flat: Mapping[str, T]) -> dict[str, dict[str, BothScores[T]]]:
 
 
 def read_truth(given: str | Path, subset: str | Path | None = None) -> Truth:
-    """The images with their kind in `generated`. UsageError where a kind is not told, or two tell different ones."""
+    """The images with their kind in `generated`. UsageError where a kind is unknown or contradictory."""
     name, path = named(str(given))
     source = _folder(name, path) if path.is_dir() and not (path / "run.json").exists() else read_source(given)
     names, unknown = chosen(source, subset)
     failed = tuple(name for name in names if source.images[name].failure is not None)
-    told = {name: _kind(name, source.images[name], path) for name in names if name not in failed}
-    if not told:
+    kinds = {name: _kind(name, source.images[name], path) for name in names if name not in failed}
+    if not kinds:
         raise UsageError(f"{path} has no image to judge{'' if subset is None else f' that {subset} names'}")
-    return Truth(source, told, (), failed, unknown)
+    return Truth(source, kinds, (), failed, unknown)
 
 
 def _folder(name: str, path: Path) -> Source:
@@ -110,28 +110,26 @@ def _folder(name: str, path: Path) -> Source:
 
 def _kind(name: str, said: ImageAnnotation, path: Path) -> ImageAnnotation:
     """The same with its kind: as `generated` or a folder of the name says, else by what there is to read."""
-    told = [KINDS[part] for part in PurePosixPath(name).parent.parts if part in KINDS]
-    told += [] if said.generated is None else [said.generated]
+    kinds = [KINDS[part] for part in PurePosixPath(name).parent.parts if part in KINDS]
+    kinds += [] if said.generated is None else [said.generated]
     read = False if said.description is not None else True if said.anomalies else None
-    told += [read] if read is not None else [True] if said.annotated and not told else []
+    kinds += [read] if read is not None else [True] if said.annotated and not kinds else []
     where = f"{path}, image {said.image!r}"
-    if not told:
+    if not kinds:
         raise UsageError(f"{where}: AI image or photograph? Put it under 0_real/ or 1_fake/, or write 'generated'")
-    if len(set(told)) > 1:
+    if len(set(kinds)) > 1:
         raise UsageError(
-            f"{where}: told to be both AI image and photograph (by folder, 'generated', anomalies or description); "
-            "make them agree"
+            f"{where}: both AI image and photograph (by folder, 'generated', anomalies or description); make them agree"
         )
-    return replace(said, generated=told[0])
+    return replace(said, generated=kinds[0])
 
 
 def judged(said: Entrant, truth: Truth) -> list[Judgement]:
-    """What the detector said of each image. UsageError when it judged none, since then it was not asked to."""
+    """The detector's judgement of each image. UsageError when it judged none, since then it was not asked to."""
     found = [_judged(name, one, said.said.get(name), said.source) for name, one in truth.images.items()]
     if all(one.judged is None for one in found):
         raise UsageError(
-            f"{said.source.path} says of no image whether it is an AI image; detect with --judge-source, or write "
-            "'generated'"
+            f"{said.source.path} has no judgement of any image; detect with --judge-source, or write 'generated'"
         )
     return found
 

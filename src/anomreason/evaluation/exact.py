@@ -81,7 +81,7 @@ def write_exact(
 def _truth(path: Path, known: list[KnownImage]) -> Truth:
     images = {key_of(one.image): ImageAnnotation(one.image) for one in known}
     if len(images) < len(known):
-        raise UsageError(f"{path} lists a picture twice under names that are the same path; keep one")
+        raise UsageError(f"{path} has duplicate images under names that are the same path: remove one of the two")
     return Truth(Source(path.resolve().name, path, "pictures", images, path), images, (), (), ())
 
 

@@ -1,4 +1,4 @@
-"""Did the detector find this very planted error, and does it keep silent on the same image without it?
+"""Which planted anomalies a detector found, and whether it reports them on the twin image without them too.
 
 Known images and predictions for them in (see `planted`), numbers out. Try it:
 
@@ -21,14 +21,14 @@ from anomreason.metrics.planted import ImagePrediction, KnownImage, Matcher, che
 from anomreason.stats import RESAMPLES, Estimate, Floats, estimate, ratio, wilson
 
 MISSING = "missing"
-"""Kind of failure of an image of which nothing was said."""
-UNTOLD = "none"
-"""Where claims are counted that speak for no kind, or for several."""
+"""Kind of failure of an image without predictions."""
+NO_KIND = "none"
+"""Where predictions are counted that name no kind, or several, and found nothing."""
 Failures = Literal["missed", "dropped"]
 
 
 class KindScores(Result):
-    """One kind. Claims count under the kind of what they found, false ones under the kind that they tell."""
+    """One kind. Predictions count under the kind of what they found, unmatched ones under the kind that they name."""
 
     recall: Estimate
     precision: Estimate
@@ -109,20 +109,20 @@ class ExactScores(Result):
     recall: Estimate
     """n: planted anomalies."""
     precision: Estimate
-    """n: claims; no value without any."""
+    """n: predictions; no value without any."""
     kinds: dict[str, KindScores]
-    """By kind, where it was planted or claimed; `none`: claims that tell no kind or several, and found nothing."""
+    """By kind, where it was planted or predicted; see NO_KIND."""
     false_anomalies: Estimate
-    """An answered scene."""
+    """Per answered scene."""
     false_on_clean: Estimate
     false_on_anomalous: Estimate
     clean_with_false: Estimate
-    """Share of the answered clean scenes of which anything is claimed."""
+    """Share of the answered clean scenes with any prediction."""
     twin_test: TwinTest
     localisation: Estimate
-    """Mean IoU over anomalies that were found by a claim with a region."""
+    """Mean IoU over anomalies that were found by a prediction with a region."""
     severity_error: Estimate
-    """Mean distance of the claimed severity from the rubric's, over what was found; 0..100."""
+    """Mean distance of the predicted severity from the rubric's, over what was found; 0..100."""
     severity_bias: Estimate
     """The same with its sign: above 0, the detector finds anomalies more plausible than the rubric."""
     found_by_region_alone: int
@@ -142,7 +142,7 @@ def score_exact(
     """All numbers. answers: by image; one that is not there is a failure of the kind `missing`.
 
     failures: whether anomalies of failed scenes count as missed or are left out. Neither the order of images nor that
-    of claims makes a difference. UsageError for no scene, an image that stands twice, a twin of nothing.
+    of predictions makes a difference. UsageError for no scene, an image that stands twice, a twin of nothing.
     """
     if failures not in get_args(Failures):
         raise UsageError(f"failures are counted as {failures!r}; choose {' or '.join(get_args(Failures))}")
@@ -216,7 +216,7 @@ def _outcome(
         ),
         predictions=tuple(answer.anomalies),
         kinds=tuple(
-            str(finder[n].kind if n in finder else matcher.kind(anomaly) or UNTOLD)
+            str(finder[n].kind if n in finder else matcher.kind(anomaly) or NO_KIND)
             for n, anomaly in enumerate(answer.anomalies)
         ),
         twins=tuple(_twin_outcome(scene, answer, twin, given[twin.image], matcher) for twin in twins),
@@ -277,7 +277,7 @@ class _Bootstrap(Generic[_R]):
 
 def _by_kind(rows: Sequence[_SceneSums], draw: _Bootstrap[_SceneSums]) -> dict[str, KindScores]:
     seen = {kind for row in rows for kind in (*row.planted, *row.claims)}
-    return {kind: _kind_scores(kind, draw) for kind in (*KINDS, UNTOLD) if kind in seen}
+    return {kind: _kind_scores(kind, draw) for kind in (*KINDS, NO_KIND) if kind in seen}
 
 
 def _kind_scores(kind: str, draw: _Bootstrap[_SceneSums]) -> KindScores:

@@ -1,8 +1,7 @@
-"""The semantic scores of one image, by every profile, view and threshold that is asked for.
+"""The semantic scores of one image, for each profile, view and threshold.
 
-Knows nothing of texts and of other images. Similarities are rounded to 6 decimals before anything is compared: equal
-means equal to 6 decimals, and a similarity reaches a threshold when the rounded one does. That is far above what the
-order of additions does to a similarity, and below what two backbones agree on. Try it:
+Similarities are rounded to 6 decimals before they are compared with each other or with a threshold. Differences from
+the order of additions are far smaller; differences between two backbones are larger.
 
     >>> one = score_image([[0.95, 0.4]], [[0.85, 0.4]], order=[0], settings=SemanticSettings())
     >>> one.semap("paper", "phe"), one.semap("release", "phe")
