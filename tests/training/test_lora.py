@@ -26,6 +26,7 @@ from anomreason.training import lora
 from anomreason.training.answering import Answers, Score
 from anomreason.training.checks import ProofFailed
 from anomreason.training.data.instance import Instance, Turn
+from anomreason.training.folder import TrainingFolder
 from anomreason.training.loading import with_conversations
 from anomreason.training.lora import TrainingResult
 from anomreason.training.recipe import Recipe, read_recipe, recipe_of
@@ -201,6 +202,17 @@ def test_a_folder_with_other_files_is_left_alone(
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(RunConflict, match=r"thesis\.tex"):
         train(tiny_recipe(), conversations(2), [], tmp_path)
+
+
+def test_two_trainings_do_not_share_a_folder(
+    tiny_recipe: Recipes, conversations: Conversations, tmp_path: Path
+) -> None:
+    first = TrainingFolder(tmp_path / "out", {}, {})
+    try:
+        with pytest.raises(RunConflict, match="another process"):
+            train(tiny_recipe(), conversations(2), [], tmp_path / "out")
+    finally:
+        first.close()
 
 
 def test_batches_of_one_accumulated_are_one_batch(

@@ -110,10 +110,11 @@ def train(data: TrainingData, out: Path, score: Score | None = None, progress: P
     """
     require_conversations(data)
     with _quiet_libraries():
+        import torch
         from accelerate import PartialState
 
         # The others wait while the main process scores, and while it proves what was saved.
-        state = PartialState(cpu=not _has_gpu(), timeout=timedelta(seconds=_PATIENCE))
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(seconds=_PATIENCE))
         source = find_checkpoint(data.recipe.model.base)
         sample = _sample(data.held_out, data.recipe.evaluation.sample, data.recipe.seed)
         settings = _settings(data, source.name.rpartition("@")[2], sample, state.num_processes)
@@ -128,6 +129,8 @@ def train(data: TrainingData, out: Path, score: Score | None = None, progress: P
 
 
 def _train(job: TrainingJob, score: Score | None, progress: Progress) -> TrainingResult:
+    from accelerate import PartialState
+
     resumed = job.folder.last_checkpoint()
     model = load_base(job.recipe, job.source)
     watch = Watch(job, score, progress)
@@ -145,7 +148,7 @@ def _train(job: TrainingJob, score: Score | None, progress: Progress) -> Trainin
     finally:
         if watch.log is not None:
             watch.log.close()
-    _wait()
+    PartialState().wait_for_everyone()
     return _result(job.folder.path, record or job.folder.done() or {})
 
 
@@ -163,8 +166,8 @@ def _learn(job: TrainingJob, model: Any, watch: Watch, resumed: tuple[int, Path]
     watch.prove(check_loss_mask(job.data.encoder, job.probes))
     trainer = _trainer(job, model, watch)
     if job.main and resumed is None:
-        names = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
-        watch.tell({"event": "learning", "tensors": len(names), "weights": _count(trainer.model)})
+        learning = [p for p in trainer.model.parameters() if p.requires_grad]
+        watch.tell({"event": "learning", "tensors": len(learning), "weights": sum(p.numel() for p in learning)})
     trainer.train(resume_from_checkpoint=str(resumed[1]) if resumed else None)
     steps = int(trainer.state.global_step)
     if job.main and job.folder.chosen() is None:
@@ -178,6 +181,7 @@ def _learn(job: TrainingJob, model: Any, watch: Watch, resumed: tuple[int, Path]
 def _trainer(job: TrainingJob, model: Any, watch: Watch) -> Any:
     """TRL's trainer, with the adapters in place and proved to be where they belong."""
     from datasets import Dataset
+    from transformers import PrinterCallback
 
     recipe = job.recipe
     model.config.use_cache = False
@@ -203,7 +207,7 @@ def _trainer(job: TrainingJob, model: Any, watch: Watch) -> Any:
     # Qwen2.5-VL's class says no, and then each accumulated batch would weigh alike, however few tokens it teaches. The
     # loss here is TRL's, which does divide by the tokens of the whole step.
     trainer.model_accepts_loss_kwargs = True
-    _drop_printing(trainer)
+    trainer.remove_callback(PrinterCallback)  # our own log is shown
     if recipe.lora is not None and expected is not None:
         watch.prove(check_placement(trainer.model, expected))
     elif recipe.full is not None:
@@ -298,7 +302,9 @@ def _finish(job: TrainingJob, watch: Watch, steps: int) -> dict[str, Any]:
     for file in chosen.folder.iterdir():
         if file.name not in (PROBE, "README.md", "training_args.bin"):
             shutil.copyfile(file, out / file.name)
-    card = card_of(job.recipe, job.recipe.data.prompt or _question(job.data.instances))
+    # The question that most conversations end on; of several, the one met first.
+    question = Counter(one.turns[-2].text for one in job.data.instances).most_common(1)[0][0]
+    card = card_of(job.recipe, job.recipe.data.prompt or question)
     if job.source.card:
         card = card.model_copy(update={"out_of_domain": job.source.card.out_of_domain})
     write_atomically(out / CARD_NAME, card.model_dump_json(indent=2, exclude_none=True) + "\n")
@@ -349,11 +355,6 @@ def _prove_saved(job: TrainingJob, watch: Watch, chosen: BestWeights) -> dict[st
         merge_in_place(model)
         watch.prove(check_same("merged", loaded, logits_of(model, encoder, job.probes, PROBE_TOKENS), rounded))
     return found
-
-
-def _question(instances: Sequence[Instance]) -> str:
-    """The question that most conversations end on; of several, the one met first."""
-    return Counter(one.turns[-2].text for one in instances).most_common(1)[0][0]
 
 
 def _lasting(base: str) -> str:
@@ -410,35 +411,12 @@ def _result(out: Path, record: Mapping[str, Any]) -> TrainingResult:
     return TrainingResult(out, **known, proofs=proofs, warning=record.get("warning"))
 
 
-def _count(model: Any) -> int:
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def _drop_printing(trainer: Any) -> None:
-    """The log is ours to show."""
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
 def _free() -> None:
     import torch
 
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _wait() -> None:
-    from accelerate import PartialState
-
-    PartialState().wait_for_everyone()
 
 
 @contextmanager
