@@ -50,7 +50,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def base(shards: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     tower = train_dense(folder / "dense", shards, DenseSettings(steps=2, batch=8, shape=SHAPE))
-    return make_model(folder / "base", tower, shards, SHAPE, seed=0)
+    words = torch.randn(1 + len(thing_names()), SHAPE.width, generator=torch.Generator().manual_seed(0))
+    torch.save(words, folder / "words.pt")
+    return make_model(folder / "base", tower, shards, SHAPE, 0, folder / "words.pt")
 
 
 class Stopped(Exception):
@@ -265,11 +267,8 @@ def test_silence_that_costs_less_weighs_less_and_nothing_else_does(base: Path, s
             assert lost == pytest.approx(alone, rel=1e-3)
 
 
-def test_words_for_things_begin_as_what_the_tower_knows_of_them(base: Path, shards: list[Path], tmp_path: Path) -> None:
-    heads = torch.randn(1 + len(thing_names()), SHAPE.width)
-    torch.save(heads, tmp_path / "words.pt")
-    tower = base.parent / "dense" / "tower.pt"
-    model = Speech(make_model(tmp_path / "base", tower, shards, SHAPE, 0, tmp_path / "words.pt"), SHAPE)
+def test_words_for_things_begin_as_what_the_tower_knows_of_them(base: Path) -> None:
+    heads, model = torch.load(base.parent / "words.pt"), Speech(base, SHAPE)
     vectors = model.model.get_input_embeddings().weight.detach()
     alike = []
     for names, row in zip(zip(thing_names(), plurals(), strict=True), heads[1:], strict=True):
