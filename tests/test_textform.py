@@ -50,7 +50,7 @@ def anomalies(draw: st.DrawFn) -> Anomaly:
 # --- written and read back
 
 
-def test_the_written_form_is_four_lines_a_finding() -> None:
+def test_the_written_form_is_four_lines_an_anomaly() -> None:
     assert write_anomalies(BOTH[:1]) == (
         "@1. Name: Six fingers\nPhenomenon: The left hand has six.\nReasoning: Hands have five.\nSeverity Score: 5"
     )
@@ -221,7 +221,7 @@ WORDS = st.from_regex(r"[A-Z][a-z,;:'() -]{0,20}[a-z]", fullmatch=True).map(lamb
 @given(
     st.sampled_from(TEMPLATES), st.lists(st.tuples(WORDS, WORDS, WORDS, st.integers(0, 100)), min_size=1, max_size=4)
 )
-def test_plain_findings_are_read_in_every_shape(template: str, rows: list[tuple[str, str, str, int]]) -> None:
+def test_plain_anomalies_are_read_in_every_shape(template: str, rows: list[tuple[str, str, str, int]]) -> None:
     text = "".join(template.format(n=n, a=a, b=b, c=c, s=s) for n, (a, b, c, s) in enumerate(rows, 1))
     read = [(f.name, f.phenomenon, f.reasoning, f.severity) for f in read_anomalies(text)]
     assert read == rows
@@ -313,20 +313,20 @@ GOOD = "@1. Name: a\nPhenomenon: b\nReasoning: c\nSeverity Score: 5\n\n"
     [
         (
             GOOD + "@2. Name: Bad hand\nPhenomenon: b\nSeverity Score: 5",
-            "Finding 2 ('Bad hand'): 'Reasoning' is missing",
+            "Anomaly 2 ('Bad hand'): 'Reasoning' is missing",
         ),
-        (GOOD + "@2. Name: \nPhenomenon: b\nReasoning: c\nSeverity Score: 5", "Finding 2: 'Name' is blank"),
-        (GOOD + "@2. Bad ha", "Finding 2 ('Bad ha'): 'Phenomenon' is missing"),
-        (GOOD + "2. **Bad hand**: six fingers", "Finding 2"),
-        ("Phenomenon: b\nReasoning: c\nSeverity: 5", "Finding 1: 'Name' is missing"),
-        (GOOD + "Phenomenon: again", "Finding 1: 'Phenomenon' stands twice"),
+        (GOOD + "@2. Name: \nPhenomenon: b\nReasoning: c\nSeverity Score: 5", "Anomaly 2: 'Name' is blank"),
+        (GOOD + "@2. Bad ha", "Anomaly 2 ('Bad ha'): 'Phenomenon' is missing"),
+        (GOOD + "2. **Bad hand**: six fingers", "Anomaly 2"),
+        ("Phenomenon: b\nReasoning: c\nSeverity: 5", "Anomaly 1: 'Name' is missing"),
+        (GOOD + "Phenomenon: again", "Anomaly 1: 'Phenomenon' stands twice"),
         ("Name: a - Phenomenon: b - Phenomenon: d - Reasoning: c - Severity: 5", "'Phenomenon' stands twice"),
-        ("Name: a - Phenomenon: b @2. Name: c - Severity: 5", "the next finding starts inside 'Phenomenon'"),
+        ("Name: a - Phenomenon: b @2. Name: c - Severity: 5", "the next anomaly starts inside 'Phenomenon'"),
         (GOOD.replace("5", "20-30"), "'Severity Score' is '20-30'; write one number from 0 (completely implausible)"),
         (GOOD.replace("5", ""), "'Severity Score' is ''; write one number"),
-        (json.dumps([ENTRY, ENTRY | {"Severity Score": 150}]), "Finding 2 ('Six fingers'): 'Severity Score' is 150"),
-        (json.dumps([ENTRY, {"Name": "x"}]), "Finding 2 ('x'): 'Phenomenon' is missing"),
-        (json.dumps([ENTRY, "a hand"]), "Finding 2: a finding is an object"),
+        (json.dumps([ENTRY, ENTRY | {"Severity Score": 150}]), "Anomaly 2 ('Six fingers'): 'Severity Score' is 150"),
+        (json.dumps([ENTRY, {"Name": "x"}]), "Anomaly 2 ('x'): 'Phenomenon' is missing"),
+        (json.dumps([ENTRY, "a hand"]), "Anomaly 2: an anomaly is an object"),
         (json.dumps([ENTRY | {"name": "again"}]), "'Name' stands twice"),
         (json.dumps([ENTRY | {"Reasoning": ["a", "b"]}]), "'Reasoning' is a list; write it as one text"),
         (json.dumps([ENTRY | {"Name": "\ud800"}]), "'Name' holds characters that are not text"),
@@ -336,7 +336,7 @@ GOOD = "@1. Name: a\nPhenomenon: b\nReasoning: c\nSeverity Score: 5\n\n"
         (f"{json.dumps(ENTRY)}\n{json.dumps(ENTRY)[:-9]}", "cut off"),
         (json.dumps([ENTRY, ENTRY])[:-20], "the JSON cannot be read"),
         ('[{"Name": "a", "Name": "b"}]', "the key 'Name' stands twice"),
-        ("Everything is odd.", "Write each finding on four lines"),
+        ("Everything is odd.", "Write each anomaly on four lines"),
     ],
 )
 def test_a_reply_that_cannot_be_read_is_told_what_is_wrong(reply: str, told: str) -> None:

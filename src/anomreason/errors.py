@@ -5,7 +5,7 @@
     │   ├── RunConflict     the run folder holds other settings, or another process works in it
     │   └── MissingExtra    an optional dependency is not installed
     ├── StorageError        a run's file cannot be written or read back: disk full, read-only (CLI exit status 1)
-    ├── UnreadableImage     a file that cannot be opened as a picture
+    ├── UnreadableImage     a file that cannot be opened as an image
     ├── ParseError          a text that is not in the asked form
     ├── EndpointError       one attempt at a model failed; may be worth another
     ├── CallFailed          a call is lost for good; its kind says why
@@ -65,7 +65,7 @@ class StorageError(AnomreasonError):
 
 
 class UnreadableImage(AnomreasonError):
-    """A file that is missing, not a picture, damaged, or too large to be decoded safely.
+    """A file that is missing, not an image, damaged, or too large to be decoded safely.
 
     final: False when the file is not at fault (an optional part, a permission, memory), so that trying again may help.
     """

@@ -1,6 +1,6 @@
-"""The run folder: what was asked, each result once, who works in it now.
+"""The run folder: options, one result per image, and the lock of the process that works in it.
 
-run.json         what was asked: settings, resolved arguments, versions, prompt hashes, git commit
+run.json         settings, resolved arguments, versions, prompt hashes, git commit
 results.jsonl    one Detection a line, append only; the last line for an image counts
 calls.jsonl      one line a model call (written by vlm.ledger)
 responses.sqlite every reply (written by vlm.cache)

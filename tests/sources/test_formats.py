@@ -105,7 +105,7 @@ def test_an_image_has_anomalies_or_a_description() -> None:
         ({"a.jpg": 5}, "image 'a.jpg': write a list of anomalies"),
         ({"a.jpg": " "}, "image 'a.jpg': write a list of anomalies"),
         ({"a.jpg": "\ud800"}, "image 'a.jpg': the description holds characters"),
-        ({"a.jpg": [ENTRY, "x"]}, "image 'a.jpg', anomaly 2: a finding is an object"),
+        ({"a.jpg": [ENTRY, "x"]}, "image 'a.jpg', anomaly 2: an anomaly is an object"),
         ({"a.jpg": [{"Name": "x", "Phenomena": "y"}]}, "anomaly 1: 'Phenomenon' is missing"),
         ({"a.jpg": [LOWER | {"Name": "x"}]}, "anomaly 1: 'Name' stands twice"),
         ({"a.jpg": [LOWER | {"severity": "150/100"}]}, "anomaly 1: 'Severity Score' is '150/100'"),

@@ -1,1 +1,1 @@
-"""Everything that reads what somebody wrote about images."""
+"""Reads files about images: run folders, JSON lines, foreign formats, manifests and scenes."""

@@ -62,7 +62,7 @@ class ImageAnnotation:
     failure: str | None = None
     """Kind; then there are no anomalies."""
     description: str | None = None
-    """What a photograph shows."""
+    """Of the content of a photograph."""
     generated: bool | None = None
     """AI image (True) or photograph (False); None where the file does not say."""
     p_generated: float | None = None
@@ -100,7 +100,7 @@ class Source:
 
     @property
     def detectors(self) -> tuple[str, ...]:
-        """Who said it; empty where the file does not tell."""
+        """Names of the detectors; empty where the file does not name any."""
         return tuple(sorted({one.detector for one in self.images.values() if one.detector}))
 
     @property
@@ -326,7 +326,7 @@ def _unique(path: Path, rows: Iterable[tuple[str, ImageAnnotation]]) -> dict[str
     for where, said in rows:
         key = key_of(check_text(said.image, where))
         if key in found:
-            raise UsageError(f"{where}: the image {shown(said.image)} is there twice; remove one of the two entries")
+            raise UsageError(f"{where}: duplicate image {shown(said.image)}: remove one of the two entries")
         found[key] = said
     if not found:
         raise UsageError(f"{path} names no image; write one entry an image")

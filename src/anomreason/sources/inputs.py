@@ -1,6 +1,6 @@
-"""Which images a command means: files, folders, globs, manifests, and image folders with a metadata file.
+"""Finds the images of a command: files, folders, globs, manifests, and image folders with a metadata file.
 
-Knows paths, never opens a picture. `find_images(["photos/"])` gives the root folder and the images below it.
+No image is opened. `find_images(["photos/"])` gives the root folder and the images below it.
 """
 
 from __future__ import annotations

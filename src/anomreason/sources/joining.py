@@ -1,6 +1,6 @@
-"""Which entry of one file is which image of another, and which images are scored at all.
+"""Matches images across files by relative path, then by unique file name; chooses the images to score.
 
-Knows nothing of texts and scores. Names are compared as relative paths; what is left over is joined by the file name
+Names are compared as relative paths; what is left over is joined by the file name
 alone, where it occurs once on either side. Whatever cannot be joined is listed, never dropped in silence. Try it:
 
     >>> join(["a/1.png", "a/2.png"], ["a/1.png", "elsewhere/2.png", "3.png"]).strangers
@@ -63,7 +63,7 @@ class Truth:
     images: dict[str, ImageAnnotation]
     """By normalised name, in the truth's order."""
     photographs: tuple[str, ...]
-    """Left out: they have no list of anomalies, but a description, or only their kind is told."""
+    """Left out: they have no list of anomalies, but a description, or only whether they are AI images is known."""
     failed: tuple[str, ...]
     """Left out: the truth itself failed on them."""
     unknown: tuple[str, ...]

@@ -1,9 +1,8 @@
 r"""The text form of anomalies, and every shape in which models and published data write them.
 
-Four lines a finding, a blank line between findings, `No anomalies.` for none. A field is one line: backslashes, line
-breaks and control characters are escaped, so that whatever is written is read back equal. `objects` and `region` are
-not part of the form. Knows nothing of models, prompts or files: it reads text, strictly first, then tolerantly, and
-never guesses.
+Four lines per anomaly, a blank line between anomalies, `No anomalies.` for none. A field is one line: backslashes, line
+breaks and control characters are escaped, so that whatever is written is read back equal. `kind`, `objects` and
+`region` are not part of the form. Text is read strictly first, then tolerantly, and never guessed.
 
     >>> read_anomalies("1. **Odd hand**\n- Phenomenon: Six fingers.\n- Reasoning: Hands have five.\n- Severity: 5/100")
     (Anomaly(name='Odd hand', phenomenon='Six fingers.', reasoning='Hands have five.', severity=5.0),)
@@ -33,7 +32,7 @@ __all__ = [
 ]
 NO_ANOMALIES = "No anomalies."
 _HOW = (
-    "Write each finding on four lines, '@1. Name: ...', 'Phenomenon: ...', 'Reasoning: ...', 'Severity Score: 20', "
+    "Write each anomaly on four lines, '@1. Name: ...', 'Phenomenon: ...', 'Reasoning: ...', 'Severity Score: 20', "
     "or as a JSON list with these keys"
 )
 
@@ -85,7 +84,7 @@ def _read_canonical(text: str) -> tuple[Anomaly, ...] | None:
 def read_anomalies(text: str) -> tuple[Anomaly, ...]:
     """The anomalies in a reply; empty only when it says in so many words that there are none.
 
-    Raises ParseError, and nothing else, for any other text; its message says which finding, which field, and what to
+    Raises ParseError, and nothing else, for any other text; its message says which anomaly, which field, and what to
     write. Takes time in proportion to the text's length.
     """
     canonical = _read_canonical(text)
@@ -103,11 +102,11 @@ def read_anomalies(text: str) -> tuple[Anomaly, ...]:
         return tuple(numbered(n, fields) for n, fields in enumerate(read_fields(lines), 1))
     if says_no_anomalies(answer):
         return ()
-    raise ParseError(f"No finding could be read{_complaint(answer)}. {_HOW}; write '{NO_ANOMALIES}' if there are none.")
+    raise ParseError(f"No anomaly could be read{_complaint(answer)}. {_HOW}; write '{NO_ANOMALIES}' if there are none.")
 
 
 def _is_reply(value: dict[str, Any] | list[Any]) -> bool:
-    """Whether a JSON value is meant as findings, and is not some list or object that the prose mentions."""
+    """Whether a JSON value is meant as anomalies, and is not some list or object that the prose mentions."""
     if isinstance(value, list):
         return not value or any(isinstance(entry, dict) for entry in value)
     keys = {plain(key) for key in value}
@@ -119,21 +118,21 @@ _BROKEN = re.compile(rf'"(?:{"|".join(LABELS)})"\s*:', re.I)
 
 def _read_json(replies: list[Any], prose: str) -> tuple[Anomaly, ...]:
     if _BROKEN.search(prose):
-        raise ParseError("A part of the findings is not JSON, or cut off; write one whole JSON list.")
+        raise ParseError("A part of the anomalies is not JSON, or cut off; write one whole JSON list.")
     if len(replies) > 1:
         if any(isinstance(r, list) or _listed(r)[0] != [r] for r in replies):
-            raise ParseError("There are several JSON values; write one list that holds all findings.")
+            raise ParseError("There are several JSON values; write one list that holds all anomalies.")
         replies = [replies]
     entries, none = _listed(replies[0])
     if none and entries:
-        raise ParseError("Findings are listed and 'no_anomalies' is true; say one of the two.")
+        raise ParseError("Anomalies are listed and 'no_anomalies' is true; say one of the two.")
     if not entries and not none and not says_no_anomalies(prose):
-        raise ParseError('The list of findings is empty; list them, or write {"anomalies": [], "no_anomalies": true}.')
+        raise ParseError('The list of anomalies is empty; list them, or write {"anomalies": [], "no_anomalies": true}.')
     return tuple(numbered(n, entry) for n, entry in enumerate(entries, 1))
 
 
 def _listed(reply: Any) -> tuple[list[Any], bool]:
-    """The findings of a JSON reply, and whether it says in so many words that there are none."""
+    """The anomalies of a JSON reply, and whether it says in so many words that there are none."""
     if isinstance(reply, list):
         return reply, False
     values = {plain(key): value for key, value in reply.items()}
@@ -141,7 +140,7 @@ def _listed(reply: Any) -> tuple[list[Any], bool]:
     for key in ("anomalies", "findings"):
         if key in values:
             if not isinstance(values[key], list):
-                raise ParseError(f"'{key}' is {shown(values[key])}; write a list of findings.")
+                raise ParseError(f"'{key}' is {shown(values[key])}; write a list of anomalies.")
             return values[key], none
     return ([], True) if none else ([reply], False)
 
@@ -155,4 +154,4 @@ def _complaint(answer: str) -> str:
         parse_json(text)
     except ParseError as error:
         return f": {error}"
-    return ": the JSON holds no list of findings"
+    return ": the JSON holds no list of anomalies"

@@ -1,7 +1,6 @@
-"""The fields of one finding: under which labels they come, and what a value must be to count.
+"""The fields of one anomaly: under which labels they come, and what a value must be to count.
 
-Knows nothing of how findings are laid out in a text or a file. Messages end without a full stop: who reads a list of
-findings adds which one it was.
+Messages end without a full stop: the reader of a list of anomalies adds which one it was.
 
     >>> read_severity("25/100 (noticeable but not highly disruptive).")
     25.0
@@ -41,13 +40,13 @@ def plain(label: str) -> str:
 
 
 def anomaly_from_mapping(mapping: object) -> Anomaly:
-    """One finding from a JSON object with the published keys, in any case, or their shorter variants.
+    """One anomaly from a JSON object with the published keys, in any case, or their shorter variants.
 
     Keys: Name; Observed Phenomenon, Phenomenon or Observed; Reasoning or Explanation; Severity Score or Severity; and,
     if given, objects (a list of names). Other keys are left alone. Raises ParseError, naming the key and what to write.
     """
     if not isinstance(mapping, Mapping):
-        raise ParseError(f"a finding is an object with the keys {', '.join(FIELDS.values())}, not {shown(mapping)}")
+        raise ParseError(f"an anomaly is an object with the keys {', '.join(FIELDS.values())}, not {shown(mapping)}")
     fields: dict[str, object] = {}
     for key, value in mapping.items():
         label = LABELS.get(plain(key)) if isinstance(key, str) and len(key) < 40 else None
@@ -104,18 +103,18 @@ def _build(fields: Mapping[str, object], objects: tuple[str, ...] = ()) -> Anoma
 
 
 def numbered(number: int, fields: object) -> Anomaly:
-    """One finding; a ParseError says which one it is about."""
+    """One anomaly; a ParseError says which one it is about."""
     try:
         return anomaly_from_mapping(fields)
     except ParseError as error:
         name = fields.get("name", fields.get("Name")) if isinstance(fields, Mapping) else None
         called = f" ({shown(name)})" if isinstance(name, str) and name.strip() else ""
-        raise ParseError(f"Finding {number}{called}: {error}.") from None
+        raise ParseError(f"Anomaly {number}{called}: {error}.") from None
 
 
 def twice(field: str) -> str:
-    """What is wrong with a finding that has a field two times."""
-    return f"'{FIELDS[field]}' stands twice; write it once a finding, and start each finding with its name"
+    """What is wrong with an anomaly that has a field two times."""
+    return f"'{FIELDS[field]}' stands twice; write it once per anomaly, and start each anomaly with its name"
 
 
 _SEVERITY = re.compile(

@@ -1,7 +1,6 @@
-r"""Findings written as labelled lines, in every shape that models use: numbered, bold, bulleted, wrapped, on one line.
+r"""Anomalies written as labelled lines, in every shape that models use: numbered, bold, bulleted, wrapped, on one line.
 
-A label counts at the start of a line; ` - Phenomenon:` inside a line counts where no line starts with that label. Knows
-nothing of what a field may hold.
+A label counts at the start of a line; ` - Phenomenon:` inside a line counts where no line starts with that label.
 
     >>> read_fields(split_lines("1. **Six fingers**\n- Phenomenon: On the left\nhand."))
     [{'name': 'Six fingers', 'phenomenon': 'On the left hand.'}]
@@ -26,7 +25,7 @@ class Line(NamedTuple):
     """Whether it is a heading without a label: numbered, `###`, or all bold."""
     number: int | None = None
     at: bool = False
-    """Whether the number is written `@1`, which nothing but a finding is."""
+    """Whether the number is written `@1`, which nothing but an anomaly is."""
     text: str = ""
     """What follows the label or the number."""
 
@@ -74,14 +73,14 @@ def labels_in(text: str, lines: list[Line]) -> set[str]:
 
 
 def read_fields(lines: list[Line]) -> list[dict[str, str]]:
-    """Each finding's fields as far as they are there.
+    """Each anomaly's fields as far as they are there.
 
     Raises ParseError where it cannot be told what belongs to what.
     """
-    findings: list[dict[str, str]] = []
+    anomalies: list[dict[str, str]] = []
     for draft in _drafts(lines):
-        _unfold(draft, findings)
-    return [{field: _tidy(text, field) for field, text in found.items()} for found in findings]
+        _unfold(draft, anomalies)
+    return [{field: _tidy(text, field) for field, text in found.items()} for found in anomalies]
 
 
 def _line(raw: str) -> Line:
@@ -102,12 +101,12 @@ def _line(raw: str) -> Line:
 
 
 def _drafts(lines: list[Line]) -> list[dict[str, list[str]]]:
-    """Findings as their labelled lines, each field with the lines that continue it."""
+    """Anomalies as their labelled lines, each field with the lines that continue it."""
     drafts: list[dict[str, list[str]]] = []
     field = ""
     for line, after in zip(lines, _following(lines), strict=True):
         draft = drafts[-1] if drafts else None
-        if line.label == "name" or (line.title and _opens_finding(line, after, draft, len(drafts))):
+        if line.label == "name" or (line.title and _opens_anomaly(line, after, draft, len(drafts))):
             drafts.append({"name": [line.text]})
             field = "name"
         elif line.label:
@@ -115,7 +114,7 @@ def _drafts(lines: list[Line]) -> list[dict[str, list[str]]]:
                 draft = {}
                 drafts.append(draft)
             if line.label in draft:
-                raise ParseError(f"Finding {len(drafts)}: {twice(line.label)}.")
+                raise ParseError(f"Anomaly {len(drafts)}: {twice(line.label)}.")
             field = line.label
             draft[field] = [line.text]
         elif draft is not None and not (line.title and after.label == "name" and after.number is None):
@@ -132,8 +131,8 @@ def _following(lines: list[Line]) -> list[Line]:
     return found[::-1]
 
 
-def _opens_finding(title: Line, after: Line, draft: dict[str, list[str]] | None, count: int) -> bool:
-    """Whether a heading without a label is the name of a finding, also of one that then turns out to be incomplete."""
+def _opens_anomaly(title: Line, after: Line, draft: dict[str, list[str]] | None, count: int) -> bool:
+    """Whether a heading without a label is the name of an anomaly, also of one that then turns out to be incomplete."""
     if after.label == "name" and (after.number is None or not title.at):
         return False
     if after.label == "phenomenon" and (draft is None or "phenomenon" in draft):
@@ -141,23 +140,23 @@ def _opens_finding(title: Line, after: Line, draft: dict[str, list[str]] | None,
     return title.at or (title.number == count + 1 and draft is not None and "severity" in draft)
 
 
-def _unfold(draft: dict[str, list[str]], findings: list[dict[str, str]]) -> None:
-    """Adds one finding, or the several that stand on one line, apart by ` - Phenomenon:` and the like.
+def _unfold(draft: dict[str, list[str]], anomalies: list[dict[str, str]]) -> None:
+    """Adds one anomaly, or the several that stand on one line, apart by ` - Phenomenon:` and the like.
 
-    A label inside a line counts only where the finding has no line that starts with it.
+    A label inside a line counts only where the anomaly has no line that starts with it.
     """
     found: dict[str, str] = {}
     for field, lines in draft.items():
         text, start, current = "\n".join(lines), 0, field
-        where = f"Finding {len(findings) + 1}: "
+        where = f"Anomaly {len(anomalies) + 1}: "
         for token in _INLINE.finditer(text):
             label = LABELS[plain(token["label"])]
             if label == "name" and token["number"]:
                 if current != "severity":
                     raise ParseError(
-                        f"{where}the next finding starts inside '{FIELDS[current]}'; start it on a new line."
+                        f"{where}the next anomaly starts inside '{FIELDS[current]}'; start it on a new line."
                     )
-                findings.append({**found, current: text[start : token.start()]})
+                anomalies.append({**found, current: text[start : token.start()]})
                 found = {}
             elif label in draft or not token["dash"]:
                 continue
@@ -169,7 +168,7 @@ def _unfold(draft: dict[str, list[str]], findings: list[dict[str, str]]) -> None
         if current in found:
             raise ParseError(f"{where}{twice(current)}.")
         found[current] = text[start:]
-    findings.append(found)
+    anomalies.append(found)
 
 
 def _tidy(text: str, field: str) -> str:

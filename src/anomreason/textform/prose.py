@@ -1,9 +1,7 @@
 """What a reply says in prose: that nothing is wrong, and the thinking aloud that some models put before the answer.
 
-Knows nothing of findings.
-
-    >>> says_no_anomalies("There are no semantic anomalies in this image.")
-    True
+>>> says_no_anomalies("There are no semantic anomalies in this image.")
+True
 """
 
 from __future__ import annotations
