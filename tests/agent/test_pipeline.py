@@ -121,12 +121,6 @@ def test_the_number_of_calls_is_the_formula(world: World, schedule: Schedule, mo
     assert Counter(r.tag.step for r in vlm.requests) == steps_taken(schedule, objects, judge)
 
 
-def test_the_formulas_by_hand() -> None:
-    assert [calls_needed(s, 8) for s in ("lean", "paper", "release", "single")] == [4, 52, 51, 1]
-    assert calls_needed("lean", 12, judge_source=True) == 5
-    assert calls_needed("lean", 0) == 2
-
-
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_call_that_shows_the_picture_begins_with_the_same_bytes(world: World, schedule: Schedule) -> None:
     truth = world(1)
