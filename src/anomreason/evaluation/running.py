@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from anomreason.anomaly import Anomaly
 from anomreason.errors import UsageError
 from anomreason.evaluation.breakdowns import SeverityCounter, pairs_of
 from anomreason.evaluation.records import ImageMatches, MatchedPair
+from anomreason.evaluation.writing import LineStore
 from anomreason.metrics.chance import CHUNK, REPEATS, ChanceScorer, chunks
 from anomreason.metrics.image_scores import FULL_ALPHA, PROFILES, ImageScores, Profile, SemanticSettings, score_image
 from anomreason.metrics.matching import RankBy, rank
@@ -75,17 +76,11 @@ class Settings:
         return np.random.default_rng([self.seed, purpose])
 
 
-class Keeper(Protocol):
-    """Where the record of each image goes, as `matches.jsonl` has it."""
-
-    def add(self, image: str, record: ImageMatches) -> None: ...
-
-
 class Contest:
     """One prediction file while it is scored."""
 
-    def __init__(self, entrant: Entrant, settings: Settings, keeper: Keeper | None = None) -> None:
-        """keeper: None for a file of which only figures are wanted; then no chance level is taken either.
+    def __init__(self, entrant: Entrant, settings: Settings, store: LineStore | None = None) -> None:
+        """store: takes the lines of `matches.jsonl`; None: only figures are computed, without a chance level.
 
         UsageError, naming file and image, when predictions cannot be ranked as asked.
         """
@@ -93,8 +88,8 @@ class Contest:
         check_ranking(entrant, entrant.said, settings.semantic)
         self.scorer = SemanticScorer(settings.semantic)
         self.calibration = SeverityCounter(settings.semantic)
-        self._keeper = keeper
-        self._chance = ChanceScorer(settings.semantic, settings.shuffles) if keeper and settings.shuffles else None
+        self._store = store
+        self._chance = ChanceScorer(settings.semantic, settings.shuffles) if store and settings.shuffles else None
         self._chance_rng = settings.rng(_CHANCE)
 
     def answered(self, image: str) -> bool:
@@ -136,16 +131,16 @@ class Contest:
         order = self._order(name, answer)
         scores = score_image(phe, rea, order, self.scorer.settings, name)
         self.scorer.add_scores(name, scores)
-        if self._keeper:
+        if self._store:
             pairs = pairs_of(phe, rea, scores)
             self.calibration.add(answer.anomalies, truth.anomalies, pairs)
-            self._keeper.add(name, _record(truth, None, answer.anomalies, pairs, scores))
+            self._store.add(name, _record(truth, None, answer.anomalies, pairs, scores))
 
     def _fail(self, name: str, kind: str, truth: ImageAnnotation) -> None:
         self.scorer.add_failure(name, kind, len(truth.anomalies))
-        if self._keeper:
+        if self._store:
             nothing = ImageScores.failed(self.scorer.settings, len(truth.anomalies))
-            self._keeper.add(name, _record(truth, kind, (), [], nothing))
+            self._store.add(name, _record(truth, kind, (), [], nothing))
 
 
 def run(contests: Sequence[Contest], truth: Truth, backbone: Backbone, progress: Progress = lambda *_: None) -> None:
