@@ -395,7 +395,7 @@ def test_the_command_refuses_an_option_without_effect_also_with_its_default(worl
     refused = detect_cli([image], tmp_path / "run", "--model", "tiny", "--max-side", "1536")
     assert refused.returncode == 2
     assert (
-        refused.stderr == "anomreason: max_side has no effect with 'tiny', which runs in this process: leave it out\n"
+        refused.stderr == "anomreason: max_side has no effect with 'tiny', which runs in this process; leave it out\n"
     )
     assert not (tmp_path / "run").exists()
 
