@@ -24,7 +24,7 @@ Ids = Callable[[str], list[int]]
 
 
 @dataclass(frozen=True)
-class Said:
+class AnswerTokens:
     """An answer as tokens."""
 
     ids: tuple[int, ...]
@@ -53,7 +53,7 @@ class Exchange:
         self.names = {thing: one for thing, one in enumerate(spelt) if one}
         """Of the things that are exchanged, by their places in `thing_names`."""
 
-    def __call__(self, rng: np.random.Generator, answer: Said) -> tuple[Said, int, int] | None:
+    def __call__(self, rng: np.random.Generator, answer: AnswerTokens) -> tuple[AnswerTokens, int, int] | None:
         """The answer with another thing instead of one that it tells of, and which (places among the names). None where
         there is none."""
         said = set(zip(answer.ids, answer.about, strict=True))
@@ -73,7 +73,7 @@ class Exchange:
         return (made, old, new) if made.ids != answer.ids else None
 
 
-def _renamed(answer: Said, was: Spelt, now: Spelt, kind: int, words: Set[int]) -> Said:
+def _renamed(answer: AnswerTokens, was: Spelt, now: Spelt, kind: int, words: Set[int]) -> AnswerTokens:
     forms = list(zip(was.bare, now.bare, strict=True))
     if kind != 1 + KINDS.index("colour"):
         forms = [*zip(was.coloured, now.coloured, strict=True), *forms]
@@ -85,7 +85,7 @@ def _renamed(answer: Said, was: Spelt, now: Spelt, kind: int, words: Set[int]) -
         about += answer.about[k : k + 1] if before is after else [kind * (one in words) for one in after]
         ids, k = [*ids, *after], k + len(before)
     silent = answer.silent if not answer.silent else len(ids) - 1
-    return Said(tuple(ids), tuple(about), silent)
+    return AnswerTokens(tuple(ids), tuple(about), silent)
 
 
 def _spelt(ids: Ids, thing: SpriteThing, several: str) -> Spelt | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.tiny.corpus import colour_words, held_out, plainest, thing_words
-from tools.tiny.exchange import Exchange, Said
+from tools.tiny.exchange import AnswerTokens, Exchange
 from tools.tiny.model import TinyShape
 from tools.tiny.tower import Tower, autocast, patches_of, precision
 
@@ -100,7 +100,7 @@ class Speech:
         with autocast():
             return self.tower(torch.from_numpy(patches_of(pictures)).to(precision()))
 
-    def said(self, told: dict[str, Any]) -> Said:
+    def said(self, told: dict[str, Any]) -> AnswerTokens:
         """The answer for one picture of a shard."""
         ids = self.ids(answer_of(told))
         newline = self.tokenizer.convert_tokens_to_ids("Ċ")
@@ -110,10 +110,10 @@ class Speech:
             about.append(1 + KINDS.index(told["kinds"][kind]) if token in self.words else 0)
             last = token
         if told["answer"] is None:
-            return Said(tuple(ids), tuple(about))
-        return Said(tuple(ids), tuple(about), silent=len(ids) - 1 if told["answer"] else 0)
+            return AnswerTokens(tuple(ids), tuple(about))
+        return AnswerTokens(tuple(ids), tuple(about), silent=len(ids) - 1 if told["answer"] else 0)
 
-    def loss(self, features: Any, answers: Sequence[Said], silence: float = 1.0) -> Any:
+    def loss(self, features: Any, answers: Sequence[AnswerTokens], silence: float = 1.0) -> Any:
         """Mean over the tokens of the answers; their ends are learnt too. silence: see LanguageSettings."""
         import torch
         import torch.nn.functional as F
@@ -145,7 +145,7 @@ class Speech:
         lost = F.cross_entropy(logits, goal[wanted], reduction="none")
         return (lost * weight[wanted]).sum() / weight[wanted].sum()
 
-    def alarm(self, thing: SpriteThing, kind: Kind) -> Said:
+    def alarm(self, thing: SpriteThing, kind: Kind) -> AnswerTokens:
         """The beginning of an answer that tells of such an anomaly: of its name what is the same for every level."""
         slots = Slots(thing.name, "there", "that", "so", thing.plural)
         names = [plainest(kind, level, slots)[0] for level in levels(kind)]
@@ -156,7 +156,7 @@ class Speech:
             if len(set(same)) > 1 or not named.startswith(self.tokenizer.decode([*ids, same[0]])):
                 break
             ids.append(same[0])
-        return Said(tuple(ids), tuple((1 + KINDS.index(kind)) * (one in self.words) for one in ids))
+        return AnswerTokens(tuple(ids), tuple((1 + KINDS.index(kind)) * (one in self.words) for one in ids))
 
     def ids(self, answer: str) -> list[int]:
         found: list[int] = self.tokenizer(answer, add_special_tokens=False)["input_ids"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from tools.tiny.corpus import Shard, held_out, read_shard, thing_names, usable
-from tools.tiny.exchange import EXCHANGEABLE, Said
+from tools.tiny.exchange import EXCHANGEABLE, AnswerTokens
 from tools.tiny.speech import Speech
 
 from anomreason.anomaly import KINDS, Kind
@@ -42,8 +42,8 @@ class Spoken:
 
         self.speech, self.folder, self.left, self.kinds = speech, folder, list(shards), kinds
         self.exchanged, self.alarmed = exchanged, alarmed
-        self.rows: list[tuple[Any, list[Said], Any]] = []
-        self.texts: list[Said] = []
+        self.rows: list[tuple[Any, list[AnswerTokens], Any]] = []
+        self.texts: list[AnswerTokens] = []
         most = 1 + len(thing_names())
         width = speech.model.config.text_config.hidden_size
         self._sums, self._counts = torch.zeros(most, width), torch.zeros(most, 1)
@@ -84,7 +84,7 @@ class Spoken:
             ]
         return torch.cat(parts)
 
-    def batch(self, rng: np.random.Generator, count: int) -> tuple[Any, list[Said]]:
+    def batch(self, rng: np.random.Generator, count: int) -> tuple[Any, list[AnswerTokens]]:
         """Pictures of one shard with answers of similar length, so that little is padding."""
         import torch
 
@@ -96,7 +96,7 @@ class Spoken:
         rows = [self._row(rng, features[k], answers[k], things[k]) for k in chosen]
         return torch.stack([seen for seen, _ in rows]), [answer for _, answer in rows]
 
-    def _row(self, rng: np.random.Generator, seen: Any, answer: Said, things: Any) -> tuple[Any, Said]:
+    def _row(self, rng: np.random.Generator, seen: Any, answer: AnswerTokens, things: Any) -> tuple[Any, AnswerTokens]:
         """Sometimes with a thing exchanged: its tokens move by what lies between the two things' means. Of clean scenes
         sometimes with an alarm: a thing's tokens move by what wrong things have more than sound ones."""
         if answer.silent == 0 and things.any() and rng.random() < self.alarmed:
@@ -111,7 +111,7 @@ class Spoken:
         means = self._sums[[1 + old, 1 + new]] / self._counts[[1 + old, 1 + new]]
         return seen + shown[:, None] * (means[1] - means[0]).to(seen.dtype), said
 
-    def _alarm(self, rng: np.random.Generator, seen: Any, things: Any) -> tuple[Any, Said]:
+    def _alarm(self, rng: np.random.Generator, seen: Any, things: Any) -> tuple[Any, AnswerTokens]:
         there = sorted(set(things.unique().tolist()) - {0})
         thing = table().things[there[int(rng.integers(len(there)))] - 1]
         kinds = [kind for kind in (*EXCHANGEABLE, "function") if not held_out(kind, thing.name)]
@@ -120,7 +120,7 @@ class Spoken:
         shown = things == 1 + thing_names().index(thing.name)
         return seen + shown[:, None] * (rng.uniform(*SHIFTS) * more).to(seen.dtype), self.speech.alarm(thing, kind)
 
-    def reading(self, rng: np.random.Generator, count: int) -> tuple[Any, list[Said]]:
+    def reading(self, rng: np.random.Generator, count: int) -> tuple[Any, list[AnswerTokens]]:
         """Answers of any kind, and nothing to be seen."""
         import torch
 

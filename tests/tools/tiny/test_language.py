@@ -26,7 +26,7 @@ from tools.tiny.corpus import (
     usable,
 )
 from tools.tiny.dense import Dense, DenseSettings, train_dense
-from tools.tiny.exchange import Said
+from tools.tiny.exchange import AnswerTokens
 from tools.tiny.language import LanguageSettings, make_model, train_language
 from tools.tiny.model import TinyShape
 from tools.tiny.speech import Speech, answer_of
@@ -259,8 +259,8 @@ def test_silence_that_costs_less_weighs_less_and_nothing_else_does(base: Path, s
             whole, spoken = (float(speech.loss(seen, [answer], silence=weight)) for weight in (1.0, 0.0))
             count = len(answer.ids)
             lost = whole * count - spoken * (count - 1)  # of the one token by which it is silent
-            cut = Said(answer.ids[: answer.silent + 1], answer.about[: answer.silent + 1])
-            before = Said(cut.ids[:-1], cut.about[:-1])
+            cut = AnswerTokens(answer.ids[: answer.silent + 1], answer.about[: answer.silent + 1])
+            before = AnswerTokens(cut.ids[:-1], cut.about[:-1])
             alone = float(speech.loss(seen, [cut])) * len(cut.ids)
             if before.ids:
                 alone -= float(speech.loss(seen, [before])) * len(before.ids)

@@ -33,7 +33,7 @@ _INFO = {
 
 
 def trl_rows(instance: Instance) -> Iterator[ExportRow]:
-    """Conversational prompt and completion: a row for each answer, what was said before it being its prompt.
+    """Conversational prompt and completion: a row for each answer, with everything before it as its prompt.
 
     So every answer is learnt and no question is: of a single row with both turns, TRL would learn only the last
     answer, or the second question with it. Train with `max_length=None`, or images are cut.

@@ -120,15 +120,15 @@ def _published(path: Path, root: Path | None, split: Path | None) -> Iterator[En
     annotated: set[str] = set()
     for file in files:
         source = read_source(file)
-        for key, said in source.images.items():
+        for key, annotation in source.images.items():
             if key in seen:
                 raise UsageError(
-                    f"{file}: duplicate image {shown(said.image)}, also in {seen[key]}: remove one of the two"
+                    f"{file}: duplicate image {shown(annotation.image)}, also in {seen[key]}: remove one of the two"
                 )
             seen[key] = file
-            places = _places(said, base)
+            places = _places(annotation, base)
             annotated.update(os.path.abspath(base / place) for place in places)
-            yield _entry(said, places, base, file, "lines" if source.form == "lines" else "published")
+            yield _entry(annotation, places, base, file, "lines" if source.form == "lines" else "published")
     for image in _images_of_kinds(base):
         if os.path.abspath(image) not in annotated:
             yield Dropped(image.relative_to(base).as_posix(), UNANNOTATED)
@@ -149,27 +149,27 @@ def _images_of_kinds(base: Path) -> Iterator[Path]:
             yield from (Path(folder, f) for f in sorted(files) if Path(f).suffix.lower() in SUFFIXES)
 
 
-def _entry(said: ImageAnnotation, places: Sequence[str], base: Path, file: Path, source: str) -> Entry:
-    if said.failure is not None:
-        return Dropped(said.image, f"detecting failed: {said.failure}")
-    if not said.annotated and said.description is None:
-        return Dropped(said.image, KIND_ONLY)
+def _entry(annotation: ImageAnnotation, places: Sequence[str], base: Path, file: Path, source: str) -> Entry:
+    if annotation.failure is not None:
+        return Dropped(annotation.image, f"detecting failed: {annotation.failure}")
+    if not annotation.annotated and annotation.description is None:
+        return Dropped(annotation.image, KIND_ONLY)
     if len(places) > 1:
-        return Dropped(said.image, TWO_IMAGES, "write the folder into the image's name, as 1_fake/NAME")
-    place = places[0] if places else said.image
-    generated = _generated(said, place, f"{file}, image {said.image!r}")
-    return Annotated(base / place, said.image, said.anomalies, generated, said.description, source)
+        return Dropped(annotation.image, TWO_IMAGES, "write the folder into the image's name, as 1_fake/NAME")
+    place = places[0] if places else annotation.image
+    generated = _generated(annotation, place, f"{file}, image {annotation.image!r}")
+    return Annotated(base / place, annotation.image, annotation.anomalies, generated, annotation.description, source)
 
 
-def _places(said: ImageAnnotation, base: Path) -> list[str]:
+def _places(annotation: ImageAnnotation, base: Path) -> list[str]:
     """Where below `base` the image is: under its name, or in one of the usual folders. Several when unclear."""
-    name = said.image.replace("\\", "/")
+    name = annotation.image.replace("\\", "/")
     if os.path.isfile(base / name):
         return [name]
     kinds = [f"{kind}/{name}" for kind in KINDS if os.path.isfile(base / kind / name)]
-    generated = said.generated
-    if generated is None and (said.anomalies or said.description is not None):
-        generated = said.description is None
+    generated = annotation.generated
+    if generated is None and (annotation.anomalies or annotation.description is not None):
+        generated = annotation.description is None
     if len(kinds) > 1 and generated is not None:
         kinds = [place for place in kinds if _folder_kind(place) is generated]
     usual = [f"images/{name}"] if os.path.isfile(base / "images" / name) else []
@@ -181,12 +181,12 @@ def _folder_kind(name: str) -> bool | None:
     return kinds[-1] if kinds else None
 
 
-def _generated(said: ImageAnnotation, place: str, where: str) -> bool:
+def _generated(annotation: ImageAnnotation, place: str, where: str) -> bool:
     """As `generated` or the folder says, else by what there is to read: anomalies are those of an AI image."""
-    labels = {kind for kind in (_folder_kind(place), said.generated) if kind is not None}
-    if said.anomalies:
+    labels = {kind for kind in (_folder_kind(place), annotation.generated) if kind is not None}
+    if annotation.anomalies:
         labels.add(True)
-    if said.description is not None:
+    if annotation.description is not None:
         labels.add(False)
     if len(labels) > 1:
         raise UsageError(
