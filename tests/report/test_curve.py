@@ -68,12 +68,12 @@ def test_what_a_log_says_is_escaped() -> None:
 def test_the_base_and_a_warning_stand_beside_the_curve() -> None:
     lines = [
         {"event": "answers", "model": "base", "readable": 8, "answers": 8},
-        {"step": 0, "scores": {"loss": 2.5, "semf1": 0.61}},
+        {"step": 0, "scores": {"loss": 2.5, "semf1": 0.61, "semap": 0.5}},
         {"step": 9, "steps": 9, "loss": 1.0},
         {"event": "answers", "model": "trained", "readable": 1, "answers": 8, "warning": "7 of 8 cannot be <read>"},
     ]
     page = curve_page(lines, "x", over=True)
-    assert "asked its own question: loss 2.5, semf1 0.61." in page
+    assert "Base model before training: loss 2.5; asked its own question: semf1 0.61, semap 0.5." in page
     assert "Base model: 8 of 8 sample answers can be read" in page
     assert "Trained model: 1 of 8 sample answers can be read" in page
     assert "7 of 8 cannot be &lt;read&gt;." in page
