@@ -17,6 +17,7 @@ results and the work goes on; our own mistake raises something that is not in th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -85,12 +86,30 @@ class EndpointError(AnomreasonError):
     kind: `rate_limit` (429), `server` (5xx), `timeout`, `connection`, `rejected` (the server will never take this
     request), `adjusted` (the server refused an option; the option is dropped from now on, so ask again at once).
     retry_after: seconds the server asked us to wait, None when it did not say.
+    reply_limit: with `adjusted`, the longest reply that the server allows, tokens.
     """
 
-    def __init__(self, kind: EndpointErrorKind, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        kind: EndpointErrorKind,
+        message: str,
+        retry_after: float | None = None,
+        *,
+        reply_limit: ReplyLimit | None = None,
+    ) -> None:
         super().__init__(message)
         self.kind: EndpointErrorKind = kind
         self.retry_after = retry_after
+        self.reply_limit = reply_limit
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyLimit:
+    """The longest reply that a server allows, as its complaint about a longer one says."""
+
+    tokens: int
+    by_context: bool = False
+    """Whether it is what the prompt leaves of the model's context, so that other prompts have other limits."""
 
 
 class CallFailed(AnomreasonError):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from anomreason.anomaly import Usage
-from anomreason.errors import CallFailed, EndpointError, ParseError, Stopped
+from anomreason.errors import CallFailed, EndpointError, ParseError, ReplyLimit, Stopped
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Meter, Patience
 from anomreason.vlm.ledger import Budget, Ledger, read_calls, worst_case
@@ -113,7 +113,7 @@ def test_a_model_that_times_out_by_itself_is_retried_without_a_time_limit_of_our
 
 
 def test_a_cut_reply_is_asked_for_again_with_twice_the_cap_up_to_the_limit(tmp_path: Path) -> None:
-    vlm, value, outcomes = pursue(tmp_path, [("cut", "length")] * 3)
+    vlm, value, outcomes = pursue(tmp_path, [("cut " * n, "length") for n in (1, 2, 3)])
     assert [r.sampling.max_tokens for r in vlm.asked] == [100, 200, 400]
     assert isinstance(value, CallFailed)
     assert value.kind == "truncated"
@@ -131,6 +131,89 @@ def test_a_larger_cap_that_brings_nothing_is_not_raised_again() -> None:
         asyncio.run(Caller(vlm, patience=QUICK).call(ASKED, number, Meter()))
     assert failed.value.kind == "truncated"
     assert [r.sampling.max_tokens for r in vlm.asked] == [100, 200]
+
+
+OPEN = '{"anomalies": [{"name": "Six fing'
+CLOSED = '{"anomalies": []}'
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "tokens", "cut"),
+    [
+        ("Severity Score: 8", "unknown", 100, True),
+        ("Severity Score: 8", "unknown", 130, True),  # its reasoning counts too
+        ("Severity Score: 8", "stop", 100, True),  # so say servers that do not tell
+        ("Severity Score: 8", "stop", 99, False),
+        ("Severity Score: 8", "stop", 5000, False),  # a server that knows no cap
+        ("Severity Score: 8", "unknown", 99, False),
+        ("Severity Score: 8", "unknown", 0, False),
+        ("x" * 250, "unknown", 0, True),
+        ("x" * 250, "stop", 0, False),
+        (OPEN, "unknown", 9, True),
+        (OPEN, "unknown", 0, True),
+        ("```json\n" + OPEN, "unknown", 9, True),
+        (CLOSED, "unknown", 9, False),
+        ("```json\n" + CLOSED + "\n```", "unknown", 9, False),
+        ("{see [above", "stop", 9, False),
+        ("", "unknown", 0, False),
+    ],
+)
+def test_a_reply_is_cut_whatever_the_server_calls_it(text: str, finish: Finish, tokens: int, cut: bool) -> None:
+    class Once(Scripted):
+        async def ask(self, request: Request) -> Reply:
+            self.asked.append(request)
+            if len(self.asked) > 1:
+                return reply("whole")
+            return Reply(text, finish, Usage(calls=1, completion_tokens=tokens), "m")
+
+    vlm = Once([])
+    value = asyncio.run(Caller(vlm, patience=QUICK).call(ASKED, lambda r: r.text, Meter()))
+    assert value == ("whole" if cut else text)
+    assert [r.sampling.max_tokens for r in vlm.asked] == ([100, 200] if cut else [100])
+
+
+def too_long(tokens: int, by_context: bool = False) -> EndpointError:
+    return EndpointError("adjusted", "too long", reply_limit=ReplyLimit(tokens, by_context))
+
+
+def test_the_servers_longest_reply_is_learnt_once_and_what_is_still_cut_is_truncated() -> None:
+    vlm = Scripted(
+        [("cut", "length"), too_long(150), ("cut more", "length"), ("cut", "length"), ("cut more", "length")]
+    )
+    caller = Caller(vlm, patience=QUICK)
+
+    async def run() -> list[CallFailed]:
+        failures = []
+        for n in range(2):
+            with pytest.raises(CallFailed) as failed:
+                await caller.call(replace(ASKED, parts=(f"question {n}",)), number, Meter())
+            failures.append(failed.value)
+        return failures
+
+    failures = asyncio.run(run())
+    assert [r.sampling.max_tokens for r in vlm.asked] == [100, 200, 150, 100, 150]
+    assert {f.kind for f in failures} == {"truncated"}
+    assert "150 tokens" in str(failures[0])
+
+
+def test_a_limit_that_a_reply_was_cut_at_already_is_not_tried_again() -> None:
+    vlm = Scripted([("cut", "length"), too_long(100)])
+    with pytest.raises(CallFailed, match="no longer one") as failed:
+        asyncio.run(Caller(vlm, patience=QUICK).call(ASKED, number, Meter()))
+    assert failed.value.kind == "truncated"
+
+
+def test_what_a_prompt_leaves_of_the_context_holds_for_its_step_alone() -> None:
+    vlm = Scripted([too_long(60, by_context=True), "1", "2", "3"])
+    caller = Caller(vlm, patience=QUICK)
+    other = replace(ASKED, tag=replace(ASKED.tag, step="other"))
+
+    async def run() -> None:
+        for asked in (ASKED, replace(ASKED, parts=("more",)), other):
+            await caller.call(asked, number, Meter())
+
+    asyncio.run(run())
+    assert [r.sampling.max_tokens for r in vlm.asked] == [100, 60, 60, 100]
 
 
 @pytest.mark.parametrize(

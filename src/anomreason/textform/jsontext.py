@@ -47,6 +47,19 @@ def json_values(text: str) -> tuple[list[Any], str]:
     return _scan(text)
 
 
+def unclosed(text: str) -> bool:
+    """Whether a text that is JSON, bare or fenced, ends before its last bracket is closed."""
+    start = _OPEN.search(text)
+    if start is None or text[: start.start()].strip().removeprefix("```").lower().strip() not in ("", "json"):
+        return False
+    depth = 0
+    for token in _TOKEN.finditer(text, start.start()):
+        depth += (token[0] in "[{") - (token[0] in "]}")
+        if not depth:
+            return False
+    return True
+
+
 def _scan(text: str) -> tuple[list[Any], str]:
     values, prose, position = [], [], 0
     opening = _OPEN.search(text)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,7 +20,8 @@ from typing import Literal, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from anomreason.anomaly import Usage
-from anomreason.errors import CallFailed, EndpointError, ParseError, Stopped
+from anomreason.errors import CallFailed, EndpointError, ParseError, ReplyLimit, Stopped
+from anomreason.textform.jsontext import unclosed
 from anomreason.vlm.cache import Next, ReplyStore, request_key
 from anomreason.vlm.ledger import Budget, Call, Ledger
 from anomreason.vlm.protocol import VLM, Reply, Request
@@ -29,6 +31,12 @@ T = TypeVar("T")
 REASK = "Your answer could not be used: {complaint}\nGive the whole answer again, in the asked form and nothing else."
 LONGEST_ASKED = 600.0
 """Longest Retry-After, in seconds, that we wait for; a call is lost when the server asks for more."""
+SHORTEST_TOKEN = 2.5
+"""Characters of a token in replies with many digits and brackets; prose has more."""
+_SHORTER = (
+    "Lower --max-objects or --max-side, take --schedule single for a model that was trained on it, or use a model that "
+    "writes longer replies"
+)
 _REFUSAL = re.compile(
     r"\s*(i['’]?m sorry|sorry|i apologi[sz]e|i can(not|['’]t)|i (am|['’]m) (not able|unable)|i won['’]t)\b[^.]{0,60}"
     r"\b(assist|help|comply|fulfil|continue)\b[^.]{0,40}\b(that|this|request|you)\b",
@@ -87,6 +95,7 @@ class Caller:
         self._slots = asyncio.Semaphore(self.in_flight)
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._budget = self.budget or Budget(self.ledger)
+        self._limits: dict[str, int] = {}
 
     @property
     def budget_reached(self) -> bool:
@@ -115,13 +124,19 @@ class Caller:
     async def _pursue(self, request: Request, read: Callable[[Reply], T], meter: Meter, name: str) -> T:
         begun = self.store.begun(name) if self.store else None
         go_on = begun or Next(request.sampling.max_tokens, request.turns)
-        number = faults = adjusted = cut_at = 0
+        number = faults = adjusted = 0
+        cut: _Cut | None = None
         while True:
             number += 1
-            sent = replace(request, sampling=replace(request.sampling, max_tokens=go_on.cap), turns=go_on.turns)
+            cap = min(go_on.cap, self._longest(request.tag.step))
+            if cut is not None and cap <= cut.cap:
+                raise CallFailed("truncated", _no_longer(cap))
+            sent = replace(request, sampling=replace(request.sampling, max_tokens=cap), turns=go_on.turns)
             try:
                 reply, attempt = await self._attempt(sent, number, meter)
             except EndpointError as e:
+                if e.reply_limit is not None:
+                    self._limit(e.reply_limit, request.tag.step)
                 adjusted += e.kind == "adjusted"
                 faults += e.kind != "adjusted"
                 too_long = e.retry_after is not None and e.retry_after > LONGEST_ASKED
@@ -130,11 +145,11 @@ class Caller:
                 if e.kind != "adjusted":
                     await self._wait(e, faults, name)
                 continue
-            outcome, value, complaint = _verdict(reply, read, free=request.schema is None)
+            outcome, value, complaint = _verdict(sent, reply, read)
             then = None if outcome == "ok" else self._after(outcome, complaint, request, sent, reply)
             if outcome == "length":
-                then = _full(reply, cut_at) or then
-                cut_at = reply.usage.completion_tokens
+                then = _full(cap, reply, cut) or then
+                cut = _Cut(cap, _length(reply))
             self._record(attempt, outcome, reply, name, then)
             if then is None:
                 return cast(T, value)
@@ -144,17 +159,31 @@ class Caller:
 
     def _after(self, outcome: str, complaint: str, request: Request, sent: Request, reply: Reply) -> Next | CallFailed:
         """What follows a reply of no use: a larger cap, one re-ask, or the end."""
-        cap, limit = sent.sampling.max_tokens, self.patience.max_reply_tokens
+        cap = sent.sampling.max_tokens
+        longest = self._longest(request.tag.step)
+        limit = min(self.patience.max_reply_tokens, longest)
         if outcome == "refused":
             why = _excerpt(reply.text) if reply.text.strip() else "a content filter left the reply empty"
             return CallFailed("refused", f"the model refused: {why}")
+        if outcome == "length" and cap >= longest:
+            return CallFailed("truncated", _no_longer(cap))
         if outcome == "length" and cap >= limit:
-            return CallFailed("truncated", f"the reply was still cut at {cap} tokens (--max-reply-tokens)")
+            more = f"allow longer ones with --max-reply-tokens {2 * cap}"
+            return CallFailed("truncated", f"the reply was still cut at {cap} tokens: {more}")
         if outcome == "length":
             return Next(min(cap * 2, limit), sent.turns)
         if sent.turns != request.turns:
             return CallFailed("unparsable", f"{complaint}; the reply was: {_excerpt(reply.text)}")
         return Next(cap, (*request.turns, (reply.text[:8000], REASK.format(complaint=complaint))))
+
+    def _longest(self, step: str) -> int:
+        """The longest reply that the server allows, as far as it has complained of longer ones."""
+        return min(self._limits.get("", sys.maxsize), self._limits.get(step, sys.maxsize))
+
+    def _limit(self, limit: ReplyLimit, step: str) -> None:
+        """Learn the server's longest reply, or what the prompts of one step leave of its context."""
+        key = step if limit.by_context else ""
+        self._limits[key] = min(limit.tokens, self._limits.get(key, sys.maxsize))
 
     async def _attempt(self, sent: Request, number: int, meter: Meter) -> tuple[Reply, _Attempt]:
         """One attempt, within the bounds on calls at once, time and money; a failed one is written down here."""
@@ -233,36 +262,63 @@ class Caller:
         await asyncio.sleep(wait if error.retry_after is None else error.retry_after + 0.1 * wait)
 
 
-def _verdict(reply: Reply, read: Callable[[Reply], T], free: bool) -> tuple[str, T | None, str]:
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A reply that was cut."""
+
+    cap: int
+    length: int
+    """As `_length` gives it."""
+
+
+def _length(reply: Reply) -> int:
+    """Tokens of a reply; its characters where the server does not count."""
+    return reply.usage.completion_tokens or len(reply.text)
+
+
+def _was_cut(sent: Request, reply: Reply) -> bool:
+    """Whether the reply ends where it was cut off, whatever the server calls that."""
+    cap, used = sent.sampling.max_tokens, reply.usage.completion_tokens
+    if reply.finish != "unknown":
+        return reply.finish == "length" or (reply.finish == "stop" and used == cap)
+    if not used:  # then the text tells: no token is shorter than this on average
+        used = int(len(reply.text) / SHORTEST_TOKEN)
+    return used >= cap or unclosed(reply.text)
+
+
+def _verdict(sent: Request, reply: Reply, read: Callable[[Reply], T]) -> tuple[str, T | None, str]:
     """Outcome for the ledger, the value when it is `ok`, the reader's complaint when it is `unparsable`.
 
     Words of refusal count only where the reader cannot tell: in what it did not accept, and in short free text.
     """
     if reply.finish == "refused":
         return "refused", None, ""
-    if reply.finish == "length":
+    if _was_cut(sent, reply):
         return "length", None, ""
     refusing = bool(_REFUSAL.match(reply.text[:300]))
     try:
         value = read(reply)
     except ParseError as complaint:
         return ("refused" if refusing else "unparsable"), None, str(complaint)
-    if free and refusing and len(reply.text) < 300:
+    if sent.schema is None and refusing and len(reply.text) < 300:
         return "refused", None, ""
     return "ok", value, ""
 
 
-def _full(reply: Reply, cut_at: int) -> CallFailed | None:
+def _full(cap: int, reply: Reply, cut: _Cut | None) -> CallFailed | None:
     """A larger cap that brought no more tokens: the model's context is full, and a still larger one is of no use."""
-    used = reply.usage.completion_tokens
-    if not 0 < used <= cut_at:
+    if cut is None or cap <= cut.cap or not 0 < _length(reply) <= cut.length:
         return None
+    counted = "" if not reply.usage.completion_tokens else f" after {reply.usage.completion_tokens} tokens"
     return CallFailed(
         "truncated",
-        f"the reply was cut after {used} tokens although more were allowed: the model's context is full. "
-        "Lower --max-objects or --max-side, take --schedule single for a model that was trained on it, or use a model "
-        "with a larger context",
+        f"the reply was cut{counted} although more were allowed: the model's context is full, or the server has a "
+        f"limit of its own. {_SHORTER}",
     )
+
+
+def _no_longer(cap: int) -> str:
+    return f"the reply was cut at {cap} tokens, and the server allows no longer one here. {_SHORTER}"
 
 
 def _tried(attempts: int) -> str:

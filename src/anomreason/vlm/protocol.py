@@ -17,7 +17,8 @@ from anomreason.anomaly import Usage
 from anomreason.images import Encoded
 from anomreason.textform import find_json
 
-Finish = Literal["stop", "length", "refused"]
+Finish = Literal["stop", "length", "refused", "unknown"]
+"""How a reply ended; `unknown` when the server gave no reason, or one that we do not know."""
 TINY = "tiny"
 """The spec of the model that comes with the package."""
 Part = str | Encoded

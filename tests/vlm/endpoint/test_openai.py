@@ -217,7 +217,15 @@ class TestReply:
 
     @pytest.mark.parametrize(
         ("finish", "expected"),
-        [("stop", "stop"), (None, "stop"), ("eos", "stop"), ("length", "length"), ("content_filter", "refused")],
+        [
+            *[
+                (reason, "stop")
+                for reason in ("stop", "eos", "STOP", "end_turn", "eos_token", "COMPLETE", "tool_calls")
+            ],
+            *[(reason, "length") for reason in ("length", "MAX_TOKENS", "model_length", "max_output_tokens", "limit")],
+            *[(reason, "refused") for reason in ("content_filter", "refusal", "SAFETY", "PROHIBITED_CONTENT")],
+            *[(reason, "unknown") for reason in (None, "", "null", "FINISH_REASON_UNSPECIFIED", "OTHER")],
+        ],
     )
     def test_finish(self, finish: str | None, expected: str) -> None:
         assert replied(ASK, completion(finish=finish)).finish == expected
@@ -404,7 +412,7 @@ class TestFailures:
                 "rejected",
                 "--max-side",
             ),
-            (400, complaint("max_tokens is too large: 9999", param="max_tokens"), "rejected", "--max-reply-tokens"),
+            (400, complaint("max_tokens is too large: 9999", param="max_tokens"), "adjusted", "at most 1,024 tokens"),
             (429, complaint("Rate limit reached"), "rate_limit", "429"),
             (429, complaint("You exceeded your quota", code="insufficient_quota"), "rejected", "billing"),
             (408, "", "server", "408"),

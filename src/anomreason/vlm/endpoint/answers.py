@@ -17,15 +17,16 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from anomreason.anomaly import Usage
-from anomreason.errors import EndpointError
+from anomreason.errors import EndpointError, ReplyLimit
+from anomreason.vlm.endpoint.limits import reply_limit
 from anomreason.vlm.protocol import Finish, Reply
 
-_FINISH: dict[str, Finish] = {
-    "length": "length",
-    "max_tokens": "length",
-    "content_filter": "refused",
-    "refusal": "refused",
-}
+# The finish reasons of many servers: OpenAI, Anthropic, Gemini, Mistral, Cohere, TGI, Ollama, llama.cpp, vLLM.
+_FINISHES: tuple[tuple[Finish, re.Pattern[str]], ...] = (
+    ("length", re.compile(r"length|max|limit|trunc|incomplete|cut[_ -]?off|context|window", re.I)),
+    ("refused", re.compile(r"filter|refus|safety|moderat|prohibit|block|recitation|spii|sensitive|guardrail", re.I)),
+    ("stop", re.compile(r"stop|eos|end|done|complete|finished|success|normal|tool|function", re.I)),
+)
 _POLICY_CODES = {
     *("content_filter", "content_policy_violation", "responsibleaipolicyviolation"),
     *("moderation_blocked", "data_inspection_failed"),
@@ -97,6 +98,12 @@ class ServerAnswer:
         named = [(found.start(), option) for option, name in _OPTIONS.items() if (found := name.search(self.complaint))]
         return min(named)[1] if named else None
 
+    def reply_limit(self, cap: int) -> ReplyLimit | None:
+        """The longest reply that the server allows, when it complains that `cap` tokens are too many."""
+        if self.status not in (400, 403, 404, 413, 422, 500):
+            return None
+        return reply_limit(self.complaint, self.param, cap)
+
     @property
     def unexplained(self) -> bool:
         """True when the request was rejected for a reason that we do not recognise."""
@@ -153,11 +160,11 @@ def read_completion(answer: ServerAnswer, asked: str) -> Reply:
     message = choice.get("message")
     if not isinstance(message, dict) or choice.get("finish_reason") == "error":
         raise EndpointError("server", f"{answer.server} sent no completion, but {excerpt(answer.text) or 'nothing'!r}")
-    finish = _FINISH.get(str(choice.get("finish_reason")), "stop")
+    finish = _finish(choice)
     text, refusal = _text(message.get("content")), message.get("refusal")
     if isinstance(refusal, str) and refusal:
         text, finish = text or refusal, "refused"
-    if text is None and finish == "stop":
+    if text is None and finish in ("stop", "unknown"):
         raise EndpointError("server", f"{answer.server} sent a completion without text: {excerpt(answer.text)!r}")
     named = data.get("model")
     return Reply(
@@ -167,6 +174,18 @@ def read_completion(answer: ServerAnswer, asked: str) -> Reply:
         model=excerpt(redacted(named, answer.secret)) if isinstance(named, str) and named.strip() else asked,
         logprobs=_first_token(choice.get("logprobs")),
     )
+
+
+def _finish(choice: Mapping[str, Any]) -> Finish:
+    details = choice.get("finish_details")
+    details = details.get("type") if isinstance(details, dict) else details
+    for reason in (choice.get("finish_reason"), choice.get("native_finish_reason"), choice.get("stop_reason"), details):
+        if isinstance(reason, str):
+            plain = reason.lower().removeprefix("finish_reason_")
+            for finish, words in _FINISHES:
+                if words.search(plain):
+                    return finish
+    return "unknown"
 
 
 def redacted(text: str, secret: str) -> str:

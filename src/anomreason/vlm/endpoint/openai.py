@@ -255,6 +255,10 @@ class _RejectedOptions:
 
     def learn(self, request: Request, sent: frozenset[str], answer: ServerAnswer) -> None:
         """Raises EndpointError 'adjusted' when the request is worth sending again without the rejected option."""
+        limit = answer.reply_limit(request.sampling.max_tokens)
+        if limit is not None:
+            what = f"{answer.summary}; replies of at most {limit.tokens:,} tokens from now on"
+            raise EndpointError("adjusted", what, reply_limit=limit)
         option = answer.refused_option
         if option is not None and option in sent:
             if option == "response_format" and answer.bad_schema:
