@@ -13,7 +13,7 @@ from PIL import Image
 from anomreason.errors import UsageError
 from anomreason.evaluation.exact import write_exact
 from anomreason.evaluation.notices import exact_notices
-from anomreason.report.exact import build_exact_report, number_rows
+from anomreason.report.scores import build_exact_report, number_rows
 
 shared = runpy.run_path(str(Path(__file__).parent / "test_html.py"))
 Page, browser, EVIL = (shared[name] for name in ("Page", "browser", "EVIL"))

@@ -1,26 +1,14 @@
-"""The command line: one file a command, each a thin call into the room that does the work."""
+"""The command line: each command a thin call into the room that does the work."""
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 
 import typer
 
-from anomreason.cli import (
-    calls,
-    deepfake,
-    demo,
-    detect,
-    eval,
-    leaderboard,
-    merge,
-    plausibility,
-    report,
-    scenes,
-    simulate,
-    train,
-)
+from anomreason.cli import deepfake, demo, detect, eval, leaderboard, plausibility, runs, scenes, simulate, train
 from anomreason.errors import AnomreasonError, UsageError
 
 app = typer.Typer(
@@ -32,8 +20,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (detect, report, calls, eval, leaderboard, plausibility, deepfake, train, merge, simulate, demo):
-    app.command(name=module.__name__.rpartition(".")[2])(module.command)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "detect": detect.command,
+    "report": runs.report,
+    "calls": runs.calls,
+    "eval": eval.command,
+    "leaderboard": leaderboard.command,
+    "plausibility": plausibility.command,
+    "deepfake": deepfake.command,
+    "train": train.train,
+    "merge": train.merge,
+    "simulate": simulate.command,
+    "demo": demo.command,
+}
+for name, command in COMMANDS.items():
+    app.command(name=name)(command)
 app.add_typer(scenes.app, name="scenes")
 
 

@@ -27,7 +27,7 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder for images and r
     from anomreason.cli.eval import print_exact
     from anomreason.detection import remaining, set_up
     from anomreason.evaluation.exact import write_exact
-    from anomreason.report.exact import build_exact_report
+    from anomreason.report.scores import build_exact_report
     from anomreason.scenes.make import make_scenes
     from anomreason.sources.inputs import find_images
     from anomreason.vlm.local.weights import require_libraries

@@ -130,7 +130,7 @@ def command(
 
 def _exact(predictions: list[str], scenes: str, out: Path, failures: str, seed: int, report: bool) -> None:
     from anomreason.evaluation.exact import write_exact
-    from anomreason.report.exact import build_exact_report
+    from anomreason.report.scores import build_exact_report
 
     with interruptible(out):
         written = write_exact(predictions, scenes, out, failures, seed)
@@ -383,7 +383,7 @@ def _exact_head(result: ExactResult) -> Text:
 
 
 def _exact_numbers(result: ExactResult) -> TextTable:
-    from anomreason.report.exact import number_rows
+    from anomreason.report.scores import number_rows
 
     groups = [[number("value"), number(ENDS), number("n"), words("share of, or mean of", 24)]]
     table = TextTable("", [words("number", 19)], groups)

@@ -1,4 +1,4 @@
-"""`anomreason train`: fine-tune a vision-language model on verified anomalies, by a recipe."""
+"""`anomreason train` and `anomreason merge`: fine-tune by a recipe; write base and adapter as one checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from anomreason.training.answering import Score
 
 
-def command(
+def train(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with anomreason.")],
     out: Annotated[Path, typer.Option(help="Output folder: adapter or checkpoint, log and curve.")],
     data: Annotated[
@@ -59,9 +59,9 @@ def command(
 
         typer.echo(plan(prepared).text())
         return
-    from anomreason.training.lora import train
+    from anomreason.training import lora
 
-    trained = train(prepared, out, _score(backbone, layer) if backbone else None, _show)
+    trained = lora.train(prepared, out, _score(backbone, layer) if backbone else None, _show)
     typer.echo(f"Chosen: step {trained.chosen} of {trained.steps}, by {trained.by}")
     typer.echo(f"Curve: {out / 'curve.html'}")
     if trained.warning:
@@ -71,6 +71,26 @@ def command(
             err=True,
         )
     typer.echo(f"Use it: anomreason detect photo.jpg --schedule single --model {trained.spec}")
+
+
+def merge(
+    base: Annotated[str, typer.Argument(help="Model that the adapter was trained on: a folder or hub id.")],
+    adapter: Annotated[str, typer.Argument(help="Adapter: a folder or hub id.")],
+    out: Annotated[Path, typer.Option(help="New or empty folder for the merged checkpoint.")],
+    dtype: Annotated[
+        str | None, typer.Option(help="Type of the merged weights: float32, bfloat16 or float16. [default: the base's]")
+    ] = None,
+) -> None:
+    """Write a base and its adapter as one checkpoint, and prove that both give the same logits.
+
+    For servers that cannot load adapters. Needs: pip install 'anomreason[train]', or from a clone
+    pip install -e '.[train]'.
+    """
+    from anomreason.training import merging
+
+    proof = merging.merge(base, adapter, out, dtype)
+    typer.echo(f"Merged into {out}: {proof.found}")
+    typer.echo(f"Use it: anomreason detect photo.jpg --schedule single --model local:{out}")
 
 
 def _score(backbone: str, layer: int | None) -> Score:

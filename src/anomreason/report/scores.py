@@ -1,7 +1,8 @@
-"""The report of a scoring: figures, plots, and every image with truth and prediction side by side, worst first.
+"""The reports of `eval` and `eval --exact`: figures, plots, and every image with truth and prediction, worst first.
 
-`report.html` itself stays small; the images lie in `report/scores/` as scripts that the page loads when they are looked
-at, since a page opened from the file system may load scripts but not read files. Whatever comes from a file is escaped.
+`report.html` of `eval` stays small; its images lie in `report/scores/` as scripts that the page loads when they are
+looked at, since a page opened from the file system may load scripts but not read files. Whatever comes from a file is
+escaped.
 
     build_score_report(Path("scores"))    # PosixPath('scores/report.html')
 """
@@ -14,15 +15,17 @@ from array import array
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from markupsafe import Markup
 
 from anomreason.anomaly import Anomaly
 from anomreason.errors import UsageError
-from anomreason.evaluation.notices import eval_notices
+from anomreason.evaluation.notices import eval_notices, exact_notices
 from anomreason.evaluation.records import (
     EvalResult,
+    ExactResult,
     ImageMatches,
     Matches,
     ScoreAxes,
@@ -31,9 +34,11 @@ from anomreason.evaluation.records import (
     read_result,
 )
 from anomreason.files import write_atomically
+from anomreason.metrics.exact import SceneOutcome
 from anomreason.metrics.image_scores import PROFILES
 from anomreason.report.figures import Group, Level, Mark, against_threshold, bars, diagonal, strip
 from anomreason.report.html import FAILURES, json_script, templates
+from anomreason.stats import Estimate
 
 CHUNK = 100
 """Images in one script."""
@@ -42,7 +47,7 @@ LONGEST_TEXT = 2_000
 MOST_SHOWN = 100
 """Anomalies of one side of an image that are shown; the rest stays in matches.jsonl."""
 
-_ASSETS = ("report.css", "scores.css", "scores.js")
+_STYLES = ("report.css", "scores.css")
 
 
 class Index:
@@ -102,8 +107,7 @@ def build_score_report(out: Path) -> Path:
         order = index.worst_first()
         data = out / "report" / "scores"
         data.mkdir(parents=True, exist_ok=True)
-        for name in _ASSETS:
-            write_atomically(out / "report" / name, (files(__package__) / "templates" / name).read_text("utf-8"))
+        _copy(out, *_STYLES, "scores.js")
         _write_images(data, matches, order, metrics.axes)
     write_atomically(data / "index.js", _call("index", index.columns(order)))
     write_atomically(out / "report.html", page)
@@ -252,3 +256,67 @@ def _severity(calibration: SeverityCalibration, profile: str) -> dict[str, Any]:
 def _short(n: int) -> str:
     """A number in up to five characters."""
     return f"{n:,}" if n < 10_000 else f"{n / 1000:.0f}k"
+
+
+def _copy(out: Path, *names: str) -> None:
+    """Style sheets and scripts, into the report's folder."""
+    for name in names:
+        write_atomically(out / "report" / name, (files(__package__) / "templates" / name).read_text("utf-8"))
+
+
+class NumberRow(NamedTuple):
+    """One number of the table."""
+
+    name: str
+    estimate: Estimate
+    meaning: str
+
+
+def number_rows(result: ExactResult) -> list[NumberRow]:
+    """The overall numbers with what each is a share or mean of; the terminal shows the same ones."""
+    twins = result.twin_test
+    return [
+        NumberRow("recall", result.recall, "planted anomalies that were found"),
+        NumberRow("precision", result.precision, "predictions that found one"),
+        NumberRow("twin test", twins.passed, "pairs: reported on the scene and not on its twin without it"),
+        NumberRow("  on the scene", twins.on_scene, "pairs: reported where it is"),
+        NumberRow("  on the twin", twins.on_twin, "pairs: reported where it is not"),
+        NumberRow("false anomalies", result.false_anomalies, "per answered scene"),
+        NumberRow("  on clean ones", result.false_on_clean, "per answered scene without anomalies"),
+        NumberRow("  on the others", result.false_on_anomalous, "per answered scene with anomalies"),
+        NumberRow("clean with false", result.clean_with_false, "share of clean scenes with any prediction"),
+        NumberRow("localisation IoU", result.localisation, "mean over what was found with a region"),
+        NumberRow("severity error", result.severity_error, "mean distance from the rubric, points of 100"),
+        NumberRow("severity bias", result.severity_bias, "the same signed; above 0: rated more plausible"),
+    ]
+
+
+def build_exact_report(out: Path) -> Path:
+    """Write `report.html` and its style sheets into `out`, from `exact.json` there; gives the path.
+
+    Images are shown from the folder of the scenes, by a relative path. UsageError when the file is missing or damaged.
+    """
+    result = read_result(out / "exact.json", ExactResult)
+    truth = Path(result.truth)
+    scenes = os.path.relpath(truth.parent if truth.is_file() else truth, out)
+    page = (
+        templates()
+        .get_template("exact.html")
+        .render(
+            result=result,
+            simulated=result.simulated,
+            rows=number_rows(result),
+            notices=exact_notices(result),
+            images=sorted(result.images, key=_worst_first),
+            address=lambda image: quote(Path(scenes, image).as_posix()),
+        )
+    )
+    (out / "report").mkdir(parents=True, exist_ok=True)
+    _copy(out, *_STYLES)
+    write_atomically(out / "report.html", page)
+    return out / "report.html"
+
+
+def _worst_first(scene: SceneOutcome) -> tuple[int, bool, str]:
+    """Most errors first; scenes without an answer after answered ones with as many."""
+    return -(len(scene.planted) - scene.hits + scene.false), scene.failure is not None, scene.image

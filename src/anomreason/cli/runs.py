@@ -1,4 +1,4 @@
-"""`anomreason calls`: the model calls of a run and their cost, by role and step."""
+"""`anomreason report` and `anomreason calls`: the HTML report of a run; its model calls and their cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 
 
-def command(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Build the HTML report of a run folder, or rebuild it."""
+    from anomreason.report.html import build_report
+
+    typer.echo(build_report(run))
+
+
+def calls(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Print the calls, tokens and cost of a run by role and step."""
     from rich.console import Console
     from rich.table import Table
