@@ -260,3 +260,15 @@ def test_a_checkpoint_may_say_that_it_does_not_know_such_pictures(
     truth = world(1)
     found = look(Carded(Simulator.from_file(truth)), truth.parent, "p000.png", AgentSettings(schedule="single"))
     assert (found.status, found.out_of_domain, len(found.anomalies)) == ("ok", strange, findings)
+
+
+def test_notes_of_reading_the_replies_stand_in_the_result_once_each(world: World) -> None:
+    class Wordy(Watched):
+        async def ask(self, request: Request) -> Reply:
+            said = await self.inner.ask(request)
+            return replace(said, text=said.text.replace('"look": "', '"look": "' + "It is whole. " * 90))
+
+    truth = world(1)
+    found = look(Wordy(Simulator.from_file(truth)), truth.parent, "p000.png", AgentSettings())
+    assert found.status == "ok"
+    assert found.notes == ("the text 'look' of a reply was shortened to 800 characters",)

@@ -131,3 +131,13 @@ def test_schemas_are_closed_whole_and_bounded(form: type[replies._Form]) -> None
 
     walk(replies.schema_of(form))
     assert json.loads(json.dumps(replies.schema_of(form))) == replies.schema_of(form)
+
+
+def test_a_text_that_is_too_long_is_shortened_with_a_note() -> None:
+    notes: replies.Notes = []
+    (item,) = replies.inspection_reader(["cup"])(
+        json.dumps({"objects": [{"object": "cup", "look": "It is whole. " * 90, "findings": []}]}), notes
+    )
+    assert len(item.look) == 800
+    assert item.look.startswith("It is whole. It is whole.")
+    assert notes == ["the text 'look' of a reply was shortened to 800 characters"]

@@ -48,6 +48,8 @@ DRAWN = frozenset({"draft", "verify", "scan"})
 """Steps sampled several times with the same prompt, at temperature `spread`, so that the answers differ."""
 GROUP = 6
 """Objects that one call of the `lean` schedule inspects."""
+MOST_NOTES = 20
+"""Notes that are kept with the result of one image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,13 @@ class Look:
     """How a fine-tuned detector is asked; used by the `single` schedule."""
     out_of_domain: bool | None = None
     """Whether such a detector reported an image of a type it does not know; None when it cannot report that."""
+    notes: replies.Notes = field(default_factory=list)
+    """What was assumed, repaired or left out while the replies were read."""
 
     async def ask(
         self,
         step: str,
-        read: Callable[[str], T],
+        read: replies.Reader[T],
         values: Mapping[str, str] | None = None,
         *,
         of: SceneObject | None = None,
@@ -99,7 +103,18 @@ class Look:
     ) -> T:
         """One step's answer. `of`: the object it is about; `detail`: a crop shown after the whole image."""
         request = self.request(step, values, of.name if of else None, sample, detail)
-        return await self.caller.call(request, lambda reply: read(reply.text), self.meter)
+        return await self.answer(request, lambda reply, notes: read(reply.text, notes))
+
+    async def answer(self, request: Request, read: Callable[[Reply, replies.Notes], T]) -> T:
+        """The answer to any request about the image, with the notes of reading it added to ours."""
+
+        def noting(reply: Reply) -> tuple[T, replies.Notes]:
+            notes: replies.Notes = []  # a reply that cannot be read leaves none
+            return read(reply, notes), notes
+
+        value, notes = await self.caller.call(request, noting, self.meter)
+        self.notes += notes
+        return value
 
     def request(
         self,
@@ -258,19 +273,19 @@ async def single(look: Look) -> tuple[Anomaly, ...]:
     schema = schema_of(replies.Anomalies) if card.answer == "json" else None
     request = replace(look.request("single"), parts=(look.loaded.encoded, card.prompt), schema=schema)
 
-    def read(reply: Reply) -> tuple[Anomaly, ...]:
+    def read(reply: Reply, notes: replies.Notes) -> tuple[Anomaly, ...]:
         if card.out_of_domain is not None:
             look.out_of_domain = reply.text.strip() == card.out_of_domain
-        return () if look.out_of_domain else replies.read_single(reply.text)
+        return () if look.out_of_domain else replies.read_single(reply.text, notes)
 
-    return await look.caller.call(request, read, look.meter)
+    return await look.answer(request, read)
 
 
 async def source(look: Look) -> tuple[bool | None, float | None]:
     """AI image or photograph, and the probability of the former where the endpoint gives it."""
     request = look.request("source")
     request = replace(request, sampling=replace(request.sampling, logprobs=True))
-    return await look.caller.call(request, judgement, look.meter)
+    return await look.answer(request, lambda reply, _: judgement(reply))
 
 
 SCHEDULES: Mapping[Schedule, Callable[[Look], Coroutine[Any, Any, tuple[Anomaly, ...]]]] = {
@@ -325,6 +340,7 @@ class AnomAgent:
             candidates=look.pool.candidates,
             objects=look.objects,
             sent=loaded.sent,
+            notes=tuple(dict.fromkeys(look.notes))[:MOST_NOTES],
             usage=look.meter.usage,
             seconds=round(time.monotonic() - begun, 3),
             **found,

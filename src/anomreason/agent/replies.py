@@ -12,12 +12,22 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+)
 
 from anomreason.anomaly import Anomaly, Region, SceneObject
 from anomreason.errors import ParseError, first_error
 from anomreason.textform import find_json, read_anomalies, read_severity, says_no_anomalies
 
+Notes = list[str]
+"""What was assumed, repaired or left out while a reply was read, in sentences for a person. Readers append to it."""
 MOST_OBJECTS = 40
 """Objects that one reply may list, so the most that `max_objects` can ask for."""
 
@@ -39,9 +49,27 @@ def _score(value: object) -> float:
         raise ValueError(str(e)) from e
 
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
-Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1500)]
-Remark = Annotated[str, StringConstraints(strip_whitespace=True, max_length=800)]
+def _note(info: ValidationInfo, note: str) -> None:
+    """Add a note, where the reader of the reply keeps notes."""
+    if isinstance(info.context, list):
+        info.context.append(note)
+
+
+def _at_most(longest: int) -> BeforeValidator:
+    """Shortens a longer text: its beginning says what there is to say."""
+
+    def shorten(value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, str) or len(value.strip()) <= longest:
+            return value
+        _note(info, f"the text {info.field_name!r} of a reply was shortened to {longest} characters")
+        return value.strip()[: longest - 1] + "…"
+
+    return BeforeValidator(shorten)
+
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _at_most(200)]
+Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1500), _at_most(1500)]
+Remark = Annotated[str, StringConstraints(strip_whitespace=True, max_length=800), _at_most(800)]
 Thousandth = Annotated[int, Field(ge=0, le=1000)]
 Box = Annotated[
     Annotated[list[float], Field(min_length=4, max_length=4)] | None,
@@ -167,6 +195,9 @@ class CheckedReport(_Form):
 
 
 F = TypeVar("F", bound=_Form)
+T = TypeVar("T")
+Reader = Callable[[str, Notes], T]
+"""Reads a reply and appends to the notes. Raises ParseError."""
 
 
 @cache
@@ -193,27 +224,27 @@ def _plain(node: Any, definitions: dict[str, Any]) -> Any:
     return plain
 
 
-def read_form(form: type[F], text: str) -> F:
+def read_form(form: type[F], text: str, notes: Notes | None = None) -> F:
     """The reply as this form. Raises ParseError with what is missing."""
     value = find_json(text)
     if not isinstance(value, dict):
         raise ParseError("there is no JSON object in the answer")
     try:
-        return form.model_validate(value)
+        return form.model_validate(value, context=notes)
     except ValidationError as e:
         raise ParseError(first_error(e, "the answer")) from e
 
 
-def read_prose(text: str) -> str:
+def read_prose(text: str, notes: Notes | None = None) -> str:
     """Free text, not blank. Raises ParseError."""
     if not text.strip():
         raise ParseError("the answer is empty")
     return text.strip()[:8000]
 
 
-def read_objects(text: str) -> tuple[SceneObject, ...]:
+def read_objects(text: str, notes: Notes | None = None) -> tuple[SceneObject, ...]:
     """Objects in the order given, names made unique. Raises ParseError."""
-    found = read_form(Objects, text).objects
+    found = read_form(Objects, text, notes).objects
     names = unique_names(o.name for o in found)
     return tuple(
         SceneObject(name=name, description=o.description, region=_region(o.box), person=o.person)
@@ -232,20 +263,20 @@ def unique_names(names: Iterable[str]) -> list[str]:
     return unique
 
 
-def read_proposals(text: str) -> tuple[ProposedAnomaly, ...]:
+def read_proposals(text: str, notes: Notes | None = None) -> tuple[ProposedAnomaly, ...]:
     """Proposed anomalies; none only when the reply says so. Raises ParseError."""
     if says_no_anomalies(text):
         return ()
-    reply = read_form(Findings, text)
+    reply = read_form(Findings, text, notes)
     _explicit(reply.findings, reply.nothing_found, "findings", "nothing_found")
     return tuple(reply.findings)
 
 
-def inspection_reader(asked: Sequence[str]) -> Callable[[str], tuple[Inspection, ...]]:
+def inspection_reader(asked: Sequence[str]) -> Reader[tuple[Inspection, ...]]:
     """Reader of an inspection that must have an entry for each object, in any order."""
 
-    def read(text: str) -> tuple[Inspection, ...]:
-        inspections = read_form(Inspected, text).objects
+    def read(text: str, notes: Notes | None = None) -> tuple[Inspection, ...]:
+        inspections = read_form(Inspected, text, notes).objects
         spoken = {i.object.casefold() for i in inspections}
         missing = [name for name in asked if name.casefold() not in spoken]
         if missing:
@@ -257,22 +288,22 @@ def inspection_reader(asked: Sequence[str]) -> Callable[[str], tuple[Inspection,
     return read
 
 
-def checks_reader(ids: Sequence[int]) -> Callable[[str], tuple[Check, ...]]:
+def checks_reader(ids: Sequence[int]) -> Reader[tuple[Check, ...]]:
     """Reader of checks that must judge each id once."""
 
-    def read(text: str) -> tuple[Check, ...]:
-        checks = read_form(Checks, text).checks
+    def read(text: str, notes: Notes | None = None) -> tuple[Check, ...]:
+        checks = read_form(Checks, text, notes).checks
         _judged(checks, ids)
         return tuple(checks)
 
     return read
 
 
-def reviewed_reader(ids: Sequence[int]) -> Callable[[str], Reviewed]:
+def reviewed_reader(ids: Sequence[int]) -> Reader[Reviewed]:
     """Reader of a review: every id judged, every anomaly based on known ids."""
 
-    def read(text: str) -> Reviewed:
-        reply = read_form(Reviewed, text)
+    def read(text: str, notes: Notes | None = None) -> Reviewed:
+        reply = read_form(Reviewed, text, notes)
         _judged(reply.checks, ids)
         _explicit(reply.findings, reply.nothing_found, "findings", "nothing_found")
         for finding in reply.findings:
@@ -282,26 +313,26 @@ def reviewed_reader(ids: Sequence[int]) -> Callable[[str], Reviewed]:
     return read
 
 
-def report_reader(ids: Sequence[int]) -> Callable[[str], Report]:
+def report_reader(ids: Sequence[int]) -> Reader[Report]:
     """Reader of a final report over candidates with these ids."""
 
-    def read(text: str) -> Report:
+    def read(text: str, notes: Notes | None = None) -> Report:
         if not ids and says_no_anomalies(text):
             return Report(anomalies=[], no_anomalies=True)
-        reply = read_form(Report, text)
+        reply = read_form(Report, text, notes)
         _sound_report(reply, ids)
         return reply
 
     return read
 
 
-def checked_report_reader(ids: Sequence[int]) -> Callable[[str], CheckedReport]:
+def checked_report_reader(ids: Sequence[int]) -> Reader[CheckedReport]:
     """Reader of a final report that also judges each candidate."""
 
-    def read(text: str) -> CheckedReport:
+    def read(text: str, notes: Notes | None = None) -> CheckedReport:
         if not ids and says_no_anomalies(text):
             return CheckedReport(checks=[], anomalies=[], no_anomalies=True)
-        reply = read_form(CheckedReport, text)
+        reply = read_form(CheckedReport, text, notes)
         _judged(reply.checks, ids)
         _sound_report(reply, ids)
         return reply
@@ -309,11 +340,11 @@ def checked_report_reader(ids: Sequence[int]) -> Callable[[str], CheckedReport]:
     return read
 
 
-def read_single(text: str) -> tuple[Anomaly, ...]:
+def read_single(text: str, notes: Notes | None = None) -> tuple[Anomaly, ...]:
     """Anomalies as JSON in our form, in the text form, or as the published data write them. Raises ParseError."""
     value = find_json(text)
     if isinstance(value, dict) and "no_anomalies" in value:
-        reply = read_form(Anomalies, text)
+        reply = read_form(Anomalies, text, notes)
         _explicit(reply.anomalies, reply.no_anomalies, "anomalies", "no_anomalies")
         return tuple(a.anomaly() for a in reply.anomalies)
     return read_anomalies(text)
