@@ -98,10 +98,11 @@ def simulated_server(truth: Path, latency: float) -> Iterator[str]:
 async def orchestrated(folder: Path, run: Path, url: str, in_flight: int) -> tuple[list[Request], float, float]:
     """The requests sent, wall seconds, CPU seconds."""
     options = DetectOptions(schedule="paper", in_flight=in_flight)
-    root, images = find_images([folder])
+    found = find_images([folder])
+    images = found.images
     vlm = RecordingVLM(OpenAIVLM("simulated", VLMOptions((url,), in_flight=in_flight)))
     setup = set_up(vlm, options, ["schedule"])
-    with setup.open_run(run, root, [str(folder)]) as opened:
+    with setup.open_run(run, found, [str(folder)]) as opened:
         async with open_session(setup, opened) as session:
             wall, cpu = time.perf_counter(), time.process_time()
             failed: list[str] = []

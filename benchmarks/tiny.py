@@ -60,7 +60,7 @@ def speed(model: str, work: Path) -> dict[str, Any]:
     from anomreason.sources.inputs import find_images
 
     make_scenes(work / "few", SceneSettings(n=12, seed=5, kinds=TINY_KINDS, twins=False), jobs=1)
-    _, images = find_images([str(work / "few")])
+    images = find_images([str(work / "few")]).images
 
     async def ask() -> tuple[float, list[float]]:
         begun, times = time.perf_counter(), []

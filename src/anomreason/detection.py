@@ -27,7 +27,7 @@ from anomreason.anomaly import Detection, Failure
 from anomreason.errors import Stopped, UnreadableImage, UsageError
 from anomreason.images import LoadedImage, load_image
 from anomreason.runs import ImageStatus, RunFolder, provenance, read_results
-from anomreason.sources.inputs import Image, find_images
+from anomreason.sources.inputs import FoundImages, Image, find_images
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
@@ -155,12 +155,13 @@ class DetectorSetup:
         named = {"card": self.card.model_dump(mode="json")} if self.card and self.options.card else {}
         return {"model": self.model, **agent, **bound, "prompts": self.prompts.hashes(), **named}
 
-    def open_run(self, path: Path, root: Path, inputs: Sequence[str]) -> RunFolder:
+    def open_run(self, path: Path, found: FoundImages, inputs: Sequence[str]) -> RunFolder:
         """Create or continue the run folder of a detection. Raises RunConflict as RunFolder does."""
         record = {
             "command": "detect",
-            "root": str(root),
+            "root": str(found.root),
             "inputs": list(inputs),
+            "passed_over": list(found.passed_over),
             "arguments": {f.name: _plain(getattr(self.options, f.name)) for f in fields(DetectOptions)},
             **provenance().model_dump(),
         }
@@ -382,13 +383,14 @@ async def detect_async(
     """
     setup = set_up(model, DetectOptions.of(options), options)
     inputs = inputs_of(images)
-    root, found = find_images(inputs)
+    listed = find_images(inputs)
+    found = listed.images
     one = isinstance(images, str | Path)
     if one and (len(found) != 1 or Path(inputs[0]).is_dir()):
         many = "is a folder" if Path(inputs[0]).is_dir() else f"names {len(found)} images"
         raise UsageError(f"{inputs[0]!r} {many}; give a list to detect in many images: detect([{inputs[0]!r}])")
     results: dict[str, Detection] = {}
-    folder = setup.open_run(Path(run), root, inputs) if run is not None else None
+    folder = setup.open_run(Path(run), listed, inputs) if run is not None else None
     with folder or nullcontext():
         if todo := list(remaining(found, folder.done)) if folder else found:
             async with open_session(setup, folder) as session:

@@ -74,7 +74,7 @@ def plan(
     inputs and options that cannot be used.
     """
     setup = set_up(model, DetectOptions.of(options), options)
-    found = find_images(inputs_of(images))[1]
+    found = find_images(inputs_of(images)).images
     return plan_for(setup, found if run is None else list(remaining(found, done_in(Path(run)))))
 
 

@@ -243,7 +243,7 @@ class RunFolder(ResumableFolder):
 
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run."""
-    return (path / "run.json").is_file() and (path / "run.lock").is_file()
+    return os.path.isfile(path / "run.json") and os.path.isfile(path / "run.lock")
 
 
 def done_in(path: Path) -> dict[str, ImageStatus]:

@@ -38,8 +38,9 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder for images and r
     typer.echo(f"Drew {DEMO.n} scenes with planted anomalies, and their twins without them, into {scenes}.")
     typer.echo("The bundled model now looks at each. It gets the pixels and one question, nothing else.\n")
     setup, inputs = set_up("tiny"), [str(scenes)]
-    root, images = find_images(inputs)
-    with setup.open_run(run, root, inputs) as opened:
+    found = find_images(inputs)
+    images = found.images
+    with setup.open_run(run, found, inputs) as opened:
         status = asyncio.run(detect.detect_watched(setup, opened, list(remaining(images, opened.done))))
         detect.show_results(setup, opened, images, status, json_only=False, report=True)
     ((result, scores),) = write_exact([run], scenes, folder / "exact")

@@ -91,6 +91,7 @@ def command(
     130 interrupted.
     """
     from anomreason.cli.options import given
+    from anomreason.cli.summary import printable
     from anomreason.detection import DetectOptions, remaining, set_up
     from anomreason.planning import plan_for
     from anomreason.runs import default_run, done_in
@@ -118,8 +119,10 @@ def command(
         dtype=dtype,
     )
     setup = set_up(model, options, {"base_urls" if name == "base_url" else name for name in given(context)})
-    root, images = find_images(inputs)
-    images = images[:limit]
+    found = find_images(inputs)
+    images = found.images[:limit]
+    for sentence in found.passed_over:
+        typer.echo(printable(f"Passed over: {sentence}"), err=True)
     folder = run or default_run([str(Path(i).absolute()) for i in inputs], setup.deciding())
     if dry_run:
         todo = list(remaining(images, done_in(folder)))
@@ -127,7 +130,7 @@ def command(
         plan = plan_for(setup, todo)
         typer.echo(plan.model_dump_json() if json_only else _described(plan) if todo else "Nothing is left to do.")
         return
-    with setup.open_run(folder, root, inputs) as opened:
+    with setup.open_run(folder, found, inputs) as opened:
         todo = list(remaining(images, opened.done))
         _note_processed(len(images) - len(todo), len(images), folder, json_only)
         if todo and not yes:

@@ -113,7 +113,7 @@ def read_truth(given: str | Path, subset: str | Path | None = None) -> Truth:
 
 
 def _folder(name: str, path: Path) -> Source:
-    _, images = find_images([path])
+    images = find_images([path]).images
     found = {key_of(i.name): ImageAnnotation(i.name, annotated=False) for i in images}
     return Source(name or path.resolve().name, path, "pictures", found, path)
 

@@ -1,6 +1,6 @@
 """Finds the images of a command: files, folders, globs, manifests, and image folders with a metadata file.
 
-No image is opened. `find_images(["photos/"])` gives the root folder and the images below it.
+No image is opened. Try it: `find_images(["photos/"]).images`.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from anomreason.errors import UsageError
 from anomreason.runs import is_run
 from anomreason.sources.manifests import read_manifest
+from anomreason.sources.searching import FoundFile, Search
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif")
@@ -33,69 +34,110 @@ class Image:
     path: Path
 
 
-def find_images(inputs: Sequence[str | Path]) -> tuple[Path, list[Image]]:
+@dataclass(frozen=True, slots=True)
+class FoundImages:
+    """The images that inputs name."""
+
+    root: Path
+    """The folder that the names are relative to."""
+    images: list[Image]
+    passed_over: tuple[str, ...] = ()
+    """What a search left out, one sentence a reason, with the first names."""
+
+
+def find_images(inputs: Sequence[str | Path]) -> FoundImages:
     """The root folder and the images, in a stable order, each once.
 
-    Raises UsageError for an input that matches nothing, and when nothing at all is found.
+    A file that is reached by several paths counts once; only a manifest may list it under several names. Raises
+    UsageError for an input that matches nothing, and when nothing at all is found.
     """
     if not inputs:
         raise UsageError("no images were named; give files, folders, globs or manifests")
-    paths: dict[Path, None] = {}
+    search = Search()
+    paths: dict[str, None] = {}
+    files: set[str] = set()
     for entry in inputs:
-        for path in _expand(str(entry)):
-            paths.setdefault(Path(os.path.abspath(path)))
-    if not paths:
-        raise UsageError(f"no images found in {', '.join(map(repr, map(str, inputs)))}")
+        for found, listed in _expand(str(entry), search):
+            path = os.path.abspath(found.path)
+            if path in paths:
+                continue
+            if found.real in files and not listed:
+                search.passed_over.add("further paths to an image that is there already", path)
+                continue
+            paths[path] = None
+            files.add(found.real)
     root = Path(os.path.commonpath([_root(str(entry)) for entry in inputs]))
-    return root, [Image(_name(path, root), path) for path in paths]
+    images = [Image(_name(path, root), Path(path)) for path in paths]
+    return FoundImages(root, images, search.passed_over.sentences())
 
 
-def _expand(entry: str) -> Iterable[Path]:
+def _expand(entry: str, search: Search) -> Iterator[tuple[FoundFile, bool]]:
+    """The files that an input names, and whether a manifest lists them."""
+    if not entry.strip():
+        raise UsageError(f"an input is empty ({entry!r}; an unset variable?); give files, folders, globs or manifests")
+    if "\0" in entry:
+        raise UsageError(f"{entry!r} cannot be a path; give image files, folders, globs or manifests")
     path = Path(entry)
-    if path.is_dir():
-        return _folder(path)
-    if path.suffix.lower() in MANIFESTS and path.is_file():
-        return read_manifest(path)
-    if not path.exists() and glob.has_magic(entry):
-        found = [p for p in map(Path, sorted(glob.glob(entry, recursive=True))) if p.is_file() and not _of_a_run(p)]
-        if not found:
-            raise UsageError(f"{entry!r} matches no file")
-        return found
-    if not path.exists() and not os.path.lexists(path):
+    if os.path.isdir(entry):
+        yield from _folder(path, search)
+    elif path.suffix.lower() in MANIFESTS and os.path.isfile(entry):
+        yield from _listed(read_manifest(path), search)
+    elif os.path.lexists(entry):
+        yield FoundFile(entry, search.real(entry)), False
+    elif glob.has_magic(entry):
+        yield from _matching(entry, search)
+    else:
         raise UsageError(f"{entry!r} does not exist; give image files, folders, globs or a .jsonl/.csv manifest")
-    return [path]
 
 
-def _folder(folder: Path) -> list[Path]:
+def _listed(paths: Iterable[Path], search: Search) -> Iterator[tuple[FoundFile, bool]]:
+    return ((FoundFile(str(path), search.real(str(path))), True) for path in paths)
+
+
+def _folder(folder: Path, search: Search) -> Iterator[tuple[FoundFile, bool]]:
     """Images below a folder, but for those in run folders; a metadata file says which, as in an imagefolder."""
     for name in METADATA:
-        if (folder / name).is_file():
-            return list(read_manifest(folder / name))
-    found = []
-    for base, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and not is_run(Path(base, f)))
-        found += [Path(base, f) for f in sorted(files) if Path(f).suffix.lower() in SUFFIXES and not f.startswith(".")]
+        if os.path.isfile(folder / name):
+            yield from _listed(read_manifest(folder / name), search)
+            return
+    none = True
+    for found in search.files(str(folder), ("**", "*")):
+        if os.path.splitext(found.path)[1].lower() in SUFFIXES:
+            none = False
+            yield found, False
+    if none:
+        raise UsageError(
+            f"the folder {str(folder)!r} holds no images ({', '.join(sorted(SUFFIXES))})"
+            + "".join(f"; passed over: {sentence}" for sentence in search.passed_over.sentences())
+        )
+
+
+def _matching(pattern: str, search: Search) -> Iterator[tuple[FoundFile, bool]]:
+    """Files that a glob matches."""
+    parts = Path(pattern).parts
+    head = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    folder = os.path.join(*head) if head else "."
+    inside_run = any(is_run(parent) for parent in (Path(folder), *Path(os.path.abspath(folder)).parents))
+    found = [] if inside_run else list(search.files(folder, parts[len(head) :]))
     if not found:
-        raise UsageError(f"the folder {str(folder)!r} holds no images ({', '.join(sorted(SUFFIXES))})")
-    return found
+        raise UsageError(
+            f"{pattern!r} matches no file"
+            + "".join(f"; passed over: {sentence}" for sentence in search.passed_over.sentences())
+        )
+    yield from ((one, False) for one in found)
 
 
 def _root(entry: str) -> str:
     """What an input's names are relative to. It must not depend on which files there are today."""
     path = Path(entry)
-    if path.is_dir():
+    if os.path.isdir(entry):
         return os.path.abspath(path)
-    if not path.exists() and glob.has_magic(entry):
+    if not os.path.lexists(entry) and glob.has_magic(entry):
         plain = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
         return os.path.abspath(Path(*plain))
     return os.path.abspath(path.parent)
 
 
-def _of_a_run(path: Path) -> bool:
-    """Whether a file lies in a run folder: previews and reports are not what a search is after."""
-    return any(is_run(parent) for parent in path.parents)
-
-
-def _name(path: Path, root: Path) -> str:
+def _name(path: str, root: Path) -> str:
     relative = Path(os.path.relpath(path, root)).as_posix()
     return relative.encode("utf-8", "backslashreplace").decode("utf-8")
