@@ -107,7 +107,8 @@ def _folder(folder: Path, search: Search) -> Iterator[tuple[FoundFile, bool]]:
             yield found, False
     if none:
         raise UsageError(
-            f"the folder {str(folder)!r} holds no images ({', '.join(sorted(SUFFIXES))})"
+            f"the folder {str(folder)!r} holds no images ({', '.join(sorted(SUFFIXES))}): name the "
+            "folder that does, or the files"
             + "".join(f"; passed over: {sentence}" for sentence in search.passed_over.sentences())
         )
 
@@ -121,7 +122,7 @@ def _matching(pattern: str, search: Search) -> Iterator[tuple[FoundFile, bool]]:
     found = [] if inside_run else list(search.files(folder, parts[len(head) :]))
     if not found:
         raise UsageError(
-            f"{pattern!r} matches no file"
+            f"{pattern!r} matches no file: check the pattern, and put it in quotes"
             + "".join(f"; passed over: {sentence}" for sentence in search.passed_over.sentences())
         )
     yield from ((one, False) for one in found)

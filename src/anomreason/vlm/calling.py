@@ -164,7 +164,7 @@ class Caller:
         limit = min(self.patience.max_reply_tokens, longest)
         if outcome == "refused":
             why = _excerpt(reply.text) if reply.text.strip() else "a content filter left the reply empty"
-            return CallFailed("refused", f"the model refused: {why}")
+            return CallFailed("refused", f"the model refused: {why}. Use another model for this image, or leave it out")
         if outcome == "length" and cap >= longest:
             return CallFailed("truncated", _no_longer(cap))
         if outcome == "length" and cap >= limit:
@@ -173,7 +173,12 @@ class Caller:
         if outcome == "length":
             return Next(min(cap * 2, limit), sent.turns)
         if sent.turns != request.turns:
-            return CallFailed("unparsable", f"{complaint}; the reply was: {_excerpt(reply.text)}")
+            return CallFailed(
+                "unparsable",
+                f"the model did not answer in the requested form, twice: {complaint.rstrip('.')}. The last reply was "
+                f"{_excerpt(reply.text)}. Use a model that follows instructions better, or a server that supports JSON "
+                "schemas",
+            )
         return Next(cap, (*request.turns, (reply.text[:8000], REASK.format(complaint=complaint))))
 
     def _longest(self, step: str) -> int:
@@ -201,7 +206,7 @@ class Caller:
                 return reply, attempt
             except TimeoutError:
                 limit = self.patience.timeout
-                within = "in time" if limit is None else f"within {limit:g} s (--timeout)"
+                within = "in time" if limit is None else f"within {limit:g} s; raise --timeout or lower --in-flight"
                 error = EndpointError("timeout", f"no answer {within}")
             except EndpointError as e:
                 error = e

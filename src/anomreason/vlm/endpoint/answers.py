@@ -149,7 +149,7 @@ class ServerAnswer:
             return "the key was not accepted: check OPENAI_API_KEY, and that it may use this model"
         if self.status in (404, 405):
             return f"is {model!r} a model that {self.server} serves, and does that base URL end in /v1?"
-        return f"{model!r} does not take this request"
+        return f"check that {model!r} accepts images, and read the server's log for the reason"
 
 
 def read_completion(answer: ServerAnswer, asked: str) -> Reply:

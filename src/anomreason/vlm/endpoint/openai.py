@@ -166,7 +166,9 @@ class OpenAIVLM:
             return response
         except TimeoutError:
             error = EndpointError(
-                "timeout", f"{server.shown} gave no answer within {self._options.timeout:g} s (--timeout)"
+                "timeout",
+                f"{server.shown} gave no answer within {self._options.timeout:g} s; raise --timeout or lower "
+                "--in-flight",
             )
         except APIStatusError as e:
             server.aside_until = None

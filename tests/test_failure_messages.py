@@ -1,0 +1,266 @@
+"""Every failure names its cause and the next step, in a message that is understood by somebody who sees it alone.
+
+Each message comes from a real command or call: against a small server of the test's own, or with a file as it is found
+on a disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from anomreason import Detection, detect
+from anomreason.cli import main
+
+Answer = tuple[int, dict[str, str], bytes]
+ANOMALY = {
+    "name": "Six fingers",
+    "phenomenon": "Six.",
+    "reasoning": "Five.",
+    "severity": 10,
+    "objects": [],
+    "box": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("OPENAI_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.effect_noise((64, 48), 50).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@contextmanager
+def server(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[str]:
+    """Serves `answer` of each request's body; gives the base URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, headers, data = answer(body)
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{running.server_address[1]}/v1"
+    finally:
+        running.shutdown()
+        running.server_close()
+        thread.join()
+
+
+def reply(text: str | None, finish: str = "stop", tokens: int | None = None, **message: Any) -> Answer:
+    body = {
+        "model": "my-model",
+        "choices": [{"message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}],
+        "usage": {"prompt_tokens": 1500, "completion_tokens": tokens or 30, "total_tokens": 1500 + (tokens or 30)},
+    }
+    return 200, {"Content-Type": "application/json"}, json.dumps(body).encode()
+
+
+def fault(status: int, message: str, code: str | None = None, **headers: str) -> Answer:
+    body = {"error": {"message": message, "code": code, "type": "error", "param": None}}
+    return status, {"Content-Type": "application/json", **headers}, json.dumps(body).encode()
+
+
+def page(status: int, html: str, **headers: str) -> Answer:
+    return status, {"Content-Type": "text/html", **headers}, html.encode()
+
+
+def cut(text: str, tokens: int = 0) -> Callable[[dict[str, Any]], Answer]:
+    """A reply that is cut after so many tokens, 0 for as many as were allowed."""
+
+    def answer(body: dict[str, Any]) -> Answer:
+        cap = body.get("max_tokens") or body["max_completion_tokens"]
+        return reply(text, "length", min(tokens or cap, cap))
+
+    return answer
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the server answers, and phrases of the message: its cause and the next step."""
+
+    name: str
+    answer: Answer | Callable[[dict[str, Any]], Answer]
+    kind: str
+    cause: str
+    step: str
+
+
+ASKED_TWICE = "did not answer in the requested form, twice"
+ANOTHER = "Use another model for this image, or leave it out"
+BETTER = "Use a model that follows instructions better, or a server that supports JSON schemas"
+SERVED = [
+    Case("a content filter", reply("", "content_filter"), "refused", "a content filter", ANOTHER),
+    Case("a refusal field", reply(None, refusal="I can't help with people."), "refused", "help with people", ANOTHER),
+    Case("words of refusal", reply("I'm sorry, I can't assist with that."), "refused", "the model refused", ANOTHER),
+    Case(
+        "a policy",
+        fault(400, "Filtered by Azure OpenAI's content management policy.", "content_filter"),
+        "refused",
+        "content management policy",
+        ANOTHER,
+    ),
+    Case("always cut", cut('{"anomalies": ['), "truncated", "cut at 8192 tokens", "--max-reply-tokens 16384"),
+    Case("prose", reply("A woman with a cup."), "unparsable", ASKED_TWICE, BETTER),
+    Case("an empty list", reply("[]"), "unparsable", "The list of anomalies is empty", BETTER),
+    Case("an empty reply", reply(""), "unparsable", "the reply is empty", BETTER),
+    Case(
+        "no number",
+        reply(json.dumps({"anomalies": [{**ANOMALY, "severity": "bad"}], "no_anomalies": False})),
+        "unparsable",
+        "is 'bad'",
+        BETTER,
+    ),
+    Case("a wrong key", fault(401, "Incorrect API key"), "endpoint", "the key was not accepted", "check"),
+    Case("no access", fault(403, "No access to this model"), "endpoint", "No access", "may use this model"),
+    Case("an unknown model", fault(404, "model not found"), "endpoint", "'my-model'", "does that base URL end in /v1?"),
+    Case("a wrong path", page(404, "<h1>Not Found</h1>"), "endpoint", "answered 404", "does that base URL end in /v1?"),
+    Case("a wrong method", page(405, ""), "endpoint", "answered 405", "does that base URL end in /v1?"),
+    Case(
+        "no vision", fault(400, "no multimodal support"), "endpoint", "no multimodal", "check that 'my-model' accepts"
+    ),
+    Case("no reason", fault(400, ""), "endpoint", "answered 400", "read the server's log"),
+    Case("too large", fault(413, "Payload too large"), "endpoint", "over the model's limits", "lower --max-side"),
+    Case(
+        "a short context",
+        fault(400, "maximum context length is 4096 tokens", "context_length_exceeded"),
+        "endpoint",
+        "4096 tokens",
+        "serve more context",
+    ),
+    Case("no money", fault(402, "Insufficient credits"), "endpoint", "no money left", "the provider's billing page"),
+    Case("no quota", fault(429, "Quota", "insufficient_quota"), "endpoint", "no money left", "billing page"),
+    Case("redirected", page(301, "", Location="https://x/"), "endpoint", "redirects elsewhere", "check the base URL"),
+]
+
+
+@pytest.mark.parametrize("case", SERVED, ids=lambda c: c.name)
+def test_a_failure_at_the_server_names_its_cause_and_the_next_step(case: Case, photo: Path) -> None:
+    def answer(body: dict[str, Any]) -> Answer:
+        return case.answer(body) if callable(case.answer) else case.answer
+
+    with server(answer) as url:
+        failed = detect(str(photo), model="my-model", base_urls=url, schedule="single", retries=0)
+    assert failed.failure is not None
+    assert failed.failure.kind == case.kind
+    assert case.cause in failed.failure.message
+    assert case.step in failed.failure.message
+    assert failed.anomalies == ()
+
+
+def test_a_server_that_is_silent_or_absent_is_named_with_what_to_do(photo: Path) -> None:
+    held = threading.Event()
+
+    def answer(_: dict[str, Any]) -> Answer:
+        held.wait(20)
+        return reply("late")
+
+    with server(answer) as url:
+        silent = asked(photo, url, timeout=0.5)
+        held.set()
+    assert "no answer within 0.5 s; raise --timeout or lower --in-flight" in message(silent)
+    absent = message(asked(photo, "http://127.0.0.1:9/v1"))
+    assert "no connection to http://127.0.0.1:9/v1, is it running?" in absent
+
+
+def asked(photo: Path, url: str, **options: Any) -> Detection:
+    return detect(str(photo), model="my-model", base_urls=url, schedule="single", retries=0, **options)
+
+
+def message(detection: Detection) -> str:
+    assert detection.failure is not None
+    return detection.failure.message
+
+
+FILES = [
+    ("empty.png", b"", "is empty (0 bytes)", "copy or download it again"),
+    ("text.jpg", b"hello there", "is text, not an image", "name an image instead"),
+    ("page.png", b"<!doctype html><html></html>", "is a web page", "download the image itself"),
+    ("drawing.png", b"<svg xmlns='x'></svg>", "is an SVG drawing", "render it to PNG first"),
+    ("odd.jpg", bytes(range(256)), "is not an image of a known type", "convert it to PNG"),
+    ("cut.png", None, "is damaged, incomplete", "export it again, e.g. as PNG"),
+    ("huge.png", None, "is 20000x6000 pixels", "scale it down first"),
+    ("pipe.png", None, "is a pipe or a device", "save the image to a file first"),
+]
+
+
+def test_a_file_that_cannot_be_read_is_named_with_its_cause_and_the_next_step(photo: Path) -> None:
+    folder = photo.parent
+    for name, data, *_ in FILES:
+        if data is not None:
+            (folder / name).write_bytes(data)
+    (folder / "cut.png").write_bytes(photo.read_bytes()[:300])
+    Image.new("L", (20000, 6000)).save(folder / "huge.png")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "list.jsonl").write_text('{"file_name": "gone.png"}\n')
+    inputs = [*(str(folder / name) for name, *_ in FILES), str(folder / "list.jsonl")]
+    failed = {d.image: message(d) for d in detect(inputs, model="my-model", base_urls="http://127.0.0.1:9/v1")}
+    for name, _, cause, step in (*FILES, ("gone.png", b"", "does not exist", "check the path")):
+        assert repr(str(folder / name)) in failed[name]
+        assert cause in failed[name]
+        assert step in failed[name]
+
+
+MISTAKES = [
+    (["photo.png", "--model", "gpt-4o"], "no key for OpenAI", "set OPENAI_API_KEY, or pass --base-url"),
+    (["phtos", "--model", "m"], "'phtos' does not exist", "give image files, folders"),
+    (["empty", "--model", "m"], "'empty' holds no images", "name the folder that does, or the files"),
+    (["*.tiff", "--model", "m"], "'*.tiff' matches no file", "check the pattern"),
+    (["photo.png", "--model", "m", "--base-url", "localhost:8000"], "is not a base URL", "give one like http://"),
+    (["photo.png", "--model", "local:nowhere/here/it/is"], "there is no folder", "name a checkpoint's folder"),
+    (["photo.png", "--model", "local:"], "names no model", "write local:PATH"),
+    (["photo.png", "--model", " "], "is not a model name", "--model gpt-4o"),
+    (["photo.png", "--model", "m", "--schedule", "fast"], "schedule must be one of lean, paper", "not 'fast'"),
+    (["photo.png", "--model", "m", "--max-cost", "1", "--base-url", "http://h/v1"], "price", "--max-tokens"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause", "step"), MISTAKES, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
+def test_the_first_mistakes_of_a_newcomer_are_answered_with_what_to_do(
+    arguments: list[str],
+    cause: str,
+    step: str,
+    photo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (photo.parent / "empty").mkdir()
+    monkeypatch.chdir(photo.parent)
+    monkeypatch.setattr("sys.argv", ["anomreason", "detect", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert shown.startswith("anomreason: ")
+    assert shown.count("\n") == 1
+    assert cause in shown
+    assert step in shown
