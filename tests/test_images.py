@@ -181,6 +181,95 @@ def test_damaged_exif_does_not_cost_the_picture(exif: bytes, put: Put) -> None:
     assert shown(load_image(path)).size == image_size(path) == (40, 30)
 
 
+def packed(size: int) -> bytes:
+    return zlib.compress(b"w" * size, 9)
+
+
+def chunk(name: bytes, body: bytes, crc: int | None = None) -> bytes:
+    check = zlib.crc32(name + body) if crc is None else crc
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", check)
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body
+
+
+USELESS = {
+    "a workflow of 5 MB in zTXt": chunk(b"zTXt", b"workflow\0\0" + packed(5_000_000)),
+    "a workflow of 5 MB in iTXt": chunk(b"iTXt", b"workflow\0\1\0\0\0" + packed(5_000_000)),
+    "70 MB of plain text": chunk(b"tEXt", b"workflow\0" + b"w" * 70_000_000),
+    "80 texts of nearly 1 MB": chunk(b"zTXt", b"workflow\0\0" + packed(1_000_000)) * 80,
+    "a text that unpacks to 200 MB": chunk(b"zTXt", b"workflow\0\0" + packed(200_000_000)),
+    "a text that does not unpack": chunk(b"zTXt", b"workflow\0\0junk"),
+    "a text of an unknown packing": chunk(b"zTXt", b"workflow\0\x09junk"),
+    "a text without a name": chunk(b"iTXt", b""),
+    "a text with a wrong checksum": chunk(b"tEXt", b"workflow\0junk", 7),
+    "EXIF text of 5 MB": chunk(b"zTXt", b"Raw profile type exif\0\0" + packed(5_000_000)),
+    "EXIF text that is none": chunk(b"tEXt", b"Raw profile type exif\0junk"),
+    "EXIF that is none": chunk(b"eXIf", b"junk"),
+    "a profile of 5 MB": chunk(b"iCCP", b"p\0\0" + packed(5_000_000)),
+    "a profile of an unknown packing": chunk(b"iCCP", b"p\0\x09junk"),
+    "a profile cut short": chunk(b"iCCP", b"p\0\0" + packed(5_000)[:9]),
+    "a resolution cut short": chunk(b"pHYs", b"1"),
+    "a gamma cut short": chunk(b"gAMA", b"1"),
+    "colours cut short": chunk(b"cHRM", b"1") + chunk(b"sRGB", b""),
+    "an animation cut short": chunk(b"acTL", b"1") + chunk(b"fcTL", b"1"),
+    "a signed history": chunk(b"caBX", b"c2pa" * 1_000_000),
+}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("what", USELESS)
+def test_metadata_of_a_png_is_no_reason_to_refuse_it(what: str, after: bool, put: Put) -> None:
+    plain = saved(gradient(), "PNG")
+    at = len(plain) - 12 if after else 33
+    path = put(plain[:at] + USELESS[what] + plain[at:])
+    loaded = load_image(path)
+    assert shown(loaded).tobytes() == gradient().tobytes()
+    assert "metadata removed" in loaded.sent.notes
+    assert loaded.sent.bytes == len(plain)
+    assert image_size(path) == (40, 30)
+    assert thumbnail(path, 20)
+    assert browser_can_show(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*EXIF:UserWarning")
+@pytest.mark.parametrize(
+    "useless",
+    [
+        segment(0xE0, b"JFIF\0"),
+        segment(0xE1, b"Exif\0\0II*\0\xff\xff\xff\x7f"),
+        segment(0xE1, b"Exif\0\0junk"),
+        segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + b"x" * 60_000) * 80,
+        segment(0xE2, b"ICC_PROFILE\0"),
+        segment(0xE2, b"ICC_PROFILE\0\x02\x05" + b"j" * 60_000),
+        segment(0xE2, b"MPF\0junk"),
+        segment(0xED, b"Photoshop 3.0\x008BIM\x03\xed\0\0\0\0\0\x301"),
+        segment(0xEE, b"Adobe"),
+        segment(0xFE, b"x" * 60_000) * 50,
+    ],
+    ids=range(10),
+)
+def test_metadata_of_a_jpeg_is_no_reason_to_refuse_it(useless: bytes, put: Put) -> None:
+    plain = saved(gradient(), "JPEG")
+    path = put(plain[:2] + useless + plain[2:])
+    with Image.open(BytesIO(plain)) as image:
+        assert shown(load_image(path)).tobytes() == image.tobytes()
+    assert image_size(path) == (40, 30)
+    assert thumbnail(path, 20)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "AVIF"])
+def test_large_or_broken_metadata_of_other_kinds_is_no_reason_to_refuse_an_image(kind: str, put: Put) -> None:
+    useless: dict[str, dict[str, object]] = {
+        "WEBP": {"exif": b"Exif\0\0junk", "icc_profile": b"junk" * 400_000, "xmp": b"x" * 3_000_000},
+        "GIF": {"comment": b"x" * 3_000_000},
+        "AVIF": {"xmp": b"x" * 3_000_000},
+    }
+    path = put(saved(gradient(), kind, **useless[kind]))
+    assert shown(load_image(path)).size == image_size(path) == (40, 30)
+
+
 def half_clear(mode: str) -> Image.Image:
     image = Image.new("RGBA", (40, 30), (200, 0, 0, 255))
     image.paste((0, 0, 200, 0), (0, 0, 20, 30))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterator
 from typing import Literal
 
 Kind = Literal["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF"]
@@ -37,6 +38,14 @@ _JPEG_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 _PNG_PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _PNG_COLOUR = {b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"cICP"}
+
+_PNG_LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"acTL": 8, b"fcTL": 26}
+_PNG_EXIF_TEXT = b"Raw profile type exif"
+_JPEG_LEAST = {0xE0: {b"JFIF": 14}, 0xE2: {b"ICC_PROFILE\0": 15}, 0xEE: {b"Adobe": 12}}
+"""Fewest bytes of an application segment that begins so."""
+_MOST_UNPACKED = 1 << 20
+"""Bytes of a PNG's colour profile or EXIF text once unpacked; Pillow refuses more."""
+_MOST_CHUNKS = 1_000_000
 
 _WEBP_KEPT = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP"}
 _WEBP_EXIF, _WEBP_XMP = 0x08, 0x04
@@ -76,6 +85,70 @@ def without_metadata(data: bytes, kind: Kind) -> bytes | None:
     """
     strip = {"JPEG": _strip_jpeg, "PNG": _strip_png, "WEBP": _strip_webp}.get(kind)
     return strip(data) if strip else None
+
+
+def sound_metadata(data: bytes) -> bytes:
+    """The same PNG or JPEG without metadata that decoders refuse, or that is of no use to us; other files as they are.
+
+    Image generators write whole workflows into text chunks, and editors write broken EXIF and colour profiles. What
+    decides the pixels, their colours and the orientation stays, and so does whatever is wrong with the rest.
+    """
+    spans = {"PNG": _sound_png, "JPEG": _sound_jpeg}.get(kind_of(data[:HEAD]) or "")
+    kept, at = [], 0
+    for start, end in spans(data) if spans else ():
+        kept.append(data[at:start])
+        at = end
+    return b"".join([*kept, data[at:]]) if at else data
+
+
+def _sound_png(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where the chunks stand that are left out."""
+    at = 8
+    for _ in range(_MOST_CHUNKS):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        name = data[at + 4 : at + 8]
+        if end > len(data) or name == b"IEND":
+            return
+        if name[:1].islower() and name not in (b"tRNS", b"fdAT"):
+            stored = int.from_bytes(data[end - 4 : end], "big")
+            if not (_is_sound(name, data[at + 8 : end - 4]) and zlib.crc32(data[at + 4 : end - 4]) == stored):
+                yield at, end
+        at = end
+
+
+def _is_sound(name: bytes, body: bytes) -> bool:
+    """Whether an ancillary chunk of a PNG says something about the pixels, and can be read."""
+    if name in _PNG_LENGTHS:
+        return len(body) == _PNG_LENGTHS[name]
+    if name in (b"iCCP", b"zTXt"):
+        keyword, _, rest = body.partition(b"\0")
+        return (name == b"iCCP" or keyword == _PNG_EXIF_TEXT) and rest[:1] == b"\0" and _unpacks(rest[1:])
+    return name in (b"eXIf", b"sBIT") or (name == b"tEXt" and body.startswith(_PNG_EXIF_TEXT + b"\0"))
+
+
+def _unpacks(packed: bytes) -> bool:
+    unpacking = zlib.decompressobj()
+    try:
+        unpacking.decompress(packed, _MOST_UNPACKED)
+    except zlib.error:
+        return False
+    return unpacking.eof
+
+
+def _sound_jpeg(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where the application segments stand that are too short for what they claim to be."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker in (_JPEG_SCAN, _JPEG_END) or end < at + 4:
+            return
+        for start, least in _JPEG_LEAST.get(marker, {}).items():
+            if data.startswith(start, at + 4) and end - at - 4 < least:
+                yield at, end
+        at = end
 
 
 def _strip_jpeg(data: bytes) -> bytes | None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import Image
 
 from anomreason.anomaly import Region, SentImage
-from anomreason.containers import HEAD, Kind, kind_of, looks_like, without_metadata
+from anomreason.containers import HEAD, Kind, kind_of, looks_like, sound_metadata, without_metadata
 from anomreason.errors import UnreadableImage
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def load_image(path: Path, max_side: int | None = 1536) -> LoadedImage:
     """
     with _opened(path) as file, _reading(path):
         data = file.read()
-        image, kind = _header(BytesIO(data), path)
+        sound = sound_metadata(data)
+        image, kind = _header(BytesIO(sound), path)
         notes = [*_depth_note(image, kind, data), *_frame_note(image, len(data))]
         plain = _decoded(image, kind, notes)
     width, height = plain.size
@@ -96,7 +97,7 @@ def load_image(path: Path, max_side: int | None = 1536) -> LoadedImage:
         scale = max_side / max(width, height)
         plain = plain.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS)
         notes.append(f"scaled from {width}x{height}")
-    original = None if notes else without_metadata(data, kind)
+    original = None if notes else without_metadata(sound, kind)
     if original is None:
         encoded = _png(plain, image)
         notes += [] if kind == "PNG" else [f"{kind} encoded as PNG"]
@@ -139,7 +140,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def thumbnail(path: Path, side: int) -> bytes:
     """A small JPEG whose long edge is at most `side` pixels, oriented, flattened on white. Raises UnreadableImage."""
     with _opened(path) as file, _reading(path):
-        image, kind = _header(BytesIO(file.read()), path)
+        image, kind = _header(BytesIO(sound_metadata(file.read())), path)
         image.draft(None, (2 * side, 2 * side))
         small = _decoded(image, kind, [])
     small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
@@ -261,7 +262,11 @@ def _header(stream: BinaryIO, path: Path) -> tuple[ImageFile, Kind]:
     kind = kind_of(head)
     if kind is None:
         raise UnreadableImage(f"{str(path)!r} {looks_like(head)}")
-    image = _reader(kind, path)(stream)
+    try:
+        image = _reader(kind, path)(stream)
+    except (ValueError, SyntaxError):
+        stream.seek(0)
+        image = _reader(kind, path)(BytesIO(sound_metadata(stream.read())))
     width, height = image.size
     limit = Image.MAX_IMAGE_PIXELS or math.inf
     if width * height > limit or max(width, height) > _MAX_SIDE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from collections.abc import Callable
 
 import typer
@@ -59,6 +60,8 @@ def main() -> None:
     """Entry point. Exit code 2: usage error; 1: I/O error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    # An image with damaged EXIF is read all the same; Pillow's remarks on it are no help on a terminal.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         app()
     except BrokenPipeError:
