@@ -52,8 +52,8 @@ def train(
     if base is not None:
         settings = settings.model_copy(update={"model": settings.model.model_copy(update={"base": base})})
     prepared = prepare(settings, data or (), held_out or ())
-    if prepared.report is not None:
-        typer.echo(prepared.report.table())
+    if prepared.made is not None:
+        typer.echo(prepared.made.table())
     if dry_run:
         from anomreason.training.plan import plan
 

@@ -1,7 +1,7 @@
 """Opens what a recipe names: the base's encoder, the conversations, and the model on this device, ready to learn.
 
 data = prepare(read_recipe("tiny-lora"), ["scenes/"], ["held-out/"])
-print(data.report.table())
+print(data.made.table())
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from anomreason.errors import UsageError, require
 from anomreason.images import load_image
 from anomreason.training.checks import VISION, learns
 from anomreason.training.data.batches import ConversationEncoder, lengths_of
-from anomreason.training.data.conversations import ConversationSet, LengthReport, make_instances
+from anomreason.training.data.conversations import ConversationSet, make_instances
 from anomreason.training.data.instance import Annotated, ConversationLength, Dropped, Instance
 from anomreason.training.data.questions import Questions
 from anomreason.training.data.sources import read_annotated
@@ -43,8 +43,8 @@ class TrainingData:
     lengths: tuple[ConversationLength, ...]
     """Of each instance."""
     held_out: tuple[Instance, ...]
-    report: LengthReport | None = None
-    """Of the instances that are learnt; None for conversations that were not made here."""
+    made: ConversationSet | None = None
+    """What is learnt, with what was left out; None for conversations that were not made here."""
 
 
 def prepare(recipe: Recipe, train: Sequence[str | Path] = (), held_out: Sequence[str | Path] = ()) -> TrainingData:
@@ -55,8 +55,8 @@ def prepare(recipe: Recipe, train: Sequence[str | Path] = (), held_out: Sequence
     that would be learnt and held out.
     """
     folder, encoder = _open_base(recipe)
-    made, dropped = _made(recipe, train or recipe.data.train, "train", (folder, encoder))
-    watched, _ = _made(recipe, held_out or recipe.data.held_out, "test", (folder, encoder))
+    made = _made(recipe, train or recipe.data.train, "train", (folder, encoder))
+    watched = _made(recipe, held_out or recipe.data.held_out, "test", (folder, encoder))
     learnt = {one.image.resolve() for one in made.instances}
     both = sorted({one.name for one in watched.instances if one.image.resolve() in learnt})
     if both:
@@ -64,8 +64,7 @@ def prepare(recipe: Recipe, train: Sequence[str | Path] = (), held_out: Sequence
             f"{len(both)} images are both learnt from and held out (the first is {both[0]}), so scores would flatter; "
             "name other ones by --held-out"
         )
-    report = LengthReport.of(made, dropped)
-    return TrainingData(recipe, folder, encoder, made.instances, made.lengths, watched.instances, report)
+    return TrainingData(recipe, folder, encoder, made.instances, made.lengths, watched.instances, made)
 
 
 def with_conversations(
@@ -193,7 +192,7 @@ def _open_base(recipe: Recipe) -> tuple[Path, ConversationEncoder]:
 
 def _made(
     recipe: Recipe, sources: Sequence[str | Path], part: str, base: tuple[Path, ConversationEncoder]
-) -> tuple[ConversationSet, list[Dropped]]:
+) -> ConversationSet:
     images: list[Annotated] = []
     dropped: list[Dropped] = []
     for source in sources:
@@ -207,7 +206,8 @@ def _made(
     questions = Questions.load()
     if question is not None and recipe.data.task == "anomalies":
         questions = questions.only(question)
-    return make_instances(images, recipe.data.task, encoder, recipe.seed, questions), dropped
+    made = make_instances(images, recipe.data.task, encoder, recipe.seed, questions)
+    return replace(made, dropped=(*dropped, *made.dropped))
 
 
 def _opened(instances: Sequence[Instance]) -> tuple[Instance, ...]:

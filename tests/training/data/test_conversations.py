@@ -16,7 +16,7 @@ from PIL import Image
 from anomreason.anomaly import Anomaly, Region
 from anomreason.errors import UnreadableImage, UsageError
 from anomreason.textform import read_anomalies
-from anomreason.training.data.conversations import ConversationSet, LengthReport, make_instances, percentiles
+from anomreason.training.data.conversations import ConversationSet, make_instances, percentiles
 from anomreason.training.data.instance import Annotated, ConversationLength, Dropped, Turn, tally
 from anomreason.training.data.questions import Questions
 
@@ -134,14 +134,14 @@ def test_seeds_and_images_differ_in_order_and_in_wording(picture: Callable[[str]
     made = make_instances(images, "anomalies", WORDS, 0)
     again = make_instances(images, "anomalies", WORDS, 1)
     assert len(set(answers(made))) > 30
-    assert {one.turns[0].text for one in made.instances} == set(Questions.load().ask)
+    assert {one.turns[0].text for one in made.instances} == set(Questions.load().anomalies.ask)
     same = [a == b for a, b in zip(answers(made), answers(again), strict=True)]
     assert sum(same) < 5
 
 
 def test_the_wording_in_use_does_not_change_the_order(picture: Callable[[str], Path]) -> None:
     image = Annotated(picture("a.png"), "a.png", tuple(anomaly(str(k)) for k in range(9)))
-    other = replace(Questions.load(), ask=("Only this?",))
+    other = Questions.load().only("Only this?")
     plain = make_instances([image], "anomalies", WORDS)
     assert answers(make_instances([image], "anomalies", WORDS, questions=other)) == answers(plain)
 
@@ -156,7 +156,7 @@ def test_a_clean_picture_answers_what_is_read_as_none(picture: Callable[[str], P
 def test_authenticity_tells_the_kind_first_and_then_gives_the_list_or_the_content(
     picture: Callable[[str], Path],
 ) -> None:
-    own = Questions.load()
+    own = Questions.load().authenticity
     fake = Annotated(picture("f.png"), "f.png", (anomaly("Six fingers"),), generated=True)
     photo = Annotated(picture("p.png"), "p.png", generated=False, description=" A cat on a sofa.\n")
     sound = Annotated(picture("s.png"), "s.png", generated=True)
@@ -263,8 +263,7 @@ def test_the_report_accounts_for_every_image(picture: Callable[[str], Path]) -> 
     made = make_instances(images, "anomalies", WORDS, seed=3)
     split = len(made.instances) - 2
     assert split > 1
-    report = LengthReport.of(made, [Dropped("gone.png", "image is missing")])
-    lines = report.table().splitlines()
+    lines = replace(made, dropped=(Dropped("gone.png", "image is missing"), *made.dropped)).table().splitlines()
     total, learnt = (sum(getattr(one, of) for one in made.lengths) for of in ("total", "answer"))
     assert lines[:3] == [
         f"{2 + split} conversations on 3 images, task 'anomalies': 6 anomalies, 1 answers that there are none",
@@ -283,9 +282,9 @@ def test_the_report_accounts_for_every_image(picture: Callable[[str], Path]) -> 
 
 
 def test_a_report_mentions_only_what_there_is(picture: Callable[[str], Path]) -> None:
-    text = LengthReport.of(make_instances([Annotated(picture("a.png"), "a.png")], "anomalies", WORDS)).table()
+    text = make_instances([Annotated(picture("a.png"), "a.png")], "anomalies", WORDS).table()
     assert "split" not in text
-    empty = LengthReport.of(make_instances([], "anomalies", WORDS)).table()
+    empty = make_instances([], "anomalies", WORDS).table()
     assert "p50" not in empty
     assert "nothing was left out" in empty
 

@@ -5,7 +5,7 @@ follow from the seed and the image's name alone, so other images change nothing.
 becomes several instances, split between whole anomalies.
 
     made = make_instances(read_annotated(Path("scenes")), "anomalies", encoder)
-    print(LengthReport.of(made).table())
+    print(made.table())
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os.path import abspath
-from typing import Protocol, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from anomreason.images import image_size
 from anomreason.textform import write_anomalies
 from anomreason.training.data.instance import Annotated, ConversationLength, Dropped, Instance, Turn, tally
 from anomreason.training.data.questions import CONTROL, Questions, Task
+
+if TYPE_CHECKING:
+    from anomreason.training.data.batches import ConversationEncoder
 
 NOT_SEARCHED = "not searched for anomalies"
 NO_KIND = "not labelled as AI image or photograph"
@@ -43,31 +46,13 @@ Conversation = Callable[[Sequence[Anomaly]], tuple[Turn, ...]]
 """Gives the turns whose answer lists these anomalies."""
 
 
-class TokenCounter(Protocol):
-    """Counts the tokens of a conversation as the model's own template writes it (`ConversationEncoder`)."""
-
-    max_tokens: int
-    """Of one conversation: system text, prompt, image, answer and everything between them."""
-
-    @property
-    def pixels(self) -> tuple[int, int]:
-        """Smallest and largest area that an image is scaled to."""
-
-    def image_tokens(self, width: int, height: int) -> int:
-        """Tokens of an image of this size in pixels. Raises UnreadableImage for one that is too thin."""
-
-    def measure(self, turns: Sequence[Turn], image: int, name: str = "conversation") -> ConversationLength:
-        """Length of a conversation about an image of so many tokens."""
-
-
 @dataclass(frozen=True, slots=True)
 class ConversationSet:
-    """The instances of one training set, sorted by image."""
+    """The instances of one training set, sorted by image, and what was left out."""
 
     task: Task
-    seed: int
-    questions: Questions
-    counter: TokenCounter
+    counter: ConversationEncoder
+    """Counts the tokens of a conversation as the model's own template writes it."""
     images: int
     """Given images; each has instances or is among `dropped`."""
     instances: tuple[Instance, ...]
@@ -78,10 +63,50 @@ class ConversationSet:
     clean: int
     """Instances whose answer is that there are none."""
     dropped: tuple[Dropped, ...]
+    """By the sources too, where they were read here."""
+
+    def table(self) -> str:
+        """What it holds, how long its conversations are and what was left out: to be read before training."""
+        images = sum(one.part == 1 for one in self.instances)
+        total, learnt = (sum(getattr(one, of) for one in self.lengths) for of in ("total", "answer"))
+        least, most = self.counter.pixels
+        lines = [
+            f"{len(self.instances):,} conversations on {images:,} images, task {self.task!r}: "
+            f"{self.anomalies:,} anomalies, {self.clean:,} answers that there are none",
+            *self._split(),
+            f"at most {self.counter.max_tokens:,} tokens each, images of {least:,} to {most:,} pixels; "
+            f"{total:,} tokens in all, {learnt:,} of them learnt",
+            "",
+        ]
+        if self.lengths:
+            lines += [" " * 12 + "".join(f"{'max' if p == 100 else f'p{p}':>9}" for p in PERCENTILES)]
+            for title, of in (("conversation", "total"), ("image", "image"), ("answer", "answer")):
+                values = percentiles(getattr(one, of) for one in self.lengths)
+                lines += [f"{title:<12}" + "".join(f"{value:>9,}" for value in values)]
+            lines += [""]
+        return "\n".join([*lines, *self._left_out()])
+
+    def _split(self) -> Iterator[str]:
+        parts = [one.parts for one in self.instances if one.part == 1 and one.parts > 1]
+        if parts:
+            yield f"{len(parts):,} of the images are split into {sum(parts):,} conversations to fit the length"
+
+    def _left_out(self) -> Iterator[str]:
+        counted = tally(self.dropped)
+        if not counted:
+            yield "nothing was left out"
+        for what, reasons in counted.items():
+            plural = "images" if what == "image" else "anomalies"
+            yield f"{sum(reasons.values()):,} {plural} left out:"
+            yield from (f"  {count:>9,}  {reason}" for reason, count in reasons.items())
 
 
 def make_instances(
-    images: Iterable[Annotated], task: Task, counter: TokenCounter, seed: int = 0, questions: Questions | None = None
+    images: Iterable[Annotated],
+    task: Task,
+    counter: ConversationEncoder,
+    seed: int = 0,
+    questions: Questions | None = None,
 ) -> ConversationSet:
     """Conversations about each image, within the length.
 
@@ -107,9 +132,7 @@ def make_instances(
             lengths.append(one.length)
             learnt += len(one.anomalies)
             clean += one.turns[-1].text == _NONE
-    return ConversationSet(
-        task, seed, questions, counter, len(given), tuple(instances), tuple(lengths), learnt, clean, tuple(dropped)
-    )
+    return ConversationSet(task, counter, len(given), tuple(instances), tuple(lengths), learnt, clean, tuple(dropped))
 
 
 def _ordered(images: Iterable[Annotated]) -> list[Annotated]:
@@ -153,24 +176,25 @@ def _anomalies(
 ) -> _Dialogue | Dropped:
     if not _searched(image):
         return Dropped(image.name, NOT_SEARCHED)
-    ask = Turn("user", _one(questions.ask, pick))
+    ask = Turn("user", _one(questions.anomalies.ask, pick))
     return _Dialogue(order, lambda found: (ask, Turn("assistant", write_anomalies(found))))
 
 
 def _authenticity(
     image: Annotated, order: tuple[Anomaly, ...], questions: Questions, pick: np.random.Generator
 ) -> _Dialogue | Dropped:
-    source, explain = Turn("user", _one(questions.source, pick)), Turn("user", _one(questions.explain, pick))
+    own = questions.authenticity
+    source, explain = Turn("user", _one(own.source, pick)), Turn("user", _one(own.explain, pick))
     if image.generated is None:
         return Dropped(image.name, NO_KIND)
     if image.generated:
-        head = source, Turn("assistant", questions.generated), explain
+        head = source, Turn("assistant", own.generated), explain
         dialogue = _Dialogue(order, lambda found: (*head, Turn("assistant", write_anomalies(found))))
         return dialogue if _searched(image) else Dropped(image.name, NOT_SEARCHED)
     described = (image.description or "").strip()
     if order or not described:
         return Dropped(image.name, FAULTY_PHOTOGRAPH if order else NO_DESCRIPTION)
-    whole = source, Turn("assistant", questions.photograph), explain, Turn("assistant", described)
+    whole = source, Turn("assistant", own.photograph), explain, Turn("assistant", described)
     return _Dialogue((), lambda _: whole)
 
 
@@ -196,7 +220,7 @@ class _Part:
 
 
 def _fitted(
-    image: Annotated, dialogue: _Dialogue, counter: TokenCounter, dropped: list[Dropped]
+    image: Annotated, dialogue: _Dialogue, counter: ConversationEncoder, dropped: list[Dropped]
 ) -> list[_Part] | Dropped:
     """The conversation in one part, or in as few as whole anomalies allow in their order; or why it does not fit.
 
@@ -235,55 +259,6 @@ def _fitted(
                 Dropped(image.name, TOO_LONG, f"{anomaly.name!r}: with image and prompt more than {limit}", "anomaly")
             )
     return parts or Dropped(image.name, NONE_FITS, "allow more tokens, fewer pixels, or shorten the annotation")
-
-
-@dataclass(frozen=True, slots=True)
-class LengthReport:
-    """What a training set holds, how long its conversations are and what was left out: to be read before training."""
-
-    made: ConversationSet
-    dropped: tuple[Dropped, ...]
-    """By the sources and while making conversations."""
-
-    @classmethod
-    def of(cls, made: ConversationSet, of_sources: Iterable[Dropped] = ()) -> LengthReport:
-        return cls(made, (*of_sources, *made.dropped))
-
-    def table(self) -> str:
-        """The report as plain text."""
-        made = self.made
-        images = sum(one.part == 1 for one in made.instances)
-        total, learnt = (sum(getattr(one, of) for one in made.lengths) for of in ("total", "answer"))
-        least, most = made.counter.pixels
-        lines = [
-            f"{len(made.instances):,} conversations on {images:,} images, task {made.task!r}: "
-            f"{made.anomalies:,} anomalies, {made.clean:,} answers that there are none",
-            *self._split(),
-            f"at most {made.counter.max_tokens:,} tokens each, images of {least:,} to {most:,} pixels; "
-            f"{total:,} tokens in all, {learnt:,} of them learnt",
-            "",
-        ]
-        if made.lengths:
-            lines += [" " * 12 + "".join(f"{'max' if p == 100 else f'p{p}':>9}" for p in PERCENTILES)]
-            for title, of in (("conversation", "total"), ("image", "image"), ("answer", "answer")):
-                values = percentiles(getattr(one, of) for one in made.lengths)
-                lines += [f"{title:<12}" + "".join(f"{value:>9,}" for value in values)]
-            lines += [""]
-        return "\n".join([*lines, *self._left_out()])
-
-    def _split(self) -> Iterator[str]:
-        parts = [one.parts for one in self.made.instances if one.part == 1 and one.parts > 1]
-        if parts:
-            yield f"{len(parts):,} of the images are split into {sum(parts):,} conversations to fit the length"
-
-    def _left_out(self) -> Iterator[str]:
-        counted = tally(self.dropped)
-        if not counted:
-            yield "nothing was left out"
-        for what, reasons in counted.items():
-            plural = "images" if what == "image" else "anomalies"
-            yield f"{sum(reasons.values()):,} {plural} left out:"
-            yield from (f"  {count:>9,}  {reason}" for reason, count in reasons.items())
 
 
 def percentiles(values: Iterable[int]) -> list[int]:
