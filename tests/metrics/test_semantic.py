@@ -113,12 +113,12 @@ def test_failures_are_counted_by_kind_and_every_image_says_its_own() -> None:
     made.add_failure("e", "missing", truths=1)
     assert result(made).failures == {"missing": 2, "refused": 1}
     assert result(made).n == 5
-    images = made.images("paper", "phe")
-    assert [(i.image, i.failure) for i in images] == [
-        *(("a", None), ("b", None), ("c", "refused"), ("d", "missing"), ("e", "missing"))
-    ]
-    assert images[0][1:5] == pytest.approx((1 / 2, 2 / 3, 2, 1))
-    assert images[3][1:5] == (0, 0, 0, 0)
+    table = made.table
+    assert table.images == ("a", "b", "c", "d", "e")
+    assert table.answered.tolist() == [True, True, False, False, False]
+    assert (table.predictions[[0, 3]].tolist(), table.truths[[0, 3]].tolist()) == ([2, 0], [1, 0])
+    assert table.ap[[0, 3], 0, 0].mean(axis=-1) == pytest.approx([1 / 2, 0])
+    assert table.f1[[0, 3], 0, 0].mean(axis=-1) == pytest.approx([2 / 3, 0])
 
 
 def test_nothing_said_of_nothing_scores_one_and_a_failure_does_not() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from anomreason.report.curve import DRAWN, LOG, TrainLog, curve_page, read_log
+from anomreason.files import read_lines
+from anomreason.report.curve import DRAWN, LOG, TrainLog, curve_page
 
 
 def test_lines_survive_a_kill_and_later_steps_are_cut_off(tmp_path: Path) -> None:
@@ -19,9 +20,9 @@ def test_lines_survive_a_kill_and_later_steps_are_cut_off(tmp_path: Path) -> Non
     again = TrainLog(tmp_path, upto=3)
     again.add({"step": 4, "loss": 0.5})
     again.close()
-    assert [line.get("step") for line in read_log(tmp_path)] == [None, 1, 2, 3, 4]
+    assert [line.get("step") for _, line in read_lines(tmp_path / LOG)] == [None, 1, 2, 3, 4]
     TrainLog(tmp_path, upto=-1).close()
-    assert read_log(tmp_path) == []
+    assert list(read_lines(tmp_path / LOG, appended=True)) == []
 
 
 def test_the_page_is_renewed_with_every_line_and_reloads_until_the_end(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from anomreason import detect
 from anomreason.anomaly import Detection
 from anomreason.errors import MissingExtra, RunConflict, UnreadableImage, UsageError
-from anomreason.report.curve import read_log
+from anomreason.files import read_lines
+from anomreason.report.curve import LOG
 from anomreason.training import lora
 from anomreason.training.answering import Answers, Score
 from anomreason.training.checks import ProofFailed
@@ -65,6 +66,10 @@ def stop_at(step: int) -> Callable[[Mapping[str, Any]], None]:
 
 def adapter(folder: Path) -> dict[str, torch.Tensor]:
     return dict(load_file(folder / "adapter_model.safetensors"))
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    return [line for _, line in read_lines(folder / LOG)]
 
 
 def losses(folder: Path) -> list[float]:

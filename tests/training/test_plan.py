@@ -25,12 +25,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_plan_tells_modules_tokens_steps_and_memory(tiny_recipe: Recipes, conversations: Conversations) -> None:
     table = tiny_recipe(steps={"epochs": 3}, lora={"modules": ["q_proj"], "rank": 4}).model_dump(exclude_none=True)
     del table["steps"]["max_steps"]
-    made = plan(with_conversations(recipe_of(table, "test recipe"), conversations(9)))
+    data = with_conversations(recipe_of(table, "test recipe"), conversations(9))
+    made = plan(data)
     assert len(made.modules) == 2
     assert made.learning == 2 * 4 * (64 + 64)
     assert made.steps == 9, "three epochs of three batches of four, the last one short"
-    assert made.conversations == 9
-    assert made.longest * 9 > made.tokens > made.learnt > 0
+    assert len(data.lengths) == 9
+    assert all(one.total > one.answer > 0 for one in data.lengths)
     assert made.bytes == sum(made.memory.values()) > 4 * made.weights
     assert "2 modules: q_proj of layers 0, 1" in made.text()
     assert f"{made.learning:,} of {made.weights:,} weights" in made.text()

@@ -7,7 +7,6 @@ A generator is an input, or what a manifest says of each image. Severities alone
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ import numpy as np
 
 from anomreason.errors import UsageError
 from anomreason.evaluation.records import PlausibilityResult
-from anomreason.evaluation.signature import Signature, code_signature
+from anomreason.evaluation.signature import Signature, code_signature, short_hash
 from anomreason.metrics.plausibility import (
     METRICS,
     Assessment,
@@ -181,8 +180,8 @@ def _same_generators(
 def _signature(sources: Sequence[Source], records: Iterable[Assessment]) -> Signature:
     assessors = sorted({name for source in sources for name in source.detectors or (UNKNOWN,)})
     prompts = sorted({record.prompt for record in records if record.prompt is not None})
-    digest = hashlib.sha256("\n".join(prompts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return code_signature().model_copy(update={"assessor": tuple(assessors), "prompts": digest if prompts else UNKNOWN})
+    digest = short_hash("\n".join(prompts)) if prompts else UNKNOWN
+    return code_signature().model_copy(update={"assessor": tuple(assessors), "prompts": digest})
 
 
 def _agreement(

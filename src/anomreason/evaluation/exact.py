@@ -7,7 +7,6 @@ Needs no model: words, and regions where there are any, decide which prediction 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from importlib.resources import files
@@ -17,7 +16,7 @@ import numpy as np
 
 from anomreason.errors import UsageError
 from anomreason.evaluation.records import ExactOptions, ExactResult, JoinedImages
-from anomreason.evaluation.signature import Signature, code_signature
+from anomreason.evaluation.signature import Signature, code_signature, short_hash
 from anomreason.evaluation.writing import check_folder, make_folder, result_folders, write_record
 from anomreason.metrics.exact import Failures, score_exact
 from anomreason.metrics.planted import ImagePrediction, KnownImage
@@ -93,17 +92,13 @@ def _answers(known: list[KnownImage], said: Entrant) -> dict[str, ImagePredictio
 def _signature(known: list[KnownImage], failures: Failures) -> Signature:
     return code_signature().model_copy(
         update={
-            "truth": _hash(json.dumps(sorted(map(repr, known)))),
+            "truth": short_hash(json.dumps(sorted(map(repr, known)))),
             "images": len(known),
-            "cues": _hash("".join(_read(name) for name in ("kind_cues.toml", "kind_words.tsv"))),
+            "cues": short_hash("".join(map(_word_list, ("kind_cues.toml", "kind_words.tsv")))),
             "failures": failures,
         }
     )
 
 
-def _read(name: str) -> str:
+def _word_list(name: str) -> str:
     return files("anomreason.metrics").joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -41,12 +41,8 @@ def joined_notices(joined: JoinedImages, truth: str = "truth") -> Iterator[Notic
         yield Notice("Joined", f"{_images(joined.by_file_name)} by file name alone, since paths differ")
 
 
-def eval_notices(result: EvalResult) -> list[Notice]:
+def eval_notices(result: EvalResult) -> Iterator[Notice]:
     """Of `metrics.json`."""
-    return list(_eval_notices(result))
-
-
-def _eval_notices(result: EvalResult) -> Iterator[Notice]:
     saturated: dict[tuple[str, str], list[str]] = {}
     for cell in result.saturated:
         saturated.setdefault((cell.profile, cell.matches), []).append(f"{cell.view} {cell.threshold:g}")

@@ -41,18 +41,6 @@ _SAMPLE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class EvalInputs:
-    """Predictions and truth, read and joined."""
-
-    truth: Truth
-    entrants: tuple[Entrant, ...]
-    folders: tuple[Path, ...]
-    """Where the results of each go."""
-    against: Entrant | None
-    ceiling: Entrant | None
-
-
-@dataclass(frozen=True, slots=True)
 class Evaluation:
     """One scored file."""
 
@@ -75,69 +63,49 @@ def evaluate(
 ) -> list[Evaluation]:
     """Score files and write `metrics.json` and `matches.jsonl`: into `out`, or `out/NAME` when there are several.
 
-    predictions, truth, against, ceiling: as `reading.read_source` takes them. subset: as `reading.read_names` takes it.
+    predictions, truth, against, ceiling: as `annotations.read_source` takes them. subset: as `read_names` takes it.
     Raises UsageError, naming file and place, for what cannot be read, joined or written.
     """
     spec = BackboneSpec(str(backbone)) if isinstance(backbone, str) else backbone
-    inputs = read_inputs(predictions, truth, out, subset, against, ceiling)
-    with ExitStack() as stack:
-        stores = [stack.enter_context(LineStore()) for _ in inputs.entrants]
-        contests = [Contest(e, settings, store) for e, store in zip(inputs.entrants, stores, strict=True)]
-        against_contest = Contest(inputs.against, settings) if inputs.against else None
-        ceiling_contest = Contest(inputs.ceiling, settings) if inputs.ceiling else None
-        opened = spec.open()
-        further = [contest for contest in (against_contest, ceiling_contest) if contest]
-        run([*contests, *further], inputs.truth, opened, progress)
-        results = _results(inputs, contests, opened, against_contest, ceiling_contest)
-        found = [Evaluation(folder, result) for folder, result in zip(inputs.folders, results, strict=True)]
-        for one, store in zip(found, stores, strict=True):
-            write_results(one.folder, one.result, store, inputs.truth.images)
-    return found
-
-
-def read_inputs(
-    predictions: Sequence[str | Path],
-    truth: str | Path,
-    out: Path,
-    subset: str | Path | None = None,
-    against: str | Path | None = None,
-    ceiling: str | Path | None = None,
-) -> EvalInputs:
-    """Read and join everything. UsageError for whatever cannot be used."""
     true = scored_images(read_source(truth), subset)
-    entrants = tuple(entrant(read_source(path), true) for path in predictions)
+    entrants = [entrant(read_source(path), true) for path in predictions]
     if not entrants:
         raise UsageError("there are no predictions; give at least one file before the truth")
     folders = result_folders([e.source for e in entrants], out)
     for folder in folders:
         check_folder(folder)
-    other = entrant(read_source(against), true) if against is not None else None
-    second = entrant(read_source(ceiling), true) if ceiling is not None else None
-    return EvalInputs(true, entrants, folders, other, second)
+    others = [None if given is None else entrant(read_source(given), true) for given in (against, ceiling)]
+    with ExitStack() as stack:
+        stores = [stack.enter_context(LineStore()) for _ in entrants]
+        contests = [Contest(e, settings, store) for e, store in zip(entrants, stores, strict=True)]
+        other, second = (None if e is None else Contest(e, settings) for e in others)
+        opened = spec.open()
+        run([*contests, *(contest for contest in (other, second) if contest)], true, opened, progress)
+        common = _common(true, contests[0], opened, second)
+        found = [
+            Evaluation(folder, _result(contest, true, common, other))
+            for folder, contest in zip(folders, contests, strict=True)
+        ]
+        for one, store in zip(found, stores, strict=True):
+            write_results(one.folder, one.result, store, true.images)
+    return found
 
 
-def _results(
-    inputs: EvalInputs,
-    contests: Sequence[Contest],
-    backbone: Backbone,
-    against: Contest | None,
-    ceiling: Contest | None,
-) -> list[EvalResult]:
-    """A record for each file; all share what belongs to the truth and the backbone."""
-    truth, settings, counts = inputs.truth, contests[0].settings, backbone.counts
+def _common(truth: Truth, contest: Contest, backbone: Backbone, ceiling: Contest | None) -> EvalCommon:
+    """What belongs to the truth and the backbone; drift is measured on the predictions of this contest."""
+    settings, counts = contest.settings, backbone.counts
     signature = semantic_signature(backbone.signature, settings.semantic, truth.images)
-    common = EvalCommon(
+    return EvalCommon(
         signature=signature,
         comparable={profile: signature.comparable(profile) for profile in settings.semantic.profiles},
         ceiling=None if ceiling is None else _ceiling(ceiling),
         settings=EvalOptions(failures=settings.failures, shuffles=settings.shuffles, seed=settings.seed),
         alphas=settings.semantic.alphas,
         texts=EncodedTexts(encoded=counts.texts, truncated=counts.truncated, blank=counts.blank, limit=backbone.limit),
-        drift=_drift(inputs, backbone),
+        drift=_drift(contest.entrant, truth, backbone),
         left_out=LeftOut(photographs=truth.photographs, truth_failed=truth.failed, subset_unknown=truth.unknown),
         truth=AnnotationsFile(path=str(truth.source.path), images=len(truth.images)),
     )
-    return [_result(contest, truth, common, against) for contest in contests]
 
 
 def _result(contest: Contest, truth: Truth, common: EvalCommon, against: Contest | None) -> EvalResult:
@@ -174,14 +142,12 @@ def _ceiling(contest: Contest) -> CeilingResult:
     return CeilingResult(name=source.name, path=str(source.path), n=result.images.answered, profiles=views)
 
 
-def _drift(inputs: EvalInputs, backbone: Backbone) -> PrecisionDrift | None:
+def _drift(predictions: Entrant, truth: Truth, backbone: Backbone) -> PrecisionDrift | None:
     """How far a lower precision is off, on texts of these very files; None for fp32."""
     if backbone.signature["precision"] == "fp32":
         return None
     sides = [
-        [f.phenomenon for said in images for f in said.anomalies][:_SAMPLE]
-        for images in (inputs.entrants[0].said.values(), inputs.truth.images.values())
+        [f.phenomenon for image in images for f in image.anomalies][:_SAMPLE]
+        for images in (predictions.said.values(), truth.images.values())
     ]
-    if not all(sides):
-        return None
-    return backbone.drift(*sides)
+    return backbone.drift(*sides) if all(sides) else None

@@ -158,13 +158,17 @@ def semantic_signature(
 
 def truth_hash(truth: Mapping[str, ImageAnnotation]) -> str:
     """Sixteen hex digits over images and texts, whatever their order and the file's form."""
-    digest = hashlib.sha256()
+    lines = []
     for name in sorted(truth):
-        said = truth[name]
-        texts = [(f.phenomenon, f.reasoning) for f in said.anomalies]
-        line = json.dumps([name, sorted(texts), said.description, said.generated])
-        digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
-    return digest.hexdigest()[:16]
+        one = truth[name]
+        texts = [(f.phenomenon, f.reasoning) for f in one.anomalies]
+        lines.append(json.dumps([name, sorted(texts), one.description, one.generated]) + "\n")
+    return short_hash("".join(lines))
+
+
+def short_hash(text: str) -> str:
+    """Sixteen hex digits."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _source_hash() -> str:

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from anomreason.metrics.image_scores import ImageScores, SemanticSettings, score_image
-from anomreason.metrics.semantic import ScoreTable, Totals
+from anomreason.metrics.image_scores import SemanticSettings, score_image
+from anomreason.metrics.semantic import SemanticScorer, Totals
 
 Across = Callable[[int, int], tuple[npt.ArrayLike, npt.ArrayLike]]
 """(i, j) -> similarities phe, rea of the predictions of image i to the truths of image j: (P of i, T of j) each."""
@@ -69,21 +69,9 @@ class ChanceScorer:
         self.totals = [old + new for old, new in zip(self.totals, found, strict=True)] if self.totals else found
 
     def _shuffled(self, orders: Sequence[Sequence[int]], across: Across, deal: npt.NDArray[np.int64]) -> Totals:
-        scored = []
+        scorer = SemanticScorer(self._settings)
         for own, other in enumerate(deal.tolist()):
             phe, rea = across(own, other)
-            scored.append(score_image(phe, rea, orders[own], self._settings, f"a shuffled image ({own} with {other})"))
-        return Totals.of(table_of(scored, self._settings))
-
-
-def table_of(scored: Sequence[ImageScores], settings: SemanticSettings) -> ScoreTable:
-    """A table of answered images without names."""
-    shape = (len(scored), *settings.shape)
-    return ScoreTable(
-        images=("",) * len(scored),
-        answered=np.ones(len(scored), dtype=np.bool_),
-        predictions=np.array([one.predictions for one in scored], dtype=np.int64),
-        truths=np.array([one.truths for one in scored], dtype=np.int64),
-        tp=np.array([one.tp for one in scored], dtype=np.int64).reshape(shape),
-        ap=np.array([one.ap for one in scored], dtype=np.float64).reshape(shape),
-    )
+            where = f"shuffled image {own:09} with {other}"
+            scorer.add_scores(where, score_image(phe, rea, orders[own], self._settings, where))
+        return Totals.of(scorer.table)

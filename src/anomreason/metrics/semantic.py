@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, computed_field
 
 from anomreason.anomaly import Result
 from anomreason.errors import UsageError
-from anomreason.metrics.image_scores import ImageScores, Profile, SemanticSettings, score_image
+from anomreason.metrics.image_scores import ImageScores, SemanticSettings, score_image
 from anomreason.metrics.matching import Scores, precision_recall_f1, rank
 from anomreason.stats import Interval, interval_of, resampled_sums, sign_flip_ps
 
@@ -189,18 +189,6 @@ class Comparison(Result):
     """By profile and view; macro."""
 
 
-class PerImage(NamedTuple):
-    """One image in one profile and view."""
-
-    image: str
-    semap: float
-    semf1: float
-    predictions: int
-    truths: int
-    failure: str | None
-    """Kind; the scores are 0 then."""
-
-
 @dataclass(frozen=True, slots=True)
 class ScoreTable:
     """What all images got, sorted by image, so that the order in which they came makes no difference."""
@@ -360,14 +348,6 @@ class SemanticScorer:
             raise ValueError(f"chance was taken over {shuffled[0].n} images, but {table.answered.sum()} were answered")
         kinds = Counter(kind for kind in self._failed.values() if kind is not None)
         return _summary(table, dict(sorted(kinds.items())), self.settings, rng, shuffled)
-
-    def images(self, profile: Profile, view: str) -> list[PerImage]:
-        """What each image got, sorted by image."""
-        table, at = self.table, (self.settings.profiles.index(profile), self.settings.views.index(view))
-        semap, semf1 = (cells[:, *at].mean(axis=-1).tolist() for cells in (table.ap, table.f1))
-        kinds = [self._failed[image] for image in table.images]
-        columns = (table.images, semap, semf1, table.predictions.tolist(), table.truths.tolist(), kinds)
-        return [PerImage(*row) for row in zip(*columns, strict=True)]
 
     def _append(self, image: str, kind: str | None, scores: ImageScores) -> None:
         if image in self._failed:

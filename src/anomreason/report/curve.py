@@ -63,11 +63,6 @@ class TrainLog:
         self._file.close()
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a training's log, in their order; none where there is no log."""
-    return [line for _, line in read_lines(folder / LOG, appended=True)]
-
-
 def curve_page(lines: Sequence[Mapping[str, Any]], title: str, over: bool) -> str:
     """The whole page; it loads no other file."""
     loss = {

@@ -174,7 +174,7 @@ def _page(title: str, metrics: EvalResult, index: Index) -> str:
             axes=axes,
             shown=_first_shown(axes),
             descriptions=PROFILES,
-            notices=eval_notices(metrics),
+            notices=list(eval_notices(metrics)),
             kinds=kinds,
             sides=(sum(index.predictions), sum(index.truths)),
             plots={(profile, view): _plots(metrics, profile, view) for profile, view in axes.pairs},

@@ -50,19 +50,12 @@ class TrainingPlan:
     weights: int
     learning: int
     """Weights that learn."""
-    conversations: int
-    tokens: int
-    """Of all conversations together, images included."""
-    learnt: int
-    """Tokens of answers among them."""
-    longest: int
     effective_batch: int
     steps: int
     precision: str
     """Of the arithmetic: `fp32` or `bf16`."""
     memory: Mapping[str, int]
     """Bytes on one device, by use."""
-    operations: float
     hours: float
     device: str
 
@@ -115,15 +108,10 @@ def plan_for(recipe: Recipe, model: Any, lengths: Sequence[ConversationLength]) 
         modules=tuple(modules),
         weights=sum(sizes.values()),
         learning=learning,
-        conversations=len(rows),
-        tokens=sum(rows),
-        learnt=sum(one.answer for one in lengths),
-        longest=max(rows),
         effective_batch=recipe.effective_batch,
         steps=steps,
         precision="bf16" if in_half(recipe) else "fp32",
         memory=memory,
-        operations=operations,
         hours=operations / (count * device.teraflops * 1e12 * device.used) / 3600,
         device=f"{count} x {device.name}" if count > 1 else device.name,
     )

@@ -181,11 +181,6 @@ class Recipe(Record):
         return self.effective_batch // together
 
 
-def shipped_recipes() -> dict[str, str]:
-    """The package's own recipes: name and what each is about."""
-    return {name: read_recipe(name).about for name in _own()}
-
-
 def read_recipe(source: str | Path) -> Recipe:
     """A recipe by the path of its TOML file, or by the name of one of the package's own.
 

@@ -65,7 +65,6 @@ class RoomChange(Change):
     place: str = ""
     """Where it is, in place of what the thing says of itself."""
     other: str = ""
-    other_plural: bool = False
     instead: RoomItem | None = None
     """What the mirror, the first of `others`, shows in place of the main object; None: nothing."""
 

@@ -289,7 +289,7 @@ class PlanRenderer:
         item = room.items[change.main]
         slots = Slots(
             thing=change.thing or item.phrase, place=change.place or item.where or "in the room", other=change.other,
-            detail=change.detail, plural=item.thing.plural, other_plural=change.other_plural,
+            detail=change.detail, plural=item.thing.plural,
         )  # fmt: skip
         objects = {index[i]: room.items[i].thing.name for i in (change.main, *change.others) if i in index}
         return planted_anomaly(change, slots, objects, self._changed(plan, k), rng)
