@@ -27,7 +27,8 @@ def make(
 ) -> None:
     """Make a dataset of scenes. The same command continues an interrupted one; a larger --n adds scenes.
 
-    Severity: 0 = completely implausible, 100 = fully realistic. World rooms needs: pip install 'anomreason[scenes]'.
+    Severity: 0 = completely implausible, 100 = fully realistic. World rooms needs the extra scenes: pip install
+    '.[scenes]' in a clone, or 'anomreason[scenes]'.
     """
     from anomreason.cli.progress import progress
     from anomreason.scenes.make import SceneSettings, make_scenes
