@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, Unpack, get_args, overload
 
+from anomreason.agent.boxes import AUTO, CONVENTIONS
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.agent.replies import MOST_OBJECTS
 from anomreason.agent.roles import Prompts
@@ -49,6 +50,7 @@ class DetectArguments(TypedDict, total=False):
     spread: float
     seed: int
     max_reply_tokens: int
+    boxes: str
     base_urls: str | Sequence[str]
     max_side: int
     in_flight: int
@@ -116,6 +118,8 @@ class DetectOptions(AgentSettings):
         for name, least in at_least.items():
             if _number(name, getattr(self, name)) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if self.boxes not in CONVENTIONS:
+            raise UsageError(f"boxes must be one of {', '.join(CONVENTIONS)}, not {self.boxes!r}")
         if self.max_objects > MOST_OBJECTS:
             raise UsageError(f"max_objects must be at most {MOST_OBJECTS}, not {self.max_objects}")
         for name in ("timeout", "max_cost", "max_tokens"):
@@ -151,6 +155,8 @@ class DetectorSetup:
         """The settings that decide the results: another value of one of them is another run."""
         agent = {f.name: getattr(self.options, f.name) for f in fields(AgentSettings)}
         del agent["max_reply_tokens"]  # cut replies are asked for again, so the first limit changes nothing
+        if self.options.boxes == AUTO:
+            del agent["boxes"]  # so that a run of an earlier version goes on
         bound = {"max_side": None if runs_here(self.model) else self.options.max_side}
         named = {"card": self.card.model_dump(mode="json")} if self.card and self.options.card else {}
         return {"model": self.model, **agent, **bound, "prompts": self.prompts.hashes(), **named}
@@ -222,6 +228,8 @@ def _without_effect(setup: DetectorSetup) -> dict[str, str]:
         idle["spread"] = f"the schedule {schedule}, which samples no call several times"
     if schedule == "single":
         idle["max_objects"] = "the schedule single, which lists no objects"
+    if setup.card and setup.card.answer == "text":
+        idle["boxes"] = f"{model}, which answers without boxes"
     if setup.card and not setup.options.judge_source:
         idle["prompts"] = f"{model}, whose card holds its prompt"
     if _is_bundled(setup.model):

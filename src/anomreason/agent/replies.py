@@ -20,8 +20,10 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     ValidationInfo,
+    model_validator,
 )
 
+from anomreason.agent.boxes import BOX_KEYS, BoxReader, RawBox, read_box
 from anomreason.anomaly import Anomaly, Region, SceneObject
 from anomreason.errors import ParseError, first_error
 from anomreason.textform import find_json, read_anomalies, read_severity, says_no_anomalies
@@ -30,16 +32,6 @@ Notes = list[str]
 """What was assumed, repaired or left out while a reply was read, in sentences for a person. Readers append to it."""
 MOST_OBJECTS = 40
 """Objects that one reply may list, so the most that `max_objects` can ask for."""
-
-
-def _region_or_none(value: object) -> object:
-    """A box only helps to find the place: one that makes no sense is left out rather than guessed at."""
-    if not isinstance(value, list | tuple) or len(value) != 4:
-        return None
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1000 for v in value):
-        return None
-    value = [round(v) for v in value]
-    return value if value[0] < value[2] and value[1] < value[3] else None
 
 
 def _score(value: object) -> float:
@@ -72,9 +64,10 @@ Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 Remark = Annotated[str, StringConstraints(strip_whitespace=True, max_length=800), _at_most(800)]
 Thousandth = Annotated[int, Field(ge=0, le=1000)]
 Box = Annotated[
-    Annotated[list[float], Field(min_length=4, max_length=4)] | None,
+    RawBox | None,
     BeforeValidator(
-        _region_or_none, json_schema_input_type=Annotated[list[Thousandth], Field(min_length=4, max_length=4)] | None
+        lambda value: read_box(value),
+        json_schema_input_type=Annotated[list[Thousandth], Field(min_length=4, max_length=4)] | None,
     ),
 ]
 Score = Annotated[
@@ -92,11 +85,24 @@ class _Form(BaseModel):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
 
-class ObjectItem(_Form):
+class _Boxed(_Form):
+    """What may have a box, which models also write under the keys of `BOX_KEYS`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _find_box(cls, value: Any) -> Any:
+        key = next((k for k in BOX_KEYS if value.get(k) is not None), None) if isinstance(value, dict) else None
+        return {**value, "box": read_box(value[key], key)} if key else value
+
+
+class ObjectItem(_Boxed):
     name: Name
     description: Remark
     person: bool
     box: Box = None
+
+    def scene_object(self, region: Region | None) -> SceneObject:
+        return SceneObject(name=self.name, description=self.description, region=region, person=self.person)
 
 
 class Objects(_Form):
@@ -153,7 +159,7 @@ class Reviewed(_Form):
     nothing_found: bool
 
 
-class AnomalyItem(_Form):
+class AnomalyItem(_Boxed):
     name: Name
     phenomenon: Prose
     reasoning: Prose
@@ -161,9 +167,7 @@ class AnomalyItem(_Form):
     objects: Names = []
     box: Box = None
 
-    def anomaly(self) -> Anomaly:
-        """With the box, if it was readable, as a region."""
-        region = _region(self.box)
+    def anomaly(self, region: Region | None = None) -> Anomaly:
         return Anomaly(
             name=self.name,
             phenomenon=self.phenomenon,
@@ -242,14 +246,11 @@ def read_prose(text: str, notes: Notes | None = None) -> str:
     return text.strip()[:8000]
 
 
-def read_objects(text: str, notes: Notes | None = None) -> tuple[SceneObject, ...]:
+def read_objects(text: str, notes: Notes | None = None) -> tuple[ObjectItem, ...]:
     """Objects in the order given, names made unique. Raises ParseError."""
     found = read_form(Objects, text, notes).objects
     names = unique_names(o.name for o in found)
-    return tuple(
-        SceneObject(name=name, description=o.description, region=_region(o.box), person=o.person)
-        for name, o in zip(names, found, strict=True)
-    )
+    return tuple(o.model_copy(update={"name": name}) for name, o in zip(names, found, strict=True))
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
@@ -340,13 +341,17 @@ def checked_report_reader(ids: Sequence[int]) -> Reader[CheckedReport]:
     return read
 
 
-def read_single(text: str, notes: Notes | None = None) -> tuple[Anomaly, ...]:
-    """Anomalies as JSON in our form, in the text form, or as the published data write them. Raises ParseError."""
+def read_single(text: str, notes: Notes | None = None, boxes: BoxReader | None = None) -> tuple[Anomaly, ...]:
+    """Anomalies as JSON in our form, in the text form, or as the published data write them. Raises ParseError.
+
+    boxes: places the boxes of JSON in our form; None leaves them out.
+    """
     value = find_json(text)
     if isinstance(value, dict) and "no_anomalies" in value:
         reply = read_form(Anomalies, text, notes)
         _explicit(reply.anomalies, reply.no_anomalies, "anomalies", "no_anomalies")
-        return tuple(a.anomaly() for a in reply.anomalies)
+        regions = boxes.place([a.box for a in reply.anomalies]) if boxes else [None] * len(reply.anomalies)
+        return tuple(a.anomaly(region) for a, region in zip(reply.anomalies, regions, strict=True))
     return read_anomalies(text)
 
 
@@ -357,10 +362,6 @@ def read_source(text: str) -> bool | None:
     if word not in words:
         raise ParseError('answer with one word: "generated", "photograph" or "unsure"')
     return words[word]
-
-
-def _region(box: list[float] | None) -> Region | None:
-    return Region(x0=box[0] / 1000, y0=box[1] / 1000, x1=box[2] / 1000, y1=box[3] / 1000) if box else None
 
 
 def _explicit(items: Sequence[object], flag: bool, key: str, flag_name: str) -> None:

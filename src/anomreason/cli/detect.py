@@ -69,6 +69,13 @@ def command(
     max_reply_tokens: Annotated[
         int, typer.Option(help="Token limit of a reply at first; doubled while replies are cut.")
     ] = 2048,
+    boxes: Annotated[
+        str,
+        typer.Option(
+            help="How the model writes boxes: auto tells it from the replies; thousandths, fractions, percent, pixels "
+            "or pixels-28, with yxyx- before it for y first, xywh- for x, y, width, height."
+        ),
+    ] = "auto",
     max_cost: Annotated[float | None, typer.Option(help="Limit on the cost of the whole run, in US dollars.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Limit on the tokens of the whole run.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Folder whose .md files replace prompts.")] = None,
@@ -105,6 +112,7 @@ def command(
         spread=spread,
         seed=seed,
         max_reply_tokens=max_reply_tokens,
+        boxes=boxes,
         base_urls=tuple(base_url or ()),
         max_side=max_side,
         in_flight=in_flight,
