@@ -29,10 +29,11 @@ from anomreason.errors import Stopped, UnreadableImage, UsageError
 from anomreason.images import LoadedImage, load_image
 from anomreason.runs import ImageStatus, RunFolder, provenance, read_results
 from anomreason.sources.inputs import FoundImages, Image, find_images
+from anomreason.vlm.budget import Budget
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
-from anomreason.vlm.ledger import FREE, Budget, Ledger, Price, price_of
+from anomreason.vlm.ledger import FREE, Ledger, Price, price_of
 from anomreason.vlm.opening import card_of, open_vlm
 from anomreason.vlm.protocol import TINY, VLM, VLMOptions, runs_here
 
@@ -267,10 +268,11 @@ async def open_session(setup: DetectorSetup, run: RunFolder | None = None) -> As
     async with AsyncExitStack() as stack:
         ledger = Ledger(run.path / "calls.jsonl" if run else None, setup.price)
         stack.callback(ledger.close)
-        budget = Budget(ledger, options.max_cost, options.max_tokens)
         store = ReplyStore(run.path / "responses.sqlite") if run else None
         if store:
             stack.callback(store.close)
+            ledger.adopt(store.unanswered())
+        budget = Budget(ledger, options.max_cost, options.max_tokens)
         access = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device, options.dtype)
         model = open_vlm(setup.model, access) if vlm is None else vlm
         # A pool of connections belongs to this event loop and opens anew; another open model is its owner's to close.
@@ -296,12 +298,17 @@ async def detect_images(
     async def work() -> None:
         nonlocal failed
         for image in queue:
-            if caller.stopping or caller.budget_reached or session.dead:
+            # Under a cap images are finished, not begun.
+            if caller.stopping or caller.budget_reached or session.dead or not await caller.begin_image():
                 return
             size, mtime = _stat(image.path)
+            used = None
             try:
+                if caller.stopping or session.dead:  # the budget may have waited
+                    return
                 loaded = await asyncio.to_thread(load_image, image.path, max_side)
                 detection = await detector.detect(loaded, image.name)
+                used = detection.usage
             except UnreadableImage as e:
                 if not e.final:
                     size = mtime = None  # the file is not at fault, so a rerun tries it again
@@ -309,6 +316,8 @@ async def detect_images(
                 detection = Detection(image=image.name, detector=detector.name, status="failed", failure=reason)
             except Stopped:
                 return
+            finally:
+                caller.end_image(image.name, used)
             detection = detection.model_copy(update={"file_size": size, "file_mtime": mtime})
             if session.run:
                 session.run.append(detection)

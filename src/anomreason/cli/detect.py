@@ -103,6 +103,7 @@ def command(
     from anomreason.planning import plan_for
     from anomreason.runs import default_run, done_in
     from anomreason.sources.inputs import find_images
+    from anomreason.vlm.ledger import spent_in
 
     options = DetectOptions(
         schedule=schedule,  # type: ignore[arg-type]  # checked by set_up
@@ -135,14 +136,14 @@ def command(
     if dry_run:
         todo = list(remaining(images, done_in(folder)))
         _note_processed(len(images) - len(todo), len(images), folder, json_only, err=False)
-        plan = plan_for(setup, todo)
+        plan = plan_for(setup, todo, spent_in(folder))
         typer.echo(plan.model_dump_json() if json_only else _described(plan) if todo else "Nothing is left to do.")
         return
     with setup.open_run(folder, found, inputs) as opened:
         todo = list(remaining(images, opened.done))
         _note_processed(len(images) - len(todo), len(images), folder, json_only)
         if todo and not yes:
-            _agree(plan_for(setup, todo))
+            _agree(plan_for(setup, todo, spent_in(folder)))
         try:
             status = asyncio.run(detect_watched(setup, opened, todo, quiet=json_only)) if todo else DONE
         except KeyboardInterrupt:
@@ -180,7 +181,8 @@ async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Im
         def spent() -> str:
             total = caller.ledger.total
             money = "" if total.cost is None else f", ${total.cost:.2f}"
-            return f"{failed:,} failed, {total.calls:,} calls, {total.tokens:,} tokens{money}"
+            about = "about " if total.estimated else ""
+            return f"{failed:,} failed, {total.calls:,} calls, {about}{total.tokens:,} tokens{money}"
 
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, interrupt)
@@ -201,6 +203,13 @@ async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Im
                 loop.remove_signal_handler(name)
     if session.dead and not quiet:
         typer.echo(f"Stopped: {HOPELESS} consecutive images failed at the endpoint. {session.dead}", err=True)
+    ledger = caller.ledger
+    if ledger.estimated and not quiet:
+        typer.echo(
+            f"Tokens and cost are estimated for {ledger.estimated:,} of {ledger.total.calls:,} calls that came without "
+            "usable token counts.",
+            err=True,
+        )
     if caller.stopping:
         return INTERRUPTED
     return CAPPED if caller.budget_reached else DONE
@@ -271,6 +280,8 @@ def _described(plan: RunPlan) -> str:
         lines.append(
             f"(for {plan.usual.objects} objects in each image; for {most}, the most allowed: {_spending(plan.upper)})"
         )
+    if plan.fitting is not None:
+        lines.append(f"The limit on cost or tokens is expected to finish {plan.fitting:,} of them.")
     lines.append(f"At {plan.in_flight} concurrent calls and 5 s a call: about {_duration(plan.usual.seconds)}.")
     return "\n".join(lines)
 
