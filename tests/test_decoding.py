@@ -155,8 +155,9 @@ if limit:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 with ThreadPoolExecutor(8) as pool:
     found = list(pool.map(load, sys.argv[2:]))
-peaks = [resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-print(json.dumps([found, sum(peaks)]))
+own = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))  # ru_maxrss is inherited
+peak = int(own.split()[1]) + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(json.dumps([found, peak * 1024]))
 """
 
 
