@@ -59,6 +59,7 @@ class DetectArguments(TypedDict, total=False):
     retries: int
     max_cost: float | None
     max_tokens: int | None
+    outside: bool
     prompts: str | Path | None
     card: str | Path | None
     prices: str | Path | None
@@ -84,6 +85,8 @@ class DetectOptions(AgentSettings):
     """Limit on the cost of the whole run, earlier parts included, US dollars; None for no limit."""
     max_tokens: int | None = None
     """Limit on the tokens of the whole run, earlier parts included; None for no limit."""
+    outside: bool = False
+    """Let the metadata file of a folder name images outside of that folder."""
     prompts: Path | None = None
     """Folder whose .md files replace prompts; None for the package's own."""
     card: Path | None = None
@@ -400,7 +403,7 @@ async def detect_async(
     """
     setup = set_up(model, DetectOptions.of(options), options)
     inputs = inputs_of(images)
-    listed = find_images(inputs)
+    listed = find_images(inputs, setup.options.outside)
     found = listed.images
     one = isinstance(images, str | Path)
     if one and (len(found) != 1 or Path(inputs[0]).is_dir()):

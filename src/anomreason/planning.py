@@ -76,7 +76,7 @@ def plan(
     inputs and options that cannot be used.
     """
     setup = set_up(model, DetectOptions.of(options), options)
-    found = find_images(inputs_of(images)).images
+    found = find_images(inputs_of(images), setup.options.outside).images
     if run is None:
         return plan_for(setup, found)
     return plan_for(setup, list(remaining(found, done_in(Path(run)))), spent_in(Path(run)))

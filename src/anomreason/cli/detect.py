@@ -29,7 +29,7 @@ DONE, FAILED, CAPPED, INTERRUPTED = 0, 3, 4, 130
 
 def command(
     context: typer.Context,
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, .jsonl/.csv manifests.")],
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, .jsonl/.csv/.tsv manifests.")],
     model: Annotated[
         str,
         typer.Option(
@@ -78,6 +78,9 @@ def command(
     ] = "auto",
     max_cost: Annotated[float | None, typer.Option(help="Limit on the cost of the whole run, in US dollars.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Limit on the tokens of the whole run.")] = None,
+    outside: Annotated[
+        bool, typer.Option("--outside", help="Let a folder's metadata file name images outside of the folder.")
+    ] = False,
     prompts: Annotated[Path | None, typer.Option(help="Folder whose .md files replace prompts.")] = None,
     card: Annotated[
         Path | None,
@@ -121,6 +124,7 @@ def command(
         retries=retries,
         max_cost=max_cost,
         max_tokens=max_tokens,
+        outside=outside,
         prompts=prompts,
         card=card,
         prices=prices,
@@ -128,7 +132,7 @@ def command(
         dtype=dtype,
     )
     setup = set_up(model, options, {"base_urls" if name == "base_url" else name for name in given(context)})
-    found = find_images(inputs)
+    found = find_images(inputs, outside)
     images = found.images[:limit]
     for sentence in found.passed_over:
         typer.echo(printable(f"Passed over: {sentence}"), err=True)
