@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,18 +52,6 @@ TABLE_SCALE = 10.0
 _ENDINGS = (("ies", "y"), ("ing", ""), ("edly", ""), ("ed", ""), ("es", ""), ("ly", ""), ("s", ""))
 _ARTICLES = frozenset(("a", "an", "the"))
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+")
-_PLACEHOLDERS = {
-    "{n}": r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|\d{1,2})",
-    "{no}": r"(?:no|not|without|never|nothing|none|lacks|lacking|neither|nor|n't|hardly|barely|cannot|fails|absence)",
-    "{part}": (
-        r"(?:legs?|heads?|wheels?|seats?|handles?|arms?|wings?|tails?|doors?|lids?|faces?|eyes?|ears?|bottoms?|backs?|"
-        r"backrests?|tops?|necks?|trunks?|strings?|fingers?|feet|foot|roofs?|windows?|blades?|straps?|soles?|spouts?|"
-        r"horns?|beaks?|masts?|stems?|pedals?|saddles?|hands?|noses?|limbs?|tyres?|tires?|base|pole|stand|"
-        r"cushions?|drawers?|steering wheel|propellers?|rotors?|sails?|hull|keyboard|screen|mattress|tabletop|"
-        r"table ?top|frames?|pillars?|walls?|hooves|paws|fins?|shells?|trunk|antennae?|branches|leaves|crown|torso|"
-        r"body|parts?|pieces?|components?|section|support leg|post|shaft|lens|hinge|hinges|cap)"
-    ),
-}
 
 
 def kind_of(name: str, phenomenon: str, reasoning: str = "") -> Kind | None:
@@ -125,17 +114,22 @@ def _strongest(kind: Kind, text: str) -> tuple[float, ...]:
 
 
 @cache
+def _cue_table() -> Mapping[str, Any]:
+    return tomllib.loads(files("anomreason.metrics").joinpath("kind_cues.toml").read_text(encoding="utf-8"))
+
+
+@cache
 def _cues() -> Mapping[Kind, list[tuple[float, list[re.Pattern[str]]]]]:
     """By kind, the heaviest first."""
-    table = tomllib.loads(files("anomreason.metrics").joinpath("kind_cues.toml").read_text(encoding="utf-8"))
+    table = _cue_table()
     return {
         kind: [(float(w), [_pattern(c) for c in table[kind][w]]) for w in sorted(table[kind])[::-1]] for kind in KINDS
     }
 
 
 def _pattern(cue: str) -> re.Pattern[str]:
-    for placeholder, forms in _PLACEHOLDERS.items():
-        cue = cue.replace(placeholder, forms)
+    for name, forms in _cue_table()["placeholders"].items():
+        cue = cue.replace(f"{{{name}}}", f"(?:{'|'.join(forms)})")
     return re.compile(cue)
 
 

@@ -95,6 +95,8 @@ class ObjectTable(Generic[Row]):
     version: str
     """Changes whenever a change of the table changes what a seed draws."""
     things: tuple[Row, ...]
+    more: Mapping[str, Any]
+    """The file's other tables."""
 
     @cached_property
     def _by_name(self) -> Mapping[str, Row]:
@@ -129,7 +131,7 @@ def read_table(text: str, source: str, row: type[Row]) -> ObjectTable[Row]:
         raise UsageError(f'{source} has version {raw.get("version")!r}; write version = "1" or higher at its top')
     things = tuple(_row(entry, number, source, row) for number, entry in enumerate(rows, 1))
     _no_name_twice(things, source)
-    return ObjectTable(raw["version"], things)
+    return ObjectTable(raw.pop("version"), things, {key: raw[key] for key in raw.keys() - {"thing"}})
 
 
 def _row(entry: Any, number: int, source: str, row: type[Row]) -> Row:

@@ -140,7 +140,7 @@ def mirror(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
 def clock(size: Triple, finish: Finish, rng: np.random.Generator) -> Mesh:
     hour, minute = int(rng.integers(1, 12)), int(rng.choice([0, 5, 10, 20, 25, 35, 40, 50]))
     hands = ((((hour + minute / 60) / 12) % 1, 0.42), (minute / 60, 0.78))
-    face = textures.dial(textures.ARABIC, hands, False, (244, 241, 232), (25, 25, 30))
+    face = textures.dial(textures.ARABIC, hands)
     return clock_with(size, finish, face)
 
 

@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from importlib.resources import files
 
 import numpy as np
 
@@ -43,8 +41,7 @@ class Want:
 @cache
 def plans() -> Mapping[str, tuple[Want, ...]]:
     """What each kind of room holds, from things.toml. Raises UsageError on a word for `where` that is unknown."""
-    raw = tomllib.loads(files(__package__).joinpath("things.toml").read_text(encoding="utf-8"))["plans"]
-    found = {place: tuple(Want(*entry) for entry in entries) for place, entries in raw.items()}
+    found = {place: tuple(Want(*entry) for entry in entries) for place, entries in table().more["plans"].items()}
     for place, wants in found.items():
         if unknown := [want.where for want in wants if want.where not in PLACERS]:
             raise UsageError(

@@ -245,12 +245,12 @@ def soft_box(name: str, middle: Triple, size: Triple, finish: Finish, power: flo
     return MeshPart(name, points, grid(rows, columns), finish)
 
 
-def turned(name: str, profile: Sequence[tuple[float, float]], finish: Finish, middle: Triple = (0, 0, 0)) -> MeshPart:
+def turned(name: str, profile: Sequence[tuple[float, float]], finish: Finish) -> MeshPart:
     """A turned body: (radius, height) from below to above, around the z axis."""
     columns = 32
     u = np.linspace(0, 2 * np.pi, columns, endpoint=False)
     rings = [np.stack([r * np.cos(u), r * np.sin(u), np.full(columns, h)], axis=1) for r, h in profile]
-    return MeshPart(name, np.concatenate(rings) + np.array(middle), grid(len(profile) - 1, columns), finish)
+    return MeshPart(name, np.concatenate(rings), grid(len(profile) - 1, columns), finish)
 
 
 def grid(rows: int, columns: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
@@ -282,12 +282,11 @@ def sheet(name: str, corner: Triple, along: Triple, up: Triple, finish: Finish, 
     return MeshPart(name, points, faces, finish, uv=uv[faces], smooth=False)
 
 
-def rod(name: str, start: Triple, end: Triple, radius: float, finish: Finish, tip: float | None = None) -> MeshPart:
-    """A round rod between two points; `tip` is the radius at its end."""
+def rod(name: str, start: Triple, end: Triple, radius: float, finish: Finish) -> MeshPart:
+    """A round rod between two points."""
     a, b = np.array(start, dtype=float), np.array(end, dtype=float)
     length = float(np.linalg.norm(b - a))
-    last = radius if tip is None else tip
-    body = turned(name, [(1e-5, 0), (radius, 0), (last, length), (1e-5, length)], finish)
+    body = turned(name, [(1e-5, 0), (radius, 0), (radius, length), (1e-5, length)], finish)
     z = (b - a) / length
     x = np.cross(z, [0.0, 1.0, 0.0] if abs(z[1]) < 0.9 else [1.0, 0.0, 0.0])
     x /= np.linalg.norm(x)

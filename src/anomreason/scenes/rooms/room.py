@@ -27,13 +27,6 @@ from anomreason.scenes.table import ObjectTable, TablePart, Thing, load_table
 
 REAR = 2.4
 """How far the room goes on behind the camera's side, y = 0."""
-PAINTS: dict[str, tuple[Colour, float]] = {
-    "oak": ((0.40, 0.24, 0.11), 0.45), "walnut": ((0.14, 0.065, 0.03), 0.4), "pine": ((0.55, 0.38, 0.19), 0.5),
-    "white": ((0.75, 0.74, 0.71), 0.35), "black": ((0.025, 0.025, 0.027), 0.35), "grey": ((0.22, 0.23, 0.24), 0.5),
-    "blue": ((0.05, 0.12, 0.32), 0.35), "red": ((0.38, 0.04, 0.03), 0.35), "green": ((0.06, 0.2, 0.1), 0.35),
-    "yellow": ((0.65, 0.42, 0.04), 0.4), "brass": ((0.6, 0.42, 0.14), 0.35),
-}  # fmt: skip
-"""Colour (linear) and roughness by the word that the texts use."""
 
 
 class RoomPart(TablePart):
@@ -191,14 +184,20 @@ def scaled(factor: float) -> Floats:
     return np.diag([factor, factor, factor, 1.0])
 
 
+def paint(colour: str) -> Finish:
+    """By the word that the texts use; `oak` for an unknown one."""
+    paints = table().more["paints"]
+    (red, green, blue), roughness = paints.get(colour, paints["oak"])
+    return Finish((red, green, blue), roughness)
+
+
 def build(thing: RoomThing, rng: np.random.Generator) -> tuple[Mesh, str]:
     """(mesh, the word for its colour)."""
     colour = str(rng.choice(thing.colours)) if thing.colours else thing.colour
     if thing.model:
         return model(thing.model), colour
-    paint, rough = PAINTS.get(colour, PAINTS["oak"])
     width, depth, height = (length / 100 for length in thing.size or (100, 100, 100))
-    return furniture.make(thing.make, (width, depth, height), Finish(paint, rough), rng), colour
+    return furniture.make(thing.make, (width, depth, height), paint(colour), rng), colour
 
 
 def project(room: Room, points: Floats) -> Floats:

@@ -14,26 +14,8 @@ import numpy as np
 from anomreason.scenes.rooms import textures as textures
 from anomreason.scenes.rooms.meshes import Finish, Mesh, MeshPart, box, rod, sheet
 from anomreason.scenes.rooms.render import DirectionalLight
-from anomreason.scenes.rooms.room import REAR
+from anomreason.scenes.rooms.room import REAR, table
 
-WOODS = ((150, 104, 62), (112, 72, 42), (186, 150, 104), (132, 96, 66))
-CARPETS = ((150, 140, 124), (108, 112, 118), (130, 116, 96), (96, 104, 92))
-WALLS = (
-    (226, 220, 208),
-    (214, 218, 214),
-    (222, 212, 190),
-    (198, 206, 212),
-    (216, 204, 196),
-    (230, 228, 222),
-    (190, 200, 184),
-    (150, 172, 184),
-    (188, 164, 140),
-    (158, 174, 146),
-)
-TILES = (((214, 212, 206),), ((200, 198, 190), (120, 124, 128)), ((188, 172, 150),), ((226, 226, 224), (170, 184, 190)))
-BATHS = ((120, 158, 170), (148, 170, 142), (196, 158, 132), (104, 134, 168), (176, 168, 150))
-"""Tiles on the walls of bathrooms; darker than the white ware that stands before them."""
-CLOTHS = ((0.32, 0.06, 0.05), (0.06, 0.12, 0.3), (0.42, 0.3, 0.1), (0.08, 0.2, 0.12))
 OPENING = (0.15, 2.5)
 """Lower and upper edge of the glass door in the wall behind the camera."""
 PILLAR = 0.62
@@ -42,7 +24,7 @@ PILLAR = 0.62
 
 def shell(place: str, width: float, depth: float, height: float, rng: np.random.Generator, evening: bool) -> Mesh:
     """Floor, walls, ceiling, skirting; and behind the camera a glass door and a bright side window."""
-    floor = Finish((0.4, 0.3, 0.2), _floor_gloss(place), texture=_floor(place, rng))
+    floor = Finish((0.4, 0.3, 0.2), 0.3 if place in ("bathroom", "kitchen") else 0.45, texture=_floor(place, rng))
     wall = Finish((0.7, 0.7, 0.66), 0.9, texture=_wall(place, rng))
     ceiling = Finish((0.78, 0.77, 0.75), 0.95)
     half, long = width / 2, depth + REAR
@@ -65,22 +47,24 @@ def shell(place: str, width: float, depth: float, height: float, rng: np.random.
     return tuple(parts)
 
 
-def _floor_gloss(place: str) -> float:
-    return 0.3 if place in ("bathroom", "kitchen") else 0.45
+def _pick(name: str, rng: np.random.Generator) -> Any:
+    """A colour of the table `shell` in things.toml."""
+    colours = table().more["shell"][name]
+    return colours[int(rng.integers(len(colours)))]
 
 
 def _floor(place: str, rng: np.random.Generator) -> Any:
     if place in ("bathroom", "kitchen"):
-        return textures.tiles(rng, TILES[int(rng.integers(len(TILES)))])
+        return textures.tiles(rng, _pick("tiles", rng))
     if place in ("bedroom", "study") and rng.random() < 0.4:
-        return textures.carpet(rng, CARPETS[int(rng.integers(len(CARPETS)))])
-    return textures.boards(rng, WOODS[int(rng.integers(len(WOODS)))])
+        return textures.carpet(rng, _pick("carpets", rng))
+    return textures.boards(rng, _pick("woods", rng))
 
 
 def _wall(place: str, rng: np.random.Generator) -> Any:
-    colour = WALLS[int(rng.integers(len(WALLS)))]
+    colour = _pick("walls", rng)
     if place == "bathroom":
-        return textures.tiles(rng, (BATHS[int(rng.integers(len(BATHS)))],), 8, (205, 205, 200))
+        return textures.tiles(rng, (_pick("bath_walls", rng),), 8, (205, 205, 200))
     return textures.wallpaper(rng, colour) if rng.random() < 0.25 else textures.plaster(rng, colour)
 
 
@@ -93,7 +77,7 @@ def _door_frame(door: tuple[float, float, float]) -> list[MeshPart]:
 
 def _curtains(half: float, height: float, rng: np.random.Generator) -> list[MeshPart]:
     """Drawn back to both sides of the glass door, in folds."""
-    cloth = Finish(CLOTHS[int(rng.integers(len(CLOTHS)))], 0.95)
+    cloth = Finish(tuple(_pick("curtains", rng)), 0.95)
     folds = np.linspace(half - PILLAR - 0.12, half - 0.16, 7)
     return [
         rod("curtain", (side * x, -REAR + 0.1, 0.04), (side * x, -REAR + 0.1, height - 0.14), 0.045, cloth)

@@ -37,9 +37,10 @@ def _pixels(base: Floats) -> Pixels:
     return np.asarray(base.clip(0, 255).astype(np.uint8))
 
 
-def boards(rng: np.random.Generator, colour: Rgb, rows: int = 8) -> Pixels:
+def boards(rng: np.random.Generator, colour: Rgb) -> Pixels:
     """Wooden boards side by side, each of its own tint and grain; they run across the image."""
     out = np.zeros((EDGE, EDGE, 3))
+    rows = 8
     height = EDGE // rows
     for row in range(rows):
         start = int(rng.integers(0, EDGE))
@@ -151,10 +152,11 @@ def with_suns(view: Pixels, suns: Sequence[tuple[float, float]]) -> Pixels:
 ARABIC = ("12", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11")
 
 
-def dial(numerals: Sequence[str], hands: Sequence[tuple[float, float]], mirrored: bool, tint: Rgb, ink: Rgb) -> Pixels:
+def dial(numerals: Sequence[str], hands: Sequence[tuple[float, float]], mirrored: bool = False) -> Pixels:
     """A clock's face of 384 px. hands: (turn from 0 to 1 clockwise from the top, length as a share of the radius)."""
     size = 384
     middle = size / 2
+    tint, ink = (244, 241, 232), (25, 25, 30)
     image = Image.new("RGB", (size, size), tint)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=66)

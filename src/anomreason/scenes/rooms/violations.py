@@ -34,13 +34,13 @@ from anomreason.scenes.rooms.meshes import (
     transformed,
 )
 from anomreason.scenes.rooms.room import (
-    PAINTS,
     Room,
     RoomItem,
     RoomPart,
     RoomThing,
     build,
     overlap,
+    paint,
     scaled,
     shift,
     table,
@@ -328,11 +328,11 @@ def colour(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | Non
     if item.thing.never:
         word = str(rng.choice(item.thing.never))
 
-        def paint(part: MeshPart) -> Finish:
+        def wrong(part: MeshPart) -> Finish:
             wanted = not item.thing.paint or part.name.startswith(item.thing.paint)
             return replace(part.finish, colour=NEVER[word], texture=None, metal=0.0) if wanted else part.finish
 
-        changed = replace(item, mesh=refinished(item.mesh, paint), colour=word)
+        changed = replace(item, mesh=refinished(item.mesh, wrong), colour=word)
         return RoomChange("colour", "impossible", i, ((i, changed),), detail=f"bright {word}", thing=item.thing.name)
     if item.thing.soft:
         changed = replace(item, mesh=refinished(item.mesh, lambda part: METAL), colour="metal")
@@ -353,7 +353,7 @@ def text(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
         (tuple(rng.permutation(arabic).tolist()), False, "the twelve numbers in a jumbled order"),
     )
     numerals, mirrored, detail = dials[int(rng.integers(len(dials)))]
-    face = textures.dial(numerals, _hands(2, rng), mirrored, (244, 241, 232), (25, 25, 30))
+    face = textures.dial(numerals, _hands(2, rng), mirrored)
     return RoomChange("text", "clock", i, ((i, _clock(item, face)),), detail=detail)
 
 
@@ -366,8 +366,7 @@ def _hands(count: int, rng: np.random.Generator) -> tuple[tuple[float, float], .
 
 def _clock(item: RoomItem, face: textures.Pixels) -> RoomItem:
     width, depth, height = (length / 100 for length in item.thing.size or (50, 5, 50))
-    paint, rough = PAINTS[item.colour]
-    return replace(item, mesh=clock_with((width, depth, height), Finish(paint, rough), face))
+    return replace(item, mesh=clock_with((width, depth, height), paint(item.colour), face))
 
 
 def count(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
@@ -375,7 +374,7 @@ def count(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None
     item = shop.room.items[i]
     if item.thing.group == "clock":
         many = int(rng.integers(5, 7))
-        face = textures.dial(textures.ARABIC, _hands(many, rng), False, (244, 241, 232), (25, 25, 30))
+        face = textures.dial(textures.ARABIC, _hands(many, rng))
         word = {5: "five", 6: "six"}[many]
         return RoomChange("count", "many", i, ((i, _clock(item, face)),), detail=f"{word} hands instead of two")
     if "legs" not in item.thing.can:

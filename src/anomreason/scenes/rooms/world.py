@@ -55,23 +55,6 @@ PATIENCE = 4
 _FEW = "top, small top, counter, toy, bin, plant, stool, picture, clock, window, towel, radiator, armchair, floor lamp"
 LOOSE = frozenset((*_FEW.split(", "), "tank", "television", "mirror", "tall mirror"))
 """Groups of things that can be left out without the rest looking odd."""
-HASTE: dict[Kind, float] = {
-    "reflection": 8.0, "physical_state": 8.0, "text": 8.0, "function": 5.0, "count": 5.0, "lighting": 5.0,
-    "intersection": 5.0, "duplicated_part": 3.0, "missing_part": 2.5,
-}  # fmt: skip
-"""How many times earlier than others the kinds are tried that need a mirror, a lamp, a clock and the like."""
-LEAST_OWN: dict[str, float] = {
-    "floating": 0.011, "intersection": 0.014, "giant": 0.03, "tiny": 0.007, "orientation": 0.013, "out_of_place": 0.016,
-    "missing_part": 0.004, "duplicated_part": 0.016, "colour": 0.012, "text": 0.014, "count": 0.012,
-    "tilted_liquid": 0.016, "steep": 0.003, "lighting": 0.03, "split": 0.015, "reflection": 0.004, "function": 0.004,
-}  # fmt: skip
-"""Least share of the image that the wrong thing must cover, by kind or level."""
-LEAST_CHANGED: dict[str, float] = {
-    "text": 0.0001, "count": 0.007, "reflection": 0.01, "function": 0.25, "lighting": 0.005,
-    "steep": 0.006, "tilted_liquid": 0.004, "missing_part": 0.01, "tiny": 0.01,
-}  # fmt: skip
-"""Least share whose pixels must differ clearly from the clean one, on the things concerned; else LEAST_ELSE."""
-LEAST_ELSE = 0.009
 CLEARLY = 28
 """Difference (of 255) from which a pixel counts as clearly changed."""
 LENIENT = 0.7
@@ -178,7 +161,7 @@ def _plan(
     clean = room = glimpse.clean
     glance = owner_map(clean.stage(), GLANCE)
     # Kinds that few rooms can show come first more often, so that in the end all are about as frequent.
-    haste = {kind: float(rng.exponential()) / HASTE.get(kind, 1.0) for kind in kinds}
+    haste = {kind: float(rng.exponential()) / table().more["haste"].get(kind, 1.0) for kind in kinds}
     for kind in sorted(kinds, key=haste.__getitem__) * 2:  # a second try where chance chose badly
         if len(plan) == count:
             break
@@ -217,7 +200,8 @@ def _plain(change: RoomChange, after: Room, new: Owners) -> bool:
     alone = owner_map(after.stage(without=others), GLANCE) == main + 1
     if own.sum() < (0.5 if through else 0.7) * alone.sum() or view.share < (0.45 if through else 0.75):
         return False
-    if own.mean() < LEAST_OWN.get(change.level, LEAST_OWN.get(change.kind, 0.0)):
+    least = table().more["least_own"]
+    if own.mean() < least.get(change.level, least.get(change.kind, 0.0)):
         return False
     if through:
         return bool((new == change.others[0] + 1).mean() > 0.01)
@@ -248,9 +232,10 @@ class PlanRenderer:
         return [c for k, c in enumerate(plan) if self._clear(plan, k) < share * self._least(c)]
 
     def _least(self, change: RoomChange) -> float:
+        least: Mapping[str, float] = table().more["least_changed"]
         if self.clean.items[change.main].thing.group == "clock" and change.kind == "count":
-            return LEAST_CHANGED["text"]
-        return LEAST_CHANGED.get(change.level, LEAST_CHANGED.get(change.kind, LEAST_ELSE))
+            return least["text"]
+        return least.get(change.level, least.get(change.kind, least["else"]))
 
     def _clear(self, plan: tuple[RoomChange, ...], k: int) -> float:
         """Share of the image that a change alters clearly: where its things are, for a lamp everywhere."""

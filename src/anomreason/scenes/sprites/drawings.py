@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFont
@@ -22,18 +21,10 @@ State = tuple[str | int | float, ...]
 EDGE = 192
 _OVER = 3
 """How much larger it is drawn before it is reduced."""
-Pen = Any
-"""An ImageDraw.Draw; its class is private in Pillow."""
 ASPECTS: dict[DrawnKind, float] = {
     "clock": 1.0, "die": 1.0, "glass": 0.66, "ramp": 1.5, "sign": 0.9, "street lamp": 0.36, "sun": 1.0, "table": 1.62,
     "traffic light": 0.3,
 }  # fmt: skip
-WORDS = {
-    "street": ("STOP", "HOTEL", "TAXI", "PARK"), "meadow": ("FARM", "TRAIL", "VALLEY"), "savanna": ("RIVER", "CAMP"),
-    "desert": ("WELL", "OASIS", "CAMP"), "snow field": ("SKI", "LODGE", "SUMMIT"),
-    "beach": ("BEACH", "SURF", "HARBOUR"), "lake shore": ("LAKE", "FERRY", "TRAIL"),
-}  # fmt: skip
-"""What a signpost says by place."""
 
 
 def draw_thing(kind: DrawnKind, state: State) -> Image.Image:

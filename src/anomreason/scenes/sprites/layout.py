@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from anomreason.scenes.sprites.drawings import WORDS, State
+from anomreason.scenes.sprites.drawings import State
 from anomreason.scenes.sprites.scene import Box, SpriteItem, SpriteScene, Sun, drawn_height, grown
 from anomreason.scenes.sprites.sprite import aspect
 from anomreason.scenes.sprites.table import LOOKS, Place, Spot, SpriteThing, table
@@ -19,18 +19,11 @@ SMALLEST, TALLEST, WIDEST = 0.145, 0.46, 0.5
 """Bounds of what is drawn: the larger edge at least, the height and the width at most."""
 _ON_TABLE = 0.068
 """Smallest height of what stands on a table."""
-_LOOSE = (
-    "football", "basketball", "volleyball", "rock", "tree stump", "bucket", "basket", "jack-o'-lantern", "suitcase",
-    "backpack", "cardboard box", "toolbox",
-)  # fmt: skip
-"""What would slide or roll off a ramp; one stands by it."""
 _MOST = 6
 MARGIN = 0.012
 """Between the boxes of two things."""
 _TRIES = 14
 _VARIETY = 4
-_TELLING = ("wall clock", "signpost", "traffic light", "foam die", "glass of juice", "ramp", "table")
-"""Things on which something exact can be wrong; a scene gets one readily."""
 
 
 @cache
@@ -79,7 +72,7 @@ def _furnish(index: int, items: list[SpriteItem], wanted: int, rng: np.random.Ge
 
 
 def _tell(index: int, items: list[SpriteItem], rng: np.random.Generator) -> None:
-    look, telling = LOOKS[index], [t for t in _at(index) if t.name in _TELLING]
+    look, telling = LOOKS[index], [t for t in _at(index) if t.telling]
     if not telling:
         return
     row = telling[int(rng.integers(len(telling)))]
@@ -87,7 +80,7 @@ def _tell(index: int, items: list[SpriteItem], rng: np.random.Generator) -> None
     if spots:
         _put(look, spots[0], (row,), items, rng)
         if row.name == "ramp":
-            loose = tuple(t for t in _at(index) if t.name in _LOOSE and _suits(t, spots[0]))
+            loose = tuple(t for t in _at(index) if t.rolls and _suits(t, spots[0]))
             _put(look, spots[0], loose, items, rng)
     elif row.support == "table":
         _put(look, look.spots[-1], (table().named("table"),), items, rng)
@@ -174,8 +167,7 @@ def _free_height(row: SpriteThing, rng: np.random.Generator) -> float:
 
 def usual_state(row: SpriteThing, look: Place, rng: np.random.Generator) -> State:
     if row.drawn == "sign":
-        words = WORDS.get(look.name, ("CAMP",))
-        return ("word", words[int(rng.integers(len(words)))], "")
+        return ("word", look.words[int(rng.integers(len(look.words)))], "")
     if row.drawn == "clock":
         return ("time", int(rng.integers(5)))
     return ()

@@ -51,6 +51,10 @@ class SpriteThing(Thing):
     """Such things come in all sizes, so that none is wrong."""
     fuse: float = 0.0
     """How much of the sprite, from its front, to double by mirroring; 0 when that would not look fused."""
+    rolls: bool = False
+    """It would slide or roll off a ramp."""
+    telling: bool = False
+    """Something exact can be wrong on it; a scene gets one readily."""
     sink: float = 0.0
     """Share of its height that is below the water line."""
     parts: tuple[SpritePart, ...] = ()
@@ -90,6 +94,8 @@ class Place(BaseModel):
     """As one would say where something belongs: `the desert`."""
     phrase: str
     """Where the whole is: `in the desert`."""
+    words: tuple[str, ...] = ("CAMP",)
+    """What a signpost there says."""
     horizon: float
     camera_cm: float
     spots: tuple[Spot, ...]
