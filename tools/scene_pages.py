@@ -50,7 +50,7 @@ def pair(drawn: Scene) -> Image.Image:
     cell = Image.new("RGB", (2 * CELL + 4, CELL + LABEL), "white")
     planted = drawn.planted[0]
     region = planted.anomaly.region
-    for place, image in enumerate((drawn.image, drawn.twins[0])):
+    for place, image in enumerate((drawn.image, drawn.twins[0].image)):
         cell.paste(image.resize((CELL, CELL), Image.Resampling.LANCZOS), (place * (CELL + 4), LABEL))
     draw = ImageDraw.Draw(cell)
     if region:

@@ -197,14 +197,14 @@ def label(drawn: Scene, side: int) -> Labelled:
 
 def label_twin(drawn: Scene, mended: int, side: int) -> Labelled:
     """The same of one of its twins."""
-    names = [shown.name for shown in drawn.twin_objects[mended]]
+    names = [shown.name for shown in drawn.twins[mended].objects]
     left = [_moved(planted, drawn, mended) for k, planted in enumerate(drawn.planted) if k != mended]
-    return _labelled(drawn, drawn.twins[mended], drawn.twin_owners[mended], names, left, side)
+    return _labelled(drawn, drawn.twins[mended].image, drawn.twins[mended].owners, names, left, side)
 
 
 def _moved(planted: PlantedAnomaly, drawn: Scene, mended: int) -> PlantedAnomaly:
     """With indices among the twin's objects: those that the mended violation added are gone, the others moved up."""
-    lent = [len(drawn.objects) - len(shown) for shown in drawn.twin_objects]
+    lent = [len(drawn.objects) - len(twin.objects) for twin in drawn.twins]
     gone = [i for i in drawn.planted[mended].objects if i >= len(drawn.objects) - sum(lent)]
     return replace(planted, objects=tuple(i - sum(g < i for g in gone) for i in planted.objects))
 

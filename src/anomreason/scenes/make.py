@@ -199,7 +199,7 @@ def _draw_one(world: World, out: Path, make: SceneSettings, scene: int) -> dict[
     drawn = world.draw(seed, size=make.size, count=count, kinds=make.kinds if count else ())
     name = f"images/{scene:06}.png"
     twins = [f"images/{scene:06}-t{k}.png" for k in range(1, len(drawn.twins) + 1)] if make.twins else []
-    for file, image in zip([name, *twins], [drawn.image, *drawn.twins], strict=False):
+    for file, image in zip([name, *twins], [one.image for one in (drawn, *drawn.twins)], strict=False):
         _save(image, out / file, level=4)
     common = {"scene": scene, "world": make.world, "world_version": world.version, "seed": seed, "size": make.size}
     common["place"] = drawn.place
@@ -214,8 +214,8 @@ def _rows(scene: Scene, common: Mapping[str, Any], name: str, twins: Sequence[st
         for p in scene.planted
     ]
     rows = [_row(name, common, anomalies, scene.objects) | {"twins": [*twins], "twin_of": "", "mended": -1}]
-    for k, (twin, objects) in enumerate(zip(twins, scene.twin_objects, strict=False)):
-        row = _row(twin, common, without(anomalies, k), objects)
+    for k, (twin, version) in enumerate(zip(twins, scene.twins, strict=False)):
+        row = _row(twin, common, without(anomalies, k), version.objects)
         rows.append(row | {"twins": [], "twin_of": name, "mended": k})
     return rows
 

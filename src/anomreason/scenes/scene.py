@@ -1,7 +1,7 @@
 """What a world returns: the drawn scene, and every fact that is known about it.
 
 scene = SpriteWorld().draw(seed=7, size=256, count=1, kinds=("floating",))
-scene.image, scene.planted[0].anomaly, scene.twins[0]
+scene.image, scene.planted[0].anomaly, scene.twins[0].image
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from anomreason.scenes.table import Thing
 
 T = TypeVar("T")
 SMALLEST_SIZE = 32
-
-LIGHT_EVERYWHERE: tuple[Kind, ...] = ("lighting", "function")
-"""Kinds that may change the light of the whole image: outside the region a twin may differ."""
 
 
 @dataclass(frozen=True)
@@ -79,24 +76,26 @@ class PlantedAnomaly:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """An image and the complete ground truth about it."""
+class SceneVersion:
+    """An image, and what is visible in it."""
 
     image: Image.Image
     """RGB, size x size."""
-    place: str
-    """Name of the place: `street`, `living room`."""
     objects: tuple[VisibleObject, ...]
-    planted: tuple[PlantedAnomaly, ...]
-    """All anomalies: nothing else is wrong in the image."""
-    twins: tuple[Image.Image, ...]
-    """One per planted violation, with just that one mended; the other pixels stay."""
-    twin_objects: tuple[tuple[VisibleObject, ...], ...]
-    """The objects of each twin."""
     owners: NDArray[np.uint8]
     """(size, size): 0 for background, else 1 + the index of the object visible there."""
-    twin_owners: tuple[NDArray[np.uint8], ...]
-    """The owner map of each twin, with indices into its own objects."""
+
+
+@dataclass(frozen=True)
+class Scene(SceneVersion):
+    """An image and the complete ground truth about it."""
+
+    place: str
+    """Name of the place: `street`, `living room`."""
+    planted: tuple[PlantedAnomaly, ...]
+    """All anomalies: nothing else is wrong in the image."""
+    twins: tuple[SceneVersion, ...]
+    """One per planted violation, with just that one mended; the other pixels stay."""
 
 
 Mask = NDArray[np.bool_]

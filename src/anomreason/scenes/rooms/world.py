@@ -38,8 +38,8 @@ from anomreason.scenes.scene import (
     Mask,
     PlantedAnomaly,
     Scene,
+    SceneVersion,
     Slots,
-    VisibleObject,
     allow_all,
     box_of,
     check_arguments,
@@ -244,28 +244,19 @@ class PlanRenderer:
         return float(self._changed(plan, k, CLEARLY).mean())
 
     def scene(self, plan: tuple[RoomChange, ...], rng: np.random.Generator) -> Scene:
-        rest = [without(plan, k) for k in range(len(plan))]
-        index, objects, owners = self._visible(plan)
-        twins = [self._visible(other) for other in rest]
-        return Scene(
-            image=Image.fromarray(self._image(plan)),
-            place=self.clean.place,
-            objects=objects,
-            planted=tuple(self._planted(plan, k, index, rng) for k in range(len(plan))),
-            twins=tuple(Image.fromarray(self._image(other)) for other in rest),
-            twin_objects=tuple(twin_objects for _, twin_objects, _ in twins),
-            owners=owners,
-            twin_owners=tuple(twin_owners for _, _, twin_owners in twins),
-        )
+        index, version = self._visible(plan)
+        planted = tuple(self._planted(plan, k, index, rng) for k in range(len(plan)))
+        twins = tuple(self._visible(without(plan, k))[1] for k in range(len(plan)))
+        return Scene(version.image, version.objects, version.owners, self.clean.place, planted, twins)
 
-    def _visible(self, plan: tuple[RoomChange, ...]) -> tuple[dict[int, int], tuple[VisibleObject, ...], Owners]:
-        """The index among the visible objects by the index in the room; these objects; their owner map."""
+    def _visible(self, plan: tuple[RoomChange, ...]) -> tuple[dict[int, int], SceneVersion]:
+        """The index among the visible objects by the index in the room; the image with these objects."""
         room, owners = _apply(self.clean, plan), self._owners(plan)
         visible = [i for i in range(len(room.items)) if (owners == i + 1).any()]
         index = {i: k for k, i in enumerate(visible)}
         lookup = np.array([0, *(index.get(i, -1) + 1 for i in range(len(room.items)))], dtype=np.uint8)
-        own = lookup[owners]
-        return index, visible_objects([room.items[i].thing for i in visible], own), own
+        objects = visible_objects([room.items[i].thing for i in visible], lookup[owners])
+        return index, SceneVersion(Image.fromarray(self._image(plan)), objects, lookup[owners])
 
     def _planted(
         self, plan: tuple[RoomChange, ...], k: int, index: Mapping[int, int], rng: np.random.Generator

@@ -3,7 +3,7 @@
 One canvas draws all versions of a scene and draws what they share once, so that two versions are equal wherever nothing
 was changed.
 
-    Canvas(lay_out(7), 256).draw(lay_out(7).items).image.show()
+    Canvas(lay_out(7), 256).draw(lay_out(7).items)[0].show()
 """
 
 from __future__ import annotations
@@ -40,15 +40,6 @@ class Layer:
     top: int
 
 
-@dataclass(frozen=True)
-class Rendering:
-    """A drawn version of a scene."""
-
-    image: Image.Image
-    owners: NDArray[np.uint8]
-    """(size, size): 0 for background, else 1 + the index of the item seen there."""
-
-
 class Canvas:
     """Draws versions of one scene at one size."""
 
@@ -64,7 +55,8 @@ class Canvas:
         self._noise = Image.merge("RGB", [Image.fromarray(grain)] * 3)
         self._layers: dict[SpriteItem, Layer] = {}
 
-    def draw(self, items: Sequence[SpriteItem], second_sun: Sun | None = None) -> Rendering:
+    def draw(self, items: Sequence[SpriteItem], second_sun: Sun | None = None) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """The image, and its owner map (size, size): 0 for background, else 1 + the index of the item seen there."""
         image = self._ground.copy()
         order = sorted(range(len(items)), key=lambda i: self._depth(items, i))
         if self._look.mirrors:
@@ -81,7 +73,7 @@ class Canvas:
         for _, i, half in sorted(steps):
             self._paste(image, owners, items[i], i, half)
         image = self._lit(image, items)
-        return Rendering(ImageChops.add(image, self._noise, 1, -128), owners)
+        return ImageChops.add(image, self._noise, 1, -128), owners
 
     def layer(self, item: SpriteItem) -> Layer:
         """The thing at its size and place."""

@@ -17,14 +17,14 @@ from anomreason.scenes.scene import (
     Mask,
     PlantedAnomaly,
     Scene,
-    VisibleObject,
+    SceneVersion,
     allow_all,
     check_arguments,
     visible_objects,
     without,
 )
 from anomreason.scenes.sprites.layout import lay_out
-from anomreason.scenes.sprites.render import Canvas, Rendering
+from anomreason.scenes.sprites.render import Canvas
 from anomreason.scenes.sprites.scene import Box, SpriteChange, SpriteScene, applied, grown, overlap, union
 from anomreason.scenes.sprites.table import table
 from anomreason.scenes.sprites.violations import VIOLATIONS, Bench
@@ -53,22 +53,13 @@ class SpriteWorld:
         rng = np.random.default_rng((seed, 2))
         changes = plant(stage, count, tuple(kinds) or self.kinds, allow, rng) if count else []
         canvas = Canvas(stage, size)
-        view = _render(canvas, stage, changes)
-        rest = [without(changes, k) for k in range(len(changes))]
-        twins = [_render(canvas, stage, others) for others in rest]
-        return Scene(
-            image=view.image,
-            place=stage.place,
-            objects=_objects(stage, changes, view),
-            planted=tuple(
-                _planted(stage, changes, k, (view, twin), np.random.default_rng((seed, 3, k)))
-                for k, twin in enumerate(twins)
-            ),
-            twins=tuple(twin.image for twin in twins),
-            twin_objects=tuple(_objects(stage, others, twin) for others, twin in zip(rest, twins, strict=True)),
-            owners=view.owners,
-            twin_owners=tuple(twin.owners for twin in twins),
+        view = _drawn(canvas, stage, changes)
+        twins = tuple(_drawn(canvas, stage, without(changes, k)) for k in range(len(changes)))
+        planted = (
+            _planted(stage, changes, k, (view, twin), np.random.default_rng((seed, 3, k)))
+            for k, twin in enumerate(twins)
         )
+        return Scene(view.image, view.objects, view.owners, stage.place, tuple(planted), twins)
 
 
 def plant(
@@ -123,16 +114,18 @@ def _extent(bench: Bench, change: SpriteChange) -> Box:
     return grown(union(boxes), 0.005)
 
 
-def _render(canvas: Canvas, stage: SpriteScene, changes: Sequence[SpriteChange]) -> Rendering:
+def _drawn(canvas: Canvas, stage: SpriteScene, changes: Sequence[SpriteChange]) -> SceneVersion:
     second = next((change.second_sun for change in changes if change.second_sun is not None), None)
-    return canvas.draw(applied(stage, changes), second)
+    items = applied(stage, changes)
+    image, owners = canvas.draw(items, second)
+    return SceneVersion(image, visible_objects([item.row for item in items], owners), owners)
 
 
 def _planted(
     stage: SpriteScene,
     changes: Sequence[SpriteChange],
     k: int,
-    drawn: tuple[Rendering, Rendering],
+    drawn: tuple[SceneVersion, SceneVersion],
     rng: np.random.Generator,
 ) -> PlantedAnomaly:
     """drawn: the scene and its twin without this change."""
@@ -150,7 +143,3 @@ def _planted(
 
 def _owned(owners: NDArray[np.uint8], items: Sequence[int]) -> Mask:
     return np.isin(owners, [i + 1 for i in items])
-
-
-def _objects(stage: SpriteScene, changes: Sequence[SpriteChange], view: Rendering) -> tuple[VisibleObject, ...]:
-    return visible_objects([item.row for item in applied(stage, changes)], view.owners)
