@@ -332,7 +332,7 @@ GOOD = "@1. Name: a\nPhenomenon: b\nReasoning: c\nSeverity Score: 5\n\n"
         (json.dumps([ENTRY | {"Name": "\ud800"}]), "'Name' holds characters that are not text"),
         (json.dumps({"anomalies": [ENTRY], "no_anomalies": True}), "'no_anomalies' is true"),
         (json.dumps({"anomalies": "none"}), "'anomalies' is 'none'; write a list"),
-        (f"{json.dumps([ENTRY])}\n{json.dumps([ENTRY])}", "several JSON values"),
+        (f"{json.dumps([ENTRY])}\n{json.dumps([ENTRY | {'Name': 'Two hands'}])}", "there are several answers"),
         (f"{json.dumps(ENTRY)}\n{json.dumps(ENTRY)[:-9]}", "cut off"),
         (json.dumps([ENTRY, ENTRY])[:-20], "the JSON cannot be read"),
         ('[{"Name": "a", "Name": "b"}]', "the key 'Name' stands twice"),

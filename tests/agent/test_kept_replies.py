@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from anomreason.agent import replies
-from anomreason.agent.boxes import BoxReader
 
 KEPT = Path(__file__).parents[1] / "data" / "replies.jsonl"
 
@@ -16,7 +15,7 @@ def read(kept: dict[str, Any]) -> Any:
     if step.startswith("objects"):
         return replies.read_objects(text)
     readers = {
-        "single": lambda text: replies.read_single(text, boxes=BoxReader((1024, 1024), "sim:kept")),
+        "single": replies.read_single,
         "inspect": replies.inspection_reader(kept["asked"]),
         "look-again": replies.checked_report_reader(kept["ids"]),
         "format": replies.report_reader(kept["ids"]),

@@ -10,12 +10,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from anomreason.agent.boxes import BoxReader
-from anomreason.agent.replies import Check, ProposedAnomaly, SourcedAnomaly
+from anomreason.agent.replies import KEEP, Check, ProposedAnomaly, SourcedAnomaly
 from anomreason.anomaly import Anomaly, Candidate
-
-KEEP = 50.0
-"""A candidate with a lower score is dropped."""
 
 
 @dataclass(eq=False)
@@ -85,9 +81,7 @@ class Pool:
     def candidates(self) -> tuple[Candidate, ...]:
         return tuple(entry.candidate() for entry in self.entries)
 
-    def settle(
-        self, anomalies: Sequence[SourcedAnomaly], shown: Sequence[Sources], boxes: BoxReader
-    ) -> tuple[Anomaly, ...]:
+    def settle(self, anomalies: Sequence[SourcedAnomaly], shown: Sequence[Sources]) -> tuple[Anomaly, ...]:
         """The final anomalies, worst first; candidates that none of them is based on are dropped.
 
         shown: the candidates behind each number that the report could name, from 1. An anomaly all of whose candidates
@@ -95,12 +89,12 @@ class Pool:
         """
         final: list[Anomaly] = []
         covered: set[Entry] = set()
-        for anomaly, region in zip(anomalies, boxes.place([a.box for a in anomalies]), strict=True):
+        for anomaly in anomalies:
             behind = kept(entry for number in anomaly.sources for entry in shown[number - 1])
             if anomaly.sources and not behind:
                 continue
             covered |= behind
-            final.append(anomaly.anomaly(region))
+            final.append(anomaly.anomaly())
         for entry in self.entries:
             if entry not in covered:
                 entry.drop("left out of the report")

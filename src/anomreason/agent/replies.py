@@ -8,11 +8,15 @@ A reply that is not in the asked form is a ParseError whose message can be shown
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,28 +27,58 @@ from pydantic import (
     model_validator,
 )
 
-from anomreason.agent.boxes import BOX_KEYS, BoxReader, RawBox, read_box
 from anomreason.anomaly import Anomaly, Region, SceneObject
-from anomreason.errors import ParseError, first_error
-from anomreason.textform import find_json, read_anomalies, read_severity, says_no_anomalies
+from anomreason.errors import ParseError, first_error, shown
+from anomreason.textform import (
+    answer_in,
+    find_json,
+    read_anomalies,
+    read_severity,
+    says_no_anomalies,
+    without_thinking,
+)
 
 Notes = list[str]
 """What was assumed, repaired or left out while a reply was read, in sentences for a person. Readers append to it."""
+KEEP = 50.0
+"""A candidate with a lower score is dropped."""
 MOST_OBJECTS = 40
 """Objects that one reply may list, so the most that `max_objects` can ask for."""
 
 
-def _score(value: object) -> float:
+def _region_or_none(value: object) -> object:
+    """A box only helps to find the place: one that makes no sense is left out rather than guessed at."""
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        return None
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1000 for v in value):
+        return None
+    value = [round(v) for v in value]
+    return value if value[0] < value[2] and value[1] < value[3] else None
+
+
+@dataclass(eq=False)
+class _Reading:
+    """One reading of a reply."""
+
+    notes: Notes
+    numbers: dict[str, list[object]] = field(default_factory=dict)
+    """Scores and severities as the reply writes them."""
+
+
+def _score(value: object, info: ValidationInfo) -> float:
     try:
-        return read_severity(value)
+        number = read_severity(value)
     except ParseError as e:
         raise ValueError(str(e)) from e
+    if isinstance(info.context, _Reading):
+        info.context.numbers.setdefault(str(info.field_name), []).append(value)
+    return number
 
 
 def _note(info: ValidationInfo, note: str) -> None:
     """Add a note, where the reader of the reply keeps notes."""
-    if isinstance(info.context, list):
-        info.context.append(note)
+    if isinstance(info.context, _Reading):
+        info.context.notes.append(note)
 
 
 def _at_most(longest: int) -> BeforeValidator:
@@ -59,15 +93,82 @@ def _at_most(longest: int) -> BeforeValidator:
     return BeforeValidator(shorten)
 
 
+def _first(most: int) -> BeforeValidator:
+    """Takes one entry for a list of it, null for an empty one, repeated anomalies once, and the first `most`."""
+
+    def listed(value: object, info: ValidationInfo) -> object:
+        if value is None:
+            return []
+        entries = _once(value, info) if isinstance(value, list) else [value]
+        if len(entries) > most:
+            _note(info, f"a reply held {len(entries)} {info.field_name}, of which the first {most} were read")
+        return entries[:most]
+
+    return BeforeValidator(listed)
+
+
+def _once(entries: list[Any], info: ValidationInfo) -> list[Any]:
+    """Each entry once; a repeated anomaly keeps the ids of all."""
+    found: dict[object, Any] = {}
+    for number, entry in enumerate(entries):
+        key = _identity(entry) if isinstance(entry, dict) else None
+        same = found.setdefault(number if key is None else key, entry)
+        if same is not entry and isinstance(same.get("from"), list) and isinstance(entry.get("from"), list):
+            found[key] = {**same, "from": list(dict.fromkeys(map(str, same["from"] + entry["from"])))}
+    if len(found) < len(entries):
+        _note(info, _repeated([e.get("name") for e in entries if isinstance(e, dict)]))
+    return list(found.values())
+
+
+def _repeated(names: Sequence[object]) -> str:
+    name, count = Counter(map(str, names)).most_common(1)[0]
+    return f"the model repeated itself: {shown(name)} came {count} times in one reply and counts once"
+
+
+def _identity(entry: Mapping[str, Any]) -> object:
+    """What two entries share that are the same anomaly, or the same object at the same place; None: not comparable."""
+    values = {str(k).lower(): v for k, v in entry.items()}
+    keys = ("name", "phenomenon", "objects") if "phenomenon" in values else ("name", "description", "box")
+    if not values.get("name") or not values.get(keys[1]) or (keys[2] == "box" and not values.get("box")):
+        return None
+    return tuple(" ".join(re.findall(r"\w+", str(values.get(k)).casefold())) for k in keys)
+
+
+def _ids(value: object) -> object:
+    """`1` and `"1, 2"` for a list of ids."""
+    if isinstance(value, str) and re.fullmatch(r"[\s\d,;]*", value):
+        return re.findall(r"\d+", value)
+    return value
+
+
+def _kind(value: object) -> object:
+    words = {"attribut": "attribute", "relation": "relation"}
+    plain = value.strip().lower() if isinstance(value, str) else ""
+    return next((kind for start, kind in words.items() if plain.startswith(start)), value)
+
+
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _at_most(200)]
 Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1500), _at_most(1500)]
-Remark = Annotated[str, StringConstraints(strip_whitespace=True, max_length=800), _at_most(800)]
+Remark = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=800),
+    _at_most(800),
+    BeforeValidator(lambda value: "" if value is None else value),
+]
+
+
+def _named_none(name: str) -> str:
+    if says_no_anomalies(name) or name.strip(" .-").casefold() in ("none", "n/a", "nothing", "null", "no anomaly"):
+        raise ValueError(f"{name!r} is no anomaly; leave the list empty when nothing is wrong")
+    return name
+
+
+AnomalyName = Annotated[Name, AfterValidator(_named_none)]
 Thousandth = Annotated[int, Field(ge=0, le=1000)]
 Box = Annotated[
-    RawBox | None,
+    Annotated[list[float], Field(min_length=4, max_length=4)] | None,
     BeforeValidator(
-        lambda value: read_box(value),
-        json_schema_input_type=Annotated[list[Thousandth], Field(min_length=4, max_length=4)] | None,
+        _region_or_none, json_schema_input_type=Annotated[list[Thousandth], Field(min_length=4, max_length=4)] | None
     ),
 ]
 Score = Annotated[
@@ -75,8 +176,11 @@ Score = Annotated[
     Field(ge=0, le=100),
     BeforeValidator(_score, json_schema_input_type=Annotated[int, Field(ge=0, le=100)]),
 ]
-Ids = Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(max_length=60)]
-Names = Annotated[list[Name], Field(max_length=12)]
+Ids = Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(max_length=60), _first(60), BeforeValidator(_ids)]
+Names = Annotated[list[Name], Field(max_length=12), _first(12)]
+Flag = Annotated[bool | None, BeforeValidator(lambda value: value, json_schema_input_type=bool)]
+"""Says again whether a list is empty: may be missing where the list holds something."""
+Person = Annotated[bool, BeforeValidator(lambda value: False if value is None else value)]
 
 
 class _Form(BaseModel):
@@ -84,57 +188,52 @@ class _Form(BaseModel):
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
-
-class _Boxed(_Form):
-    """What may have a box, which models also write under the keys of `BOX_KEYS`."""
-
     @model_validator(mode="before")
     @classmethod
-    def _find_box(cls, value: Any) -> Any:
-        key = next((k for k in BOX_KEYS if value.get(k) is not None), None) if isinstance(value, dict) else None
-        return {**value, "box": read_box(value[key], key)} if key else value
+    def _plain_keys(cls, value: object) -> object:
+        """Keys in any case, with spaces, hyphens or underscores; a key as asked goes before its variants."""
+        if not isinstance(value, dict):
+            return value
+        return {_plain_key(key): entry for key, entry in value.items()} | value
 
 
-class ObjectItem(_Boxed):
+class ObjectItem(_Form):
     name: Name
-    description: Remark
-    person: bool
+    description: Remark = ""
+    person: Person = False
     box: Box = None
-
-    def scene_object(self, region: Region | None) -> SceneObject:
-        return SceneObject(name=self.name, description=self.description, region=region, person=self.person)
 
 
 class Objects(_Form):
-    objects: Annotated[list[ObjectItem], Field(min_length=1, max_length=MOST_OBJECTS)]
+    objects: Annotated[list[ObjectItem], Field(max_length=MOST_OBJECTS), _first(MOST_OBJECTS)]
 
 
 class ProposedAnomaly(_Form):
     """An anomaly that one step proposes."""
 
-    name: Name
+    name: AnomalyName
     phenomenon: Prose
     reasoning: Prose
     objects: Names = []
 
 
 class Findings(_Form):
-    findings: Annotated[list[ProposedAnomaly], Field(max_length=12)]
-    nothing_found: bool
+    findings: Annotated[list[ProposedAnomaly], Field(max_length=12), _first(12)]
+    nothing_found: Flag = None
 
 
 class InspectedAnomaly(ProposedAnomaly):
-    kind: Literal["attribute", "relation"]
+    kind: Annotated[Literal["attribute", "relation"], BeforeValidator(_kind)]
 
 
 class Inspection(_Form):
     object: Name
-    look: Remark
-    findings: Annotated[list[InspectedAnomaly], Field(max_length=8)]
+    look: Remark = ""
+    findings: Annotated[list[InspectedAnomaly], Field(max_length=8), _first(8)]
 
 
 class Inspected(_Form):
-    objects: Annotated[list[Inspection], Field(min_length=1, max_length=12)]
+    objects: Annotated[list[Inspection], Field(min_length=1, max_length=12), _first(12)]
 
 
 class Check(_Form):
@@ -142,11 +241,11 @@ class Check(_Form):
 
     id: Annotated[int, Field(ge=1, le=1000)]
     score: Score
-    reason: Remark
+    reason: Remark = ""
 
 
 class Checks(_Form):
-    checks: Annotated[list[Check], Field(max_length=1000)]
+    checks: Annotated[list[Check], Field(max_length=1000), _first(1000)]
 
 
 class MergedAnomaly(ProposedAnomaly):
@@ -154,20 +253,22 @@ class MergedAnomaly(ProposedAnomaly):
 
 
 class Reviewed(_Form):
-    checks: Annotated[list[Check], Field(max_length=1000)]
-    findings: Annotated[list[MergedAnomaly], Field(max_length=12)]
-    nothing_found: bool
+    checks: Annotated[list[Check], Field(max_length=1000), _first(1000)]
+    findings: Annotated[list[MergedAnomaly], Field(max_length=12), _first(12)]
+    nothing_found: Flag = None
 
 
-class AnomalyItem(_Boxed):
-    name: Name
+class AnomalyItem(_Form):
+    name: AnomalyName
     phenomenon: Prose
     reasoning: Prose
     severity: Score
     objects: Names = []
     box: Box = None
 
-    def anomaly(self, region: Region | None = None) -> Anomaly:
+    def anomaly(self) -> Anomaly:
+        """With the box, if it was readable, as a region."""
+        region = _region(self.box)
         return Anomaly(
             name=self.name,
             phenomenon=self.phenomenon,
@@ -179,8 +280,8 @@ class AnomalyItem(_Boxed):
 
 
 class Anomalies(_Form):
-    anomalies: Annotated[list[AnomalyItem], Field(max_length=25)]
-    no_anomalies: bool
+    anomalies: Annotated[list[AnomalyItem], Field(max_length=25), _first(25)]
+    no_anomalies: Flag = None
 
 
 class SourcedAnomaly(AnomalyItem):
@@ -188,14 +289,14 @@ class SourcedAnomaly(AnomalyItem):
 
 
 class Report(_Form):
-    anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25)]
-    no_anomalies: bool
+    anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25), _first(25)]
+    no_anomalies: Flag = None
 
 
 class CheckedReport(_Form):
-    checks: Annotated[list[Check], Field(max_length=1000)]
-    anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25)]
-    no_anomalies: bool
+    checks: Annotated[list[Check], Field(max_length=1000), _first(1000)]
+    anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25), _first(25)]
+    no_anomalies: Flag = None
 
 
 F = TypeVar("F", bound=_Form)
@@ -229,28 +330,98 @@ def _plain(node: Any, definitions: dict[str, Any]) -> Any:
 
 
 def read_form(form: type[F], text: str, notes: Notes | None = None) -> F:
-    """The reply as this form. Raises ParseError with what is missing."""
-    value = find_json(text)
-    if not isinstance(value, dict):
-        raise ParseError("there is no JSON object in the answer")
+    """The reply as this form. Raises ParseError with what is missing, and where."""
+    found = answer_in(without_thinking(text), lambda value: _shaped(form, value) is not None)
+    if found is None:
+        raise ParseError(f"there is no JSON object with {' and '.join(map(repr, _keys(form)))} in the answer")
+    reading = _Reading([])
     try:
-        return form.model_validate(value, context=notes)
+        value = form.model_validate(_shaped(form, found.value), context=reading)
     except ValidationError as e:
         raise ParseError(first_error(e, "the answer")) from e
+    _on_the_scale("severity", reading.numbers.get("severity", []))
+    try:
+        _on_the_scale("score", reading.numbers.get("score", []))
+    except ParseError as e:
+        raise _OtherScores(str(e), value) from e
+    if found.repairs:
+        reading.notes.append(
+            f"a reply was not JSON to the letter and was read all the same: {', '.join(found.repairs)}"
+        )
+    if notes is not None:
+        notes += reading.notes
+    return value
+
+
+class _OtherScores(ParseError):
+    """Scores on another scale than the one asked for, in a form that is right apart from that."""
+
+    def __init__(self, message: str, form: _Form) -> None:
+        super().__init__(message)
+        self.form = form
+
+
+def _plain_key(key: object) -> str:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(key))
+    return "_".join(re.split(r"[\s_-]+", words.strip().lower()))
+
+
+@cache
+def _keys(form: type[_Form]) -> dict[str, frozenset[str]]:
+    """The keys of a form; for those that hold a list of forms, the keys of these."""
+    found = {}
+    for name, info in form.model_fields.items():
+        inner = next(iter(get_args(info.annotation)), None)
+        is_form = isinstance(inner, type) and issubclass(inner, _Form)
+        found[info.alias or name] = frozenset(_keys(inner)) if is_form else frozenset()
+    return found
+
+
+def _shaped(form: type[_Form], value: object, wrapped: bool = False) -> dict[str, Any] | None:
+    """A JSON value as an object of the form, from a bare list or entry of its list too; None when it is neither."""
+    keys = _keys(form)
+    if isinstance(value, dict):
+        plain = {_plain_key(key) for key in value}
+        if plain & keys.keys():
+            return value
+        if len(value) == 1 and not wrapped:  # {"answer": {...}}
+            inner = next(iter(value.values()))
+            return _shaped(form, inner, wrapped=True) if isinstance(inner, dict) else None
+        value = [value]
+    entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    if not entries:
+        return None
+    first = {_plain_key(key) for key in entries[0]}
+    key = max(keys, key=lambda key: len(first & keys[key]))
+    return {key: value} if len(first & keys[key]) > 1 else None
+
+
+def _on_the_scale(key: str, numbers: Sequence[object]) -> None:
+    """Raises ParseError for numbers that are plainly on another scale than 0 to 100, such as fractions."""
+    small = all(read_severity(n) <= 10 for n in numbers)
+    for number in numbers:
+        value = read_severity(number)
+        pointed = isinstance(number, float) or (isinstance(number, str) and "." in number.strip(". "))
+        if 0 < value < 1 or (small and (not value.is_integer() or (pointed and value == 1))):
+            raise ParseError(f"{key!r} is {shown(number)}: write whole numbers from 0 to 100, on no other scale")
 
 
 def read_prose(text: str, notes: Notes | None = None) -> str:
-    """Free text, not blank. Raises ParseError."""
-    if not text.strip():
+    """Free text without the model's thinking, not blank. Raises ParseError."""
+    prose = without_thinking(text)
+    if not prose:
         raise ParseError("the answer is empty")
-    return text.strip()[:8000]
+    return prose[:8000]
 
 
-def read_objects(text: str, notes: Notes | None = None) -> tuple[ObjectItem, ...]:
+def read_objects(text: str, notes: Notes | None = None) -> tuple[SceneObject, ...]:
     """Objects in the order given, names made unique. Raises ParseError."""
     found = read_form(Objects, text, notes).objects
     names = unique_names(o.name for o in found)
-    return tuple(o.model_copy(update={"name": name}) for name, o in zip(names, found, strict=True))
+    return tuple(
+        SceneObject(name=name, description=o.description, region=_region(o.box), person=o.person)
+        for name, o in zip(names, found, strict=True)
+    )
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
@@ -268,9 +439,11 @@ def read_proposals(text: str, notes: Notes | None = None) -> tuple[ProposedAnoma
     """Proposed anomalies; none only when the reply says so. Raises ParseError."""
     if says_no_anomalies(text):
         return ()
+    notes = [] if notes is None else notes
     reply = read_form(Findings, text, notes)
-    _explicit(reply.findings, reply.nothing_found, "findings", "nothing_found")
-    return tuple(reply.findings)
+    found = tuple(reply.findings)
+    _explicit(found, reply.nothing_found, ("findings", "nothing_found"), found, notes)
+    return found
 
 
 def inspection_reader(asked: Sequence[str]) -> Reader[tuple[Inspection, ...]]:
@@ -278,8 +451,9 @@ def inspection_reader(asked: Sequence[str]) -> Reader[tuple[Inspection, ...]]:
 
     def read(text: str, notes: Notes | None = None) -> tuple[Inspection, ...]:
         inspections = read_form(Inspected, text, notes).objects
-        spoken = {i.object.casefold() for i in inspections}
-        missing = [name for name in asked if name.casefold() not in spoken]
+        inspections = [i.model_copy(update={"object": _meant(i.object, asked)}) for i in inspections]
+        answered = {i.object for i in inspections}
+        missing = [name for name in asked if name not in answered]
         if missing:
             raise ParseError(
                 f"no entry for {', '.join(map(repr, missing))}: give one for each thing, by its exact name"
@@ -289,11 +463,28 @@ def inspection_reader(asked: Sequence[str]) -> Reader[tuple[Inspection, ...]]:
     return read
 
 
+def _meant(name: str, asked: Sequence[str]) -> str:
+    """The asked name that a name is but for case, numbering, quotes and an article; else the name itself."""
+    for plain in (str.casefold, _plain_name):
+        same = [a for a in asked if plain(a) == plain(name)]
+        if len(same) == 1:
+            return same[0]
+    return name
+
+
+_NUMBERING = re.compile(r"^\W*(?:(?:object|item|no\.?)?\s*[(#]?\d{1,3}[.):]\s*)?(?:\W*(?:the|an?)\s+)?", re.I)
+
+
+def _plain_name(name: str) -> str:
+    bare = _NUMBERING.sub("", name.casefold().replace("_", " "))
+    return " ".join(bare.split()).strip(" .,:;\"'`*")
+
+
 def checks_reader(ids: Sequence[int]) -> Reader[tuple[Check, ...]]:
     """Reader of checks that must judge each id once."""
 
     def read(text: str, notes: Notes | None = None) -> tuple[Check, ...]:
-        checks = read_form(Checks, text, notes).checks
+        checks = read_form(Checks, text, notes).checks if ids else []
         _judged(checks, ids)
         return tuple(checks)
 
@@ -304,11 +495,9 @@ def reviewed_reader(ids: Sequence[int]) -> Reader[Reviewed]:
     """Reader of a review: every id judged, every anomaly based on known ids."""
 
     def read(text: str, notes: Notes | None = None) -> Reviewed:
-        reply = read_form(Reviewed, text, notes)
-        _judged(reply.checks, ids)
-        _explicit(reply.findings, reply.nothing_found, "findings", "nothing_found")
-        for finding in reply.findings:
-            _known(finding.sources, ids, finding.name)
+        notes = [] if notes is None else notes
+        reply = _checked(Reviewed, text, ids, notes)
+        _explicit(reply.findings, reply.nothing_found, ("findings", "nothing_found"), reply, notes)
         return reply
 
     return read
@@ -320,8 +509,11 @@ def report_reader(ids: Sequence[int]) -> Reader[Report]:
     def read(text: str, notes: Notes | None = None) -> Report:
         if not ids and says_no_anomalies(text):
             return Report(anomalies=[], no_anomalies=True)
+        notes = [] if notes is None else notes
         reply = read_form(Report, text, notes)
-        _sound_report(reply, ids)
+        for anomaly in reply.anomalies:
+            _known(anomaly, ids, notes)
+        _explicit(reply.anomalies, reply.no_anomalies, ("anomalies", "no_anomalies"), reply, notes)
         return reply
 
     return read
@@ -333,42 +525,132 @@ def checked_report_reader(ids: Sequence[int]) -> Reader[CheckedReport]:
     def read(text: str, notes: Notes | None = None) -> CheckedReport:
         if not ids and says_no_anomalies(text):
             return CheckedReport(checks=[], anomalies=[], no_anomalies=True)
-        reply = read_form(CheckedReport, text, notes)
-        _judged(reply.checks, ids)
-        _sound_report(reply, ids)
+        notes = [] if notes is None else notes
+        reply = _checked(CheckedReport, text, ids, notes)
+        _explicit(reply.anomalies, reply.no_anomalies, ("anomalies", "no_anomalies"), reply, notes)
         return reply
 
     return read
 
 
-def read_single(text: str, notes: Notes | None = None, boxes: BoxReader | None = None) -> tuple[Anomaly, ...]:
-    """Anomalies as JSON in our form, in the text form, or as the published data write them. Raises ParseError.
+C = TypeVar("C", Reviewed, CheckedReport)
 
-    boxes: places the boxes of JSON in our form; None leaves them out.
-    """
+
+def _checked(form: type[C], text: str, ids: Sequence[int], notes: Notes) -> C:
+    """A reply with scores and a final list that agree with each other."""
+    try:
+        reply = read_form(form, text, notes)
+    except _OtherScores as e:
+        if not isinstance(e.form, form) or max(c.score for c in e.form.checks) > 1:
+            raise
+        for check in e.form.checks:
+            check.score *= 100
+        _agree(e.form, ids, notes)
+        notes.append("scores from 0 to 1 were taken as shares of 1, also when asked again; the final list agrees")
+        raise ParseError(str(e), e.form) from e
+    _agree(reply, ids, notes)
+    return reply
+
+
+def _agree(reply: Reviewed | CheckedReport, ids: Sequence[int], notes: Notes) -> None:
+    """Raises ParseError when scores and final list contradict each other: one of the two is not meant."""
+    final = reply.findings if isinstance(reply, Reviewed) else reply.anomalies
+    if not ids and reply.checks:
+        notes.append("scores were left out that a reply gave to candidates that nobody had proposed")
+        reply.checks = []
+    _judged(reply.checks, ids)
+    scores = {c.id: c.score for c in reply.checks}
+    for item in final:
+        _known(item, ids, notes)
+        below = {n: scores[n] for n in item.sources}
+        if below and max(below.values()) < KEEP:
+            raise ParseError(
+                f"{item.name!r} is in the final list, but 'checks' gives its ids only {below}: a score runs from 0 to "
+                f"100, and what is under {KEEP:g} is left out"
+            )
+    if not final and max(scores.values(), default=0) >= KEEP:
+        raise ParseError(
+            f"'checks' gives scores of {KEEP:g} and more ({scores}), but the final list is empty: one must be wrong"
+        )
+
+
+def read_single(text: str, notes: Notes | None = None) -> tuple[Anomaly, ...]:
+    """Anomalies as JSON in our form, in the text form, or as the published data write them. Raises ParseError."""
     value = find_json(text)
-    if isinstance(value, dict) and "no_anomalies" in value:
+    if value is not None and _is_ours(value):
+        notes = [] if notes is None else notes
         reply = read_form(Anomalies, text, notes)
-        _explicit(reply.anomalies, reply.no_anomalies, "anomalies", "no_anomalies")
-        regions = boxes.place([a.box for a in reply.anomalies]) if boxes else [None] * len(reply.anomalies)
-        return tuple(a.anomaly(region) for a, region in zip(reply.anomalies, regions, strict=True))
-    return read_anomalies(text)
+        found = tuple(a.anomaly() for a in reply.anomalies)
+        _explicit(found, reply.no_anomalies, ("anomalies", "no_anomalies"), found, notes)
+        return found
+    anomalies = read_anomalies(text)
+    _on_the_scale("severity", [a.severity for a in anomalies if not a.severity.is_integer()])
+    once = {(a.name.casefold(), a.phenomenon.casefold()): a for a in reversed(anomalies)}
+    if len(once) < len(anomalies) and notes is not None:
+        notes.append(_repeated([a.name for a in anomalies]))
+    return tuple(reversed(once.values()))
+
+
+def _is_ours(value: object) -> bool:
+    """Whether a JSON value is in our form, and not as published data write anomalies."""
+    shaped = _shaped(Anomalies, value) or {}
+    plain = {_plain_key(key): entry for key, entry in shaped.items()}
+    entries = plain.get("anomalies")
+    first = entries[0] if isinstance(entries, list) and entries else entries
+    return "no_anomalies" in plain or (isinstance(first, dict) and {_plain_key(key) for key in first} >= _FIELDS)
+
+
+_FIELDS = {"name", "phenomenon", "reasoning", "severity"}
+
+
+_WORDS = re.compile(
+    r"\b(?:(?P<generated>(?:ai|computer|artificially|machine)[ -]?(?:generated|made)|generated|synthetic|fake)"
+    r"|(?P<photograph>(?:real )?photo(?:graph|graphic|graphed)?|real)"
+    r"|(?P<unsure>unsure|uncertain|not sure|(?:can ?not|can't) (?:tell|say|be told)))\b"
+)
+_DENIED = re.compile(r"\b(?:not|no|never|neither|nor|or|isn't|wasn't|rather than|instead of|but|wait|actually)\b")
+_VERDICT = re.compile(r"(?:\b(?:answer|verdict|conclusion)\b(?: is)?|\A)\W*(\w[\w -]*?)\W*\Z")
+_MEANING = {"generated": True, "photograph": False, "unsure": None}
 
 
 def read_source(text: str) -> bool | None:
-    """AI image (True), photograph (False), abstained (None). Raises ParseError for anything else."""
-    words = {"generated": True, "photograph": False, "photo": False, "unsure": None}
-    word = text.strip().strip("\"'*.` ").casefold()
-    if word not in words:
-        raise ParseError('answer with one word: "generated", "photograph" or "unsure"')
-    return words[word]
+    """AI image (True), photograph (False), abstained (None). Raises ParseError for anything else.
+
+    A sentence counts when it names one of the three and takes nothing back; of a longer text, its last words after
+    "answer:" or its first or last line.
+    """
+    answer = re.sub(r"[*_`\"]", "", without_thinking(text)).replace("’", "'").casefold().strip()
+    lines = [line for line in answer.split("\n") if line.strip()]
+    verdict = _VERDICT.search(lines[-1]) if lines else None
+    parts = [answer, *([verdict[1]] if verdict else [])]
+    if not _DENIED.search(answer):
+        parts += [*lines[-1:], *re.split(r"[.!\n]", answer)[:1]]
+    for part in parts:
+        named = {match.lastgroup for match in _WORDS.finditer(part)}
+        strong = re.search(r"\b(?:ai|computer|artificially)[ -]?generated", part)
+        if len(named) > 1 and strong and "unsure" not in named:
+            named = {"generated"}  # an AI-generated photo
+        if len(named) == 1 and not _DENIED.search(_WORDS.sub("", part)):
+            return _MEANING[str(named.pop())]
+    raise ParseError('answer with one word: "generated", "photograph" or "unsure"')
 
 
-def _explicit(items: Sequence[object], flag: bool, key: str, flag_name: str) -> None:
-    if bool(items) == flag:
-        raise ParseError(
-            f"{key!r} has {len(items)} entries but {flag_name!r} is {str(flag).lower()}: one must be wrong"
-        )
+def _region(box: list[float] | None) -> Region | None:
+    return Region(x0=box[0] / 1000, y0=box[1] / 1000, x1=box[2] / 1000, y1=box[3] / 1000) if box else None
+
+
+def _explicit(items: Sequence[object], flag: bool | None, names: tuple[str, str], read: object, notes: Notes) -> None:
+    """Raises ParseError when a list and the word that it is empty contradict each other.
+
+    read: what the list says, which counts when the model repeats it: a listed anomaly is spelt out, the word is not.
+    """
+    key, word = names
+    if items and flag:
+        notes.append(f"anomalies count that a reply listed beside {word!r}: true, also when asked again")
+        raise ParseError(f"{key!r} has {len(items)} entries but {word!r} is true: one must be wrong", read)
+    if not items and not flag:
+        state = "missing" if flag is None else "false"
+        raise ParseError(f"{key!r} has no entries but {word!r} is {state}: one must be wrong")
 
 
 def _judged(checks: Sequence[Check], ids: Sequence[int]) -> None:
@@ -379,13 +661,12 @@ def _judged(checks: Sequence[Check], ids: Sequence[int]) -> None:
         raise ParseError(f"'checks' must judge each of the ids {list(ids)} exactly once; it judges {judged}")
 
 
-def _known(sources: Sequence[int], ids: Sequence[int], name: str) -> None:
-    strange = sorted(set(sources) - set(ids))
-    if strange:
-        raise ParseError(f"{name!r} rests on ids {strange}, which were not proposed")
-
-
-def _sound_report(reply: Report | CheckedReport, ids: Sequence[int]) -> None:
-    _explicit(reply.anomalies, reply.no_anomalies, "anomalies", "no_anomalies")
-    for anomaly in reply.anomalies:
-        _known(anomaly.sources, ids, anomaly.name)
+def _known(item: MergedAnomaly | SourcedAnomaly, ids: Sequence[int], notes: Notes) -> None:
+    strange = sorted(set(item.sources) - set(ids))
+    if strange and not ids:
+        notes.append(
+            f"{shown(item.name)} names candidates although nobody had proposed any; it counts as the report's own"
+        )
+        item.sources = []
+    elif strange:
+        raise ParseError(f"{item.name!r} rests on ids {strange}, which were not proposed")

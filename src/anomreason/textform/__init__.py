@@ -10,24 +10,27 @@ breaks and control characters are escaped, so that whatever is written is read b
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Any
 
 from anomreason.anomaly import Anomaly
 from anomreason.errors import ParseError, shown
-from anomreason.files import parse_json
 from anomreason.textform.fields import FIELDS, LABELS, anomaly_from_mapping, numbered, plain, read_severity
-from anomreason.textform.jsontext import fenced_or_whole, find_json, json_values
+from anomreason.textform.jsontext import answer_in, values_in
 from anomreason.textform.lines import labels_in, read_fields, split_lines
-from anomreason.textform.prose import says_no_anomalies, without_thoughts
+from anomreason.textform.prose import says_no_anomalies
+from anomreason.textform.thinking import without_thinking
 
 __all__ = [
     "anomaly_from_mapping",
+    "answer_in",
     "find_json",
     "read_anomalies",
     "read_severity",
     "says_no_anomalies",
+    "without_thinking",
     "write_anomalies",
 ]
 NO_ANOMALIES = "No anomalies."
@@ -90,19 +93,40 @@ def read_anomalies(text: str) -> tuple[Anomaly, ...]:
     canonical = _read_canonical(text)
     if canonical is not None:
         return canonical
-    answer = without_thoughts(text)
+    answer = without_thinking(text)
     lines = split_lines(answer)
     labels = labels_in(answer, lines)
     if not {"phenomenon", "severity"} <= labels:
-        values, prose = json_values(answer)
-        replies = [value for value in values if _is_reply(value)]
-        if replies:
-            return _read_json(replies, prose)
+        entries = _entries(answer)
+        if entries is not None:
+            return tuple(numbered(n, entry) for n, entry in enumerate(entries, 1))
     if labels:
         return tuple(numbered(n, fields) for n, fields in enumerate(read_fields(lines), 1))
     if says_no_anomalies(answer):
         return ()
     raise ParseError(f"No anomaly could be read{_complaint(answer)}. {_HOW}; write '{NO_ANOMALIES}' if there are none.")
+
+
+def find_json(text: str) -> dict[str, Any] | list[Any] | None:
+    """The JSON object or list that is the answer of a reply: all of it, in a fenced block, or in the chatter.
+
+    An object, or a list that holds one, goes before a list of bare values. None when there is none or it cannot be told
+    which one counts, also for text that is cut off. Never raises.
+    """
+    try:
+        answer = without_thinking(text)
+        for meant in (_holds_object, lambda value: True):
+            found = answer_in(answer, meant)
+            if found is not None:
+                value: dict[str, Any] | list[Any] = found.value
+                return value
+    except ParseError:
+        pass
+    return None
+
+
+def _holds_object(value: Any) -> bool:
+    return isinstance(value, dict) or any(isinstance(entry, dict) for entry in value)
 
 
 def _is_reply(value: dict[str, Any] | list[Any]) -> bool:
@@ -113,22 +137,29 @@ def _is_reply(value: dict[str, Any] | list[Any]) -> bool:
     return bool(keys & {"anomalies", "findings", "no anomalies", "nothing found"}) or len(keys & LABELS.keys()) > 1
 
 
-_BROKEN = re.compile(rf'"(?:{"|".join(LABELS)})"\s*:', re.I)
+_FENCE = re.compile(r"^[ \t]*+```\w*+[ \t]*+$", re.M)
 
 
-def _read_json(replies: list[Any], prose: str) -> tuple[Anomaly, ...]:
-    if _BROKEN.search(prose):
-        raise ParseError("A part of the anomalies is not JSON, or cut off; write one whole JSON list.")
-    if len(replies) > 1:
-        if any(isinstance(r, list) or _listed(r)[0] != [r] for r in replies):
-            raise ParseError("There are several JSON values; write one list that holds all anomalies.")
-        replies = [replies]
-    entries, none = _listed(replies[0])
+def _entries(answer: str) -> list[Any] | None:
+    """The anomalies of a reply in JSON, unread; None when it is none."""
+    values = [v for v in values_in(answer) if not v.problem and _is_reply(v.value)]
+    if len(values) > 1 and all(_listed(v.value)[0] == [v.value] for v in values):
+        between = "".join(answer[a.end : b.start] for a, b in itertools.pairwise(values))
+        if not between.strip(" \t\r\n,;`"):  # one object a line
+            broken = [v.problem for v in values_in(answer[values[-1].end :]) if v.problem]
+            if broken:
+                raise ParseError(f"A part of the anomalies cannot be read: {broken[0]}.")
+            return [v.value for v in values]
+    found = answer_in(answer, _is_reply)
+    if found is None:
+        return None
+    entries, none = _listed(found.value)
     if none and entries:
         raise ParseError("Anomalies are listed and 'no_anomalies' is true; say one of the two.")
-    if not entries and not none and not says_no_anomalies(prose):
+    around = _FENCE.sub("", answer[: found.start] + answer[found.end :])
+    if not entries and not none and not says_no_anomalies(around):
         raise ParseError('The list of anomalies is empty; list them, or write {"anomalies": [], "no_anomalies": true}.')
-    return tuple(numbered(n, entry) for n, entry in enumerate(entries, 1))
+    return entries
 
 
 def _listed(reply: Any) -> tuple[list[Any], bool]:
@@ -147,11 +178,7 @@ def _listed(reply: Any) -> tuple[list[Any], bool]:
 
 def _complaint(answer: str) -> str:
     """What is wrong with the JSON that a reply seems to be."""
-    text = fenced_or_whole(answer)
-    if not text.startswith(("{", "[")):
-        return "" if text else ": the reply is empty"
-    try:
-        parse_json(text)
-    except ParseError as error:
-        return f": {error}"
-    return ": the JSON holds no list of anomalies"
+    if not answer:
+        return ": the reply is empty"
+    problems = [v.problem for v in values_in(answer)]
+    return f": {next(filter(None, problems), 'the JSON holds no list of anomalies')}" if problems else ""

@@ -1,4 +1,4 @@
-"""What a reply says in prose: that nothing is wrong, and the thinking aloud that some models put before the answer.
+"""What a reply says in prose: that nothing is wrong.
 
 >>> says_no_anomalies("There are no semantic anomalies in this image.")
 True
@@ -7,6 +7,9 @@ True
 from __future__ import annotations
 
 import re
+
+from anomreason.errors import ParseError
+from anomreason.textform.thinking import without_thinking
 
 _PICTURE = r"(?:the|this) (?:provided |given |entire |whole )?(?:image|picture|photo|photograph|scene)"
 _LEAD = (
@@ -38,24 +41,13 @@ _PRAISE = re.compile(
 
 def says_no_anomalies(text: str) -> bool:
     """Whether a prose reply says, of the whole image and without a reservation, that nothing is wrong."""
-    answer = without_thoughts(text).strip(" \t\r\n*_`#>\"'-.")
+    try:
+        answer = without_thinking(text).strip(" \t\r\n*_`#>\"'-.")
+    except ParseError:
+        return False
     if len(answer) > 600:
         return False
     plain = re.sub(r"[*_`#>\"]+", "", answer.lower().replace("’", "'"))
     sentences = [" ".join(s.split()) for s in re.split(r"[.!\n]+", plain) if s.strip()]
     denied = [bool(_DENIAL.fullmatch(s)) for s in sentences]
     return any(denied) and all(d or _PRAISE.fullmatch(s) for d, s in zip(denied, sentences, strict=True))
-
-
-_THOUGHTS_END = re.compile(r"^[ \t]*+</think>|</think>[ \t]*+$", re.M)
-
-
-def without_thoughts(text: str) -> str:
-    """The reply after the model's thinking aloud; nothing when that never ended. Some models send only `</think>`."""
-    start = text.lstrip()
-    if start.startswith(("{", "[")):
-        return text
-    if start.startswith("<think>"):
-        return text.partition("</think>")[2]
-    end = _THOUGHTS_END.search(text)
-    return text[end.end() :] if end and "<think>" not in text[: end.start()] else text

@@ -15,16 +15,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from anomreason.anomaly import Usage
-from anomreason.errors import CallFailed, Charge, EndpointError, ParseError, ReplyLimit, Stopped
+from anomreason.errors import CallFailed, EndpointError, ParseError, ReplyLimit, Stopped
 from anomreason.textform.jsontext import unclosed
-from anomreason.vlm.budget import Budget
 from anomreason.vlm.cache import Next, ReplyStore, request_key
-from anomreason.vlm.ledger import Call, Ledger, completed, unanswered
+from anomreason.vlm.ledger import Budget, Call, Ledger
 from anomreason.vlm.protocol import VLM, Reply, Request
 
 T = TypeVar("T")
@@ -76,11 +75,7 @@ class _Attempt:
     number: int
     started: float
     """Seconds since 1970."""
-    begun: float
-    """On the monotonic clock, seconds."""
     meter: Meter
-    noted: int | None = None
-    """Its number among the calls noted before they are sent."""
 
 
 @dataclass
@@ -106,14 +101,6 @@ class Caller:
     def budget_reached(self) -> bool:
         return self._budget.reached
 
-    async def begin_image(self) -> bool:
-        """Wait until the budget has room for one more image; False when it has none left."""
-        return await self._budget.begin_image()
-
-    def end_image(self, image: str, used: Usage | None) -> None:
-        """An image that was begun is done; `used` is None when nothing was asked about it."""
-        self._budget.end_image(image, used)
-
     async def call(self, request: Request, read: Callable[[Reply], T], meter: Meter) -> T:
         """Ask until `read` accepts the reply. Raises CallFailed when the call is lost, Stopped when asked to stop."""
         name = request_key(self.vlm.name, request)
@@ -121,13 +108,10 @@ class Caller:
         async with self._asking.setdefault(name, asyncio.Lock()) if self.store else nullcontext():
             kept = self.store.good(name) if self.store else None
             if kept is not None:
-                try:
-                    value = read(kept)
-                except ParseError:
-                    pass  # kept by a version that read less strictly: ask again
-                else:
+                outcome, value, _ = _read(kept, read, again=True)
+                if outcome == "ok":  # else kept by a version that read less strictly: ask again
                     meter.usage += kept.usage
-                    return value
+                    return cast(T, value)
             try:
                 return await self._pursue(request, read, meter, name)
             except CallFailed as e:
@@ -158,13 +142,12 @@ class Caller:
                 if e.kind != "adjusted":
                     await self._wait(e, faults, name)
                 continue
-            sent, cap = attempt.sent, attempt.sent.sampling.max_tokens
-            outcome, value, complaint = _verdict(sent, reply, read)
+            outcome, value, complaint = _verdict(sent, reply, read, again=sent.turns != request.turns)
             then = None if outcome == "ok" else self._after(outcome, complaint, request, sent, reply)
             if outcome == "length":
                 then = _full(cap, reply, cut) or then
                 cut = _Cut(cap, _length(reply))
-            self._record(attempt, outcome, reply.usage, reply, name, then)
+            self._record(attempt, outcome, reply, name, then)
             if then is None:
                 return cast(T, value)
             if isinstance(then, CallFailed):
@@ -208,32 +191,26 @@ class Caller:
         """One attempt, within the bounds on calls at once, time and money; a failed one is written down here."""
         async with self._slots:
             self._still_wanted(meter)
-            reserved = await self._budget.reserve(sent)
-            sent = replace(sent, sampling=replace(sent.sampling, max_tokens=reserved.max_tokens))
-            unanswered_call = unanswered(sent, self.ledger.price)
-            attempt = _Attempt(sent, number, time.time(), time.monotonic(), meter)
-            used = Usage()
+            ticket = await self._budget.reserve(sent)
+            attempt = _Attempt(sent, number, time.time(), meter)
+            used: Usage | None = Usage()
             try:
                 self._still_wanted(meter)  # reserving may have waited
-                if self.store is not None:
-                    call = self._call(attempt, "killed", unanswered_call, self.vlm.name)
-                    attempt = replace(attempt, noted=self.store.sending(call.line()))
-                used = unanswered_call
+                used = None
                 async with asyncio.timeout(self.patience.timeout):
                     reply = await self.vlm.ask(sent)
-                used = completed(reply.usage, sent, self.ledger.price)
-                return replace(reply, usage=used), attempt
+                used = reply.usage
+                return reply, attempt
             except TimeoutError:
                 limit = self.patience.timeout
                 within = "in time" if limit is None else f"within {limit:g} s; raise --timeout or lower --in-flight"
                 error = EndpointError("timeout", f"no answer {within}")
             except EndpointError as e:
                 error = e
-                if e.charge not in (None, Charge()) or (e.charge is None and e.kind != "timeout"):
-                    used = Usage(calls=1, **asdict(e.charge or Charge()))
+                used = None if e.kind == "timeout" else Usage()
             finally:
-                self._budget.settle(reserved, used)
-            self._record(attempt, error.kind, used)
+                self._budget.settle(ticket, used)
+            self._record(attempt, error.kind)
             raise error
 
     def _still_wanted(self, meter: Meter) -> None:
@@ -246,42 +223,37 @@ class Caller:
         self,
         attempt: _Attempt,
         outcome: str,
-        used: Usage,
         reply: Reply | None = None,
         request: str = "",
         then: Next | CallFailed | None = None,
     ) -> None:
         """Write an attempt down; `then` is what follows its reply, None when the reply is good."""
-        usage = self.ledger.priced(used)
+        usage = self.ledger.priced(reply.usage if reply else Usage(calls=1))
         attempt.meter.usage += usage
         key = None
         if reply is not None and self.store is not None:
             state: Next | Literal["good", "lost"] = then if isinstance(then, Next) else "lost" if then else "good"
             kept = replace(reply, usage=usage)
             key = self.store.put(attempt.sent, kept, model=self.vlm.name, request=request, then=state)
-        self.ledger.record(self._call(attempt, outcome, usage, reply.model if reply else self.vlm.name, key))
-        if self.store is not None and attempt.noted is not None:
-            self.store.ended(attempt.noted)
-
-    def _call(self, attempt: _Attempt, outcome: str, usage: Usage, model: str, key: str | None = None) -> Call:
-        usage, tag = self.ledger.priced(usage), attempt.sent.tag
-        return Call(
-            image=tag.image,
-            role=tag.role,
-            step=tag.step,
-            object=tag.object,
-            sample=tag.sample,
-            attempt=attempt.number,
-            outcome=outcome,
-            model=model,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            cost=usage.cost,
-            seconds=round(time.monotonic() - attempt.begun, 4),
-            started=round(attempt.started, 3),
-            key=key,
-            estimated=usage.estimated,
+        tag = attempt.sent.tag
+        self.ledger.record(
+            Call(
+                image=tag.image,
+                role=tag.role,
+                step=tag.step,
+                object=tag.object,
+                sample=tag.sample,
+                attempt=attempt.number,
+                outcome=outcome,
+                model=reply.model if reply else self.vlm.name,
+                prompt_tokens=usage.prompt_tokens,
+                cached_tokens=usage.cached_tokens,
+                completion_tokens=usage.completion_tokens,
+                cost=usage.cost,
+                seconds=round(time.time() - attempt.started, 4),
+                started=round(attempt.started, 3),
+                key=key,
+            )
         )
 
     async def _wait(self, error: EndpointError, faults: int, name: str) -> None:
@@ -311,12 +283,12 @@ def _was_cut(sent: Request, reply: Reply) -> bool:
     cap, used = sent.sampling.max_tokens, reply.usage.completion_tokens
     if reply.finish != "unknown":
         return reply.finish == "length" or (reply.finish == "stop" and used == cap)
-    if not used or reply.usage.estimated:  # then the text tells: no token is shorter than this on average
+    if not used:  # then the text tells: no token is shorter than this on average
         used = int(len(reply.text) / SHORTEST_TOKEN)
     return used >= cap or unclosed(reply.text)
 
 
-def _verdict(sent: Request, reply: Reply, read: Callable[[Reply], T]) -> tuple[str, T | None, str]:
+def _verdict(sent: Request, reply: Reply, read: Callable[[Reply], T], again: bool) -> tuple[str, T | None, str]:
     """Outcome for the ledger, the value when it is `ok`, the reader's complaint when it is `unparsable`.
 
     Words of refusal count only where the reader cannot tell: in what it did not accept, and in short free text.
@@ -326,13 +298,20 @@ def _verdict(sent: Request, reply: Reply, read: Callable[[Reply], T]) -> tuple[s
     if _was_cut(sent, reply):
         return "length", None, ""
     refusing = bool(_REFUSAL.match(reply.text[:300]))
+    outcome, value, complaint = _read(reply, read, again)
+    if refusing and (outcome == "unparsable" or (sent.schema is None and len(reply.text) < 300)):
+        return "refused", None, complaint
+    return outcome, value, complaint
+
+
+def _read(reply: Reply, read: Callable[[Reply], T], again: bool) -> tuple[str, T | None, str]:
+    """As `_verdict`. A reply to the second asking counts as its reader says that a repeated one does."""
     try:
-        value = read(reply)
+        return "ok", read(reply), ""
     except ParseError as complaint:
-        return ("refused" if refusing else "unparsable"), None, str(complaint)
-    if sent.schema is None and refusing and len(reply.text) < 300:
-        return "refused", None, ""
-    return "ok", value, ""
+        if again and complaint.otherwise is not None:
+            return "ok", cast(T, complaint.otherwise), ""
+        return "unparsable", None, str(complaint)
 
 
 def _full(cap: int, reply: Reply, cut: _Cut | None) -> CallFailed | None:

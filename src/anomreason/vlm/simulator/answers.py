@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from anomreason.anomaly import Anomaly, Region
-from anomreason.textform.jsontext import json_values
+from anomreason.textform.jsontext import values_in
 from anomreason.vlm.protocol import Tag
 from anomreason.vlm.simulator.truth import SCENE, ImageTruth
 
@@ -173,7 +173,7 @@ def objects(query: Query) -> Content:
 def merge(query: Query) -> Content:
     """The objects of all drafts in the prompt, each name once."""
     named: dict[str, Any] = {}
-    for draft in json_values(query.text)[0]:
+    for draft in (v.value for v in values_in(query.text)):
         listed = draft.get("objects") if isinstance(draft, dict) else None
         for item in listed if isinstance(listed, list) else []:
             if isinstance(item, dict) and isinstance(item.get("name"), str):
