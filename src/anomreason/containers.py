@@ -34,6 +34,7 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
 _JPEG_KEPT = {0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD}
 _JPEG_SCAN, _JPEG_END, _JPEG_COMMENT = 0xDA, 0xD9, 0xFE
 # Within a scan FF 00 is a data byte, FF D0..D7 restart it and FF FF is fill; anything else is the next marker.
+_JPEG_BARE = {0x01, 0xD8}  # markers without a length
 _JPEG_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 _PNG_PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
@@ -76,6 +77,19 @@ def looks_like(head: bytes) -> str:
         "is not an image of a known type (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIF; the content decides, not "
         "the name); convert it to PNG"
     )
+
+
+def jpeg_scans(data: bytes) -> int:
+    """Number of scans before the end of a JPEG; those of thumbnails within its segments do not count."""
+    scans, at = 0, 2
+    while found := _JPEG_SCAN_END.search(data, at):
+        marker, at = data[found.end() - 1], found.end()
+        if marker == _JPEG_END:
+            break
+        scans += marker == _JPEG_SCAN
+        if marker not in _JPEG_BARE:
+            at += int.from_bytes(data[at : at + 2], "big")
+    return scans
 
 
 def without_metadata(data: bytes, kind: Kind) -> bytes | None:

@@ -14,6 +14,7 @@ import hashlib
 import math
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import Image
 
 from anomreason.anomaly import Region, SentImage
-from anomreason.containers import HEAD, Kind, kind_of, looks_like, sound_metadata, without_metadata
+from anomreason.containers import HEAD, Kind, jpeg_scans, kind_of, looks_like, sound_metadata, without_metadata
+from anomreason.decoding import DECODING, call_apart, memory_lacks
 from anomreason.errors import UnreadableImage
 
 if TYPE_CHECKING:
@@ -37,6 +39,19 @@ _MAX_SIDE = 65_535
 """Pixels. No camera or model makes a longer image, and Pillow takes time quadratic in the length of a row."""
 _PNG_LEVEL = 2
 """A 1024x1024 photograph: 62 ms, 1,159 KB. At level 1: 61 ms, 1,175 KB; at 4: 99 ms, 1,107 KB; at 6: about 240 ms."""
+_MAX_SCANS = 100
+"""Each scan of a JPEG goes over all of its pixels. Cameras and programs write about 10, and cjpeg refuses more too."""
+_PER_PIXEL = {"JPEG": 16, "WEBP": 21, "AVIF": 19, "HEIF": 21, "TIFF": 17}
+_PER_PIXEL_ELSE = 11
+"""Bytes for a pixel while it is decoded: 4 as it is, 5 to convert it, the rest inside the decoder; measured."""
+_PER_PIXEL_ENCODED = 6
+"""More of these bytes when the whole image is written as PNG."""
+_APART_PIXELS, _APART_BYTES = 30_000_000, 1 << 26
+"""An image with more pixels, or a longer file, is decoded in a process that can be ended."""
+_HEADER_MEMORY = 700_000_000
+"""What a decoder may take for a header alone, bytes: WebP's makes room for two images."""
+_BAND_PIXELS = 1 << 22
+"""Pixels whose values are converted at a time."""
 _COUNTED_BYTES = 1 << 24
 """Counting the frames of a GIF reads all of it, so larger files are not counted."""
 _MAX_PROFILE = 1 << 19
@@ -86,28 +101,74 @@ def load_image(path: Path, max_side: int | None = 1536) -> LoadedImage:
     The long edge is at most `max_side` pixels (None: as it is). The file's own bytes are sent, less their metadata,
     when they are JPEG, PNG or WebP and need no change; otherwise its pixels as PNG.
     """
-    with _opened(path) as file, _reading(path):
+    cost = _cost_of(path, max_side is None)
+    with DECODING.take(cost.memory):
+        if cost.apart and sys.executable:
+            loaded: LoadedImage = call_apart("anomreason.images:load_here", path, max_side, cost.memory)
+            return loaded
+        return load_here(path, max_side, cost.memory)
+
+
+def load_here(path: Path, max_side: int | None, memory: int) -> LoadedImage:
+    """As `load_image`, in this process and without waiting for memory; memory: what that takes, bytes."""
+    with _opened(path) as file, _reading(path, memory):
         data = file.read()
         sound = sound_metadata(data)
         image, kind = _header(BytesIO(sound), path)
+        _check_scans(data, kind, path)
         notes = [*_depth_note(image, kind, data), *_frame_note(image, len(data))]
+        whole = image.size
+        reduced = kind == "JPEG" and max_side is not None and image.draft(None, (2 * max_side, 2 * max_side))
         plain = _decoded(image, kind, notes)
-    width, height = plain.size
-    if max_side is not None and max(width, height) > max_side:
-        scale = max_side / max(width, height)
-        plain = plain.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS)
-        notes.append(f"scaled from {width}x{height}")
-    original = None if notes else without_metadata(sound, kind)
-    if original is None:
-        encoded = _png(plain, image)
-        notes += [] if kind == "PNG" else [f"{kind} encoded as PNG"]
-    else:
-        encoded = Encoded(original, f"image/{kind.lower()}", *plain.size)
-        notes += [] if original == data else ["metadata removed"]
+        width, height = plain.size
+        if reduced:
+            width, height = reversed(whole) if _orientation(image) >= 5 else whole
+        if max_side is not None and max(width, height) > max_side:
+            scale = max_side / max(width, height)
+            small = max(1, round(width * scale)), max(1, round(height * scale))
+            plain = plain.resize(small, Image.Resampling.LANCZOS)
+            notes.append(f"scaled from {width}x{height}")
+        original = None if notes else without_metadata(sound, kind)
+        if original is None:
+            encoded = _png(plain, image)
+            notes += [] if kind == "PNG" else [f"{kind} encoded as PNG"]
+        else:
+            encoded = Encoded(original, f"image/{kind.lower()}", *plain.size)
+            notes += [] if original == data else ["metadata removed"]
     sent = SentImage(
         mime=encoded.mime, width=encoded.width, height=encoded.height, bytes=len(encoded.data), notes=tuple(notes)
     )
     return LoadedImage(path, hashlib.sha256(data).hexdigest(), width, height, encoded, sent)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What decoding a file takes, by its header."""
+
+    memory: int
+    """Bytes at most."""
+    apart: bool
+    """Whether it may take long, so that it is done in a process that can be ended."""
+
+
+def _cost_of(path: Path, encoded: bool = False) -> _Cost:
+    """encoded: the whole image is written as PNG too. Raises UnreadableImage for a header that is refused."""
+    with _opened(path) as file, _reading(path):
+        size = os.fstat(file.fileno()).st_size
+        image, kind = _header(file, path)
+        pixels = image.width * image.height
+    each = _PER_PIXEL.get(kind, _PER_PIXEL_ELSE) + _PER_PIXEL_ENCODED * encoded
+    return _Cost(2 * size + pixels * each, pixels > _APART_PIXELS or size > _APART_BYTES)
+
+
+def _check_scans(data: bytes, kind: Kind, path: Path) -> None:
+    if kind != "JPEG" or data.count(b"\xff\xda") <= _MAX_SCANS:  # the bytes before each scan, and by chance elsewhere
+        return
+    if (scans := jpeg_scans(data)) > _MAX_SCANS:
+        raise UnreadableImage(
+            f"{str(path)!r} is a JPEG of {scans:,} scans, each of which takes as long as an image; at most "
+            f"{_MAX_SCANS} are decoded: export it again, e.g. as PNG"
+        )
 
 
 def crop(loaded: LoadedImage, region: Region, margin: float = 0.1) -> Encoded:
@@ -119,7 +180,8 @@ def crop(loaded: LoadedImage, region: Region, margin: float = 0.1) -> Encoded:
     across, down = (region.x1 - region.x0) * margin, (region.y1 - region.y0) * margin
     left, right = _span(region.x0 - across, region.x1 + across, width)
     top, bottom = _span(region.y0 - down, region.y1 + down, height)
-    with _reading(loaded.path):
+    memory = width * height * _PER_PIXEL["WEBP"]
+    with DECODING.take(memory), _reading(loaded.path, memory):
         image, kind = _header(BytesIO(loaded.encoded.data), loaded.path)
         part = _decoded(image, kind, []).crop((left, top, right, bottom))
     return _png(part, image)
@@ -139,11 +201,14 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def thumbnail(path: Path, side: int) -> bytes:
     """A small JPEG whose long edge is at most `side` pixels, oriented, flattened on white. Raises UnreadableImage."""
-    with _opened(path) as file, _reading(path):
-        image, kind = _header(BytesIO(sound_metadata(file.read())), path)
+    memory = _cost_of(path).memory
+    with DECODING.take(memory), _opened(path) as file, _reading(path, memory):
+        data = file.read()
+        image, kind = _header(BytesIO(sound_metadata(data)), path)
+        _check_scans(data, kind, path)
         image.draft(None, (2 * side, 2 * side))
         small = _decoded(image, kind, [])
-    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     small.info = {}
     out = BytesIO()
     small.save(out, "JPEG", quality=80)
@@ -203,23 +268,27 @@ def _why_not(status: os.stat_result) -> str | None:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Whatever a decoder raises on a damaged or hostile file becomes UnreadableImage."""
+def _reading(path: Path, memory: int = _HEADER_MEMORY) -> Iterator[None]:
+    """Whatever a decoder raises on a damaged or hostile file becomes UnreadableImage; memory: what it takes, bytes."""
     try:
         yield
     except UnreadableImage:
         raise
     except MemoryError as error:
-        raise UnreadableImage(
-            f"{str(path)!r} needs more memory than there is; scale it down first", final=False
-        ) from error
+        raise UnreadableImage(_too_large(path), final=False) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(f"{str(path)!r} is too large to decode safely ({error}); scale it down first") from error
     except Exception as error:
         what = f"{type(error).__name__}: {str(error)[:200]}"
+        if memory_lacks(memory):
+            raise UnreadableImage(_too_large(path), final=False) from error
         raise UnreadableImage(
             f"{str(path)!r} is damaged, incomplete or of an unusual make ({what}); export it again, e.g. as PNG"
         ) from error
+
+
+def _too_large(path: Path) -> str:
+    return f"{str(path)!r} needs more memory than there is; free some and run again, or scale the image down first"
 
 
 def _reader(kind: Kind, path: Path) -> Callable[[BinaryIO], ImageFile]:
@@ -282,6 +351,9 @@ def _decoded(image: ImageFile, kind: Kind, notes: list[str]) -> Image.Image:
     # TIFF is turned while it is decoded and then forgets that it was; a PNG may state its orientation after the pixels.
     turn = _orientation(image) if kind == "TIFF" else 1
     image.load()
+    if kind == "WEBP":  # the decoder holds three times the memory of the pixels
+        vars(image).pop("_decoder", None)
+        image.fp = None
     plain = _plain(image, notes)
     if kind != "TIFF":
         turn = _orientation(image)
@@ -344,10 +416,11 @@ def _flattened(image: Image.Image, notes: list[str]) -> Image.Image:
     """On white; an alpha channel that is opaque everywhere is dropped without a note."""
     grey = image.mode in ("1", "L", "LA", "La")
     straight = image.convert("LA") if image.mode == "La" else image
-    rgba = straight.convert("RGBA")
+    rgba = straight if straight.mode == "RGBA" else straight.convert("RGBA")
     alpha = rgba.getchannel("A")
-    flat = rgba.convert("RGB")
-    if alpha.getextrema()[0] != 255:
+    if alpha.getextrema()[0] == 255:
+        flat = rgba.convert("RGB")
+    else:
         notes.append("transparency flattened on white")
         flat = Image.new("RGB", rgba.size, "white")
         flat.paste(rgba, mask=alpha)
@@ -380,15 +453,20 @@ def _to_8_bits(image: Image.Image, notes: list[str]) -> Image.Image:
             grey[values == clear] = 255
             notes.append("transparency flattened on white")
         return Image.fromarray(grey)
-    exact = values.astype(np.float64)
-    finite = exact[np.isfinite(exact)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    bands = np.array_split(values, math.ceil(values.size / _BAND_PIXELS) or 1)  # rows; views, not copies
+    ranges = [
+        (float(band[finite].min()), float(band[finite].max())) for band in bands if (finite := np.isfinite(band)).any()
+    ]
+    low, high = min((r[0] for r in ranges), default=0.0), max((r[1] for r in ranges), default=0.0)
     scales = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
     full = next((s for s in scales if low >= 0 and high <= s), None)
     notes.append(f"32-bit values {low:g} to {high:g} brought to 8 bits")
     start, width = (0.0, full) if full else (low, high - low or 1.0)
-    scaled = np.nan_to_num((exact - start) / width, nan=0.0, posinf=1.0, neginf=0.0)
-    return Image.fromarray((scaled.clip(0, 1) * 255).round().astype(np.uint8))
+    grey = np.empty(values.shape, dtype=np.uint8)
+    for band, into in zip(bands, np.array_split(grey, len(bands)), strict=True):
+        scaled = np.nan_to_num((band.astype(np.float64) - start) / width, nan=0.0, posinf=1.0, neginf=0.0)
+        into[...] = (scaled.clip(0, 1) * 255).round()
+    return Image.fromarray(grey)
 
 
 def _png(plain: Image.Image, source: Image.Image) -> Encoded:
