@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 from anomreason.anomaly import Usage
 from anomreason.errors import CallFailed, EndpointError, ParseError, ReplyLimit, Stopped
 from anomreason.textform.jsontext import unclosed
+from anomreason.textform.thinking import ONLY_THINKING
 from anomreason.vlm.cache import Next, ReplyStore, request_key
 from anomreason.vlm.ledger import Budget, Call, Ledger
 from anomreason.vlm.protocol import VLM, Reply, Request
@@ -169,6 +170,8 @@ class Caller:
             return CallFailed("truncated", f"the reply was still cut at {cap} tokens: {more}")
         if outcome == "length":
             return Next(min(cap * 2, limit), sent.turns)
+        if complaint == ONLY_THINKING:  # asking again would bring no more
+            return CallFailed("unparsable", complaint)
         if sent.turns != request.turns:
             return CallFailed(
                 "unparsable",

@@ -19,6 +19,7 @@ from typing import Any
 from anomreason.anomaly import Usage
 from anomreason.errors import EndpointError, ReplyLimit
 from anomreason.vlm.endpoint.limits import reply_limit
+from anomreason.vlm.endpoint.message import assembled, reply_text
 from anomreason.vlm.protocol import Finish, Reply
 
 # The finish reasons of many servers: OpenAI, Anthropic, Gemini, Mistral, Cohere, TGI, Ollama, llama.cpp, vLLM.
@@ -60,9 +61,11 @@ class ServerAnswer:
         self.status, self.headers, self.server, self.secret = status, headers, server, secret
         self.text = redacted(body, secret)
         try:
-            self.data: Any = json.loads(body)  # as it came: hiding a key inside would change the model's reply
+            self.data: Any = json.loads(
+                body.lstrip("\ufeff")
+            )  # as it came: hiding a key inside would change the model's reply
         except (ValueError, RecursionError):
-            self.data = None
+            self.data = assembled(body)
         error = _error_object(self.data)
         if status < 300 and isinstance(self.data, dict) and "error" in self.data and not self.data.get("choices"):
             code = error.get("code")  # gateways wrap a provider's error in a 200
@@ -161,7 +164,7 @@ def read_completion(answer: ServerAnswer, asked: str) -> Reply:
     if not isinstance(message, dict) or choice.get("finish_reason") == "error":
         raise EndpointError("server", f"{answer.server} sent no completion, but {excerpt(answer.text) or 'nothing'!r}")
     finish = _finish(choice)
-    text, refusal = _text(message.get("content")), message.get("refusal")
+    text, refusal = reply_text(message), message.get("refusal")
     if isinstance(refusal, str) and refusal:
         text, finish = text or refusal, "refused"
     if text is None and finish in ("stop", "unknown"):
@@ -225,13 +228,6 @@ def _message(error: Mapping[str, Any]) -> str:
 
 def _place(loc: Any) -> str:
     return ".".join(map(str, loc)) if isinstance(loc, list) else str(loc or "")
-
-
-def _text(content: Any) -> str | None:
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") in ("text", None)]
-        return "".join(t for t in texts if isinstance(t, str)) or None
-    return content if isinstance(content, str) else None
 
 
 def _usage(usage: Any) -> Usage:
