@@ -190,12 +190,24 @@ def test_a_cap_stops_cleanly_and_a_higher_one_continues(world: World, served: Se
         used = sum(c.prompt_tokens + c.completion_tokens for c in read_calls(tmp_path / "run"))
         assert capped.returncode == 4
         assert 0 < used <= 40000
-        assert {d.failure.kind for d in read_results(tmp_path / "run").values() if d.failure} == {"budget"}
+        assert {d.failure.kind for d in read_results(tmp_path / "run").values() if d.failure} <= {"budget"}
         more = detect_cli([truth.parent], tmp_path / "run", *options, "--max-tokens", "1000000")
         asked = stats(url)["requests"]
     assert more.returncode == 0
     assert all(d.status == "ok" for d in read_results(tmp_path / "run").values())
     assert asked == len(list(read_calls(tmp_path / "run"))) == 6 * 4
+
+
+def test_the_plan_says_how_many_images_a_limit_will_finish(world: World, tmp_path: Path) -> None:
+    folder = world(10).parent
+    free = anomreason.plan([folder], model="gpt-4o")
+    assert free.fitting is None
+    an_image = free.usual.usage
+    assert an_image.cost is not None
+    assert anomreason.plan([folder], model="gpt-4o", max_tokens=an_image.tokens * 4 // 10 + 1).fitting == 4
+    assert anomreason.plan([folder], model="gpt-4o", max_cost=an_image.cost * 100).fitting == 10
+    dry = detect_cli([folder], tmp_path / "run", "--model", "gpt-4o", "--max-tokens", "100", "--dry-run")
+    assert "expected to finish 0 of them" in dry.stdout
 
 
 def test_ctrl_c_keeps_what_is_paid_for_and_the_same_command_continues(

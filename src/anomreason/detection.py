@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, Unpack, get_args, overload
 
+from anomreason.agent.boxes import AUTO, CONVENTIONS
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.agent.replies import MOST_OBJECTS
 from anomreason.agent.roles import Prompts
@@ -28,10 +29,11 @@ from anomreason.errors import Stopped, UnreadableImage, UsageError
 from anomreason.images import LoadedImage, load_image
 from anomreason.runs import ImageStatus, RunFolder, provenance, read_results
 from anomreason.sources.inputs import FoundImages, Image, find_images
+from anomreason.vlm.budget import Budget
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
-from anomreason.vlm.ledger import FREE, Budget, Ledger, Price, price_of
+from anomreason.vlm.ledger import FREE, Ledger, Price, price_of
 from anomreason.vlm.opening import card_of, open_vlm
 from anomreason.vlm.protocol import TINY, VLM, VLMOptions, runs_here
 
@@ -49,6 +51,7 @@ class DetectArguments(TypedDict, total=False):
     spread: float
     seed: int
     max_reply_tokens: int
+    boxes: str
     base_urls: str | Sequence[str]
     max_side: int
     in_flight: int
@@ -56,6 +59,7 @@ class DetectArguments(TypedDict, total=False):
     retries: int
     max_cost: float | None
     max_tokens: int | None
+    outside: bool
     prompts: str | Path | None
     card: str | Path | None
     prices: str | Path | None
@@ -81,6 +85,8 @@ class DetectOptions(AgentSettings):
     """Limit on the cost of the whole run, earlier parts included, US dollars; None for no limit."""
     max_tokens: int | None = None
     """Limit on the tokens of the whole run, earlier parts included; None for no limit."""
+    outside: bool = False
+    """Let the metadata file of a folder name images outside of that folder."""
     prompts: Path | None = None
     """Folder whose .md files replace prompts; None for the package's own."""
     card: Path | None = None
@@ -116,6 +122,8 @@ class DetectOptions(AgentSettings):
         for name, least in at_least.items():
             if _number(name, getattr(self, name)) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if self.boxes not in CONVENTIONS:
+            raise UsageError(f"boxes must be one of {', '.join(CONVENTIONS)}, not {self.boxes!r}")
         if self.max_objects > MOST_OBJECTS:
             raise UsageError(f"max_objects must be at most {MOST_OBJECTS}, not {self.max_objects}")
         for name in ("timeout", "max_cost", "max_tokens"):
@@ -151,6 +159,8 @@ class DetectorSetup:
         """The settings that decide the results: another value of one of them is another run."""
         agent = {f.name: getattr(self.options, f.name) for f in fields(AgentSettings)}
         del agent["max_reply_tokens"]  # cut replies are asked for again, so the first limit changes nothing
+        if self.options.boxes == AUTO:
+            del agent["boxes"]  # so that a run of an earlier version goes on
         bound = {"max_side": None if runs_here(self.model) else self.options.max_side}
         named = {"card": self.card.model_dump(mode="json")} if self.card and self.options.card else {}
         return {"model": self.model, **agent, **bound, "prompts": self.prompts.hashes(), **named}
@@ -222,6 +232,8 @@ def _without_effect(setup: DetectorSetup) -> dict[str, str]:
         idle["spread"] = f"the schedule {schedule}, which samples no call several times"
     if schedule == "single":
         idle["max_objects"] = "the schedule single, which lists no objects"
+    if setup.card and setup.card.answer == "text":
+        idle["boxes"] = f"{model}, which answers without boxes"
     if setup.card and not setup.options.judge_source:
         idle["prompts"] = f"{model}, whose card holds its prompt"
     if _is_bundled(setup.model):
@@ -259,10 +271,11 @@ async def open_session(setup: DetectorSetup, run: RunFolder | None = None) -> As
     async with AsyncExitStack() as stack:
         ledger = Ledger(run.path / "calls.jsonl" if run else None, setup.price)
         stack.callback(ledger.close)
-        budget = Budget(ledger, options.max_cost, options.max_tokens)
         store = ReplyStore(run.path / "responses.sqlite") if run else None
         if store:
             stack.callback(store.close)
+            ledger.adopt(store.unanswered())
+        budget = Budget(ledger, options.max_cost, options.max_tokens)
         access = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device, options.dtype)
         model = open_vlm(setup.model, access) if vlm is None else vlm
         # A pool of connections belongs to this event loop and opens anew; another open model is its owner's to close.
@@ -288,12 +301,17 @@ async def detect_images(
     async def work() -> None:
         nonlocal failed
         for image in queue:
-            if caller.stopping or caller.budget_reached or session.dead:
+            # Under a cap images are finished, not begun.
+            if caller.stopping or caller.budget_reached or session.dead or not await caller.begin_image():
                 return
             size, mtime = _stat(image.path)
+            used = None
             try:
+                if caller.stopping or session.dead:  # the budget may have waited
+                    return
                 loaded = await asyncio.to_thread(load_image, image.path, max_side)
                 detection = await detector.detect(loaded, image.name)
+                used = detection.usage
             except UnreadableImage as e:
                 if not e.final:
                     size = mtime = None  # the file is not at fault, so a rerun tries it again
@@ -301,6 +319,8 @@ async def detect_images(
                 detection = Detection(image=image.name, detector=detector.name, status="failed", failure=reason)
             except Stopped:
                 return
+            finally:
+                caller.end_image(image.name, used)
             detection = detection.model_copy(update={"file_size": size, "file_mtime": mtime})
             if session.run:
                 session.run.append(detection)
@@ -383,7 +403,7 @@ async def detect_async(
     """
     setup = set_up(model, DetectOptions.of(options), options)
     inputs = inputs_of(images)
-    listed = find_images(inputs)
+    listed = find_images(inputs, setup.options.outside)
     found = listed.images
     one = isinstance(images, str | Path)
     if one and (len(found) != 1 or Path(inputs[0]).is_dir()):

@@ -94,6 +94,7 @@ class EndpointError(AnomreasonError):
     request), `adjusted` (the server refused an option; the option is dropped from now on, so ask again at once).
     retry_after: seconds the server asked us to wait, None when it did not say.
     reply_limit: with `adjusted`, the longest reply that the server allows, tokens.
+    charge: what the server charged for the attempt; None when nothing.
     """
 
     def __init__(
@@ -103,11 +104,22 @@ class EndpointError(AnomreasonError):
         retry_after: float | None = None,
         *,
         reply_limit: ReplyLimit | None = None,
+        charge: Charge | None = None,
     ) -> None:
         super().__init__(message)
         self.kind: EndpointErrorKind = kind
         self.retry_after = retry_after
         self.reply_limit = reply_limit
+        self.charge = charge
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Tokens that the server charged for an attempt of no use; `Charge()` when it is not known whether it did."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

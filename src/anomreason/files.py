@@ -6,6 +6,8 @@ for number, row in read_lines(Path("scenes/metadata.jsonl")):
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import math
 import os
@@ -13,19 +15,21 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from anomreason.errors import ParseError, StorageError, UsageError, shown
 
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark. UsageError, naming the line, for anything else."""
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark. UsageError, naming the line, for others."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16") if data.startswith(_UTF_16) else data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
@@ -44,7 +48,7 @@ def read_lines(path: Path, *, appended: bool = False) -> Iterator[tuple[int, dic
     """
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(_utf_8_lines(file), 1):
                 if line.strip() and not (appended and not line.endswith(b"\n")):
                     where = f"{path}, line {number}"
                     try:
@@ -57,6 +61,21 @@ def read_lines(path: Path, *, appended: bool = False) -> Iterator[tuple[int, dic
             raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _utf_8_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines as they are; those of a file in UTF-16 (as PowerShell writes it) in UTF-8."""
+    start = file.read(2)
+    file.seek(0)
+    if start not in _UTF_16:
+        yield from file
+        return
+    try:
+        with io.TextIOWrapper(file, "utf-16", newline="\n") as lines:
+            for line in lines:
+                yield line.encode("utf-8")
+    except UnicodeError:
+        raise UsageError(f"{file.name} is not whole UTF-16; save the file as UTF-8") from None
 
 
 def _object(text: str, where: str, remedy: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from anomreason.errors import UnreadableImage
 from anomreason.images import image_size
 from anomreason.runs import done_in
 from anomreason.sources.inputs import Image, find_images
-from anomreason.vlm.ledger import FREE
+from anomreason.vlm.ledger import FREE, spent_in
 from anomreason.vlm.protocol import VLM
 
 USUAL_OBJECTS = 8
@@ -59,6 +59,8 @@ class RunPlan(Record):
     """With a usual number of objects in each image."""
     upper: RunEstimate
     """With `max_objects` objects in each image."""
+    fitting: int | None = None
+    """Images that the limit on cost or tokens is expected to finish; None without a limit."""
 
 
 def plan(
@@ -74,12 +76,14 @@ def plan(
     inputs and options that cannot be used.
     """
     setup = set_up(model, DetectOptions.of(options), options)
-    found = find_images(inputs_of(images)).images
-    return plan_for(setup, found if run is None else list(remaining(found, done_in(Path(run)))))
+    found = find_images(inputs_of(images), setup.options.outside).images
+    if run is None:
+        return plan_for(setup, found)
+    return plan_for(setup, list(remaining(found, done_in(Path(run)))), spent_in(Path(run)))
 
 
-def plan_for(setup: DetectorSetup, images: Sequence[Image]) -> RunPlan:
-    """The plan of a run over these images."""
+def plan_for(setup: DetectorSetup, images: Sequence[Image], spent: Usage = Usage()) -> RunPlan:  # noqa: B008
+    """The plan of a run over these images; `spent` counts towards its limits."""
     sizes, most = _sizes(images, setup.options.max_side), setup.options.max_objects
     usual, upper = (_estimate(setup, sizes, len(images), n) for n in (min(USUAL_OBJECTS, most), most))
     return RunPlan(
@@ -89,7 +93,18 @@ def plan_for(setup: DetectorSetup, images: Sequence[Image]) -> RunPlan:
         in_flight=setup.options.in_flight,
         usual=usual,
         upper=upper,
+        fitting=_fitting(setup.options, usual.usage, len(images), spent),
     )
+
+
+def _fitting(options: DetectOptions, usual: Usage, images: int, spent: Usage) -> int | None:
+    """How many of the images fit into what the limits leave."""
+    shares = []
+    if options.max_tokens is not None:
+        shares.append((options.max_tokens - spent.tokens) / max(1, usual.tokens))
+    if options.max_cost is not None and usual.cost is not None:
+        shares.append((options.max_cost - (spent.cost or 0.0)) / usual.cost if usual.cost else 1.0)
+    return int(max(0.0, min(1.0, *shares)) * images + 1e-9) if shares else None
 
 
 def _sizes(images: Sequence[Image], max_side: int) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from anomreason.agent import replies
+from anomreason.agent.boxes import BoxReader
 
 KEPT = Path(__file__).parents[1] / "data" / "replies.jsonl"
 
@@ -15,7 +16,7 @@ def read(kept: dict[str, Any]) -> Any:
     if step.startswith("objects"):
         return replies.read_objects(text)
     readers = {
-        "single": replies.read_single,
+        "single": lambda text: replies.read_single(text, boxes=BoxReader((1024, 1024), "sim:kept")),
         "inspect": replies.inspection_reader(kept["asked"]),
         "look-again": replies.checked_report_reader(kept["ids"]),
         "format": replies.report_reader(kept["ids"]),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from anomreason.agent import replies
+from anomreason.agent.boxes import BoxReader
 from anomreason.agent.replies import Notes
 from anomreason.anomaly import Usage
 from anomreason.errors import ParseError
@@ -164,7 +165,7 @@ ALMOST = {
 def test_almost_json_is_read_with_a_note(what: str) -> None:
     for text in (ALMOST[what], f"Here:\n```json\n{ALMOST[what]}\n```"):
         notes: Notes = []
-        (found,) = replies.read_single(text, notes)
+        (found,) = replies.read_single(text, notes, BoxReader((640, 480), convention="thousandths"))
         assert (found.name, found.phenomenon, found.severity) == ("Six fingers", "The left hand has six.", 10)
         assert found.region is not None
         assert "not JSON to the letter" in notes[0]

@@ -180,6 +180,59 @@ def test_a_manifest_gives_each_picture_once_in_order_from_its_folder(tmp_path: P
     assert read_manifest(path) == (tmp_path / "b.jpg", tmp_path / "in" / "a.jpg", Path("/x/c.jpg"))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file_name;label\nsub/m.png;1\n",
+        "label;file_name\r\n1;sub/m.png\r\n",
+        "sep=;\r\nlabel;image\r\n1;sub/m.png\r\n",
+        "label\timage\n1\tsub/m.png\n",
+        "image|label\nsub/m.png|1\n",
+        'label;"file_name"\n"a;b, c";"sub/m.png"\n',
+        "file_name\nsub\\m.png\n",
+        "file_name\n.\\sub\\m.png\n",
+        "Filename,Label\nsub/m.png,1\n",
+        "label,File Name\n1,sub/m.png\n",
+        "Image-Path\nsub/m.png\n",
+        *(f"label,{key}\n1,sub/m.png\n" for key in ("img", "img_path", "image_file_name", "image_path", "IMAGE")),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_table_is_read_whatever_program_wrote_it(tmp_path: Path, content: str, encoding: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "m.png").touch()
+    path = file(tmp_path, "m.csv", content.encode(encoding))
+    assert read_manifest(path) == (tmp_path / "sub" / "m.png",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_lines_are_read_in_any_encoding_that_windows_writes(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding[-3:] in ("-le", "-be") else ""
+    text = mark + '{"Image Path": "sub\\\\Zoë.png"}\r\n{"filename": "b.png"}\r\n'
+    path = file(tmp_path, "m.jsonl", text.encode(encoding))
+    assert read_manifest(path) == (tmp_path / "sub" / "Zoë.png", tmp_path / "b.png")
+
+
+@pytest.mark.parametrize(
+    ("written", "there"),
+    [
+        ("sub\\m.png", "sub\\m.png"),
+        ("sub\\m.png", "sub/m.png"),
+        ("my%20photo.png", "my photo.png"),
+        ("my%20photo.png", "my%20photo.png"),
+        ("100%.png", "100%.png"),
+        ("Zoe\u0308.png", "Zo\u00eb.png"),
+        ("Zo\u00eb.png", "Zoe\u0308.png"),
+        ("sub\\Zo%C3%AB.png", "sub/Zoe\u0308.png"),
+    ],
+)
+def test_a_manifest_may_spell_a_name_otherwise(tmp_path: Path, written: str, there: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / there).touch()
+    path = file(tmp_path, "m.jsonl", json.dumps({"file_name": written}))
+    assert read_manifest(path) == (tmp_path / there,)
+
+
 def test_a_path_column_beside_a_file_column_is_left_alone(tmp_path: Path) -> None:
     path = file(tmp_path, "manifest.csv", "file,label,repo,path\nai/a.png,ai,x/y,docs/other.png\n")
     assert read_manifest(path) == (tmp_path / "ai" / "a.png",)
@@ -206,9 +259,15 @@ def test_a_path_column_beside_a_file_column_is_left_alone(tmp_path: Path) -> Non
         ("m.csv", "n,image\n1, \n", "line 2: write the path of an image"),
         ("m.csv", 'image\n"a.jpg\n', "line 2: not CSV"),
         ("m.csv", "image\n" + "a" * 200_000, "line 2: not CSV"),
-        ("m.txt", "a.jpg\n", "a manifest is a .jsonl or .csv file"),
+        ("m.csv", "picture;n\na.jpg;1\n", "(the columns separated by semicolon are 'picture', 'n'"),
+        ("m.csv", "file_nam,n\na.jpg,1\n", "did you mean 'file_nam' to be it?"),
+        ("m.csv", "a.jpg,1\nb.jpg,2\n", "write a line such as file_name above it"),
+        ("m.csv", "n,image\n1,C:\\data\\a.jpg\n", "line 2: 'C:\\\\data\\\\a.jpg' is a path of a Windows machine"),
+        ("m.jsonl", '{"pictures": "a.jpg", "n": 1}', "(the keys are 'pictures', 'n'"),
+        ("m.jsonl", '{"image": "a.jpg"}\n'.encode("utf-16")[:-1], "not whole UTF-16"),
+        ("m.txt", "a.jpg\n", "a manifest is a .jsonl, .csv or .tsv file"),
     ],
-    ids=range(19),
+    ids=range(25),
 )
 def test_a_wrong_manifest_is_named_with_the_line(tmp_path: Path, name: str, content: object, told: str) -> None:
     path = file(tmp_path, name, content)

@@ -198,3 +198,19 @@ def test_globs_match_as_in_a_shell(tmp_path: Path, pattern: str, expected: list[
     files = ["a.png", "n.txt", "s/b.png", "s/t/c.png", "x [1]/d.png", ".h/e.png", "s/.k.png"]
     touch(*(tmp_path / name for name in files))
     assert [name for name in names(f"{tmp_path}/{pattern}") if "[1]" not in name or "[1]" in pattern] == expected
+
+
+@pytest.mark.parametrize(
+    "row", ["../secret.png", "{}/secret.png", "link.png", "door/secret.png", "sub/../../secret.png"]
+)
+def test_a_folders_own_list_names_nothing_outside_of_it(tmp_path: Path, row: str) -> None:
+    folder, outer = tmp_path / "photos", tmp_path
+    touch(folder / "a.png", outer / "secret.png")
+    (folder / "link.png").symlink_to(outer / "secret.png")
+    (folder / "door").symlink_to(outer)
+    manifest = folder / "metadata.csv"
+    manifest.write_text(f"file_name\na.png\n{row.format(outer)}\n")
+    with pytest.raises(UsageError, match=r"metadata.csv, line 3: .* lies outside of the folder .* --outside"):
+        find_images([folder])
+    assert len(find_images([manifest]).images) == 2, "the list itself was named"
+    assert len(find_images([folder], outside=True).images) == 2

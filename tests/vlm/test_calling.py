@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from anomreason.anomaly import Usage
-from anomreason.errors import CallFailed, EndpointError, ParseError, ReplyLimit, Stopped
+from anomreason.errors import CallFailed, Charge, EndpointError, EndpointErrorKind, ParseError, ReplyLimit, Stopped
+from anomreason.vlm.budget import Budget
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Meter, Patience
-from anomreason.vlm.ledger import Budget, Ledger, read_calls, worst_case
+from anomreason.vlm.ledger import Ledger, Price, read_calls, unanswered, worst_case
 from anomreason.vlm.protocol import Finish, Reply, Request, Sampling, Tag
 
 ASKED = Request(("question",), Tag("a.jpg", "Role", "step"), sampling=Sampling(max_tokens=100))
@@ -379,3 +381,70 @@ def test_once_a_step_of_an_image_is_lost_its_others_are_not_paid_for() -> None:
     results, asked = asyncio.run(run())
     assert [isinstance(r, CallFailed) and r.kind for r in results] == ["endpoint"] * 3
     assert asked == 1
+
+
+class Counting(Scripted):
+    """Answers with this usage, or fails with it."""
+
+    def __init__(self, usage: Usage | Charge | None, kind: EndpointErrorKind | None = None) -> None:
+        super().__init__([])
+        self.usage, self.kind = usage, kind
+
+    async def ask(self, request: Request) -> Reply:
+        self.asked.append(request)
+        if self.kind is not None:
+            raise EndpointError(self.kind, "failed", charge=self.usage if isinstance(self.usage, Charge) else None)
+        return Reply("7", "stop", self.usage if isinstance(self.usage, Usage) else Usage(calls=1), "m")
+
+
+@pytest.mark.parametrize(
+    ("usage", "kind", "booked"),
+    [
+        (Usage(calls=1, prompt_tokens=90, completion_tokens=5), None, (90, 5, False)),
+        (Usage(calls=1, completion_tokens=5, estimated=True), None, (10, 5, True)),
+        (Charge(prompt_tokens=90, completion_tokens=5), "server", (90, 5, False)),
+        (None, "server", (0, 0, False)),
+        (None, "rejected", (0, 0, False)),
+        (Charge(), "server", (10, 100, True)),
+        (Charge(), "connection", (10, 100, True)),
+        (None, "timeout", (10, 100, True)),
+    ],
+)
+def test_what_was_used_is_booked_whatever_the_answer_was_worth(
+    tmp_path: Path, usage: Usage | Charge | None, kind: EndpointErrorKind | None, booked: tuple[int, int, bool]
+) -> None:
+    ledger = Ledger(tmp_path / "calls.jsonl", Price(1, 1, 1))
+    meter, once = Meter(), replace(QUICK, retries=0)
+    with suppress(CallFailed):
+        asyncio.run(Caller(Counting(usage, kind), ledger, patience=once).call(ASKED, number, meter))
+    ledger.close()
+    [call] = read_calls(tmp_path)
+    assert (call.prompt_tokens, call.completion_tokens, call.estimated) == booked
+    assert call.cost == pytest.approx((booked[0] + booked[1]) / 1e6)
+    assert (meter.usage.prompt_tokens, meter.usage.completion_tokens, meter.usage.estimated) == booked
+    assert meter.usage == ledger.total
+
+
+def test_a_call_in_flight_when_the_process_is_killed_is_known_to_the_next_one(tmp_path: Path) -> None:
+    class Killed(Scripted):
+        async def ask(self, request: Request) -> Reply:
+            if request.parts == ("done",):
+                return reply("7")
+            with closing(ReplyStore(tmp_path / "r.sqlite")) as next_process:
+                self.left = next_process.unanswered()
+            return reply("7")
+
+    vlm = Killed([])
+    store = ReplyStore(tmp_path / "r.sqlite")
+    caller = Caller(vlm, store=store)
+    asyncio.run(caller.call(replace(ASKED, parts=("done",)), number, Meter()))
+    asyncio.run(caller.call(ASKED, number, Meter()))
+    [line] = vlm.left
+    ledger = Ledger(tmp_path / "calls.jsonl")
+    ledger.adopt([line])
+    ledger.close()
+    [call] = read_calls(tmp_path)
+    assert (call.outcome, call.usage) == ("killed", unanswered(ASKED))
+    store.close()
+    with closing(ReplyStore(tmp_path / "r.sqlite")) as later:
+        assert later.unanswered() == []

@@ -1,15 +1,24 @@
 """Facts about prices, calls and caps."""
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from anomreason.anomaly import Usage
-from anomreason.errors import CallFailed, UsageError
+from anomreason.errors import UsageError
 from anomreason.images import Encoded
-from anomreason.vlm.ledger import Budget, Call, Ledger, Price, image_tokens, price_of, read_calls, worst_case
+from anomreason.vlm.ledger import (
+    Call,
+    Ledger,
+    Price,
+    completed,
+    image_tokens,
+    price_of,
+    read_calls,
+    unanswered,
+    worst_case,
+)
 from anomreason.vlm.protocol import Request, Sampling, Tag
 
 TAG = Tag("a.jpg", "r", "s")
@@ -88,55 +97,40 @@ def test_the_worst_case_covers_text_picture_and_cap() -> None:
     assert seen.prompt_tokens - bare.prompt_tokens >= 1024 * 1024 / 750
 
 
-def test_a_cap_on_money_needs_a_price() -> None:
-    with pytest.raises(UsageError, match="--max-tokens"):
-        Budget(Ledger(), max_cost=1.0)
+def test_what_the_server_does_not_count_is_estimated_between_the_usual_and_the_worst_case() -> None:
+    prose = "The left hand of the woman in the middle has six fingers, which no hand has. " * 40
+    picture = Encoded(b"", "image/png", 1024, 768)
+    for parts in ((prose,), (prose, picture), ("木" * 500,)):
+        asked = Request(parts, TAG)
+        estimate = completed(Usage(calls=1, completion_tokens=9, estimated=True), asked)
+        assert estimate.prompt_tokens <= worst_case(asked).prompt_tokens
+        assert estimate.estimated
+    assert completed(Usage(estimated=True), Request((prose,), TAG)).prompt_tokens >= len(prose.split()) * 1.2
+    known = price_of("gpt-4o")
+    shown = completed(Usage(estimated=True), Request((picture,), TAG), known).prompt_tokens
+    assert known is not None
+    assert known.image_tokens(1024, 768) <= shown <= known.image_tokens(1024, 768) + 20
 
 
-def test_calls_in_flight_never_pass_the_cap_together_and_the_cap_is_used() -> None:
-    worst = worst_case(request()).tokens
-    cap = 10 * worst
-
-    async def run() -> tuple[int, int]:
-        budget, spent, refused = Budget(Ledger(), max_tokens=cap), 0, 0
-
-        async def one() -> None:
-            nonlocal spent, refused
-            try:
-                ticket = await budget.reserve(request())
-            except CallFailed as e:
-                refused += e.kind == "budget"
-                return
-            await asyncio.sleep(0)
-            spent += worst // 2
-            budget.settle(ticket, Usage(prompt_tokens=worst // 2))
-
-        await asyncio.gather(*(one() for _ in range(100)))
-        assert budget.reached
-        return spent, refused
-
-    spent, refused = asyncio.run(run())
-    assert cap - worst < spent <= cap
-    assert refused > 0
+def test_what_the_server_counts_is_left_as_it_is() -> None:
+    counted = Usage(calls=1, prompt_tokens=7, completion_tokens=9)
+    assert completed(counted, request()) is counted
 
 
-def test_a_call_that_may_have_been_charged_counts_in_full() -> None:
-    async def run() -> None:
-        budget = Budget(Ledger(), max_tokens=worst_case(request()).tokens)
-        budget.settle(await budget.reserve(request()), None)
-        with pytest.raises(CallFailed, match="--max-tokens"):
-            await budget.reserve(request())
-
-    asyncio.run(run())
+def test_an_answer_that_never_came_counts_with_its_prompt_and_its_whole_cap() -> None:
+    lost = unanswered(request(cap=100))
+    assert (lost.calls, lost.completion_tokens, lost.estimated) == (1, 100, True)
+    assert 9 <= lost.prompt_tokens <= 36
 
 
-def test_money_spent_before_counts_towards_the_cap(tmp_path: Path) -> None:
+def test_calls_of_a_killed_process_are_entered_and_lines_of_earlier_versions_are_read(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "calls.jsonl", Price(1, 1, 1))
-    ledger.record(call(cost=0.9))
-
-    async def run() -> None:
-        with pytest.raises(CallFailed, match=r"--max-cost 0\.9"):
-            await Budget(ledger, max_cost=0.9).reserve(request())
-        assert await Budget(ledger, max_cost=0.91).reserve(request()) is not None
-
-    asyncio.run(run())
+    ledger.adopt([call(outcome="killed", key=None, estimated=True).line()])
+    ledger.close()
+    old = call().line().replace(', "estimated": false', "")
+    assert "estimated" not in old
+    with (tmp_path / "calls.jsonl").open("a") as file:
+        file.write(old + "\n")
+    again = Ledger(tmp_path / "calls.jsonl", Price(1, 1, 1))
+    assert (again.total.calls, again.total.estimated, again.estimated) == (2, True, 1)
+    again.close()

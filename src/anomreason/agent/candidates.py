@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from anomreason.agent.boxes import BoxReader
 from anomreason.agent.replies import KEEP, Check, ProposedAnomaly, SourcedAnomaly
 from anomreason.anomaly import Anomaly, Candidate
 
@@ -81,7 +82,9 @@ class Pool:
     def candidates(self) -> tuple[Candidate, ...]:
         return tuple(entry.candidate() for entry in self.entries)
 
-    def settle(self, anomalies: Sequence[SourcedAnomaly], shown: Sequence[Sources]) -> tuple[Anomaly, ...]:
+    def settle(
+        self, anomalies: Sequence[SourcedAnomaly], shown: Sequence[Sources], boxes: BoxReader
+    ) -> tuple[Anomaly, ...]:
         """The final anomalies, worst first; candidates that none of them is based on are dropped.
 
         shown: the candidates behind each number that the report could name, from 1. An anomaly all of whose candidates
@@ -89,12 +92,12 @@ class Pool:
         """
         final: list[Anomaly] = []
         covered: set[Entry] = set()
-        for anomaly in anomalies:
+        for anomaly, region in zip(anomalies, boxes.place([a.box for a in anomalies]), strict=True):
             behind = kept(entry for number in anomaly.sources for entry in shown[number - 1])
             if anomaly.sources and not behind:
                 continue
             covered |= behind
-            final.append(anomaly.anomaly())
+            final.append(anomaly.anomaly(region))
         for entry in self.entries:
             if entry not in covered:
                 entry.drop("left out of the report")

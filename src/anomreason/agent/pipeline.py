@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from anomreason.agent import replies
+from anomreason.agent.boxes import AUTO, BoxReader
 from anomreason.agent.candidates import Entry, Pool, Proposal, judge, kept, lines, numbers
 from anomreason.agent.objects import (
     agreed,
@@ -28,7 +29,7 @@ from anomreason.agent.objects import (
     object_lines,
     unite,
 )
-from anomreason.agent.replies import KEEP, schema_of
+from anomreason.agent.replies import KEEP, ObjectItem, schema_of
 from anomreason.agent.roles import ATTRIBUTES, INTEGRATOR, RELATIONS, STEPS, Prompts
 from anomreason.anomaly import Anomaly, Detection, Failure, SceneObject
 from anomreason.errors import CallFailed, ParseError
@@ -38,6 +39,7 @@ from anomreason.vlm.card import DetectorCard
 from anomreason.vlm.protocol import Part, Reply, Request, Sampling, Tag
 
 T = TypeVar("T")
+P = TypeVar("P", Anomaly, SceneObject)
 Schedule = Literal["lean", "paper", "release", "single"]
 
 DRAFTS = 3
@@ -70,6 +72,8 @@ class AgentSettings:
     """Seed sent with each call; each further sample of a call adds 1."""
     max_reply_tokens: int = 2048
     """Token limit of a reply at first; doubled while replies are cut."""
+    boxes: str = AUTO
+    """Convention of the boxes in replies, one of `agent.boxes.CONVENTIONS`; `auto` tells it from the replies."""
 
 
 @dataclass
@@ -91,6 +95,10 @@ class Look:
     notes: replies.Notes = field(default_factory=list)
     """What was assumed, repaired or left out while the replies were read."""
 
+    def __post_init__(self) -> None:
+        sent = self.loaded.encoded
+        self.boxes = BoxReader((sent.width, sent.height), self.caller.vlm.name, self.settings.boxes)
+
     async def ask(
         self,
         step: str,
@@ -111,6 +119,7 @@ class Look:
         """The answer to any request about the image, with the notes of reading it added to ours."""
 
         def noting(reply: Reply) -> tuple[T, replies.Notes]:
+            self.boxes.answered_by(reply.model)
             notes: replies.Notes = []  # a reply that cannot be read leaves none
             try:
                 return read(reply, notes), notes
@@ -121,6 +130,11 @@ class Look:
         value, notes = await self.caller.call(request, noting, meter or self.meter)
         self.notes += notes
         return value
+
+    def placed(self, lists: Sequence[Sequence[ObjectItem]]) -> list[list[SceneObject]]:
+        """Objects of several replies with their regions, which all the boxes together decide."""
+        regions = iter(self.boxes.place([o.box for objects in lists for o in objects]))
+        return [[o.scene_object(next(regions)) for o in objects] for objects in lists]
 
     def request(
         self,
@@ -155,7 +169,8 @@ async def together(tasks: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 
 async def lean(look: Look) -> tuple[Anomaly, ...]:
     """List objects; inspect up to six a call, each by itself and in its relations; one second look decides."""
-    seen = await look.ask("objects-1", replies.read_objects, {"limit": str(look.settings.max_objects)})
+    listed = await look.ask("objects-1", replies.read_objects, {"limit": str(look.settings.max_objects)})
+    [seen] = look.placed([listed])
     look.objects = most_prominent(seen, look.settings.max_objects)
     groups = even_groups(look.objects, GROUP)
     await together([_inspect(look, group, look.pool.section()) for group in groups])
@@ -163,7 +178,7 @@ async def lean(look: Look) -> tuple[Anomaly, ...]:
     values = {"candidates": lines(e.proposed for e in entries)}
     reply = await look.ask("look-again", replies.checked_report_reader(numbers(entries)), values)
     judge(entries, reply.checks)
-    return look.pool.settle(reply.anomalies, [frozenset({e}) for e in entries])
+    return look.pool.settle(reply.anomalies, [frozenset({e}) for e in entries], look.boxes)
 
 
 async def _inspect(look: Look, group: Sequence[SceneObject], section: list[Entry]) -> None:
@@ -178,8 +193,8 @@ async def _inspect(look: Look, group: Sequence[SceneObject], section: list[Entry
 async def paper(look: Look) -> tuple[Anomaly, ...]:
     """As in the paper's section 2 and appendix E: six steps for every object, one formatter for all."""
     limit = {"limit": str(look.settings.max_objects)}
-    drafts = await together([look.ask(f"objects-{t + 1}", replies.read_objects, limit) for t in range(DRAFTS)])
-    look.objects = most_prominent(unite(drafts), look.settings.max_objects)
+    lists = await together([look.ask(f"objects-{t + 1}", replies.read_objects, limit) for t in range(DRAFTS)])
+    look.objects = most_prominent(unite(look.placed(lists)), look.settings.max_objects)
     reviewed = await together([_six_steps(look, o, look.pool.section()) for o in look.objects])
     return await _report(look, "format", [p for proposals in reviewed for p in proposals])
 
@@ -194,8 +209,11 @@ async def _six_steps(look: Look, of: SceneObject, section: list[Entry]) -> list[
 async def release(look: Look) -> tuple[Anomaly, ...]:
     """The calls of the authors' code of 2026: merged drafts, summaries, verification samples and scans."""
     limit = {"limit": str(look.settings.max_objects)}
-    drafts = await together([look.ask("draft", replies.read_objects, limit, sample=t) for t in range(DRAFTS)])
-    merged = await look.ask("merge", replies.read_objects, limit | {"drafts": drafts_text(drafts)})
+    lists = await together([look.ask("draft", replies.read_objects, limit, sample=t) for t in range(DRAFTS)])
+    drafts = look.placed(lists)
+    united = await look.ask("merge", replies.read_objects, limit | {"drafts": drafts_text(drafts)})
+    regions = look.boxes.copied([o.box for o in united], [o.region for draft in drafts for o in draft if o.region])
+    merged = [o.scene_object(region) for o, region in zip(united, regions, strict=True)]
     look.objects = most_prominent([agreed(o, drafts) for o in merged], look.settings.max_objects)
     summaries = await together([_five_steps(look, o, look.pool.section()) for o in look.objects])
     proposals = [p for summary in summaries for p in summary]
@@ -268,21 +286,21 @@ async def _report(look: Look, step: str, proposals: Sequence[Proposal]) -> tuple
     """The formatter's call turns the proposals into the final anomalies."""
     values = {"candidates": lines(p.proposed for p in proposals)}
     reply = await look.ask(step, replies.report_reader(numbers(proposals)), values)
-    return look.pool.settle(reply.anomalies, [p.sources for p in proposals])
+    return look.pool.settle(reply.anomalies, [p.sources for p in proposals], look.boxes)
 
 
 async def single(look: Look) -> tuple[Anomaly, ...]:
     """One call. A detector's card replaces our prompt and schema."""
     card = look.card
     if card is None:
-        return await look.ask("single", replies.read_single)
+        return await look.ask("single", lambda text, notes: replies.read_single(text, notes, look.boxes))
     schema = schema_of(replies.Anomalies) if card.answer == "json" else None
     request = replace(look.request("single"), parts=(look.loaded.encoded, card.prompt), schema=schema)
 
     def read(reply: Reply, notes: replies.Notes) -> tuple[Anomaly, ...]:
         if card.out_of_domain is not None:
             look.out_of_domain = reply.text.strip() == card.out_of_domain
-        return () if look.out_of_domain else replies.read_single(reply.text, notes)
+        return () if look.out_of_domain else replies.read_single(reply.text, notes, look.boxes)
 
     return await look.answer(request, read)
 
@@ -342,7 +360,8 @@ class AnomAgent:
         found: dict[str, Any]
         try:
             anomalies, *judged = await together(jobs)
-            anomalies = tuple(placed(a, look.objects) for a in anomalies)
+            look.objects = tuple(_again(o, look.boxes) for o in look.objects)
+            anomalies = tuple(placed(_again(a, look.boxes), look.objects) for a in anomalies)
             found = {"status": "ok", "anomalies": anomalies, "out_of_domain": look.out_of_domain}
             if judged:
                 found |= dict(zip(("generated", "p_generated"), judged[0], strict=True))
@@ -356,11 +375,18 @@ class AnomAgent:
             candidates=look.pool.candidates,
             objects=look.objects,
             sent=loaded.sent,
-            notes=tuple(dict.fromkeys(look.notes))[:MOST_NOTES],
+            boxes=look.boxes.convention,
+            notes=tuple(dict.fromkeys([*look.boxes.notes, *look.notes]))[:MOST_NOTES],
             usage=look.meter.usage,
             seconds=round(time.monotonic() - begun, 3),
             **found,
         )
+
+
+def _again(what: P, boxes: BoxReader) -> P:
+    """The object or anomaly where all boxes of the image place it."""
+    region = boxes.again(what.region)
+    return what if region == what.region else what.model_copy(update={"region": region})
 
 
 def placed(anomaly: Anomaly, objects: Sequence[SceneObject]) -> Anomaly:

@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from anomreason.agent.boxes import BOX_KEYS, BoxReader, RawBox, read_box
 from anomreason.anomaly import Anomaly, Region, SceneObject
 from anomreason.errors import ParseError, first_error, shown
 from anomreason.textform import (
@@ -44,16 +45,6 @@ KEEP = 50.0
 """A candidate with a lower score is dropped."""
 MOST_OBJECTS = 40
 """Objects that one reply may list, so the most that `max_objects` can ask for."""
-
-
-def _region_or_none(value: object) -> object:
-    """A box only helps to find the place: one that makes no sense is left out rather than guessed at."""
-    if not isinstance(value, list | tuple) or len(value) != 4:
-        return None
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1000 for v in value):
-        return None
-    value = [round(v) for v in value]
-    return value if value[0] < value[2] and value[1] < value[3] else None
 
 
 @dataclass(eq=False)
@@ -166,9 +157,10 @@ def _named_none(name: str) -> str:
 AnomalyName = Annotated[Name, AfterValidator(_named_none)]
 Thousandth = Annotated[int, Field(ge=0, le=1000)]
 Box = Annotated[
-    Annotated[list[float], Field(min_length=4, max_length=4)] | None,
+    RawBox | None,
     BeforeValidator(
-        _region_or_none, json_schema_input_type=Annotated[list[Thousandth], Field(min_length=4, max_length=4)] | None
+        lambda value: read_box(value),
+        json_schema_input_type=Annotated[list[Thousandth], Field(min_length=4, max_length=4)] | None,
     ),
 ]
 Score = Annotated[
@@ -197,11 +189,24 @@ class _Form(BaseModel):
         return {_plain_key(key): entry for key, entry in value.items()} | value
 
 
-class ObjectItem(_Form):
+class _Boxed(_Form):
+    """What may have a box, which models also write under the keys of `BOX_KEYS`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _find_box(cls, value: Any) -> Any:
+        key = next((k for k in BOX_KEYS if value.get(k) is not None), None) if isinstance(value, dict) else None
+        return {**value, "box": read_box(value[key], key)} if key else value
+
+
+class ObjectItem(_Boxed):
     name: Name
     description: Remark = ""
     person: Person = False
     box: Box = None
+
+    def scene_object(self, region: Region | None) -> SceneObject:
+        return SceneObject(name=self.name, description=self.description, region=region, person=self.person)
 
 
 class Objects(_Form):
@@ -258,7 +263,7 @@ class Reviewed(_Form):
     nothing_found: Flag = None
 
 
-class AnomalyItem(_Form):
+class AnomalyItem(_Boxed):
     name: AnomalyName
     phenomenon: Prose
     reasoning: Prose
@@ -266,9 +271,7 @@ class AnomalyItem(_Form):
     objects: Names = []
     box: Box = None
 
-    def anomaly(self) -> Anomaly:
-        """With the box, if it was readable, as a region."""
-        region = _region(self.box)
+    def anomaly(self, region: Region | None = None) -> Anomaly:
         return Anomaly(
             name=self.name,
             phenomenon=self.phenomenon,
@@ -414,14 +417,11 @@ def read_prose(text: str, notes: Notes | None = None) -> str:
     return prose[:8000]
 
 
-def read_objects(text: str, notes: Notes | None = None) -> tuple[SceneObject, ...]:
+def read_objects(text: str, notes: Notes | None = None) -> tuple[ObjectItem, ...]:
     """Objects in the order given, names made unique. Raises ParseError."""
     found = read_form(Objects, text, notes).objects
     names = unique_names(o.name for o in found)
-    return tuple(
-        SceneObject(name=name, description=o.description, region=_region(o.box), person=o.person)
-        for name, o in zip(names, found, strict=True)
-    )
+    return tuple(o.model_copy(update={"name": name}) for name, o in zip(names, found, strict=True))
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
@@ -574,13 +574,17 @@ def _agree(reply: Reviewed | CheckedReport, ids: Sequence[int], notes: Notes) ->
         )
 
 
-def read_single(text: str, notes: Notes | None = None) -> tuple[Anomaly, ...]:
-    """Anomalies as JSON in our form, in the text form, or as the published data write them. Raises ParseError."""
+def read_single(text: str, notes: Notes | None = None, boxes: BoxReader | None = None) -> tuple[Anomaly, ...]:
+    """Anomalies as JSON in our form, in the text form, or as the published data write them. Raises ParseError.
+
+    boxes: places the boxes of JSON in our form; None leaves them out.
+    """
     value = find_json(text)
     if value is not None and _is_ours(value):
         notes = [] if notes is None else notes
         reply = read_form(Anomalies, text, notes)
-        found = tuple(a.anomaly() for a in reply.anomalies)
+        regions = boxes.place([a.box for a in reply.anomalies]) if boxes else [None] * len(reply.anomalies)
+        found = tuple(a.anomaly(region) for a, region in zip(reply.anomalies, regions, strict=True))
         _explicit(found, reply.no_anomalies, ("anomalies", "no_anomalies"), found, notes)
         return found
     anomalies = read_anomalies(text)
@@ -633,10 +637,6 @@ def read_source(text: str) -> bool | None:
         if len(named) == 1 and not _DENIED.search(_WORDS.sub("", part)):
             return _MEANING[str(named.pop())]
     raise ParseError('answer with one word: "generated", "photograph" or "unsure"')
-
-
-def _region(box: list[float] | None) -> Region | None:
-    return Region(x0=box[0] / 1000, y0=box[1] / 1000, x1=box[2] / 1000, y1=box[3] / 1000) if box else None
 
 
 def _explicit(items: Sequence[object], flag: bool | None, names: tuple[str, str], read: object, notes: Notes) -> None:

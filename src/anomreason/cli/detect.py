@@ -29,7 +29,7 @@ DONE, FAILED, CAPPED, INTERRUPTED = 0, 3, 4, 130
 
 def command(
     context: typer.Context,
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, .jsonl/.csv manifests.")],
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, .jsonl/.csv/.tsv manifests.")],
     model: Annotated[
         str,
         typer.Option(
@@ -69,8 +69,18 @@ def command(
     max_reply_tokens: Annotated[
         int, typer.Option(help="Token limit of a reply at first; doubled while replies are cut.")
     ] = 2048,
+    boxes: Annotated[
+        str,
+        typer.Option(
+            help="How the model writes boxes: auto tells it from the replies; thousandths, fractions, percent, pixels "
+            "or pixels-28, with yxyx- before it for y first, xywh- for x, y, width, height."
+        ),
+    ] = "auto",
     max_cost: Annotated[float | None, typer.Option(help="Limit on the cost of the whole run, in US dollars.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Limit on the tokens of the whole run.")] = None,
+    outside: Annotated[
+        bool, typer.Option("--outside", help="Let a folder's metadata file name images outside of the folder.")
+    ] = False,
     prompts: Annotated[Path | None, typer.Option(help="Folder whose .md files replace prompts.")] = None,
     card: Annotated[
         Path | None,
@@ -96,6 +106,7 @@ def command(
     from anomreason.planning import plan_for
     from anomreason.runs import default_run, done_in
     from anomreason.sources.inputs import find_images
+    from anomreason.vlm.ledger import spent_in
 
     options = DetectOptions(
         schedule=schedule,  # type: ignore[arg-type]  # checked by set_up
@@ -105,6 +116,7 @@ def command(
         spread=spread,
         seed=seed,
         max_reply_tokens=max_reply_tokens,
+        boxes=boxes,
         base_urls=tuple(base_url or ()),
         max_side=max_side,
         in_flight=in_flight,
@@ -112,6 +124,7 @@ def command(
         retries=retries,
         max_cost=max_cost,
         max_tokens=max_tokens,
+        outside=outside,
         prompts=prompts,
         card=card,
         prices=prices,
@@ -119,7 +132,7 @@ def command(
         dtype=dtype,
     )
     setup = set_up(model, options, {"base_urls" if name == "base_url" else name for name in given(context)})
-    found = find_images(inputs)
+    found = find_images(inputs, outside)
     images = found.images[:limit]
     for sentence in found.passed_over:
         typer.echo(printable(f"Passed over: {sentence}"), err=True)
@@ -127,14 +140,14 @@ def command(
     if dry_run:
         todo = list(remaining(images, done_in(folder)))
         _note_processed(len(images) - len(todo), len(images), folder, json_only, err=False)
-        plan = plan_for(setup, todo)
+        plan = plan_for(setup, todo, spent_in(folder))
         typer.echo(plan.model_dump_json() if json_only else _described(plan) if todo else "Nothing is left to do.")
         return
     with setup.open_run(folder, found, inputs) as opened:
         todo = list(remaining(images, opened.done))
         _note_processed(len(images) - len(todo), len(images), folder, json_only)
         if todo and not yes:
-            _agree(plan_for(setup, todo))
+            _agree(plan_for(setup, todo, spent_in(folder)))
         try:
             status = asyncio.run(detect_watched(setup, opened, todo, quiet=json_only)) if todo else DONE
         except KeyboardInterrupt:
@@ -172,7 +185,8 @@ async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Im
         def spent() -> str:
             total = caller.ledger.total
             money = "" if total.cost is None else f", ${total.cost:.2f}"
-            return f"{failed:,} failed, {total.calls:,} calls, {total.tokens:,} tokens{money}"
+            about = "about " if total.estimated else ""
+            return f"{failed:,} failed, {total.calls:,} calls, {about}{total.tokens:,} tokens{money}"
 
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, interrupt)
@@ -193,6 +207,13 @@ async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Im
                 loop.remove_signal_handler(name)
     if session.dead and not quiet:
         typer.echo(f"Stopped: {HOPELESS} consecutive images failed at the endpoint. {session.dead}", err=True)
+    ledger = caller.ledger
+    if ledger.estimated and not quiet:
+        typer.echo(
+            f"Tokens and cost are estimated for {ledger.estimated:,} of {ledger.total.calls:,} calls that came without "
+            "usable token counts.",
+            err=True,
+        )
     if caller.stopping:
         return INTERRUPTED
     return CAPPED if caller.budget_reached else DONE
@@ -263,6 +284,8 @@ def _described(plan: RunPlan) -> str:
         lines.append(
             f"(for {plan.usual.objects} objects in each image; for {most}, the most allowed: {_spending(plan.upper)})"
         )
+    if plan.fitting is not None:
+        lines.append(f"The limit on cost or tokens is expected to finish {plan.fitting:,} of them.")
     lines.append(f"At {plan.in_flight} concurrent calls and 5 s a call: about {_duration(plan.usual.seconds)}.")
     return "\n".join(lines)
 

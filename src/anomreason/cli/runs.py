@@ -43,8 +43,9 @@ def calls(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     for row in sorted(sums, key=lambda r: r[0] == "all"):
         usage = sums[row]
         bad = ", ".join(f"{n} {kind}" for kind, n in outcomes[row].most_common() if kind != "ok")
-        cost = "?" if usage.cost is None else f"{usage.cost:.4f}"
-        numbers = [f"{n:,}" for n in (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)]
+        about = "about " if usage.estimated else ""
+        cost = "?" if usage.cost is None else f"{about}{usage.cost:.4f}"
+        numbers = [f"{about}{n:,}" for n in (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)]
         table.add_row(*row, f"{usage.calls:,}", *numbers, cost, f"{seconds[row] / usage.calls:.2f}", bad or "-")
     console = Console()
     if not console.is_terminal:

@@ -108,7 +108,12 @@ class Summary(Tally):
             self.worst = sorted(self.worst)[:WORST]
 
     def _fail(self, image: str, what: str) -> None:
-        """Group images by equal failures; at most NAMED groups of NAMED images are kept."""
+        """Group images by equal failures; at most NAMED groups of NAMED images are kept.
+
+        Those at the limit on cost or tokens are one group: only the numbers in their messages differ.
+        """
+        if what.startswith("budget: "):
+            what = next((known for known in self.failures if known.startswith("budget: ")), what)
         same = self.failures.get(what)
         if same is not None and len(same) < NAMED:
             same.append(image)

@@ -27,7 +27,7 @@ from anomreason.metrics.semantic import NOT_ASSESSED
 from anomreason.runs import detection_from, read_settings, recorded
 from anomreason.sources.formats import FORMATS
 from anomreason.sources.formats.published import confidence
-from anomreason.sources.manifests import read_manifest, read_split
+from anomreason.sources.manifests import MANIFESTS, read_manifest, read_split
 from anomreason.textform.fields import anomaly_from_json
 
 MAX_TEXT = 100_000
@@ -139,7 +139,7 @@ def read_names(given: str | Path) -> tuple[str, ...]:
     text = str(given)
     head, mark, tail = text.rpartition(":")
     path, part = (Path(head), tail) if mark and not Path(text).exists() else (Path(text), "")
-    if path.suffix.lower() in (".jsonl", ".csv"):
+    if path.suffix.lower() in MANIFESTS:
         return tuple(Path(os.path.relpath(p, path.parent)).as_posix() for p in read_manifest(path))
     content = read_text(path)
     if path.suffix.lower() != ".json":

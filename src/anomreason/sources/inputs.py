@@ -14,14 +14,13 @@ from pathlib import Path
 
 from anomreason.errors import UsageError
 from anomreason.runs import is_run
-from anomreason.sources.manifests import read_manifest
+from anomreason.sources.manifests import MANIFESTS, read_manifest
 from anomreason.sources.searching import FoundFile, Search
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif")
 )
 """Names that are taken for images when a folder is searched. A file named outright is tried whatever its name."""
-MANIFESTS = frozenset({".jsonl", ".csv"})
 METADATA = ("metadata.jsonl", "metadata.csv")
 
 
@@ -45,11 +44,12 @@ class FoundImages:
     """What a search left out, one sentence a reason, with the first names."""
 
 
-def find_images(inputs: Sequence[str | Path]) -> FoundImages:
+def find_images(inputs: Sequence[str | Path], outside: bool = False) -> FoundImages:
     """The root folder and the images, in a stable order, each once.
 
-    A file that is reached by several paths counts once; only a manifest may list it under several names. Raises
-    UsageError for an input that matches nothing, and when nothing at all is found.
+    A file that is reached by several paths counts once; only a manifest may list it under several names.
+    outside: let the metadata file of a folder name images that lie elsewhere, as a manifest may that is named itself.
+    Raises UsageError for an input that matches nothing, and when nothing at all is found.
     """
     if not inputs:
         raise UsageError("no images were named; give files, folders, globs or manifests")
@@ -57,7 +57,7 @@ def find_images(inputs: Sequence[str | Path]) -> FoundImages:
     paths: dict[str, None] = {}
     files: set[str] = set()
     for entry in inputs:
-        for found, listed in _expand(str(entry), search):
+        for found, listed in _expand(str(entry), search, outside):
             path = os.path.abspath(found.path)
             if path in paths:
                 continue
@@ -71,7 +71,7 @@ def find_images(inputs: Sequence[str | Path]) -> FoundImages:
     return FoundImages(root, images, search.passed_over.sentences())
 
 
-def _expand(entry: str, search: Search) -> Iterator[tuple[FoundFile, bool]]:
+def _expand(entry: str, search: Search, outside: bool) -> Iterator[tuple[FoundFile, bool]]:
     """The files that an input names, and whether a manifest lists them."""
     if not entry.strip():
         raise UsageError(f"an input is empty ({entry!r}; an unset variable?); give files, folders, globs or manifests")
@@ -79,7 +79,7 @@ def _expand(entry: str, search: Search) -> Iterator[tuple[FoundFile, bool]]:
         raise UsageError(f"{entry!r} cannot be a path; give image files, folders, globs or manifests")
     path = Path(entry)
     if os.path.isdir(entry):
-        yield from _folder(path, search)
+        yield from _folder(path, search, outside)
     elif path.suffix.lower() in MANIFESTS and os.path.isfile(entry):
         yield from _listed(read_manifest(path), search)
     elif os.path.lexists(entry):
@@ -94,11 +94,11 @@ def _listed(paths: Iterable[Path], search: Search) -> Iterator[tuple[FoundFile, 
     return ((FoundFile(str(path), search.real(str(path))), True) for path in paths)
 
 
-def _folder(folder: Path, search: Search) -> Iterator[tuple[FoundFile, bool]]:
+def _folder(folder: Path, search: Search, outside: bool) -> Iterator[tuple[FoundFile, bool]]:
     """Images below a folder, but for those in run folders; a metadata file says which, as in an imagefolder."""
     for name in METADATA:
         if os.path.isfile(folder / name):
-            yield from _listed(read_manifest(folder / name), search)
+            yield from _listed(read_manifest(folder / name, None if outside else folder), search)
             return
     none = True
     for found in search.files(str(folder), ("**", "*")):

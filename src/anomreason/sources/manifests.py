@@ -1,4 +1,4 @@
-"""Lists of images: manifests (`.jsonl`, `.csv`) and splits (a JSON object of named lists).
+"""Lists of images: manifests (`.jsonl`, `.csv`, `.tsv`) and splits (a JSON object of named lists).
 
 for path in read_manifest(Path("photos/metadata.jsonl")):
     print(path)
@@ -9,15 +9,27 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
+from unicodedata import normalize
+from urllib.parse import unquote
 
 from anomreason.errors import UsageError, shown
 from anomreason.files import read_lines, read_object, read_text
 
-_IMAGE_KEYS = ("file_name", "image", "file", "path")
+IMAGE_KEYS = ("file_name", "image", "file", "path")
 """Where a manifest names an image. The first of them that is there counts, since a `path` may be one elsewhere."""
+_OTHER_KEYS = (
+    *("filename", "file_path", "filepath", "image_path", "img_path", "image_file_name", "image_filename"),
+    *("image_file", "img_file", "image_name", "img_name", "img", "images", "relative_path", "rel_path"),
+)
+"""Other programs' names for it, taken where none of our own is there; case, spaces and dashes do not matter."""
+MANIFESTS = (".jsonl", ".csv", ".tsv")
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
 def read_split(path: Path) -> dict[str, tuple[str, ...]]:
@@ -34,19 +46,45 @@ def _names(value: Any, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def read_manifest(path: Path) -> tuple[Path, ...]:
-    """The images that a `.jsonl` or `.csv` file lists under `file_name`, `image`, `file` or `path`.
+def read_manifest(path: Path, inside: Path | None = None) -> tuple[Path, ...]:
+    """The images that a manifest lists under `file_name`, `image`, `file` or `path`, or another program's name for it.
 
-    Paths are taken from the manifest's folder, in its order, each once. Whether they exist is not looked at. Takes the
-    metadata files of a Hugging Face imagefolder too. Raises UsageError, naming the line.
+    Paths are taken from the manifest's folder, in its order, each once; see `as_path`. Whether they exist is not
+    checked. Takes the metadata files of a Hugging Face imagefolder too. inside: a folder that every image must lie in.
+    Raises UsageError, naming the line.
     """
     found: dict[str, Path] = {}
+    border = os.path.realpath(inside) if inside is not None else None
     for row in manifest_rows(path):
-        image = path.parent / row.image
+        if re.match(r"[A-Za-z]:[\\/]|\\\\", row.image):
+            raise UsageError(
+                f"{path}, line {row.line}: {shown(row.image)} is a path of a Windows machine; write paths relative to "
+                "the manifest's folder"
+            )
+        image = as_path(path.parent, row.image)
+        if border is not None and os.path.commonpath([border, os.path.realpath(image)]) != border:
+            raise UsageError(
+                f"{path}, line {row.line}: {shown(row.image)} lies outside of the folder {str(inside)!r}; to "
+                f"allow that, name the manifest itself ({str(path)!r}) as input, or use --outside"
+            )
         found.setdefault(os.path.normpath(image), image)
     if not found:
         raise UsageError(f"{path} lists no images; write one row an image")
     return tuple(found.values())
+
+
+def as_path(folder: Path, name: str) -> Path:
+    """The file that a manifest means: the name as it stands or, where that does not exist, in another spelling.
+
+    Tried are Windows' separators, composed and decomposed letters, and percent-encoding.
+    """
+    if name.isascii() and "\\" not in name and "%" not in name:
+        return folder / name
+    slashes = name.replace("\\", "/")
+    decoded = unquote(slashes)
+    spellings = [name, slashes, decoded, *(normalize(form, n) for n in (slashes, decoded) for form in ("NFC", "NFD"))]
+    usable = (folder / spelling for spelling in spellings if "\0" not in spelling)
+    return next((path for path in usable if os.path.lexists(path)), folder / slashes)
 
 
 class ManifestRow(NamedTuple):
@@ -61,9 +99,9 @@ class ManifestRow(NamedTuple):
 
 def manifest_rows(path: Path) -> Iterator[ManifestRow]:
     """The rows of a manifest, in its order; see `read_manifest`. Raises UsageError, naming the line."""
-    read = {".jsonl": _jsonl_rows, ".csv": _csv_rows}.get(path.suffix.lower())
+    read = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".tsv": _csv_rows}.get(path.suffix.lower())
     if read is None:
-        raise UsageError(f"{path}: a manifest is a .jsonl or .csv file; rename it to what it is")
+        raise UsageError(f"{path}: a manifest is a .jsonl, .csv or .tsv file; rename it to what it is")
     for line, key, values in read(path):
         yield ManifestRow(line, _image_path(f"{path}, line {line}", values.get(key)), values)
 
@@ -89,23 +127,57 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """The same."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    """The same, whatever separates the columns: a comma, semicolon, tab or bar."""
+    text = read_text(path)
+    declared = re.match(r"sep=(.)\r?\n", text)  # as Excel writes it
+    separator = declared[1] if declared else _separator(text)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     header: list[str] = []
     key = ""
     try:
         for row in reader:
+            if declared and reader.line_num == 1:
+                continue
             if not header:
                 header = [name.strip() for name in row]
-                key = _image_key(header, f"{path}, line 1")
+                key = _image_key(header, f"{path}, line {reader.line_num}", separator) if header else ""
             elif row:
                 yield reader.line_num, key, dict(zip(header, row, strict=False))
     except csv.Error as error:
         raise UsageError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
 
 
-def _image_key(keys: Collection[str], where: str) -> str:
-    for key in _IMAGE_KEYS:
+def _separator(text: str) -> str:
+    """What separates the columns of the first line: the first by which it names an image's column."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    for separator in _SEPARATORS:
+        with suppress(csv.Error):
+            for header in csv.reader([first], delimiter=separator):
+                if _known_key([name.strip() for name in header]):
+                    return separator
+    return max(_SEPARATORS, key=first.count)
+
+
+def _known_key(keys: Collection[str]) -> str | None:
+    """The key that names the image."""
+    for key in IMAGE_KEYS:
         if key in keys:
             return key
-    raise UsageError(f"{where}: names no image; give it under one of {', '.join(_IMAGE_KEYS)}")
+    plain = {re.sub(r"[ -]+", "_", key.strip().lower()): key for key in reversed(list(keys))}
+    return next((plain[key] for key in (*IMAGE_KEYS, *_OTHER_KEYS) if key in plain), None)
+
+
+def _image_key(keys: Collection[str], where: str, separator: str = "") -> str:
+    if known := _known_key(keys):
+        return known
+    seen = ", ".join(map(shown, list(keys)[:12])) or "nothing"
+    columns = f"the columns separated by {_SEPARATORS[separator]}" if separator in _SEPARATORS else "the keys"
+    if any(re.search(r"\.(jpe?g|png|webp|gif|tiff?|bmp|avif|hei[cf])$", key, re.IGNORECASE) for key in keys):
+        raise UsageError(
+            f"{where}: the first line names no column but an image ({seen}); write a line such as file_name above it"
+        )
+    close = next((key for key in keys if get_close_matches(key.lower(), [*IMAGE_KEYS, *_OTHER_KEYS], 1)), None)
+    hint = f"; did you mean {shown(close)} to be it?" if close else ""
+    raise UsageError(
+        f"{where}: names no image; give it under one of {', '.join(IMAGE_KEYS)} ({columns} are {seen}{hint})"
+    )

@@ -13,6 +13,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ CREATE TABLE IF NOT EXISTS texts (hash TEXT PRIMARY KEY, text TEXT NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, prompt TEXT NOT NULL, text TEXT NOT NULL, rest TEXT NOT NULL)
   WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS good (request TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sent (id INTEGER PRIMARY KEY, call TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS begun (request TEXT PRIMARY KEY, next TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -73,6 +75,7 @@ class ReplyStore:
         except sqlite3.Error as e:
             raise self._damaged(e) from e
         self._known_texts: dict[str, None] = {}
+        self._ended: list[tuple[int]] = []
 
     def _damaged(self, error: sqlite3.Error) -> StorageError:
         return StorageError(
@@ -136,11 +139,46 @@ class ReplyStore:
                 self._known_texts.clear()
                 raise
         except sqlite3.Error as e:
-            raise StorageError(
-                f"cannot write {str(self.path)!r}: {e}. Nothing recorded so far is lost: free some space and run the "
-                "same command again."
-            ) from e
+            raise self._full(e) from e
         return key
+
+    def sending(self, call: str) -> int:
+        """Note a call before it is sent, so that a later process knows of it if this one is killed. Gives its number.
+
+        Raises StorageError when it cannot be written (disk full).
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("DELETE FROM sent WHERE id = ?", self._ended)
+                number = self._db.execute("INSERT INTO sent (call) VALUES (?)", (call,)).lastrowid or 0
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as e:
+            raise self._full(e) from e
+        self._ended.clear()
+        return number
+
+    def ended(self, number: int) -> None:
+        """A noted call has ended and stands in the ledger; written with the next one that is sent."""
+        self._ended.append((number,))
+
+    def unanswered(self) -> list[str]:
+        """The calls that were noted and have not ended: those in flight when a process was killed. Forgets them."""
+        try:
+            rows = self._db.execute("DELETE FROM sent RETURNING call").fetchall()
+        except sqlite3.Error as e:
+            raise self._damaged(e) from e
+        return [row[0] for row in rows]
+
+    def _full(self, error: sqlite3.Error) -> StorageError:
+        return StorageError(
+            f"cannot write {str(self.path)!r}: {error}. Nothing recorded so far is lost: free some space and run the "
+            "same command again."
+        )
 
     def _free_key(self, key: str) -> str:
         """An earlier bad reply to the very same attempt is kept too, so the new one gets a number."""
@@ -175,6 +213,8 @@ class ReplyStore:
         return str(row[0]) if row else "(text lost)"
 
     def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self._db.executemany("DELETE FROM sent WHERE id = ?", self._ended)
         self._db.close()
 
 

@@ -15,16 +15,17 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from anomreason.anomaly import Usage
-from anomreason.errors import CallFailed, EndpointError, ParseError, ReplyLimit, Stopped
+from anomreason.errors import CallFailed, Charge, EndpointError, ParseError, ReplyLimit, Stopped
 from anomreason.textform.jsontext import unclosed
 from anomreason.textform.thinking import ONLY_THINKING
+from anomreason.vlm.budget import Budget
 from anomreason.vlm.cache import Next, ReplyStore, request_key
-from anomreason.vlm.ledger import Budget, Call, Ledger
+from anomreason.vlm.ledger import Call, Ledger, completed, unanswered
 from anomreason.vlm.protocol import VLM, Reply, Request
 
 T = TypeVar("T")
@@ -76,7 +77,11 @@ class _Attempt:
     number: int
     started: float
     """Seconds since 1970."""
+    begun: float
+    """On the monotonic clock, seconds."""
     meter: Meter
+    noted: int | None = None
+    """Its number among the calls noted before they are sent."""
 
 
 @dataclass
@@ -101,6 +106,14 @@ class Caller:
     @property
     def budget_reached(self) -> bool:
         return self._budget.reached
+
+    async def begin_image(self) -> bool:
+        """Wait until the budget has room for one more image; False when it has none left."""
+        return await self._budget.begin_image()
+
+    def end_image(self, image: str, used: Usage | None) -> None:
+        """An image that was begun is done; `used` is None when nothing was asked about it."""
+        self._budget.end_image(image, used)
 
     async def call(self, request: Request, read: Callable[[Reply], T], meter: Meter) -> T:
         """Ask until `read` accepts the reply. Raises CallFailed when the call is lost, Stopped when asked to stop."""
@@ -143,12 +156,14 @@ class Caller:
                 if e.kind != "adjusted":
                     await self._wait(e, faults, name)
                 continue
-            outcome, value, complaint = _verdict(sent, reply, read, again=sent.turns != request.turns)
+            again = sent.turns != request.turns
+            sent, cap = attempt.sent, attempt.sent.sampling.max_tokens
+            outcome, value, complaint = _verdict(sent, reply, read, again=again)
             then = None if outcome == "ok" else self._after(outcome, complaint, request, sent, reply)
             if outcome == "length":
                 then = _full(cap, reply, cut) or then
                 cut = _Cut(cap, _length(reply))
-            self._record(attempt, outcome, reply, name, then)
+            self._record(attempt, outcome, reply.usage, reply, name, then)
             if then is None:
                 return cast(T, value)
             if isinstance(then, CallFailed):
@@ -194,26 +209,32 @@ class Caller:
         """One attempt, within the bounds on calls at once, time and money; a failed one is written down here."""
         async with self._slots:
             self._still_wanted(meter)
-            ticket = await self._budget.reserve(sent)
-            attempt = _Attempt(sent, number, time.time(), meter)
-            used: Usage | None = Usage()
+            reserved = await self._budget.reserve(sent)
+            sent = replace(sent, sampling=replace(sent.sampling, max_tokens=reserved.max_tokens))
+            unanswered_call = unanswered(sent, self.ledger.price)
+            attempt = _Attempt(sent, number, time.time(), time.monotonic(), meter)
+            used = Usage()
             try:
                 self._still_wanted(meter)  # reserving may have waited
-                used = None
+                if self.store is not None:
+                    call = self._call(attempt, "killed", unanswered_call, self.vlm.name)
+                    attempt = replace(attempt, noted=self.store.sending(call.line()))
+                used = unanswered_call
                 async with asyncio.timeout(self.patience.timeout):
                     reply = await self.vlm.ask(sent)
-                used = reply.usage
-                return reply, attempt
+                used = completed(reply.usage, sent, self.ledger.price)
+                return replace(reply, usage=used), attempt
             except TimeoutError:
                 limit = self.patience.timeout
                 within = "in time" if limit is None else f"within {limit:g} s; raise --timeout or lower --in-flight"
                 error = EndpointError("timeout", f"no answer {within}")
             except EndpointError as e:
                 error = e
-                used = None if e.kind == "timeout" else Usage()
+                if e.charge not in (None, Charge()) or (e.charge is None and e.kind != "timeout"):
+                    used = Usage(calls=1, **asdict(e.charge or Charge()))
             finally:
-                self._budget.settle(ticket, used)
-            self._record(attempt, error.kind)
+                self._budget.settle(reserved, used)
+            self._record(attempt, error.kind, used)
             raise error
 
     def _still_wanted(self, meter: Meter) -> None:
@@ -226,37 +247,42 @@ class Caller:
         self,
         attempt: _Attempt,
         outcome: str,
+        used: Usage,
         reply: Reply | None = None,
         request: str = "",
         then: Next | CallFailed | None = None,
     ) -> None:
         """Write an attempt down; `then` is what follows its reply, None when the reply is good."""
-        usage = self.ledger.priced(reply.usage if reply else Usage(calls=1))
+        usage = self.ledger.priced(used)
         attempt.meter.usage += usage
         key = None
         if reply is not None and self.store is not None:
             state: Next | Literal["good", "lost"] = then if isinstance(then, Next) else "lost" if then else "good"
             kept = replace(reply, usage=usage)
             key = self.store.put(attempt.sent, kept, model=self.vlm.name, request=request, then=state)
-        tag = attempt.sent.tag
-        self.ledger.record(
-            Call(
-                image=tag.image,
-                role=tag.role,
-                step=tag.step,
-                object=tag.object,
-                sample=tag.sample,
-                attempt=attempt.number,
-                outcome=outcome,
-                model=reply.model if reply else self.vlm.name,
-                prompt_tokens=usage.prompt_tokens,
-                cached_tokens=usage.cached_tokens,
-                completion_tokens=usage.completion_tokens,
-                cost=usage.cost,
-                seconds=round(time.time() - attempt.started, 4),
-                started=round(attempt.started, 3),
-                key=key,
-            )
+        self.ledger.record(self._call(attempt, outcome, usage, reply.model if reply else self.vlm.name, key))
+        if self.store is not None and attempt.noted is not None:
+            self.store.ended(attempt.noted)
+
+    def _call(self, attempt: _Attempt, outcome: str, usage: Usage, model: str, key: str | None = None) -> Call:
+        usage, tag = self.ledger.priced(usage), attempt.sent.tag
+        return Call(
+            image=tag.image,
+            role=tag.role,
+            step=tag.step,
+            object=tag.object,
+            sample=tag.sample,
+            attempt=attempt.number,
+            outcome=outcome,
+            model=model,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            cost=usage.cost,
+            seconds=round(time.monotonic() - attempt.begun, 4),
+            started=round(attempt.started, 3),
+            key=key,
+            estimated=usage.estimated,
         )
 
     async def _wait(self, error: EndpointError, faults: int, name: str) -> None:
@@ -286,7 +312,7 @@ def _was_cut(sent: Request, reply: Reply) -> bool:
     cap, used = sent.sampling.max_tokens, reply.usage.completion_tokens
     if reply.finish != "unknown":
         return reply.finish == "length" or (reply.finish == "stop" and used == cap)
-    if not used:  # then the text tells: no token is shorter than this on average
+    if not used or reply.usage.estimated:  # then the text tells: no token is shorter than this on average
         used = int(len(reply.text) / SHORTEST_TOKEN)
     return used >= cap or unclosed(reply.text)
 

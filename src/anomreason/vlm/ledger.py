@@ -1,4 +1,4 @@
-"""The ledger of model calls: tokens, cost, and a budget that holds with many calls in flight.
+"""The ledger of model calls: tokens and cost, as the server counts them or as we estimate them.
 
 `calls.jsonl` has one line per call, failed attempts included. Prices come from `prices.toml` (US dollars per million
 tokens, dated) or a file of the same form.
@@ -8,13 +8,11 @@ tokens, dated) or a file of the same form.
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import json
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from anomreason.anomaly import Usage
-from anomreason.errors import CallFailed, UsageError
+from anomreason.errors import UsageError
 from anomreason.files import Appender, read_lines
 from anomreason.images import Encoded
 from anomreason.vlm.protocol import Request, runs_here
@@ -60,7 +58,7 @@ class Price:
 
 
 FREE = Price(0.0, 0.0, 0.0)
-_USED = ("prompt_tokens", "cached_tokens", "completion_tokens", "cost")
+_USED = ("prompt_tokens", "cached_tokens", "completion_tokens", "cost", "estimated")
 
 
 def _price(p: Mapping[str, Any]) -> Price:
@@ -113,7 +111,7 @@ class Call:
     attempt: int
     """1 for the first time this request was sent, counting every retry and re-ask."""
     outcome: str
-    """ok, length, refused, unparsable, rate_limit, server, timeout, connection, rejected or adjusted."""
+    """ok, length, refused, unparsable, rate_limit, server, timeout, connection, rejected, adjusted or killed."""
     model: str
     prompt_tokens: int
     cached_tokens: int
@@ -125,6 +123,12 @@ class Call:
     """Seconds since 1970."""
     key: str | None
     """Key of the reply in responses.sqlite; None when there was no reply."""
+    estimated: bool = False
+    """Whether any of its tokens were estimated."""
+
+    def line(self) -> str:
+        """Its line in `calls.jsonl`."""
+        return json.dumps(asdict(self), ensure_ascii=False)
 
     @property
     def usage(self) -> Usage:
@@ -137,19 +141,30 @@ class Ledger:
     def __init__(self, path: Path | None = None, price: Price | None = None) -> None:
         self.price = price
         self.total = Usage(cost=0.0 if price else None)
+        self.estimated = 0
+        """Calls whose tokens were estimated."""
         if path is not None:
             for call in _calls(path):
-                self.total += call.usage
+                self._add(call)
         self._file = Appender(path) if path is not None else None
 
     def priced(self, usage: Usage) -> Usage:
         """The usage with its cost, where the price is known."""
         return usage if self.price is None else usage.model_copy(update={"cost": self.price.cost(usage)})
 
-    def record(self, call: Call) -> None:
+    def _add(self, call: Call) -> None:
         self.total += call.usage
+        self.estimated += call.estimated
+
+    def record(self, call: Call) -> None:
+        self._add(call)
         if self._file is not None:
-            self._file.append(json.dumps(asdict(call), ensure_ascii=False))
+            self._file.append(call.line())
+
+    def adopt(self, unanswered: Iterable[str]) -> None:
+        """Enter calls that were in flight when an earlier process was killed, each as `record` writes it."""
+        for line in unanswered:
+            self.record(Call(**json.loads(line)))
 
     def close(self) -> None:
         if self._file is not None:
@@ -159,6 +174,11 @@ class Ledger:
 def read_calls(run: Path) -> Iterator[Call]:
     """The calls of a run folder, in the order in which they ended; none when there is no `calls.jsonl`."""
     return _calls(run / "calls.jsonl")
+
+
+def spent_in(run: Path) -> Usage:
+    """What all calls of a run folder used so far."""
+    return sum((call.usage for call in read_calls(run)), Usage())
 
 
 def _calls(file: Path) -> Iterator[Call]:
@@ -175,79 +195,44 @@ def image_tokens(width: int, height: int) -> int:
 
 
 def worst_case(request: Request, price: Price | None = None) -> Usage:
-    """Upper bound of a request's tokens: one per byte of text, the larger of two rules for images, the whole cap."""
-    texts = [p for p in request.parts if isinstance(p, str)] + [t for turn in request.turns for t in turn]
-    text = sum(len(t.encode()) for t in texts) + len(json.dumps(request.schema))
-    images = [p for p in request.parts if isinstance(p, Encoded)]
+    """Upper bound of a request's tokens: half a token per ASCII character, one per byte of others, the whole cap.
+
+    Of an image the larger of two rules counts.
+    """
     rule = (price or FREE).image_tokens
-    shown = sum(max(rule(p.width, p.height), math.ceil(p.width * p.height / 700)) for p in images)
+    shown = sum(max(rule(p.width, p.height), math.ceil(p.width * p.height / 700)) for p in _images(request))
+    text = sum((len(t) + 1) // 2 if t.isascii() else len(t.encode()) for t in _texts(request))
     return Usage(prompt_tokens=text + shown + 64, completion_tokens=request.sampling.max_tokens)
 
 
-class Budget:
-    """A cap on tokens or money. It reserves the worst case of a call before the call is sent, so the cap holds."""
+def completed(usage: Usage, request: Request, price: Price | None = None) -> Usage:
+    """The usage with an estimate of the prompt's tokens where the server did not count them.
 
-    def __init__(self, ledger: Ledger, max_cost: float | None = None, max_tokens: int | None = None) -> None:
-        """Raises UsageError for a cap on money with a model whose price is not known."""
-        if max_cost is not None and ledger.price is None:
-            raise UsageError(
-                "--max-cost needs the model's price, which is not known here: use --max-tokens instead, or give prices "
-                "with --prices FILE"
-            )
-        self._ledger = ledger
-        self._max_cost = max_cost
-        self._max_tokens = max_tokens
-        self._spent = ledger.total
-        self._reserved: dict[int, Usage] = {}
-        self._tickets = itertools.count()
-        self._changed = asyncio.Event()
-        self.reached = False
+    A quarter of a token per ASCII character, one per other character, and the model's own rule for images, or the
+    larger of two rules where that is not known.
+    """
+    if not usage.estimated or usage.prompt_tokens:
+        return usage
+    text = sum(len(t) / 4 if t.isascii() else len(t.encode()) / 2 for t in _texts(request))
+    rule = price.image_tokens if price is not None and price != FREE else _larger_rule
+    shown = sum(rule(p.width, p.height) for p in _images(request))
+    return usage.model_copy(update={"prompt_tokens": math.ceil(text) + shown + 8})
 
-    async def reserve(self, request: Request) -> int | None:
-        """Reserve the call's worst case; waits while calls in flight may still release some of theirs.
 
-        Returns a ticket for `settle`. Raises CallFailed("budget") when nothing is in flight and the call could still
-        pass the cap.
-        """
-        if self._max_cost is None and self._max_tokens is None:
-            return None
-        worst = self._ledger.priced(worst_case(request, self._ledger.price))
-        while not self._fits(worst):
-            if self.reached or not self._reserved:
-                self.reached = True
-                self._changed.set()
-                raise CallFailed("budget", self._message(worst))
-            self._changed = asyncio.Event() if self._changed.is_set() else self._changed
-            await self._changed.wait()
-        ticket = next(self._tickets)
-        self._reserved[ticket] = worst
-        return ticket
+def unanswered(request: Request, price: Price | None = None) -> Usage:
+    """What a call counts whose answer never came, as it may have been charged: its prompt and the whole cap."""
+    lost = Usage(calls=1, completion_tokens=request.sampling.max_tokens, estimated=True)
+    return completed(lost, request, price)
 
-    def settle(self, ticket: int | None, used: Usage | None) -> None:
-        """End a call; `used` is None when we cannot know whether it was charged (a timeout)."""
-        if ticket is not None:
-            worst = self._reserved.pop(ticket)
-            self._spent += worst if used is None else self._ledger.priced(used)
-            self._changed.set()
 
-    def _fits(self, worst: Usage) -> bool:
-        held = self._spent + worst
-        for usage in self._reserved.values():
-            held += usage
-        too_dear = self._max_cost is not None and (held.cost or 0.0) > self._max_cost
-        too_many = self._max_tokens is not None and held.tokens > self._max_tokens
-        return not (too_dear or too_many)
+def _larger_rule(width: int, height: int) -> int:
+    return max(FREE.image_tokens(width, height), math.ceil(width * height / 750))
 
-    def _message(self, worst: Usage) -> str:
-        """Names the cap that would allow one more call."""
-        spent, cost = self._spent, worst.cost or 0.0
-        paid = spent.cost or 0.0
-        if self._max_cost is not None and paid + cost > self._max_cost:
-            return (
-                f"one more call could cost up to ${cost:.4f}, and ${paid:.4f} of --max-cost {self._max_cost:g} are "
-                f"spent; it takes at least {paid + cost:.4f} to go on"
-            )
-        return (
-            f"one more call could use up to {worst.tokens:,} tokens, and {spent.tokens:,} of --max-tokens "
-            f"{self._max_tokens} are used; it takes at least {spent.tokens + worst.tokens} to go on"
-        )
+
+def _texts(request: Request) -> list[str]:
+    texts = [p for p in request.parts if isinstance(p, str)] + [t for turn in request.turns for t in turn]
+    return [*texts, json.dumps(request.schema)] if request.schema else texts
+
+
+def _images(request: Request) -> list[Encoded]:
+    return [p for p in request.parts if isinstance(p, Encoded)]

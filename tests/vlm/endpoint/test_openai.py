@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
 from anomreason.anomaly import Usage
-from anomreason.errors import EndpointError, UsageError
+from anomreason.errors import Charge, EndpointError, UsageError
 from anomreason.images import Encoded
 from anomreason.vlm.endpoint.openai import OpenAIVLM, endpoint_schema
 from anomreason.vlm.protocol import Reply, Request, Sampling, Tag, VLMOptions
@@ -209,11 +209,32 @@ class TestReply:
         assert (reply.text, reply.finish, reply.model) == ("Six fingers.", "stop", "gpt-4o-2024-08-06")
         assert reply.usage == Usage(calls=1, prompt_tokens=1200, cached_tokens=1024, completion_tokens=7)
 
-    def test_what_a_server_does_not_report_is_zero(self) -> None:
-        body = completion()
+    def test_a_server_that_reports_neither_model_nor_tokens(self) -> None:
+        body = completion("A word.")
         del body["model"]
         reply = replied(ASK, body)
-        assert (reply.model, reply.usage) == ("gpt-4o", Usage(calls=1))
+        assert (reply.model, reply.usage) == ("gpt-4o", Usage(calls=1, completion_tokens=3, estimated=True))
+
+    def test_usage_that_comes_with_no_use_is_booked(self) -> None:
+        usage = {"prompt_tokens": 900, "completion_tokens": 80}
+        billed = Usage(calls=1, prompt_tokens=900, completion_tokens=80)
+        for script in (
+            (200, completion(None, usage=usage)),
+            (200, {"choices": [], "usage": usage}),
+            (500, {**complaint("upstream died"), "usage": usage}),
+            (400, {**complaint("no"), "usage": usage}),
+        ):
+            assert failed(script).charge == Charge(prompt_tokens=900, completion_tokens=80)
+        [reply], _ = exchange(ASK, (400, {**complaint("x", code="content_filter"), "usage": usage}))
+        assert isinstance(reply, Reply)
+        assert (reply.finish, reply.usage) == ("refused", billed)
+
+    def test_what_may_have_been_charged_is_marked_and_what_was_not_is_not(self) -> None:
+        assert failed((200, completion(None))).charge == Charge()
+        assert failed((504, "")).charge == Charge()
+        assert failed((200, "<html>Welcome to nginx</html>")).charge is None
+        assert failed((503, "")).charge is None
+        assert failed((401, "")).charge is None
 
     @pytest.mark.parametrize(
         ("finish", "expected"),

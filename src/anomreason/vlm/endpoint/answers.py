@@ -16,10 +16,10 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from anomreason.anomaly import Usage
-from anomreason.errors import EndpointError, ReplyLimit
+from anomreason.errors import Charge, EndpointError, ReplyLimit
 from anomreason.vlm.endpoint.limits import reply_limit
 from anomreason.vlm.endpoint.message import assembled, reply_text
+from anomreason.vlm.endpoint.usage import charged, read_usage, written
 from anomreason.vlm.protocol import Finish, Reply
 
 # The finish reasons of many servers: OpenAI, Anthropic, Gemini, Mistral, Cohere, TGI, Ollama, llama.cpp, vLLM.
@@ -131,13 +131,22 @@ class ServerAnswer:
         """The answer in one line, for messages."""
         return f"{self.server} answered {self.status}: {self.complaint or 'nothing'}"
 
+    @property
+    def charge(self) -> Charge | None:
+        """What a failed attempt was charged: as the answer says, or not known where a gateway gave up waiting."""
+        counts = self.data.get("usage") if isinstance(self.data, dict) else None
+        if isinstance(counts, dict) and counts:
+            usage = read_usage(counts, 0)
+            return charged(usage) if usage.tokens else None
+        return Charge() if self.status in (408, 504, 524) else None
+
     def error(self, model: str) -> EndpointError:
         """This answer as a failed attempt."""
         if self.status == 429 and not _NO_MONEY.search(f"{self.code} {self.complaint}"):
-            return EndpointError("rate_limit", self.summary, self.retry_after)
+            return EndpointError("rate_limit", self.summary, self.retry_after, charge=self.charge)
         if self.status in (408, 409, 425) or self.status >= 500:
-            return EndpointError("server", self.summary, self.retry_after)
-        return EndpointError("rejected", f"{self.summary}; {self._hint(model)}")
+            return EndpointError("server", self.summary, self.retry_after, charge=self.charge)
+        return EndpointError("rejected", f"{self.summary}; {self._hint(model)}", charge=self.charge)
 
     def _hint(self, model: str) -> str:
         if self.status in (402, 429):
@@ -161,19 +170,25 @@ def read_completion(answer: ServerAnswer, asked: str) -> Reply:
     choices = data.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     message = choice.get("message")
+    usage = read_usage(data.get("usage"), written(message)) if choices or data.get("usage") else None
+    charge = charged(usage) if usage is not None else None
     if not isinstance(message, dict) or choice.get("finish_reason") == "error":
-        raise EndpointError("server", f"{answer.server} sent no completion, but {excerpt(answer.text) or 'nothing'!r}")
+        raise EndpointError(
+            "server", f"{answer.server} sent no completion, but {excerpt(answer.text) or 'nothing'!r}", charge=charge
+        )
     finish = _finish(choice)
     text, refusal = reply_text(message), message.get("refusal")
     if isinstance(refusal, str) and refusal:
         text, finish = text or refusal, "refused"
     if text is None and finish in ("stop", "unknown"):
-        raise EndpointError("server", f"{answer.server} sent a completion without text: {excerpt(answer.text)!r}")
+        raise EndpointError(
+            "server", f"{answer.server} sent a completion without text: {excerpt(answer.text)!r}", charge=charge
+        )
     named = data.get("model")
     return Reply(
         text=redacted(text or "", answer.secret),
         finish=finish,
-        usage=_usage(data.get("usage")),
+        usage=usage or read_usage(None, written(message)),
         model=excerpt(redacted(named, answer.secret)) if isinstance(named, str) and named.strip() else asked,
         logprobs=_first_token(choice.get("logprobs")),
     )
@@ -228,20 +243,6 @@ def _message(error: Mapping[str, Any]) -> str:
 
 def _place(loc: Any) -> str:
     return ".".join(map(str, loc)) if isinstance(loc, list) else str(loc or "")
-
-
-def _usage(usage: Any) -> Usage:
-    usage = usage if isinstance(usage, dict) else {}
-    details = usage.get("prompt_tokens_details")
-    prompt = _count(usage.get("prompt_tokens"))
-    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
-    thought = _count(usage.get("total_tokens")) - prompt  # some servers leave reasoning tokens out of the completion
-    completion = max(_count(usage.get("completion_tokens")), thought)
-    return Usage(calls=1, prompt_tokens=prompt, cached_tokens=min(cached, prompt), completion_tokens=completion)
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9 else 0
 
 
 def _first_token(logprobs: Any) -> dict[str, float]:

@@ -16,7 +16,7 @@ import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -26,7 +26,7 @@ import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 
 from anomreason.anomaly import Usage
-from anomreason.errors import EndpointError, UsageError
+from anomreason.errors import Charge, EndpointError, UsageError
 from anomreason.vlm.endpoint.answers import ServerAnswer, excerpt, read_completion, redacted
 from anomreason.vlm.protocol import Reply, Request, Tag, VLMOptions
 
@@ -107,7 +107,8 @@ class OpenAIVLM:
             self._rejected.worked(request, sent)
             return read_completion(answer, self.name)
         if answer.policy:
-            return Reply(text=answer.complaint, finish="refused", usage=Usage(calls=1), model=self.name)
+            used = Usage(calls=1, **asdict(answer.charge or Charge()))
+            return Reply(text=answer.complaint, finish="refused", usage=used, model=self.name)
         self._rejected.learn(request, sent, answer)
         raise answer.error(self.name)
 
@@ -175,9 +176,12 @@ class OpenAIVLM:
             return e.response
         except (APIConnectionError, aiohttp.ClientError, OSError) as e:
             server.aside_until = time.monotonic() + ASIDE_SECONDS
+            sent = not isinstance(e.__cause__ or e, httpx2.ConnectError | aiohttp.ClientConnectorError)
             reason = redacted(str(e.__cause__ or e).replace(" ssl:default", ""), self._secret)
             error = EndpointError(
-                "connection", f"no connection to {server.shown}, is it running? {excerpt(reason) or type(e).__name__}"
+                "connection",
+                f"no connection to {server.shown}, is it running? {excerpt(reason) or type(e).__name__}",
+                charge=Charge() if sent else None,
             )
         # Raised out here so that no traceback shows the SDK's own error, which may hold what a server echoed.
         raise error

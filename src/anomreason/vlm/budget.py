@@ -1,0 +1,189 @@
+"""A cap on tokens or money that holds with many calls in flight, and under which images are finished, not begun.
+
+budget = Budget(ledger, max_tokens=100_000)
+reserved = await budget.reserve(request)    # waits for room; the reply's cap may come out lower
+budget.settle(reserved, usage)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass
+
+from anomreason.anomaly import Usage
+from anomreason.errors import CallFailed, UsageError
+from anomreason.vlm.ledger import Ledger, worst_case
+from anomreason.vlm.protocol import Request
+
+SHORTEST_CAP = 256
+"""The cap of a reply is not lowered under this many tokens to fit into the budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What one call may use at most."""
+
+    ticket: int
+    worst: Usage
+    """Tokens, before what is known of this server's bills."""
+    max_tokens: int
+    """The cap that the reply must be asked with."""
+
+
+class Budget:
+    """Reserves the worst case of a call before it is sent, so the cap holds; learns from what is billed."""
+
+    def __init__(self, ledger: Ledger, max_cost: float | None = None, max_tokens: int | None = None) -> None:
+        """Raises UsageError for a cap on money with a model whose price is not known."""
+        if max_cost is not None and ledger.price is None:
+            raise UsageError(
+                "--max-cost needs the model's price, which is not known here: use --max-tokens instead, or give prices "
+                "with --prices FILE"
+            )
+        self._ledger = ledger
+        self._max_cost = max_cost
+        self._max_tokens = max_tokens
+        self._capped = max_cost is not None or max_tokens is not None
+        self._spent = ledger.total
+        self._reserved: dict[int, Usage] = {}
+        self._tickets = itertools.count()
+        self._waiting: set[tuple[int, int]] = set()
+        self._begun: dict[str, int] = {}
+        self._changed = asyncio.Event()
+        self._prompt_factor = self._reply_factor = 1.0
+        """What the server has billed at most, in worst cases."""
+        self._billed = False
+        self._longest = 0
+        self._images, self._finished, self._used_by_images = 0, 0, Usage()
+        self.reached = False
+
+    async def begin_image(self) -> bool:
+        """Wait until the usual use of an image fits beside that of the images in work; False when it never will.
+
+        The first image goes alone, to see what an image uses.
+        """
+        while self._capped:
+            if self.reached:
+                return False
+            if self._finished:
+                count = (self._images + 1) / self._finished
+                used = self._used_by_images
+                usual = Usage(
+                    prompt_tokens=round(used.prompt_tokens * count),
+                    completion_tokens=round(used.completion_tokens * count),
+                    cost=None if used.cost is None else used.cost * count,
+                )
+                room = self._within(self._spent + usual)
+            else:
+                room = self._images == 0
+            if room:
+                break
+            if self._images == 0:
+                self.reached = True
+                return False
+            await self._changed.wait()
+        self._images += 1
+        return True
+
+    def end_image(self, image: str, used: Usage | None) -> None:
+        """An image is done; `used` is None when nothing was asked about it."""
+        self._images -= 1
+        self._begun.pop(image, None)
+        if used is not None and used.calls:
+            self._finished += 1
+            self._used_by_images += used
+        self._wake()
+
+    async def reserve(self, request: Request) -> Reservation:
+        """Reserve the call's worst case; waits while calls in flight may still release some of theirs.
+
+        Calls of the image that was begun first go first. When nothing is in flight and the worst case does not fit, a
+        lower cap of the reply may. Raises CallFailed("budget") when none does.
+        """
+        cap = request.sampling.max_tokens
+        ticket, worst = next(self._tickets), worst_case(request, self._ledger.price)
+        if not self._capped:
+            return Reservation(ticket, worst, cap)
+        rank = (self._begun.setdefault(request.tag.image, ticket), ticket)
+        self._waiting.add(rank)
+        try:
+            while min(self._waiting) != rank or not self._fits(worst):
+                if not self._reserved and min(self._waiting) == rank:
+                    cap = self._lower_cap(worst)
+                    if cap < min(max(SHORTEST_CAP, self._longest), request.sampling.max_tokens):
+                        self.reached = True
+                        raise CallFailed("budget", self._message(worst))
+                    worst = worst.model_copy(update={"completion_tokens": cap})
+                    break
+                await self._changed.wait()
+            self._reserved[ticket] = worst
+            return Reservation(ticket, worst, cap)
+        finally:
+            self._waiting.discard(rank)
+            self._wake()
+
+    def settle(self, reserved: Reservation, used: Usage) -> None:
+        """End a call with what it used."""
+        self._reserved.pop(reserved.ticket, None)
+        self._spent += self._ledger.priced(used)
+        if used.tokens and not used.estimated:
+            worst = reserved.worst
+            self._prompt_factor = max(self._prompt_factor, used.prompt_tokens / worst.prompt_tokens)
+            self._reply_factor = max(self._reply_factor, used.completion_tokens / max(1, worst.completion_tokens))
+        if used.tokens:
+            self._billed = True
+            self._longest = max(self._longest, used.completion_tokens)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _fits(self, worst: Usage) -> bool:
+        """Until the first bill has come, nobody knows how this server counts: one call goes alone."""
+        if self._reserved and not self._billed:
+            return False
+        held = self._spent
+        for usage in (*self._reserved.values(), worst):
+            held += self._bill(usage)
+        return self._within(held)
+
+    def _bill(self, worst: Usage) -> Usage:
+        """The worst case as this server bills it."""
+        bill = Usage(
+            prompt_tokens=round(worst.prompt_tokens * self._prompt_factor),
+            completion_tokens=round(worst.completion_tokens * self._reply_factor),
+        )
+        return self._ledger.priced(bill)
+
+    def _within(self, usage: Usage) -> bool:
+        too_dear = self._max_cost is not None and (usage.cost or 0.0) > self._max_cost
+        too_many = self._max_tokens is not None and usage.tokens > self._max_tokens
+        return not (too_dear or too_many)
+
+    def _lower_cap(self, worst: Usage) -> int:
+        """The longest reply that still fits, tokens; 0 or less when not even the prompt does."""
+        prompt = self._spent + self._bill(worst.model_copy(update={"completion_tokens": 0}))
+        caps = [float(worst.completion_tokens)]
+        if self._max_tokens is not None:
+            caps.append((self._max_tokens - prompt.tokens) / self._reply_factor)
+        price = self._ledger.price
+        if self._max_cost is not None and price is not None:
+            left = self._max_cost - (prompt.cost or 0.0)
+            caps.append(left * 1e6 / price.output / self._reply_factor if price.output else caps[0] if left >= 0 else 0)
+        return int(min(caps))
+
+    def _message(self, worst: Usage) -> str:
+        """Names the cap that would allow one more call."""
+        spent, bill = self._spent, self._bill(worst)
+        paid, cost = spent.cost or 0.0, bill.cost or 0.0
+        if self._max_cost is not None and paid + cost > self._max_cost:
+            return (
+                f"one more call could cost up to ${cost:.4f}, and ${paid:.4f} of --max-cost {self._max_cost:g} are "
+                f"spent; it takes at least {paid + cost:.4f} to go on"
+            )
+        return (
+            f"one more call could use up to {bill.tokens:,} tokens, and {spent.tokens:,} of --max-tokens "
+            f"{self._max_tokens} are used; it takes at least {spent.tokens + bill.tokens} to go on"
+        )
