@@ -57,6 +57,7 @@ class DetectArguments(TypedDict, total=False):
     in_flight: int
     timeout: float
     retries: int
+    patience: float
     max_cost: float | None
     max_tokens: int | None
     outside: bool
@@ -81,6 +82,8 @@ class DetectOptions(AgentSettings):
     """Seconds until one attempt at a call to an endpoint is given up."""
     retries: int = 6
     """Retries after a server error."""
+    patience: float = 600.0
+    """Seconds to wait for a server that loads its model."""
     max_cost: float | None = None
     """Limit on the cost of the whole run, earlier parts included, US dollars; None for no limit."""
     max_tokens: int | None = None
@@ -119,6 +122,7 @@ class DetectOptions(AgentSettings):
         if self.schedule not in get_args(Schedule):
             raise UsageError(f"schedule must be one of {', '.join(get_args(Schedule))}, not {self.schedule!r}")
         at_least = {"max_objects": 1, "max_side": 64, "in_flight": 1, "retries": 0, "max_reply_tokens": 16, "seed": 0}
+        at_least["patience"] = 0
         for name, least in at_least.items():
             if _number(name, getattr(self, name)) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -221,7 +225,7 @@ def _without_effect(setup: DetectorSetup) -> dict[str, str]:
         idle |= dict.fromkeys(("base_urls", "device", "dtype"), "a model that is open already")
         idle |= {"max_side": f"{model}, which bounds images itself"} if setup.vlm.bounds_pixels else {}
     elif runs_here(setup.model):
-        idle |= dict.fromkeys(("base_urls", "timeout", "max_side"), f"{model}, which runs in this process")
+        idle |= dict.fromkeys(("base_urls", "timeout", "patience", "max_side"), f"{model}, which runs in this process")
     elif setup.model.startswith("sim:"):
         idle |= dict.fromkeys(("base_urls", "device", "dtype"), f"{model}, whose answers are simulated")
     else:
@@ -282,7 +286,7 @@ async def open_session(setup: DetectorSetup, run: RunFolder | None = None) -> As
         if vlm is None or getattr(vlm, "reopens", False):
             stack.push_async_callback(model.close)
         timeout = None if runs_here(setup.model) else options.timeout
-        patience = Patience(options.retries, timeout, max(8192, options.max_reply_tokens))
+        patience = Patience(options.retries, timeout, max(8192, options.max_reply_tokens), options.patience)
         caller = Caller(model, ledger, store, budget, options.in_flight, patience)
         yield Session(setup, caller, AnomAgent(caller, options, setup.prompts, setup.card), run)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 CallFailureKind = Literal["refused", "truncated", "unparsable", "endpoint", "budget"]
-EndpointErrorKind = Literal["rate_limit", "server", "timeout", "connection", "rejected", "adjusted"]
+EndpointErrorKind = Literal["rate_limit", "server", "loading", "timeout", "connection", "rejected", "adjusted"]
 
 
 class AnomreasonError(Exception):
@@ -90,8 +90,9 @@ class ParseError(AnomreasonError):
 class EndpointError(AnomreasonError):
     """One attempt at a model failed.
 
-    kind: `rate_limit` (429), `server` (5xx), `timeout`, `connection`, `rejected` (the server will never take this
-    request), `adjusted` (the server refused an option; the option is dropped from now on, so ask again at once).
+    kind: `rate_limit` (429), `server` (5xx), `loading` (the model is not ready yet), `timeout`, `connection`,
+    `rejected` (the server will never take this request), `adjusted` (the server refused an option, which is
+    left out from now on, so ask again at once).
     retry_after: seconds the server asked us to wait, None when it did not say.
     reply_limit: with `adjusted`, the longest reply that the server allows, tokens.
     charge: what the server charged for the attempt; None when nothing.

@@ -15,6 +15,7 @@ from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Meter, Patience
 from anomreason.vlm.ledger import Ledger, Price, read_calls, unanswered, worst_case
 from anomreason.vlm.protocol import Finish, Reply, Request, Sampling, Tag
+from anomreason.vlm.slots import AT_FIRST
 
 ASKED = Request(("question",), Tag("a.jpg", "Role", "step"), sampling=Sampling(max_tokens=100))
 QUICK = Patience(retries=3, timeout=5, max_reply_tokens=400, first_wait=0.0)
@@ -241,6 +242,7 @@ def test_half_a_character_is_replaced_and_kept(tmp_path: Path) -> None:
 def test_a_server_that_asks_for_an_hour_has_lost_the_call(tmp_path: Path) -> None:
     _, value, outcomes = pursue(tmp_path, [EndpointError("rate_limit", "later", 3600.0)])
     assert isinstance(value, CallFailed)
+    assert "60 minutes" in str(value)
     assert outcomes == ["rate_limit"]
 
 
@@ -448,3 +450,57 @@ def test_a_call_in_flight_when_the_process_is_killed_is_known_to_the_next_one(tm
     store.close()
     with closing(ReplyStore(tmp_path / "r.sqlite")) as later:
         assert later.unanswered() == []
+
+
+def test_a_server_that_loads_its_model_is_waited_for_and_that_is_no_retry(tmp_path: Path) -> None:
+    loading = EndpointError("loading", "503: Loading model")
+    _, value, outcomes = pursue(tmp_path, [*[loading] * 12, "7"], replace(QUICK, retries=0))
+    assert value == 7
+    assert outcomes == ["loading"] * 12 + ["ok"]
+    assert {c.cost for c in read_calls(tmp_path)} == {None}
+    assert sum(c.usage.tokens for c in read_calls(tmp_path)) == 12
+
+
+def test_patience_with_a_loading_server_ends_and_the_message_says_how_to_wait_longer(tmp_path: Path) -> None:
+    _, value, _ = pursue(tmp_path, [EndpointError("loading", "503: Loading model")], replace(QUICK, loading=0))
+    assert isinstance(value, CallFailed)
+    assert value.kind == "endpoint"
+    assert "--patience" in str(value)
+
+
+def test_while_the_model_loads_one_call_at_a_time_asks_for_it() -> None:
+    now = most = 0
+
+    class Loading(Scripted):
+        async def ask(self, request: Request) -> Reply:
+            nonlocal now, most
+            self.asked.append(request)
+            if len(self.asked) > AT_FIRST:
+                now += 1
+                most = max(most, now)
+                await asyncio.sleep(0)
+                now -= 1
+            if len(self.asked) < 20:
+                raise EndpointError("loading", "503: Loading model")
+            return reply("7")
+
+    async def run() -> tuple[list[int], str]:
+        caller = Caller(Loading([]), patience=QUICK)
+        jobs = [asyncio.create_task(caller.call(replace(ASKED, parts=(str(n),)), number, Meter())) for n in range(8)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting = caller.waiting
+        return await asyncio.gather(*jobs), waiting
+
+    values, waiting = asyncio.run(run())
+    assert values == [7] * 8
+    assert "0 of 600 s" in waiting
+
+
+def test_a_timeout_names_both_ways_out(tmp_path: Path) -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    _, value, _ = pursue(tmp_path, [hang], replace(QUICK, timeout=0.01, retries=0))
+    assert "--in-flight" in str(value)
+    assert "--timeout" in str(value)

@@ -61,6 +61,7 @@ def command(
     in_flight: Annotated[int, typer.Option(help="Concurrent model calls.")] = 32,
     timeout: Annotated[float, typer.Option(help="Seconds until one attempt at a call is given up.")] = 120.0,
     retries: Annotated[int, typer.Option(help="Retries after a server error.")] = 6,
+    patience: Annotated[float, typer.Option(help="Seconds to wait for a server that loads its model.")] = 600.0,
     seed: Annotated[int, typer.Option(help="Seed sent with each call.")] = 0,
     temperature: Annotated[float, typer.Option(help="Temperature of calls that are made once.")] = 0.0,
     spread: Annotated[
@@ -122,6 +123,7 @@ def command(
         in_flight=in_flight,
         timeout=timeout,
         retries=retries,
+        patience=patience,
         max_cost=max_cost,
         max_tokens=max_tokens,
         outside=outside,
@@ -186,7 +188,8 @@ async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Im
             total = caller.ledger.total
             money = "" if total.cost is None else f", ${total.cost:.2f}"
             about = "about " if total.estimated else ""
-            return f"{failed:,} failed, {total.calls:,} calls, {about}{total.tokens:,} tokens{money}"
+            waiting = f"; {caller.waiting}" if caller.waiting else ""
+            return f"{failed:,} failed, {total.calls:,} calls, {about}{total.tokens:,} tokens{money}{waiting}"
 
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, interrupt)

@@ -27,6 +27,7 @@ from anomreason.vlm.budget import Budget
 from anomreason.vlm.cache import Next, ReplyStore, request_key
 from anomreason.vlm.ledger import Call, Ledger, completed, unanswered
 from anomreason.vlm.protocol import VLM, Reply, Request
+from anomreason.vlm.slots import CallSlots, SentCall
 
 T = TypeVar("T")
 
@@ -39,6 +40,8 @@ _SHORTER = (
     "Lower --max-objects or --max-side, take --schedule single for a model that was trained on it, or use a model that "
     "writes longer replies"
 )
+LOADING_POLL = 5.0
+"""Seconds between two calls that ask whether the model is loaded."""
 _REFUSAL = re.compile(
     r"\s*(i['’]?m sorry|sorry|i apologi[sz]e|i can(not|['’]t)|i (am|['’]m) (not able|unable)|i won['’]t)\b[^.]{0,60}"
     r"\b(assist|help|comply|fulfil|continue)\b[^.]{0,40}\b(that|this|request|you)\b",
@@ -56,6 +59,8 @@ class Patience:
     """Seconds after which one attempt is abandoned; None: no limit (a model in this process)."""
     max_reply_tokens: int = 8192
     """Largest cap of a reply. The cap of a cut reply is doubled up to this; then the call is `truncated`."""
+    loading: float = 600.0
+    """Seconds to wait for a server that loads its model."""
     first_wait: float = 0.5
     """Seconds before the first retry; doubled each time, up to `longest_wait`, unless the server sends Retry-After."""
     longest_wait: float = 60.0
@@ -98,7 +103,8 @@ class Caller:
     """Set to send no new call: calls in flight end and are kept, the others raise Stopped."""
 
     def __post_init__(self) -> None:
-        self._slots = asyncio.Semaphore(self.in_flight)
+        self._slots = CallSlots(self.in_flight, self.patience.timeout)
+        self._loading_since: float | None = None
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._budget = self.budget or Budget(self.ledger)
         self._limits: dict[str, int] = {}
@@ -106,6 +112,14 @@ class Caller:
     @property
     def budget_reached(self) -> bool:
         return self._budget.reached
+
+    @property
+    def waiting(self) -> str:
+        """What all calls wait for, in words; empty when they do not."""
+        if self._loading_since is None:
+            return ""
+        seconds = time.monotonic() - self._loading_since
+        return f"the server loads its model: {seconds:.0f} of {self.patience.loading:.0f} s"
 
     async def begin_image(self) -> bool:
         """Wait until the budget has room for one more image; False when it has none left."""
@@ -149,11 +163,15 @@ class Caller:
                 if e.reply_limit is not None:
                     self._limit(e.reply_limit, request.tag.step)
                 adjusted += e.kind == "adjusted"
-                faults += e.kind != "adjusted"
-                too_long = e.retry_after is not None and e.retry_after > LONGEST_ASKED
-                if e.kind == "rejected" or too_long or faults > self.patience.retries or adjusted > 8:
+                faults += e.kind not in ("adjusted", "loading")
+                if e.retry_after is not None and e.retry_after > LONGEST_ASKED:
+                    after = f"the server asks to wait {_duration(e.retry_after)}; run the same command again after that"
+                    raise CallFailed("endpoint", f"{e}: {after}") from e
+                if e.kind == "rejected" or faults > self.patience.retries or adjusted > 8:
                     raise CallFailed("endpoint", f"{e} ({_tried(faults)})") from e
-                if e.kind != "adjusted":
+                if e.kind == "loading":
+                    await self._wait_for_loading(e)
+                elif e.kind != "adjusted":
                     await self._wait(e, faults, name)
                 continue
             again = sent.turns != request.turns
@@ -207,35 +225,51 @@ class Caller:
 
     async def _attempt(self, sent: Request, number: int, meter: Meter) -> tuple[Reply, _Attempt]:
         """One attempt, within the bounds on calls at once, time and money; a failed one is written down here."""
-        async with self._slots:
-            self._still_wanted(meter)
-            reserved = await self._budget.reserve(sent)
-            sent = replace(sent, sampling=replace(sent.sampling, max_tokens=reserved.max_tokens))
-            unanswered_call = unanswered(sent, self.ledger.price)
-            attempt = _Attempt(sent, number, time.time(), time.monotonic(), meter)
-            used = Usage()
-            try:
-                self._still_wanted(meter)  # reserving may have waited
-                if self.store is not None:
-                    call = self._call(attempt, "killed", unanswered_call, self.vlm.name)
-                    attempt = replace(attempt, noted=self.store.sending(call.line()))
-                used = unanswered_call
-                async with asyncio.timeout(self.patience.timeout):
-                    reply = await self.vlm.ask(sent)
-                used = completed(reply.usage, sent, self.ledger.price)
-                return replace(reply, usage=used), attempt
-            except TimeoutError:
-                limit = self.patience.timeout
-                within = "in time" if limit is None else f"within {limit:g} s; raise --timeout or lower --in-flight"
-                error = EndpointError("timeout", f"no answer {within}")
-            except EndpointError as e:
-                error = e
-                if e.charge not in (None, Charge()) or (e.charge is None and e.kind != "timeout"):
-                    used = Usage(calls=1, **asdict(e.charge or Charge()))
-            finally:
-                self._budget.settle(reserved, used)
-            self._record(attempt, error.kind, used)
-            raise error
+        await self._slots.enter()
+        try:
+            return await self._attempt_now(sent, number, meter)
+        finally:
+            self._slots.leave()
+
+    async def _attempt_now(self, sent: Request, number: int, meter: Meter) -> tuple[Reply, _Attempt]:
+        """As `_attempt`, with a place taken."""
+        self._still_wanted(meter)
+        reserved = await self._budget.reserve(sent)
+        sent = replace(sent, sampling=replace(sent.sampling, max_tokens=reserved.max_tokens))
+        unanswered_call = unanswered(sent, self.ledger.price)
+        attempt = _Attempt(sent, number, time.time(), time.monotonic(), meter)
+        used = Usage()
+        on_its_way: SentCall | None = None
+        error: EndpointError | None = None
+        try:
+            self._still_wanted(meter)  # reserving may have waited
+            if self.store is not None:
+                call = self._call(attempt, "killed", unanswered_call, self.vlm.name)
+                attempt = replace(attempt, noted=self.store.sending(call.line()))
+            used = unanswered_call
+            on_its_way = self._slots.sent()
+            async with asyncio.timeout(self.patience.timeout):
+                reply = await self.vlm.ask(sent)
+            self._slots.answered(on_its_way)
+            on_its_way = self._loading_since = None
+            used = completed(reply.usage, sent, self.ledger.price)
+            return replace(reply, usage=used), attempt
+        except TimeoutError:
+            limit = self.patience.timeout
+            within = "in time" if limit is None else f"within {limit:g} s; raise --timeout or lower --in-flight"
+            error = EndpointError("timeout", f"no answer {within}")
+        except EndpointError as e:
+            error = e
+            if e.charge not in (None, Charge()) or (e.charge is None and e.kind != "timeout"):
+                used = Usage(calls=1, **asdict(e.charge or Charge()))
+        finally:
+            if on_its_way is not None and error is not None and error.kind == "timeout":
+                self._slots.timed_out(on_its_way)
+            elif on_its_way is not None:
+                self._slots.failed()
+            self._budget.settle(reserved, used)
+        self._record(attempt, error.kind, used)
+        raise error
 
     def _still_wanted(self, meter: Meter) -> None:
         if self.stopping:
@@ -290,7 +324,23 @@ class Caller:
         jitter = random.Random(f"{name}{faults}").uniform(0.5, 1.0)
         wait = self.patience.first_wait * 2 ** (faults - 1) * jitter
         wait = min(wait, self.patience.longest_wait)
-        await asyncio.sleep(wait if error.retry_after is None else error.retry_after + 0.1 * wait)
+        await self._sleep(wait if error.retry_after is None else error.retry_after + 0.1 * wait)
+
+    async def _wait_for_loading(self, error: EndpointError) -> None:
+        """Ask now and then, one call at a time, whether the model is loaded."""
+        now = time.monotonic()
+        self._loading_since = now if self._loading_since is None else self._loading_since
+        if now - self._loading_since >= self.patience.loading:
+            waited = f"it was still loading after {now - self._loading_since:.0f} s; wait longer with --patience"
+            raise CallFailed("endpoint", f"{error}: {waited}")
+        self._slots.one_at_a_time()
+        await self._sleep(min(error.retry_after or LOADING_POLL, LOADING_POLL) * min(1.0, 4 * self.patience.first_wait))
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, though not on when asked to stop."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.stopping:
+            await asyncio.sleep(min(left, 0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +407,10 @@ def _full(cap: int, reply: Reply, cut: _Cut | None) -> CallFailed | None:
 
 def _no_longer(cap: int) -> str:
     return f"the reply was cut at {cap} tokens, and the server allows no longer one here. {_SHORTER}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _tried(attempts: int) -> str:

@@ -111,7 +111,7 @@ class Call:
     attempt: int
     """1 for the first time this request was sent, counting every retry and re-ask."""
     outcome: str
-    """ok, length, refused, unparsable, rate_limit, server, timeout, connection, rejected, adjusted or killed."""
+    """ok, length, refused, unparsable or killed, or the kind of an EndpointError."""
     model: str
     prompt_tokens: int
     cached_tokens: int

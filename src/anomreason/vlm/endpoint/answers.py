@@ -40,6 +40,12 @@ _TOO_LONG = re.compile(
 )
 _NO_MONEY = re.compile(r"insufficient[_ ](quota|balance|credit)|billing_hard_limit", re.I)
 _BAD_SCHEMA = re.compile(r"invalid schema|in context=|grammar|schema (contains|conversion)|response_?schema", re.I)
+_LOADING = re.compile(
+    r"\b(is|still|currently|being|model|server|weights)\b.{0,60}\b(load(ing|ed)|starting|warming|initiali[sz]ing|booting)"
+    r"|\bloading\b.{0,20}\bmodel|not (yet )?(ready|loaded)|cold.?start|warming up|starting up|spinning up|scaling up",
+    re.I,
+)
+_BROKEN = re.compile(r"fail|error (while |when )?(load|start)|unable|could not|cannot|crash|memory|overload", re.I)
 _OPTIONS = {
     "response_format": re.compile(r"response[_ ]format|json[_ ]schema|response_?schema|grammar", re.I),
     "max_tokens": re.compile(r"\bmax_tokens\b", re.I),
@@ -144,6 +150,8 @@ class ServerAnswer:
         """This answer as a failed attempt."""
         if self.status == 429 and not _NO_MONEY.search(f"{self.code} {self.complaint}"):
             return EndpointError("rate_limit", self.summary, self.retry_after, charge=self.charge)
+        if self.status >= 500 and _LOADING.search(self.complaint) and not _BROKEN.search(self.complaint):
+            return EndpointError("loading", self.summary, self.retry_after)
         if self.status in (408, 409, 425) or self.status >= 500:
             return EndpointError("server", self.summary, self.retry_after, charge=self.charge)
         return EndpointError("rejected", f"{self.summary}; {self._hint(model)}", charge=self.charge)
