@@ -23,7 +23,7 @@ from anomreason.evaluation.signature import code_signature, semantic_signature, 
 from anomreason.images import image_size
 from anomreason.metrics.bertscore import BackboneSpec
 from anomreason.metrics.chance import CHUNK, chunks
-from anomreason.metrics.deepfake import PHOTOGRAPH_RULE, Judgement, Judgements, SourceScores, deepfake
+from anomreason.metrics.deepfake import PHOTOGRAPH_RULE, Judgement, Judgements, deepfake
 from anomreason.metrics.image_scores import ImageScores, Profile, SemanticSettings, score_image
 from anomreason.metrics.leaks import FileFacts, Leak, leaks
 from anomreason.metrics.matching import rank
@@ -78,17 +78,13 @@ def judge(
         simulated=said.source.simulated,
         truth=str(true.source.path),
         explained=_nested(scores.explained),
-        sources=tuple(_source_result(one) for one in scores.sources),
+        sources=tuple(SourceResult(**{**dict(one), "explained": _nested(one.explained)}) for one in scores.sources),
         rule=PHOTOGRAPH_RULE,
         undescribed=_undescribed(images, said, true) if explained else 0,
         unexplained=_why_not(backbone, bare),
         leaks=_leaks(said, true, pictures or true.source.pictures or said.source.pictures, rng),
         joined=JoinedImages.of(said, true.images),
     )
-
-
-def _source_result(one: SourceScores) -> SourceResult:
-    return SourceResult(**{**dict(one), "explained": _nested(one.explained)})
 
 
 def _nested(flat: Mapping[str, T]) -> dict[str, dict[str, BothScores[T]]]:

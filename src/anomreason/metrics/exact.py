@@ -18,10 +18,9 @@ import numpy as np
 from anomreason.anomaly import KINDS, Anomaly, Result
 from anomreason.errors import UsageError
 from anomreason.metrics.planted import ImagePrediction, KnownImage, Matcher, check
+from anomreason.metrics.semantic import MISSING
 from anomreason.stats import RESAMPLES, Estimate, Floats, estimate, ratio, wilson
 
-MISSING = "missing"
-"""Kind of failure of an image without predictions."""
 NO_KIND = "none"
 """Where predictions are counted that name no kind, or several, and found nothing."""
 Failures = Literal["missed", "dropped"]
@@ -165,7 +164,7 @@ def score_exact(
         failures=_failures(scenes, given),
         twin_failures=_failures(twins, given),
         recall=draw.share(lambda r: (r.found.total(), r.planted.total())),
-        precision=draw.share(lambda r: (r.hits.total(), r.claims.total())),
+        precision=draw.share(lambda r: (r.found.total(), r.claims.total())),
         kinds=_by_kind(rows, draw),
         false_anomalies=draw.mean(lambda r: (r.false, r.answered)),
         false_on_clean=draw.mean(lambda r: (r.false * r.clean, r.answered * r.clean)),
@@ -189,14 +188,13 @@ class _SceneSums:
     planted: Counter[str] = field(default_factory=Counter)
     found: Counter[str] = field(default_factory=Counter)
     claims: Counter[str] = field(default_factory=Counter)
-    hits: Counter[str] = field(default_factory=Counter)
     ious: list[float] = field(default_factory=list)
     off: list[float] = field(default_factory=list)
     by_region: int = 0
 
     @property
     def false(self) -> int:
-        return self.claims.total() - self.hits.total()
+        return self.claims.total() - self.found.total()
 
 
 def _outcome(
@@ -238,7 +236,6 @@ def _scene_sums(scene: SceneOutcome, failures: Failures) -> _SceneSums:
     found = [(one, scene.predictions[one.found_by]) for one in scene.planted if one.found_by is not None]
     row.claims.update(scene.kinds)
     row.found.update(str(one.anomaly.kind) for one, _ in found)
-    row.hits.update(row.found)
     # Sums of floats in one order, whatever the order of the predictions.
     row.ious = sorted(one.iou for one, _ in found if one.iou is not None)
     row.off = sorted(prediction.severity - one.anomaly.severity for one, prediction in found)
@@ -283,7 +280,7 @@ def _by_kind(rows: Sequence[_SceneSums], draw: _Bootstrap[_SceneSums]) -> dict[s
 def _kind_scores(kind: str, draw: _Bootstrap[_SceneSums]) -> KindScores:
     return KindScores(
         recall=draw.share(lambda r: (r.found[kind], r.planted[kind])),
-        precision=draw.share(lambda r: (r.hits[kind], r.claims[kind])),
+        precision=draw.share(lambda r: (r.found[kind], r.claims[kind])),
     )
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 from PIL import Image
 
-from anomreason.errors import MissingExtra, UsageError
+from anomreason.errors import UsageError, require
 from anomreason.files import write_atomically
 from anomreason.training.checks import EXACT, ROUNDED, Proof, check_same, logits_of
 from anomreason.training.data.instance import Instance, Turn
 from anomreason.training.loading import open_encoder
 from anomreason.vlm.card import CARD_NAME, DetectorCard
-from anomreason.vlm.local.weights import Checkpoint, find_checkpoint, load_model, require_libraries
+from anomreason.vlm.local.weights import Checkpoint, find_checkpoint, load_model
 from anomreason.vlm.protocol import VLMOptions
 
 _MADE_BY_MODEL = ("config.json", "generation_config.json", "adapter_config.json", CARD_NAME)
@@ -33,7 +33,7 @@ def merge(base: str, adapter: str, out: Path, dtype: str | None = None) -> Proof
     proof says how much, and more than a tenth of the largest logit is an error. Works on the CPU.
     Raises UsageError for folders that cannot be used, ProofFailed.
     """
-    _require()
+    require("merging", "train", "torch", "transformers", "peft")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{str(out)!r} exists and is not an empty folder; give another place for the merged model")
     source = find_checkpoint(f"{base}+{adapter}")
@@ -76,13 +76,6 @@ def copy_processor(base: Path, out: Path) -> None:
     for file in sorted(p for pattern in ("*.json", "*.jinja", "*.txt", "processing.py") for p in base.glob(pattern)):
         if file.name not in _MADE_BY_MODEL and not file.name.endswith(".index.json"):
             shutil.copyfile(file, out / file.name)
-
-
-def _require() -> None:
-    try:
-        require_libraries()
-    except MissingExtra as error:
-        raise MissingExtra("merging", "train") from error
 
 
 def _own_dtype(source: Checkpoint) -> str:

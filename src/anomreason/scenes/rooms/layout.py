@@ -14,7 +14,7 @@ import numpy as np
 
 from anomreason.errors import UsageError
 from anomreason.scenes.rooms.meshes import Floats, bounds
-from anomreason.scenes.rooms.room import RoomItem, RoomThing, build, overlap, shift, table, turn
+from anomreason.scenes.rooms.room import RoomItem, build, overlap, shift, table, turn
 
 MARGIN = 0.04
 """Least distance in metres between things that stand on the floor."""
@@ -90,7 +90,8 @@ def _try(layout: Layout, want: Want, rng: np.random.Generator) -> None:
     groups = want.group.split("|")
     things = [t for t in table().at(layout.place) if t.group in groups]
     once = [t for t in things if all(i.thing.name != t.name for i in layout.items)]
-    pool = _seats_alike(layout, want, things) or once
+    seated = {i.thing.name for i in layout.items if i.thing.group == "chair"}
+    pool = (want.where == "around" and [t for t in things if t.name in seated]) or once
     if not pool:
         return
     thing = pool[int(rng.integers(len(pool)))]
@@ -113,13 +114,8 @@ def _try(layout: Layout, want: Want, rng: np.random.Generator) -> None:
             return
 
 
-def _seats_alike(layout: Layout, want: Want, things: list[RoomThing]) -> list[RoomThing]:
-    seated = {i.thing.name for i in layout.items if i.thing.group == "chair"}
-    return [t for t in things if t.name in seated] if want.where == "around" else []
-
-
-def _put(item: RoomItem, angle: float, x: float, y: float, z: float, where: str, on: int | None = None) -> RoomItem:
-    return RoomItem(item.thing, item.mesh, shift(x, y, z) @ turn(angle), item.colour, on, where)
+def _put(item: RoomItem, angle: float, x: float, y: float, z: float, where: str) -> RoomItem:
+    return RoomItem(item.thing, item.mesh, shift(x, y, z) @ turn(angle), item.colour, None, where)
 
 
 def _against(layout: Layout, item: RoomItem, wall: str, along: float, z: float = 0.0, where: str = "") -> RoomItem:
@@ -162,14 +158,14 @@ def _facing(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomIte
     return _put(item, float(rng.normal(0, 0.3)), x, y, 0.0, "in front of the standing mirror")
 
 
-def _row(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
-    """Side by side with the last one along the back wall."""
+def _beside(layout: Layout, item: RoomItem, rng: np.random.Generator, gap: float, says: bool) -> RoomItem | None:
+    """Side by side with the last one along the back wall. says: whether the texts name that one."""
     if layout.last is None:
         return None
-    box, half = layout.items[layout.last].box, float(bounds(item.mesh)[1, 0])
+    anchor, half = layout.items[layout.last], float(bounds(item.mesh)[1, 0])
     left = bool(rng.random() < 0.5)
-    x = box[0, 0] - half - 0.004 if left else box[1, 0] + half + 0.004
-    return _against(layout, item, "back", float(x))
+    x = anchor.box[0, 0] - half - gap if left else anchor.box[1, 0] + half + gap
+    return _against(layout, item, "back", float(x), where=f"beside the {anchor.thing.name}" if says else "")
 
 
 def _corner(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem:
@@ -220,15 +216,6 @@ def _before(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomIte
     return _put(
         item, angle + float(rng.normal(0, 0.15)) * seat, float(x), float(y), 0.0, f"in front of the {anchor.thing.name}"
     )
-
-
-def _beside(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
-    if layout.last is None:
-        return None
-    anchor, half = layout.items[layout.last].box, float(bounds(item.mesh)[1, 0])
-    left = bool(rng.random() < 0.5)
-    x = anchor[0, 0] - half - 0.06 if left else anchor[1, 0] + half + 0.06
-    return _against(layout, item, "back", float(x), where=f"beside the {layout.items[layout.last].thing.name}")
 
 
 def _around(layout: Layout, item: RoomItem, rng: np.random.Generator) -> RoomItem | None:
@@ -330,12 +317,12 @@ PLACERS: Mapping[str, Placer] = {
     "facing": _facing,
     "side": partial(_wall, walls=("left", "right")),
     "wall": partial(_wall, walls=("back", "back", "left", "right")),
-    "row": _row,
+    "row": partial(_beside, gap=0.004, says=False),
     "corner": _corner,
     "free": _free,
     "middle": _middle,
     "before": _before,
-    "beside": _beside,
+    "beside": partial(_beside, gap=0.06, says=True),
     "around": _around,
     "on": _on,
     "on shelf": partial(_on, group="wall shelf"),

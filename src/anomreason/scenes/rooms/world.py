@@ -136,16 +136,13 @@ def _trimmed(room: Room) -> Room:
     """Without small things of which the camera sees hardly anything. What others are arranged by stays."""
     views = visibilities(room, owner_map(room.stage(), GLANCE))
     poor = {i for i, view in enumerate(views) if view.share < LEAST_SHARE or view.edge < LEAST_EDGE}
-    poor |= {i for i, item in enumerate(room.items) if "mirror" in item.thing.group and _blank(room, i)}
+    mirrors = (i for i, item in enumerate(room.items) if "mirror" in item.thing.group)
+    poor |= {i for i in mirrors if reflecting(room, i) < LEAST_MIRRORED}
     poor = {i for i in poor if room.items[i].thing.group in LOOSE and not room.carried(i)}
     left = [i for i in range(len(room.items)) if i not in poor]
     new = {old: k for k, old in enumerate(left)}
     kept = (room.items[i] for i in left)
     return replace(room, items=tuple(replace(i, on=None if i.on is None else new[i.on]) for i in kept))
-
-
-def _blank(room: Room, i: int) -> bool:
-    return reflecting(room, i) < LEAST_MIRRORED
 
 
 def _plan(

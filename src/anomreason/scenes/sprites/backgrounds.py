@@ -187,8 +187,8 @@ def meadow(size: int, horizon: float, rng: np.random.Generator) -> Image.Image:
     sheet.gradient(horizon + 0.01, 1, mixed(grass, haze, 0.2), mixed(grass, (30, 80, 20), 0.22))
     middle = float(rng.uniform(0.3, 0.7))
     path = mixed(varied(rng, (206, 182, 138), 8), grass, 0.25)
-    for y0, y1 in ((horizon + 0.012, 1.0),):
-        sheet.polygon([(middle - 0.004, y0), (middle + 0.004, y0), (middle + 0.16, y1), (middle - 0.2, y1)], path)
+    far = horizon + 0.012
+    sheet.polygon([(middle - 0.004, far), (middle + 0.004, far), (middle + 0.16, 1.0), (middle - 0.2, 1.0)], path)
     return roughened(sheet.finished(), horizon, 0.2, int(rng.integers(256)))
 
 

@@ -11,9 +11,10 @@ from functools import cache
 import numpy as np
 
 from anomreason.scenes.sprites.drawings import State
-from anomreason.scenes.sprites.scene import Box, SpriteItem, SpriteScene, Sun, drawn_height, grown
+from anomreason.scenes.sprites.scene import SpriteItem, SpriteScene, Sun, drawn_height, grown
 from anomreason.scenes.sprites.sprite import aspect
 from anomreason.scenes.sprites.table import LOOKS, Place, Spot, SpriteThing, table
+from anomreason.scenes.table import Box
 
 SMALLEST, TALLEST, WIDEST = 0.145, 0.46, 0.5
 """Bounds of what is drawn: the larger edge at least, the height and the width at most."""

@@ -129,8 +129,9 @@ class Canvas:
     def _mirror(self, image: Image.Image, item: SpriteItem) -> None:
         if item.support not in ("floor", "water") or item.mirror == "nothing" or item.lift:
             return
-        shown = item if not item.mirror else mirror_of(item)
-        layer = self.layer(shown)
+        # What is seen in the mirror, as if it stood there.
+        other = replace(item, thing=item.mirror, mirror="", state=(), edit=(), turn=0.0) if item.mirror else item
+        layer = self.layer(other)
         foot = round(item.y * self.size)
         bank = self.stage.place == "lake shore" and item.support == "floor"
         strength = {"lake shore": 0.72, "open sea": 0.55, "street at night": 0.55}[self.stage.place]
@@ -200,11 +201,6 @@ class Canvas:
             shine = item.h * (0.3 if night else 0.36)
             light = brightened(light, (head * n, top * n), (shine * n, shine * n * 0.8), (255, 255, 235))
         return ImageChops.multiply(image, light)
-
-
-def mirror_of(item: SpriteItem) -> SpriteItem:
-    """The thing that is seen in the mirror, as if it stood there."""
-    return replace(item, thing=item.mirror, mirror="", state=(), edit=(), turn=0.0)
 
 
 def _layer(item: SpriteItem, size: int) -> Layer:

@@ -14,9 +14,8 @@ from anomreason.scenes.scene import Change, Slots
 from anomreason.scenes.sprites.drawings import State
 from anomreason.scenes.sprites.sprite import Edit, aspect
 from anomreason.scenes.sprites.table import SpriteThing, table
-from anomreason.scenes.table import Support
+from anomreason.scenes.table import Box, Support
 
-Box = tuple[float, float, float, float]
 Shadow = Literal["own", "none", "wrong"]
 LAMPS = ("street lamp", "floor lamp")
 

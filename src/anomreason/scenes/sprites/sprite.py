@@ -71,15 +71,15 @@ def _plain(name: str, state: State) -> Image.Image:
 def sprite(name: str, state: State, edit: Edit) -> Sprite:
     """A thing of the table as it is drawn in this state, edited."""
     plain = _plain(name, state)
-    whole = Sprite(plain, 0, 0, plain.width, plain.height)
     if not edit:
-        return whole
+        return Sprite(plain, 0, 0, plain.width, plain.height)
     what, how = edit
     row = table().named(name)
     if what == "erase":
-        return _with(whole, _erased(plain, _part(row, str(how))))
+        edited = _faded(plain, ImageChops.invert(_mask(_part(row, str(how)), plain)))
+        return Sprite(edited, 0, 0, plain.width, plain.height)
     if what == "hue":
-        return _with(whole, _coloured(plain, str(how)))
+        return Sprite(_coloured(plain, str(how)), 0, 0, plain.width, plain.height)
     if what == "copy":
         return _doubled(plain, _part(row, str(how)))
     if what == "fuse":
@@ -87,10 +87,6 @@ def sprite(name: str, state: State, edit: Edit) -> Sprite:
     if what == "split":
         return _split(plain, str(how))
     raise ValueError(f"no edit named {what!r}")
-
-
-def _with(picture: Sprite, image: Image.Image) -> Sprite:
-    return Sprite(image, picture.left, picture.top, picture.width, picture.height)
 
 
 def _part(row: SpriteThing, name: str) -> SpritePart:
@@ -119,10 +115,6 @@ def _faded(image: Image.Image, keep: Image.Image) -> Image.Image:
     result = image.copy()
     result.putalpha(ImageChops.multiply(image.getchannel("A"), keep))
     return result
-
-
-def _erased(image: Image.Image, part: SpritePart) -> Image.Image:
-    return _faded(image, ImageChops.invert(_mask(part, image)))
 
 
 def _doubled(image: Image.Image, part: SpritePart) -> Sprite:

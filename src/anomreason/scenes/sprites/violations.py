@@ -19,7 +19,6 @@ from anomreason.english import article
 from anomreason.scenes.scene import Slots
 from anomreason.scenes.sprites.layout import fits, placed
 from anomreason.scenes.sprites.scene import (
-    Box,
     SpriteChange,
     SpriteItem,
     SpriteScene,
@@ -28,7 +27,8 @@ from anomreason.scenes.sprites.scene import (
     inside,
     overlap,
 )
-from anomreason.scenes.sprites.table import LOOKS, PLACES, Place, Sort, Spot, SpriteThing, table
+from anomreason.scenes.sprites.table import LOOKS, PLACES, Place, Sort, SpriteThing, table
+from anomreason.scenes.table import Box
 
 LEAST = 0.135
 """Of the image's edge: what a violation shows on is at least that large in one direction."""
@@ -120,13 +120,10 @@ def _giant(bench: Bench, i: int, rng: np.random.Generator) -> SpriteChange | Non
             for j, other in _others(bench, i):
                 bigger = other.row.size_cm >= item.row.size_cm * 0.7 and other.y >= item.y - 0.3
                 if bigger and new.h > other.h * 1.25 and new.h <= 0.7 and bench.fits(moved, (i,), 0.35):
-                    slots = replace(bench.slots(i, rng), other=other.row.phrase, detail=_taller(other))
+                    detail = f"even taller than the {other.row.phrase}"
+                    slots = replace(bench.slots(i, rng), other=other.row.phrase, detail=detail)
                     return SpriteChange("scale", "giant", slots, ((i, moved),), about=(j,))
     return None
-
-
-def _taller(other: SpriteItem) -> str:
-    return f"even taller than the {other.row.phrase}"
 
 
 def _tiny(bench: Bench, i: int, rng: np.random.Generator) -> SpriteChange | None:
@@ -345,7 +342,8 @@ def out_of_place(bench: Bench, i: int, rng: np.random.Generator) -> SpriteChange
     for _ in range(60):
         row = wrong[int(rng.integers(len(wrong)))]
         spot = spots[int(rng.integers(len(spots)))]
-        new = _brought(bench, spot, row, rng)
+        grounded = row.model_copy(update={"support": spot.supports[0]})  # whatever carries it otherwise
+        new = placed(bench.look, spot, grounded, rng)
         if new is not None and large(new.box) and fits(new, bench.items):
             return _foreign(bench, row, new, replaced=())
     for _ in range(12):
@@ -355,12 +353,6 @@ def out_of_place(bench: Bench, i: int, rng: np.random.Generator) -> SpriteChange
         if large(new.box) and height <= 0.46 and fits(new, [o for j, o in enumerate(bench.items) if j != i]):
             return _foreign(bench, row, new, replaced=(i,))
     return None
-
-
-def _brought(bench: Bench, spot: Spot, row: SpriteThing, rng: np.random.Generator) -> SpriteItem | None:
-    """The thing set down in the spot, whatever carries it otherwise."""
-    grounded = row.model_copy(update={"support": spot.supports[0]})
-    return placed(bench.look, spot, grounded, rng)
 
 
 def _foreign(bench: Bench, row: SpriteThing, new: SpriteItem, replaced: tuple[int, ...]) -> SpriteChange:

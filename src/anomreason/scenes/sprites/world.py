@@ -25,9 +25,10 @@ from anomreason.scenes.scene import (
 )
 from anomreason.scenes.sprites.layout import lay_out
 from anomreason.scenes.sprites.render import Canvas
-from anomreason.scenes.sprites.scene import Box, SpriteChange, SpriteScene, applied, grown, overlap, union
+from anomreason.scenes.sprites.scene import SpriteChange, SpriteScene, applied, grown, overlap, union
 from anomreason.scenes.sprites.table import table
 from anomreason.scenes.sprites.violations import VIOLATIONS, Bench
+from anomreason.scenes.table import Box
 
 _ON_LIGHT: tuple[Kind, ...] = ("shadow", "lighting")
 """Kinds of which only one is planted in a scene: together neither would be recognisable."""
