@@ -47,6 +47,11 @@ MASS = frozenset(
 """Uncountable nouns."""
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
 def article(phrase: str) -> str:
     """`a` or `an`, by the sound that the phrase starts with."""
     first = re.split(r"\s", phrase.strip(), maxsplit=1)[0].lstrip("\"'(")

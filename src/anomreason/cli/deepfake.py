@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from anomreason.cli.options import refuse_unused
-from anomreason.cli.summary import counted, printable
+from anomreason.cli.summary import printable
 from anomreason.cli.tables import (
     ENDS,
     VIEWS,
@@ -26,6 +26,7 @@ from anomreason.cli.tables import (
     warning,
     words,
 )
+from anomreason.english import counted
 from anomreason.metrics.image_scores import PROFILES
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from anomreason.cli.options import refuse_unused
-from anomreason.cli.summary import counted, printable
+from anomreason.cli.summary import printable
 from anomreason.cli.tables import (
     ENDS,
     SCORES,
@@ -31,6 +31,7 @@ from anomreason.cli.tables import (
     warning,
     words,
 )
+from anomreason.english import counted
 from anomreason.metrics.image_scores import PROFILES
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from anomreason.cli.summary import counted, printable
+from anomreason.cli.summary import printable
 from anomreason.cli.tables import (
     ENDS,
     TextTable,
@@ -24,6 +24,7 @@ from anomreason.cli.tables import (
     warning,
     words,
 )
+from anomreason.english import counted
 from anomreason.metrics.plausibility import METRICS, GeneratorPlausibility
 from anomreason.stats import Correlation
 

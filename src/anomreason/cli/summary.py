@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from anomreason.english import counted
 from anomreason.report.results import Tally
 
 if TYPE_CHECKING:
@@ -73,10 +74,6 @@ def _anomaly(console: Console, number: int, anomaly: Anomaly) -> None:
     if anomaly.kind:
         body.add_row("kind", Text(printable(anomaly.kind)))
     console.print(Padding(body, (0, 0, 0, 3)))
-
-
-def counted(number: int, one_of: str, many_of: str) -> str:
-    return f"{number:,} {one_of if number == 1 else many_of}"
 
 
 WORST, NAMED = 20, 10

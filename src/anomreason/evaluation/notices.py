@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from anomreason.english import counted
 from anomreason.evaluation.records import DeepfakeResult, EvalResult, ExactResult, JoinedImages, PlausibilityResult
 
 NAMED = 5
@@ -20,11 +21,6 @@ class Notice(NamedTuple):
 
     title: str
     text: str
-
-
-def counted(number: int, one: str, many: str) -> str:
-    """`1 image`, `1,200 images`."""
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def named(names: Sequence[str]) -> str:

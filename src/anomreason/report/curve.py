@@ -18,7 +18,7 @@ from typing import Any
 from markupsafe import Markup
 
 from anomreason.files import Appender, read_lines, write_atomically
-from anomreason.report.figures import BOTTOM, HEIGHT, PlotFrame
+from anomreason.report.figures import BOTTOM, HEIGHT, PlotFrame, coordinates, plot_text
 from anomreason.report.html import templates
 
 LOG, PAGE = "train-log.jsonl", "curve.html"
@@ -123,28 +123,18 @@ def _plot(name: str, series: Mapping[str, Sequence[Point]]) -> Markup | None:
         css = f"c{number % 6}"
         places = [(axes.x(step / last), axes.y(value)) for step, value in points]
         parts.append(_line(places, css, f"{label}: {points[-1][1]:.4g} at step {points[-1][0]:.0f}"))
-        parts.append(_key(number, label, points[-1][1], css))
-    parts += [_tick(axes, share, share * last) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+        key = f"{label} {points[-1][1]:.4g}"
+        parts.append(plot_text(62 + 180 * (number % 2), 14 + 13 * (number // 2), key, f"{css} key"))
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        parts.append(plot_text(axes.x(share), HEIGHT - BOTTOM + 17, f"{share * last:.6g}", "tick"))
     return axes.drawn(parts, name, "step", name)
 
 
 def _line(places: Sequence[Point], css: str, label: str) -> Markup:
-    joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     x, y = places[-1]
     return Markup(
-        '<polyline class="{}" points="{}"/><circle class="{}" cx="{}" cy="{}" r="3"><title>{}</title></circle>'
-    ).format(css, joined, css, f"{x:.1f}", f"{y:.1f}", label)
-
-
-def _key(number: int, label: str, value: float, css: str) -> Markup:
-    return Markup('<text class="{} key" x="{}" y="{}">{} {}</text>').format(
-        css, 62 + 180 * (number % 2), 14 + 13 * (number // 2), label, f"{value:.4g}"
-    )
-
-
-def _tick(axes: PlotFrame, share: float, step: float) -> Markup:
-    x, y = f"{axes.x(share):.1f}", HEIGHT - BOTTOM + 17
-    return Markup('<text class="tick" x="{}" y="{}">{}</text>').format(x, y, f"{step:.6g}")
+        '<polyline class="{}" points="{}"/><circle class="{}" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>'
+    ).format(css, coordinates(places), css, x, y, label)
 
 
 def _round_up(value: float) -> float:

@@ -74,7 +74,7 @@ class PlotFrame:
         """The whole plot: grid, parts, and what the axes mean. `title` is read out instead of the plot."""
         lines = [self._tick(self.top * place / 4) for place in range(5)]
         named = [
-            _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, below, "axis"),
+            plot_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, below, "axis"),
             Markup('<text class="axis" transform="translate(11 {}) rotate(-90)">{}</text>').format(
                 _number((TOP + HEIGHT - BOTTOM) / 2), beside
             ),
@@ -86,7 +86,7 @@ class PlotFrame:
 
     def _tick(self, value: float) -> Markup:
         y = self.y(value)
-        return _line((LEFT, y), (WIDTH - RIGHT, y), "grid") + _text(LEFT - 6, y + 4, f"{value:.4g}", "tick end")
+        return _line((LEFT, y), (WIDTH - RIGHT, y), "grid") + plot_text(LEFT - 6, y + 4, f"{value:.4g}", "tick end")
 
 
 def against_threshold(levels: Sequence[Level], name: str, title: str) -> Markup:
@@ -107,12 +107,12 @@ def against_threshold(levels: Sequence[Level], name: str, title: str) -> Markup:
             Markup('<circle class="value" cx="{}" cy="{}" r="4.5"><title>{}</title></circle>').format(
                 _number(x), _number(y), _tooltip(level, name)
             ),
-            _text(x, y - 10, f"{level.value:.3f}", "label"),
-            _text(x, HEIGHT - BOTTOM + 17, f"{level.at:.10g}", "tick"),
+            plot_text(x, y - 10, f"{level.value:.3f}", "label"),
+            plot_text(x, HEIGHT - BOTTOM + 17, f"{level.at:.10g}", "tick"),
         ]
         if level.saturated:
             short = {"nothing": "nearly none", "everything": "nearly all"}.get(level.saturated, level.saturated)
-            parts.append(_text(x, HEIGHT - BOTTOM + 32, short, "tick warn"))
+            parts.append(plot_text(x, HEIGHT - BOTTOM + 32, short, "tick warn"))
     return axes.drawn(parts, title, "threshold of similarity", name)
 
 
@@ -130,8 +130,8 @@ def bars(groups: Sequence[Group], series: Sequence[str], title: str, below: str,
                 x = middle + (number - len(series) / 2) * wide
                 text = f"{below} {group.label}: {series[number]} {_value(mark)}, {mark.rests_on}"
                 parts.append(_bar(axes, x, wide, mark, f"series-{number}", text))
-        parts.append(_text(middle, HEIGHT - BOTTOM + 15, group.label, "tick"))
-        parts.append(_text(middle, HEIGHT - BOTTOM + 29, group.under, "tick soft"))
+        parts.append(plot_text(middle, HEIGHT - BOTTOM + 15, group.label, "tick"))
+        parts.append(plot_text(middle, HEIGHT - BOTTOM + 29, group.under, "tick soft"))
     return axes.drawn(parts, title, below, beside)
 
 
@@ -150,7 +150,7 @@ def diagonal(points: Sequence[tuple[float, float, int]], title: str, below: str,
         )
         for x, y, n in points
     ]
-    parts += [_text(axes.x(x / 100), HEIGHT - BOTTOM + 17, f"{x}", "tick") for x in range(0, 101, 20)]
+    parts += [plot_text(axes.x(x / 100), HEIGHT - BOTTOM + 17, f"{x}", "tick") for x in range(0, 101, 20)]
     return axes.drawn(parts, title, below, beside)
 
 
@@ -175,7 +175,7 @@ def _band(axes: PlotFrame, places: Sequence[tuple[float, Level]]) -> Markup:
     if len(ends) == 1:
         ends = [(ends[0][0] + shift, ends[0][1]) for shift in (-20.0, 20.0)]
     edge = [(x, axes.y(band[0])) for x, band in ends] + [(x, axes.y(band[1])) for x, band in reversed(ends)]
-    return Markup('<polygon class="band" points="{}"/>').format(_points(edge)) if edge else Markup("")
+    return Markup('<polygon class="band" points="{}"/>').format(coordinates(edge)) if edge else Markup("")
 
 
 def _end_label(axes: PlotFrame, x: float, level: Level) -> list[Markup]:
@@ -186,7 +186,7 @@ def _end_label(axes: PlotFrame, x: float, level: Level) -> list[Markup]:
         if number is not None and at is not None:
             y = min(axes.y(at) + shift, HEIGHT - BOTTOM - 3)
             if abs(y - (point - 10)) >= NEAR and abs(y - 4 - point) >= NEAR:
-                found.append(_text(x, y, f"{number:.3f}", f"label {css}"))
+                found.append(plot_text(x, y, f"{number:.3f}", f"label {css}"))
     return found
 
 
@@ -222,10 +222,12 @@ def _top(values: Iterable[float | None]) -> float:
 
 
 def _path(points: Sequence[Ends], css: str) -> Markup:
-    return Markup('<polyline class="{}" points="{}"/>').format(css, _points(points)) if len(points) > 1 else Markup("")
+    return (
+        Markup('<polyline class="{}" points="{}"/>').format(css, coordinates(points)) if len(points) > 1 else Markup("")
+    )
 
 
-def _points(points: Sequence[Ends]) -> str:
+def coordinates(points: Sequence[Ends]) -> str:
     return " ".join(f"{_number(x)},{_number(y)}" for x, y in points)
 
 
@@ -234,7 +236,7 @@ def _line(start: Ends, end: Ends, css: str) -> Markup:
     return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(css, *ends)
 
 
-def _text(x: float, y: float, text: str, css: str) -> Markup:
+def plot_text(x: float, y: float, text: str, css: str) -> Markup:
     return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(css, _number(x), _number(y), text)
 
 

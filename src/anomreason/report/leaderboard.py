@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -198,31 +198,22 @@ def _marks(found: Sequence[AnyFile], mixed: bool) -> list[str]:
     """A letter for each result when signatures differ, else nothing; alike ones share a letter."""
     groups: list[AnyFile] = []
     letters = []
-    for one in found:
-        place = next((k for k, g in enumerate(groups) if not g.signature.differences(one.signature)), len(groups))
+    for found_one in found:
+        place = next((k for k, g in enumerate(groups) if not g.signature.differences(found_one.signature)), len(groups))
         if place == len(groups):
-            groups.append(one)
-        letters.append(f"({_letter(place)})")
+            groups.append(found_one)
+        letters.append(f"({chr(ord('a') + place) if place < 26 else place + 1})")
     if len(groups) <= 1:
         return [""] * len(found)
     if not mixed:
-        apart = _apart(groups[0].signature, groups[1].signature)
+        one, other = groups[0].signature, groups[1].signature
+        backbones = (one.backbone is None) != (other.backbone is None)
+        apart = "one was scored without --backbone" if backbones else "; ".join(one.differences(other))
         raise UsageError(
             f"{groups[0].path} and {groups[1].path} were not computed alike ({apart}), so their numbers cannot be "
             "compared; score them alike, or pass --mixed to show them all, marked"
         )
     return letters
-
-
-def _apart(one: Signature, other: Signature) -> str:
-    """Why two results cannot be compared."""
-    if (one.backbone is None) != (other.backbone is None):
-        return "one was scored without --backbone"
-    return "; ".join(one.differences(other))
-
-
-def _letter(place: int) -> str:
-    return chr(ord("a") + place) if place < 26 else str(place + 1)
 
 
 def _names(named: Sequence[tuple[str, AnyFile]]) -> list[str]:
@@ -279,11 +270,10 @@ def _deepfake(found: Sequence[ResultFile[DeepfakeResult]], marks: Sequence[str])
             if explained is None and (result.explained or profile == "release"):
                 continue
             shares = (result.accuracy, result.balanced_accuracy, result.fake_recall, result.real_specificity)
-            cells = {column: _cell(share, 100) for column, share in zip(SHARES, shares, strict=True)}
+            known = _cells(dict(zip(SHARES, shares, strict=True)), 100)
             for view, scores in (explained or {}).items():
-                cells[f"CSemAP_{view.capitalize()}"] = _cell(scores.semap.release)
-                cells[f"CSemF1_{view.capitalize()}"] = _cell(scores.semf1.release)
-            known = {column: cell for column, cell in cells.items() if cell}
+                both = {"CSemAP": scores.semap.release, "CSemF1": scores.semf1.release}
+                known |= _cells({f"{name}_{view.capitalize()}": one for name, one in both.items()})
             failed = sum(result.failures.values())
             rows.append(BoardRow(name, known, result.n, failed, mark, one.signature.line(profile)))
         if not rows:
@@ -313,8 +303,7 @@ def _plausibility(found: Sequence[ResultFile[PlausibilityResult]], marks: Sequen
     names = _names([(generator.generator, one) for generator, one, _ in made])
     rows = []
     for name, (generator, one, mark) in zip(names, made, strict=True):
-        cells = {column: _cell(generator.scores[metric]) for column, metric in PLAUSIBILITY.items()}
-        known = {column: cell for column, cell in cells.items() if cell}
+        known = _cells({column: generator.scores[metric] for column, metric in PLAUSIBILITY.items()})
         failed = sum(generator.failures.values())
         rows.append(BoardRow(name, known, generator.n, failed, mark, one.signature.line()))
     rows.sort(key=lambda row: row.cells["CAP"].value if "CAP" in row.cells else float("inf"))
@@ -323,26 +312,20 @@ def _plausibility(found: Sequence[ResultFile[PlausibilityResult]], marks: Sequen
         "CAP is the mean over images of MAI x AF; CAP of means is mean MAI x mean AF, which is what the paper prints.",
         *_signature_notes(rows, found, marks),
     ]
-    rows += _published_generators()
+    rows += _published(3, PLAUSIBILITY)
     notes.append(f"{PUBLISHED} {SOURCE}, Table 3: other prompts, images and assessors; for orientation only.")
     places = dict.fromkeys(PLAUSIBILITY, 2)
     yield Board("plausibility", "Plausibility of generators", tuple(PLAUSIBILITY), rows, notes, True, places)
 
 
-def _published_generators() -> list[BoardRow]:
-    rows: dict[str, dict[str, Cell]] = {}
-    for printed in published(table=3):
-        column = "CAP of means" if printed.metric == "CAP" else printed.metric
-        rows.setdefault(f"{printed.model} by {printed.assessor}", {})[column] = Cell(printed.value)
-    return [BoardRow(name, cells, None, None, PUBLISHED) for name, cells in rows.items()]
-
-
-def _published(table: int, columns: Sequence[str]) -> list[BoardRow]:
+def _published(table: int, columns: Collection[str]) -> list[BoardRow]:
     rows: dict[str, dict[str, Cell]] = {}
     for printed in published(table=table):
-        if printed.metric in columns:
-            rows.setdefault(printed.model, {})[printed.metric] = Cell(printed.value)
-    return [BoardRow(model, cells, None, None, PUBLISHED) for model, cells in rows.items()]
+        metric = "CAP of means" if printed.metric == "CAP" else printed.metric
+        if metric in columns:
+            name = f"{printed.model} by {printed.assessor}" if printed.assessor else printed.model
+            rows.setdefault(name, {})[metric] = Cell(printed.value)
+    return [BoardRow(name, cells, None, None, PUBLISHED) for name, cells in rows.items()]
 
 
 def _reference(table: int, signature: Signature, alike: bool) -> str:
@@ -365,11 +348,13 @@ def _signature_notes(rows: Sequence[BoardRow], found: Sequence[AnyFile], marks: 
     return [warning, *(f"{mark} {made}" for mark, made in first.items() if any(mark in row.mark for row in rows))]
 
 
-def _cell(found: Estimate, factor: float = 1) -> Cell | None:
-    if found.value is None:
-        return None
-    ends = found.interval
-    return Cell(factor * found.value, None if ends is None else (factor * ends.low, factor * ends.high))
+def _cells(found: Mapping[str, Estimate], factor: float = 1) -> dict[str, Cell]:
+    """By column, where there is a value."""
+    return {
+        column: Cell(factor * one.value, one.interval and (factor * one.interval.low, factor * one.interval.high))
+        for column, one in found.items()
+        if one.value is not None
+    }
 
 
 def markdown(boards: Sequence[Board]) -> str:
