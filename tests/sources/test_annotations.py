@@ -232,7 +232,7 @@ def test_what_cannot_be_scored_is_listed_and_not_lost(tmp_path: Path) -> None:
     true = scored_images(truth, written(tmp_path / "s.txt", b"a.jpg\nb.jpg\nz.jpg"))
     assert (list(true.images), true.photographs, true.unknown) == (["a.jpg"], ("b.jpg",), ("z.jpg",))
     other = entrant(read_source(written(tmp_path / "p.json", {"q/a.jpg": [], "c.jpg": [], "n.jpg": []})), true)
-    assert (list(other.said), other.by_file_name, other.strangers) == (["a.jpg"], 1, ("n.jpg",))
+    assert (list(other.answers), other.by_file_name, other.strangers) == (["a.jpg"], 1, ("n.jpg",))
     with pytest.raises(UsageError, match="no annotated image"):
         scored_images(truth, written(tmp_path / "none.txt", b"b.jpg"))
     with pytest.raises(UsageError, match=r"no image in common.*'n\.jpg'.*'a\.jpg'"):

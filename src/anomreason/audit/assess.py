@@ -115,7 +115,11 @@ def _assessed(
         names = [source.name for source in sources]
         if doubles := sorted({name for name in names if names.count(name) > 1}):
             raise UsageError(f"two inputs are called {doubles[0]!r}; name the generators as NAME=PATH")
-        records = [_record(key, said, source.name, None) for source in sources for key, said in source.images.items()]
+        records = [
+            _record(key, annotation, source.name, None)
+            for source in sources
+            for key, annotation in source.images.items()
+        ]
         return records, [], []
     found: dict[str, Assessment] = {}
     strangers: list[str] = []
@@ -144,10 +148,10 @@ def _assessed(
     return list(found.values()), strangers, warnings
 
 
-def _record(name: str, said: ImageAnnotation, generator: str, prompt: str | None) -> Assessment:
-    if said.unanswered is not None:
-        return Assessment(name, generator, prompt, failure=said.unanswered)
-    return Assessment(name, generator, prompt, tuple(anomaly.severity for anomaly in said.anomalies))
+def _record(name: str, annotation: ImageAnnotation, generator: str, prompt: str | None) -> Assessment:
+    if annotation.unanswered is not None:
+        return Assessment(name, generator, prompt, failure=annotation.unanswered)
+    return Assessment(name, generator, prompt, tuple(anomaly.severity for anomaly in annotation.anomalies))
 
 
 def _paired(records: Sequence[Assessment]) -> list[Assessment]:

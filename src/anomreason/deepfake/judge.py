@@ -61,29 +61,29 @@ def judge(
     by default the truth's folder, or that of the run. Raises UsageError, naming file and place.
     """
     true = read_truth(truth, subset)
-    said = entrant(read_source(predictions), true)
-    images, rng = judged(said, true), settings.rng(0)
+    entry = entrant(read_source(predictions), true)
+    images, rng = judged(entry, true), settings.rng(0)
     bare = sum(bool(one.generated) and not one.annotated for one in true.images.values())
     explained: Explanations = {}
     signature = code_signature().model_copy(update={"truth": truth_hash(true.images), "images": len(images)})
     if backbone is not None and not bare:
         opened = backbone.open()
-        explained = explain(said, true, settings.semantic, opened, progress)
+        explained = explain(entry, true, settings.semantic, opened, progress)
         signature = semantic_signature(opened.signature, settings.semantic, true.images)
     scores = deepfake(images, rng, {" ".join(key): values for key, values in explained.items()})
     return DeepfakeResult(
         **{name: value for name, value in scores if name in Judgements.model_fields},
-        name=said.source.name,
+        name=entry.source.name,
         signature=signature,
-        simulated=said.source.simulated,
+        simulated=entry.source.simulated,
         truth=str(true.source.path),
         explained=_nested(scores.explained),
         sources=tuple(SourceResult(**{**dict(one), "explained": _nested(one.explained)}) for one in scores.sources),
         rule=PHOTOGRAPH_RULE,
-        undescribed=_undescribed(images, said, true) if explained else 0,
+        undescribed=_undescribed(images, entry, true) if explained else 0,
         unexplained=_why_not(backbone, bare),
-        leaks=_leaks(said, true, pictures or true.source.pictures or said.source.pictures, rng),
-        joined=JoinedImages.of(said, true.images),
+        leaks=_leaks(entry, true, pictures or true.source.pictures or entry.source.pictures, rng),
+        joined=JoinedImages.of(entry, true.images),
     )
 
 
@@ -114,56 +114,56 @@ def _folder(name: str, path: Path) -> Source:
     return Source(name or path.resolve().name, path, "pictures", found, path)
 
 
-def _kind(name: str, said: ImageAnnotation, path: Path) -> ImageAnnotation:
+def _kind(name: str, annotation: ImageAnnotation, path: Path) -> ImageAnnotation:
     """The same with its kind: as `generated` or a folder of the name says, else by what there is to read."""
     kinds = [KINDS[part] for part in PurePosixPath(name).parent.parts if part in KINDS]
-    kinds += [] if said.generated is None else [said.generated]
-    read = False if said.description is not None else True if said.anomalies else None
-    kinds += [read] if read is not None else [True] if said.annotated and not kinds else []
-    where = f"{path}, image {said.image!r}"
+    kinds += [] if annotation.generated is None else [annotation.generated]
+    read = False if annotation.description is not None else True if annotation.anomalies else None
+    kinds += [read] if read is not None else [True] if annotation.annotated and not kinds else []
+    where = f"{path}, image {annotation.image!r}"
     if not kinds:
         raise UsageError(f"{where}: AI image or photograph? Put it under 0_real/ or 1_fake/, or write 'generated'")
     if len(set(kinds)) > 1:
         raise UsageError(
             f"{where}: both AI image and photograph (by folder, 'generated', anomalies or description); make them agree"
         )
-    return replace(said, generated=kinds[0])
+    return replace(annotation, generated=kinds[0])
 
 
-def judged(said: Entrant, truth: Truth) -> list[Judgement]:
+def judged(entry: Entrant, truth: Truth) -> list[Judgement]:
     """The detector's judgement of each image. UsageError when it judged none, since then it was not asked to."""
-    found = [_judged(name, one, said.said.get(name), said.source) for name, one in truth.images.items()]
+    found = [_judged(name, one, entry.answers.get(name), entry.source) for name, one in truth.images.items()]
     if all(one.judged is None for one in found):
         raise UsageError(
-            f"{said.source.path} has no judgement of any image; detect with --judge-source, or write 'generated'"
+            f"{entry.source.path} has no judgement of any image; detect with --judge-source, or write 'generated'"
         )
     return found
 
 
-def _judged(name: str, true: ImageAnnotation, said: ImageAnnotation | None, source: Source) -> Judgement:
+def _judged(name: str, true: ImageAnnotation, answer: ImageAnnotation | None, source: Source) -> Judgement:
     place = [part for part in PurePosixPath(name).parent.parts if part not in KINDS]
-    if said is None or said.failure is not None:
-        kind = MISSING if said is None else said.failure
+    if answer is None or answer.failure is not None:
+        kind = MISSING if answer is None else answer.failure
         return Judgement(name, bool(true.generated), None, failure=kind, source="/".join(place))
-    judgement = said.generated
-    if judgement is None and said.description is not None:
+    judgement = answer.generated
+    if judgement is None and answer.description is not None:
         judgement = False
-    if judgement is None and source.form == "published" and said.anomalies:
+    if judgement is None and source.form == "published" and answer.anomalies:
         judgement = True
     return Judgement(
         image=name,
         generated=bool(true.generated),
         judged=judgement,
-        p_generated=said.p_generated,
-        claimed=len(said.anomalies),
+        p_generated=answer.p_generated,
+        claimed=len(answer.anomalies),
         source="/".join(place),
     )
 
 
-def _undescribed(images: Sequence[Judgement], said: Entrant, truth: Truth) -> int:
+def _undescribed(images: Sequence[Judgement], entry: Entrant, truth: Truth) -> int:
     """Photographs judged right that score 0, since the truth describes them and the detector did not."""
     right = [one.image for one in images if one.right and not one.generated]
-    return sum(truth.images[name].description is not None and said.said[name].description is None for name in right)
+    return sum(truth.images[name].description is not None and entry.answers[name].description is None for name in right)
 
 
 def _why_not(backbone: BackboneSpec | None, bare: int) -> str | None:
@@ -172,21 +172,21 @@ def _why_not(backbone: BackboneSpec | None, bare: int) -> str | None:
     return f"{bare:,} AI images of the truth have no annotated anomalies" if bare else None
 
 
-def _leaks(said: Entrant, truth: Truth, folder: Path | None, rng: np.random.Generator) -> tuple[Leak, ...]:
+def _leaks(entry: Entrant, truth: Truth, folder: Path | None, rng: np.random.Generator) -> tuple[Leak, ...]:
     """What the files alone give away; empty when there is only one kind."""
-    files = [_facts(name, one, said.said.get(name), folder) for name, one in truth.images.items()]
+    files = [_facts(name, one, entry.answers.get(name), folder) for name, one in truth.images.items()]
     if len({file.generated for file in files}) < 2:
         return ()
     return tuple(leaks(files, rng))
 
 
-def _facts(name: str, true: ImageAnnotation, said: ImageAnnotation | None, folder: Path | None) -> FileFacts:
+def _facts(name: str, true: ImageAnnotation, answer: ImageAnnotation | None, folder: Path | None) -> FileFacts:
     """From the file where it can be found; else its type from its name, and its size as the run noted it."""
     path = None if folder is None else folder / true.image
     if path is None or not path.is_file():
         suffix = PurePosixPath(name).suffix.lower().lstrip(".")
         kind = {"jpg": "jpeg", "jpe": "jpeg", "tif": "tiff"}.get(suffix, suffix) or None
-        return FileFacts(name, bool(true.generated), kind, said.file_size if said else None)
+        return FileFacts(name, bool(true.generated), kind, answer.file_size if answer else None)
     try:
         with path.open("rb") as file:
             found = kind_of(file.read(HEAD))
@@ -211,9 +211,9 @@ def explain(
     found: list[ImageScores | None] = []
     for block in chunks(len(names), CHUNK) or [range(len(names))]:
         true = [truth.images[names[place]] for place in block]
-        said = [entrant.said.get(names[place]) for place in block]
+        answers = [entrant.answers.get(names[place]) for place in block]
         chunk = backbone.hold([_texts(one) for one in true])
-        for there, here, alike in zip(true, said, chunk.score([_texts(one) for one in said]), strict=True):
+        for there, here, alike in zip(true, answers, chunk.score([_texts(one) for one in answers]), strict=True):
             found.append(_scores(there, here, alike, settings))
         progress(block.stop, len(names))
     return {
@@ -224,24 +224,24 @@ def explain(
     }
 
 
-def _texts(said: ImageAnnotation | None) -> dict[str, Sequence[str]]:
-    if said is None or said.failure is not None:
+def _texts(answer: ImageAnnotation | None) -> dict[str, Sequence[str]]:
+    if answer is None or answer.failure is not None:
         return {"phe": (), "rea": (), "description": ()}
     return {
-        "phe": [f.phenomenon for f in said.anomalies],
-        "rea": [f.reasoning for f in said.anomalies],
-        "description": () if said.description is None else (said.description,),
+        "phe": [f.phenomenon for f in answer.anomalies],
+        "rea": [f.reasoning for f in answer.anomalies],
+        "description": () if answer.description is None else (answer.description,),
     }
 
 
 def _scores(
-    true: ImageAnnotation, said: ImageAnnotation | None, alike: Similarities, settings: SemanticSettings
+    true: ImageAnnotation, answer: ImageAnnotation | None, alike: Similarities, settings: SemanticSettings
 ) -> ImageScores | None:
     if not true.generated:
         alike_texts = alike.own["description"]
         places = range(len(alike_texts))
         return None if true.description is None else score_image(alike_texts, alike_texts, places, settings, true.image)
-    if said is None or said.failure is not None:
+    if answer is None or answer.failure is not None:
         return None
-    order = rank(*ranking(said), settings.ranking)
+    order = rank(*ranking(answer), settings.ranking)
     return score_image(alike.own["phe"], alike.own["rea"], order, settings, true.image)

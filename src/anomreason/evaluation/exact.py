@@ -42,8 +42,8 @@ def _evaluated(source: Source, scenes: Path, known: list[KnownImage], options: E
     if options.seed < 0:
         raise UsageError(f"the seed is {options.seed}; it cannot be below 0")
     truth = _truth(scenes, known)
-    said = entrant(source, truth)
-    scores = score_exact(known, _answers(known, said), np.random.default_rng(options.seed), failures=options.failures)
+    entry = entrant(source, truth)
+    scores = score_exact(known, _answers(known, entry), np.random.default_rng(options.seed), failures=options.failures)
     return ExactResult(
         **dict(scores),
         name=source.name,
@@ -51,7 +51,7 @@ def _evaluated(source: Source, scenes: Path, known: list[KnownImage], options: E
         simulated=source.simulated,
         truth=str(scenes),
         settings=options,
-        joined=JoinedImages.of(said, truth.images),
+        joined=JoinedImages.of(entry, truth.images),
     )
 
 
@@ -84,8 +84,8 @@ def _truth(path: Path, known: list[KnownImage]) -> Truth:
     return Truth(Source(path.resolve().name, path, "pictures", images, path), images, (), (), ())
 
 
-def _answers(known: list[KnownImage], said: Entrant) -> dict[str, ImagePrediction]:
-    there = ((one.image, said.said.get(key_of(one.image))) for one in known)
+def _answers(known: list[KnownImage], entry: Entrant) -> dict[str, ImagePrediction]:
+    there = ((one.image, entry.answers.get(key_of(one.image))) for one in known)
     return {i: ImagePrediction(a.anomalies, a.unanswered) for i, a in there if a is not None}
 
 

@@ -60,11 +60,11 @@ class JoinedImages(Result):
     def of(cls, entrant: Entrant, truth: Mapping[str, ImageAnnotation]) -> JoinedImages:
         """truth: the images to score, by normalised name."""
         return cls(
-            by_path=len(entrant.said) - entrant.by_file_name,
+            by_path=len(entrant.answers) - entrant.by_file_name,
             by_file_name=entrant.by_file_name,
             not_in_truth=tuple(entrant.named(entrant.strangers)),
             ambiguous=tuple(entrant.named(entrant.ambiguous)),
-            missing=tuple(said.image for name, said in truth.items() if name not in entrant.said),
+            missing=tuple(one.image for name, one in truth.items() if name not in entrant.answers),
         )
 
 

@@ -85,7 +85,7 @@ class Contest:
         UsageError, naming file and image, when predictions cannot be ranked as asked.
         """
         self.entrant, self.settings = entrant, settings
-        check_ranking(entrant, entrant.said, settings.semantic)
+        check_ranking(entrant, entrant.answers, settings.semantic)
         self.scorer = SemanticScorer(settings.semantic)
         self.calibration = SeverityCounter(settings.semantic)
         self._store = store
@@ -93,8 +93,8 @@ class Contest:
         self._chance_rng = settings.rng(_CHANCE)
 
     def answered(self, image: str) -> bool:
-        said = self.entrant.said.get(image)
-        return said is not None and said.unanswered is None
+        answer = self.entrant.answers.get(image)
+        return answer is not None and answer.unanswered is None
 
     def result(self) -> SemanticResult:
         """All figures, once every image was added."""
@@ -102,22 +102,22 @@ class Contest:
 
     def add(self, names: Sequence[str], truths: Sequence[ImageAnnotation], chunk: Chunk) -> None:
         """Score one chunk of images."""
-        said = [self.entrant.said.get(name) for name in names]
-        answers = [one if one and one.unanswered is None else None for one in said]
+        found = [self.entrant.answers.get(name) for name in names]
+        answers = [one if one and one.unanswered is None else None for one in found]
         places = [place for place, one in enumerate(answers) if one]
         deals = self._chance.deals(len(places), self._chance_rng) if self._chance and len(places) > 1 else []
         # Whose truths each answered image meets in the shuffles, each once.
         partners = {place: list(dict.fromkeys(places[deal[own]] for deal in deals)) for own, place in enumerate(places)}
         texts = [_texts(one.anomalies) if one else {} for one in answers]
         shuffled: dict[tuple[int, int], Any] = {}
-        for place, found in enumerate(chunk.score(texts, [partners.get(p, ()) for p in range(len(names))])):
+        for place, alike in enumerate(chunk.score(texts, [partners.get(p, ()) for p in range(len(names))])):
             answer = answers[place]
             if answer:
-                self._score(names[place], answer, truths[place], found)
-                for partner, alike in zip(partners[place], found.partners, strict=True):
-                    shuffled[place, partner] = alike["phe"], alike["rea"]
+                self._score(names[place], answer, truths[place], alike)
+                for partner, other in zip(partners[place], alike.partners, strict=True):
+                    shuffled[place, partner] = other["phe"], other["rea"]
             else:
-                failed = said[place]
+                failed = found[place]
                 self._fail(names[place], MISSING if failed is None else str(failed.unanswered), truths[place])
         if self._chance and deals:
             orders = [self._order(names[p], answers[p]) for p in places]
@@ -191,9 +191,9 @@ def check_ranking(entrant: Entrant, names: Iterable[str], settings: SemanticSett
     if settings.ranking != "confidence":
         return
     for name in names:
-        said = entrant.said.get(name)
+        answer = entrant.answers.get(name)
         try:
-            rank(*ranking(said), settings.ranking)
+            rank(*ranking(answer), settings.ranking)
         except UsageError as error:
             raise UsageError(f"{entrant.source.path}, image {name!r}: {error}") from None
 

@@ -148,6 +148,6 @@ def _drift(predictions: Entrant, truth: Truth, backbone: Backbone) -> PrecisionD
         return None
     sides = [
         [f.phenomenon for image in images for f in image.anomalies][:_SAMPLE]
-        for images in (predictions.said.values(), truth.images.values())
+        for images in (predictions.answers.values(), truth.images.values())
     ]
     return backbone.drift(*sides) if all(sides) else None

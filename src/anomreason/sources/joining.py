@@ -98,7 +98,7 @@ class Entrant:
     """One prediction file beside the truth."""
 
     source: Source
-    said: dict[str, ImageAnnotation]
+    answers: dict[str, ImageAnnotation]
     """By name of the truth, scored images alone; a missing image is not in it."""
     by_file_name: int
     """Of these, joined by the file name alone."""
@@ -121,6 +121,6 @@ def entrant(source: Source, truth: Truth) -> Entrant:
             f"{source.path} and {truth.source.path} have no image in common: the first has names like {one!r}, the "
             f"second like {other!r}; they are joined by relative path, else by a file name that occurs once"
         )
-    said = {name: source.images[joined.of[name]] for name in truth.images if name in joined.of}
-    by_file_name = sum(joined.of[name] != name for name in said)
-    return Entrant(source, said, by_file_name, joined.strangers, joined.ambiguous)
+    answers = {name: source.images[joined.of[name]] for name in truth.images if name in joined.of}
+    by_file_name = sum(joined.of[name] != name for name in answers)
+    return Entrant(source, answers, by_file_name, joined.strangers, joined.ambiguous)
