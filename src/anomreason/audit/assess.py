@@ -25,7 +25,6 @@ from anomreason.metrics.plausibility import (
     Assessment,
     GeneratorPlausibility,
     Metric,
-    RankAgreement,
     differences,
     plausibility,
     rank_agreement,
@@ -76,7 +75,8 @@ def assess(
         theirs = _paired(theirs) if pair_by_name else theirs
         warnings += _same_generators(others, records, theirs)
         second = _signature(others, theirs)
-        agreement = _agreement(generators, plausibility(theirs, rng), rng)
+        one, other = _scores(generators), _scores(plausibility(theirs, rng))
+        agreement = {metric: rank_agreement(one[metric], other[metric], rng) for metric in METRICS}
     return PlausibilityResult(
         signature=_signature(sources, records),
         simulated=any(source.simulated for source in sources),
@@ -188,12 +188,9 @@ def _signature(sources: Sequence[Source], records: Iterable[Assessment]) -> Sign
     return code_signature().model_copy(update={"assessor": tuple(assessors), "prompts": digest})
 
 
-def _agreement(
-    one: Sequence[GeneratorPlausibility], other: Sequence[GeneratorPlausibility], rng: np.random.Generator
-) -> dict[Metric, RankAgreement]:
-    """Whether two assessors order the generators alike."""
-
-    def scores(of: Sequence[GeneratorPlausibility], metric: Metric) -> dict[str, float]:
-        return {g.generator: value for g in of if (value := g.scores[metric].value) is not None}
-
-    return {metric: rank_agreement(scores(one, metric), scores(other, metric), rng) for metric in METRICS}
+def _scores(generators: Sequence[GeneratorPlausibility]) -> dict[Metric, dict[str, float]]:
+    """By metric and generator, where there is a value."""
+    return {
+        metric: {g.generator: value for g in generators if (value := g.scores[metric].value) is not None}
+        for metric in METRICS
+    }

@@ -28,8 +28,8 @@ from anomreason.metrics.matching import (
     match_release,
     precision_recall_f1,
 )
+from anomreason.stats import Floats
 
-Floats = npt.NDArray[np.float64]
 Table = list[list[float]]
 Matching = list[int | None]
 """Truth of each prediction, or None."""

@@ -20,11 +20,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from anomreason.anomaly import KINDS, Kind
+from anomreason.stats import Floats
 
-Floats = npt.NDArray[np.float64]
 _CueWeights = Mapping[Kind, tuple[float, ...]]
 """By kind, the weights of the strongest cues in one text."""
 SHARES = (1.5, 1.0, 0.4)

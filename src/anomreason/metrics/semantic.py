@@ -29,9 +29,8 @@ from anomreason.anomaly import Result
 from anomreason.errors import UsageError
 from anomreason.metrics.image_scores import ImageScores, SemanticSettings, score_image
 from anomreason.metrics.matching import Scores, precision_recall_f1, rank
-from anomreason.stats import Interval, interval_of, resampled_sums, sign_flip_ps
+from anomreason.stats import Floats, Interval, interval_of, resampled_sums, sign_flip_ps
 
-Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 Place = tuple[int, int]
 """Index of a profile and of a view."""

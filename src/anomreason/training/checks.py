@@ -146,11 +146,8 @@ class GradientWatch:
 
     def _second(self, parameters: Sequence[tuple[str, Any]]) -> Proof:
         count = _all_move(p for p in parameters if p[1].requires_grad)
-        return Proof("after the first step", f"a gradient on all {count} learning tensors" + self._kinds)
-
-    @property
-    def _kinds(self) -> str:
-        return ", A and B of each adapter" if self.lora else ""
+        kinds = ", A and B of each adapter" if self.lora else ""
+        return Proof("after the first step", f"a gradient on all {count} learning tensors{kinds}")
 
 
 def check_pixels(encoder: ConversationEncoder, instances: Sequence[Instance]) -> Proof:

@@ -80,7 +80,7 @@ class TrainingFolder:
 
     def complete(self, step: int, keep: int) -> None:
         """Mark the checkpoint of a step as whole, and remove older ones but for `keep`, and torn ones."""
-        write_atomically(self._checkpoint(step) / _COMPLETE, json.dumps({"step": step}))
+        write_atomically(self.checkpoints / f"checkpoint-{step}" / _COMPLETE, json.dumps({"step": step}))
         kept = {path for _, path in sorted(self._complete())[-keep:]}
         for path in self.checkpoints.glob("checkpoint-*"):
             if path not in kept:
@@ -114,9 +114,6 @@ class TrainingFolder:
         if self._folder is not None:
             self._folder.close()
             self._folder = None
-
-    def _checkpoint(self, step: int) -> Path:
-        return self.checkpoints / f"checkpoint-{step}"
 
     def _complete(self) -> list[tuple[int, Path]]:
         found = [path.parent for path in self.checkpoints.glob(f"checkpoint-*/{_COMPLETE}")]

@@ -16,7 +16,7 @@ from anomreason.errors import UsageError
 from anomreason.report.curve import TrainLog
 from anomreason.training.answering import Answers, Score, answer
 from anomreason.training.checks import GradientWatch, Proof, ProofFailed, logits_of
-from anomreason.training.data.instance import Instance
+from anomreason.training.data.instance import Instance, Turn
 from anomreason.training.folder import BestWeights, TrainingFolder
 from anomreason.training.loading import TrainingData
 from anomreason.training.recipe import Recipe
@@ -149,7 +149,8 @@ class Watch:
             return []
         sample = self.job.sample if self.score else self.job.sample[:SPOT_CHECK]
         if step == 0 and self.job.source.card and self.job.recipe.data.task == "anomalies":
-            sample = [_asked(one, self.job.source.card.prompt) for one in sample]
+            question = Turn("user", self.job.source.card.prompt)
+            sample = [replace(one, turns=(question, *one.turns[1:])) for one in sample]
         state, part = PartialState(), self.job.recipe.evaluation
         mine = range(state.process_index, len(sample), state.num_processes)
         answers = answer(model, self.job.data.encoder, [sample[k] for k in mine], part.max_reply_tokens, part.batch)
@@ -217,9 +218,3 @@ def callback(watch: Watch) -> Any:
             watch.saved(state.global_step)
 
     return WatchCallback()
-
-
-def _asked(instance: Instance, question: str) -> Instance:
-    """The conversation with this as its first question."""
-    first = replace(instance.turns[0], text=question)
-    return replace(instance, turns=(first, *instance.turns[1:]))

@@ -130,9 +130,9 @@ def intersection(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange
     solid = [j for j in solid if j not in shop.taken]
     for j in rng.permutation(solid).astype(int).tolist():
         for moved in _into(item, shop.room.items[j]):
-            if shop.fits(moved.box, (i, j, *shop.room.carried(j), *_seated(shop, j))) and not _hits_carried(
-                shop, j, moved
-            ):
+            carried = shop.room.carried(j)
+            free = not any(overlap(moved.box, shop.room.items[k].box) for k in carried)
+            if free and shop.fits(moved.box, (i, j, *carried, *_seated(shop, j))):
                 return RoomChange("intersection", "deep", i, ((i, moved),), (j,), other=shop.room.items[j].phrase)
     return None
 
@@ -166,10 +166,6 @@ def _seated(shop: Workshop, j: int) -> tuple[int, ...]:
     """The seats at table j: their boxes reach under its top."""
     name = f"at the {shop.room.items[j].thing.name}"
     return tuple(k for k, o in enumerate(shop.room.items) if o.where == name)
-
-
-def _hits_carried(shop: Workshop, j: int, moved: RoomItem) -> bool:
-    return any(overlap(moved.box, shop.room.items[k].box) for k in shop.room.carried(j))
 
 
 def scale(shop: Workshop, i: int, rng: np.random.Generator) -> RoomChange | None:
