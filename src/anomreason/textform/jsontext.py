@@ -109,9 +109,11 @@ _CORRECTED = re.compile(
 _RETRACTED = re.compile(r"(?:^|[.!?]\s)\W*(?:wait|actually|correction|on second thoughts?|scratch that)\b", re.I | re.M)
 _SUPPOSED = re.compile(
     r"\b(?:if|would|were|had|suppos\w+|imagin\w+|e\.g|examples?|form(?:at)?|template|schema|structure|otherwise"
-    r"|such as|like this|or|alternative(?:ly)?|unsure|not sure|draft|first)\b",
+    r"|such as|like this)\b",
     re.I,
 )
+_UNDECIDED = re.compile(r"\b(?:or|alternative(?:ly)?|unsure|not sure|perhaps|maybe|draft|first)\b", re.I)
+_UNCLEAR = "there are several answers, and it is not clear which one counts; give one that holds everything"
 _PLACEHOLDER = re.compile(
     r"\s*(?:\.\.\.|…|<[^<>]*>|the error in a few words|what is seen and where|why it cannot be so)\s*", re.I
 )
@@ -133,9 +135,12 @@ def answer_in(text: str, is_answer: Callable[[Any], bool]) -> Value | None:
         raise ParseError(found[-1].problem or "the answer only repeats the example of the form; write what you see")
     last = real[-1]
     lead = _before(text, values, last)
-    if len(real) > 1 and _SUPPOSED.search(_clause(lead)) and not _CORRECTED.search(lead):
+    clause = _clause(lead)
+    if len(real) > 1 and _UNDECIDED.search(clause):
+        raise ParseError(_UNCLEAR)
+    if len(real) > 1 and _SUPPOSED.search(clause) and not _CORRECTED.search(lead):
         if last.problem or not _is_empty(last.value):
-            raise ParseError("there are several answers, and it is not clear which one counts; give one")
+            raise ParseError(_UNCLEAR)
         real.pop()  # "if nothing were wrong, I would write ..."
         last = real[-1]
         lead = _before(text, values, last)
@@ -144,13 +149,13 @@ def answer_in(text: str, is_answer: Callable[[Any], bool]) -> Value | None:
     if _placeholders(last.value):
         raise ParseError("a part of the answer only repeats the example of the form; write what you see")
     if _is_empty(last.value) and any(v.problem for v in found):
-        raise ParseError("there are several answers, and one of them is not whole; give one that holds everything")
-    corrected = _CORRECTED.search(lead) and not re.search(r"\b(?:or|alternatively|not sure|unsure)\b", lead, re.I)
+        raise ParseError(_UNCLEAR)
+    corrected = _CORRECTED.search(lead) and not _UNDECIDED.search(lead)
     for earlier in real[:-1]:
         same = not earlier.problem and earlier.value == last.value
         emptied = not earlier.problem and _is_empty(earlier.value) and not _is_empty(last.value)
         if not (same or emptied or corrected):
-            raise ParseError("there are several answers, and they differ; give one that holds everything")
+            raise ParseError(_UNCLEAR)
     if _RETRACTED.search(text, last.end):
         raise ParseError("the answer is taken back in the words after it; give the corrected answer")
     return last

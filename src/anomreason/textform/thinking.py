@@ -35,6 +35,7 @@ _WRAPPING = re.compile(
     r"</?answer>|<\|(?:begin_of|end_of)_(?:box|solution|answer)\|>|<\|(?:start|end)_(?:response|text)\|>", re.I
 )
 _LAST_TOKEN = re.compile(r"(?:<\|\w{2,30}\|>|</s>|<eos>|<end_of_turn>|<\uff5c[^<>]{2,40}\uff5c>)\Z")
+_BLANK = " \t\r\n\ufeff\u200b"
 ONLY_THINKING = (
     "only thinking came back, and no answer after it: raise --max-reply-tokens or turn the model's thinking off"
 )
@@ -46,7 +47,7 @@ def without_thinking(text: str) -> str:
     A closing tag alone ends what stands before it. Tags inside of a JSON text count as text. Raises ParseError when
     the thinking never ends or nothing stands beside it.
     """
-    text = text.strip(" \t\r\n\ufeff\u200b")
+    text = text.strip(_BLANK)
     if "<|" in text and "|>" in text:
         hidden = "<|channel|>" in text.lower()
         text = _HARMONY.sub("", _HIDDEN_CHANNEL.sub("", text)) if hidden else text
@@ -59,7 +60,7 @@ def without_thinking(text: str) -> str:
     text = _outside(text)
     while end := _LAST_TOKEN.search(text[-60:]):
         text = text[: len(text) - len(end[0])].rstrip()
-    text = _WRAPPING.sub("\n", text).strip()
+    text = _WRAPPING.sub("\n", text).strip(_BLANK)
     return _decoded(text) if text.startswith(('"{', '"[')) else text
 
 
