@@ -202,15 +202,20 @@ def set_up(model: str | VLM, options: DetectOptions = DetectOptions(), given: Co
     if (card or _is_bundled(name)) and options.schedule != "single":
         raise UsageError(f"{name} was trained on one question only: use the schedule single")
     if _is_bundled(name) and options.judge_source:
-        raise UsageError(f"{name} was trained on one question only: it cannot judge the source; leave judge_source out")
+        raise UsageError(f"{name} was trained on one question only: leave judge_source (--judge-source) out")
     asked = (card or own) if options.schedule == "single" else None
     price = price_of(name, options.prices)
     setup = DetectorSetup(name, options, Prompts.load(options.prompts), asked, price, vlm)
     idle = _without_effect(setup)
     for option in given:
         if option in idle and getattr(options, option) not in (None, ()):
-            raise UsageError(f"{option} has no effect with {idle[option]}; leave it out")
+            raise UsageError(f"{option} ({_flag(option)}) has no effect with {idle[option]}; leave it out")
     return setup
+
+
+def _flag(option: str) -> str:
+    """The option's name on the command line."""
+    return "--base-url" if option == "base_urls" else "--" + option.replace("_", "-")
 
 
 def _is_bundled(model: str) -> bool:

@@ -78,7 +78,10 @@ def read_settings(run: Path) -> dict[str, Any]:
 
 def _require_run(run: Path) -> None:
     if not (run / "run.json").is_file():
-        raise UsageError(f"{str(run)!r} is not a run folder (it has no run.json); give the folder that detect named")
+        hint = "give the folder that detect named"
+        if (run / "metadata.jsonl").is_file():
+            hint = "for a folder of scenes as truth add --exact, or give its published.json"
+        raise UsageError(f"{str(run)!r} is not a run folder (it has no run.json); {hint}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +136,8 @@ class ResumableFolder:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = self._take()
         except OSError as e:
-            raise UsageError(
-                f"cannot use {str(path)!r} as {kind.what} folder: {e.strerror}; give {kind.instead}"
-            ) from e
+            why = "it is a file" if path.is_file() else e.strerror
+            raise UsageError(f"cannot use {str(path)!r} as {kind.what} folder: {why}; give {kind.instead}") from e
 
     def _refuse_strangers(self) -> None:
         if not self.path.is_dir() or (self.path / self.kind.settings).exists():

@@ -18,6 +18,7 @@ from anomreason.cli import app
 from anomreason.cli.eval import interruptible
 from anomreason.cli.tables import VIEWS
 from anomreason.errors import AnomreasonError
+from anomreason.scenes.make import SceneSettings, make_scenes
 
 TEXTS = (
     "The raised hand has six fingers.",
@@ -389,3 +390,20 @@ def test_what_other_modes_would_ignore_is_refused(files: Path, tmp_path: Path) -
     assert "--rank-by has no effect" in refused("deepfake", "p.json", "t.json", "--backbone", "b", *ranked)
     given = (files / "one.json", files / "truth.json")
     assert "--rank-by has no effect" in refused("eval", *given, "--out", tmp_path / "out", *ranked)
+
+
+def test_a_folder_of_scenes_and_its_published_file_are_told_apart(tmp_path: Path) -> None:
+    scenes, out = tmp_path / "scenes", ["--out", tmp_path / "out"]
+    make_scenes(scenes, SceneSettings(n=1, size=64, twins=False), jobs=1)
+    published = scenes / "published.json"
+    assert "add --exact, or give its published.json" in refused("eval", published, scenes, *out)
+    assert "give the folder that `anomreason" in refused("eval", published, published, *out, "--exact")
+    ask("eval", published, scenes, *out, "--exact", "--no-report")
+    assert "eval (without --exact)" in refused("leaderboard", tmp_path / "out")
+
+
+def test_a_file_in_the_place_of_a_folder_is_named_as_such(tmp_path: Path) -> None:
+    (file := tmp_path / "file").touch()
+    assert "is a file; give another folder: anomreason demo FOLDER" in refused("demo", file)
+    assert "as scenes folder: it is a file" in refused("scenes", "make", "--n", "1", "--out", file)
+    assert "choose at least 1 scene" in refused("scenes", "make", "--n", "0", "--out", tmp_path / "new")

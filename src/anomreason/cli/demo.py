@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anomreason.errors import UsageError
 from anomreason.scenes.make import SceneSettings
 from anomreason.vlm.card import TINY_KINDS
 
@@ -33,6 +34,8 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder for images and r
     from anomreason.vlm.local.weights import require_libraries
 
     require_libraries()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{str(folder)!r} is a file; give another folder: anomreason demo FOLDER")
     scenes, run = folder / "scenes", folder / "run"
     make_scenes(scenes, DEMO, jobs=1)
     typer.echo(f"Drew {DEMO.n} scenes with planted anomalies, and their twins without them, into {scenes}.")

@@ -41,7 +41,9 @@ def one(detection: Detection) -> None:
         return
     count = len(detection.anomalies)
     console.print(Text(printable(detection.image), style="bold"), end="")
-    console.print(f": {counted(count, 'anomaly', 'anomalies')}   [dim]({SCALE})[/]")
+    console.print(
+        f": {counted(count, 'anomaly', 'anomalies')}   [dim]({SCALE})[/]" if count else ": no anomalies found"
+    )
     for number, anomaly in enumerate(detection.anomalies, start=1):
         _anomaly(console, number, anomaly)
     for text in detection.notes:

@@ -52,7 +52,7 @@ def train(
     if base is not None:
         settings = settings.model_copy(update={"model": settings.model.model_copy(update={"base": base})})
     prepared = prepare(settings, data or (), held_out or ())
-    if prepared.made is not None:
+    if prepared.made is not None and (prepared.instances or prepared.made.dropped):
         typer.echo(prepared.made.table())
     if dry_run:
         from anomreason.training.plan import plan

@@ -166,7 +166,8 @@ def _of_report(folder: Path) -> bool:
 
 def _nothing(path: Path) -> str:
     return (
-        f"{str(path)!r} holds no results ({', '.join(KINDS)}); give folders that eval, deepfake or plausibility wrote"
+        f"{str(path)!r} holds no results that can be compared ({', '.join(KINDS)}); give folders that eval (without "
+        "--exact), deepfake or plausibility wrote"
     )
 
 

@@ -70,8 +70,10 @@ class SceneSettings:
     def __post_init__(self) -> None:
         if self.world not in WORLDS:
             raise UsageError(f"there is no world {self.world!r}; choose {' or '.join(WORLDS)}")
-        if self.n < 1 or self.seed < 0:
-            raise UsageError(f"n is {self.n} and seed {self.seed}; at least one scene, and a seed from 0 on")
+        if self.n < 1:
+            raise UsageError(f"n is {self.n}; choose at least 1 scene")
+        if self.seed < 0:
+            raise UsageError(f"the seed is {self.seed}; choose 0 or more")
         if not LEAST_SIDE <= self.size <= MOST_SIDE:
             raise UsageError(f"the size is {self.size}; choose {LEAST_SIDE} to {MOST_SIDE} pixels")
         if not 0 <= self.violation_rate <= 1:

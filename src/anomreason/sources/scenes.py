@@ -51,6 +51,8 @@ def iter_scenes(path: Path) -> Iterator[tuple[str, SceneImage, tuple[Anomaly, ..
     In the file's order, twins included. Raises UsageError, naming the line.
     """
     file = _metadata(path)
+    if file.suffix == ".json":
+        raise UsageError(f"{file} is no folder of scenes; give the folder that `anomreason scenes make` wrote")
     if not file.is_file():
         raise UsageError(f"{file} does not exist; give a folder that `anomreason scenes make` wrote")
     lines: dict[str, int] = {}
