@@ -161,3 +161,7 @@ def first_error(error: ValidationError, whole: str = "the line") -> str:
     place = ".".join(map(str, first["loc"])) or whole
     reason = first["msg"].removeprefix("Value error, ")
     return f"{place if place.isprintable() and len(place) <= 60 else shown(place)}: {reason}"
+
+
+class UnknownKeys(UserWarning):
+    """A file holds keys that this version does not know; they are left out."""

@@ -12,12 +12,21 @@ import json
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from copy import deepcopy
+from difflib import get_close_matches
+from functools import reduce
+from operator import getitem
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-from anomreason.errors import ParseError, StorageError, UsageError, shown
+from pydantic import ValidationError
+
+from anomreason.errors import ParseError, StorageError, UnknownKeys, UsageError, first_error, shown
+
+T = TypeVar("T")
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -76,6 +85,36 @@ def _utf_8_lines(file: BinaryIO) -> Iterator[bytes]:
                 yield line.encode("utf-8")
     except UnicodeError:
         raise UsageError(f"{file.name} is not whole UTF-16; save the file as UTF-8") from None
+
+
+def read_record(
+    line: Mapping[str, Any],
+    validate: Callable[[Mapping[str, Any]], T],
+    known: Callable[[tuple[str | int, ...]], Collection[str]],
+    where: str,
+    what: str,
+) -> T:
+    """The record that a JSON line holds. Unknown keys, as a later version may write, are left out with a warning.
+
+    validate: raises ValidationError, for unknown keys too. known: the keys of the object at a place. where, what: of
+    the line, for messages. Raises UsageError for a line that is damaged; a misspelt key is damage.
+    """
+    try:
+        return validate(line)
+    except ValidationError as error:
+        places = [e["loc"] for e in error.errors() if e["type"] in ("extra_forbidden", "unexpected_keyword_argument")]
+        if len(places) < error.error_count():
+            raise UsageError(f"{where}: not {what}: {first_error(error)}; repair or remove the line") from None
+    less = deepcopy(dict(line))
+    for *path, key in places:
+        holder: dict[str | int, Any] = reduce(getitem, path, less)  # type: ignore[arg-type]
+        meant = get_close_matches(str(key), set(known(tuple(path))) - holder.keys(), 1, 0.7)
+        if meant:
+            raise UsageError(f"{where}: unknown key {shown(key)}, meant as {meant[0]!r}; repair or remove the line")
+        del holder[key]
+        file = where.partition(", line ")[0]
+        warnings.warn(f"{file}: the unknown key {shown(key)} is left out, as of a later version", UnknownKeys, 2)
+    return read_record(less, validate, known, where, what)
 
 
 def _object(text: str, where: str, remedy: str) -> dict[str, Any]:

@@ -18,17 +18,15 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
-
-from anomreason.anomaly import Detection, Record
-from anomreason.errors import RunConflict, UsageError, first_error
-from anomreason.files import Appender, read_lines, read_object, write_atomically
+from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Record, Region, SceneObject, SentImage, Usage
+from anomreason.errors import RunConflict, UsageError, shown
+from anomreason.files import Appender, read_lines, read_object, read_record, write_atomically
 
 RESULTS = "results.jsonl"
 FINAL_FAILURES = frozenset({"unreadable_image", "refused"})
@@ -54,12 +52,28 @@ def recorded(run: Path) -> Iterator[tuple[int, str, Detection]]:
         yield number, where, detection_from(line, where)
 
 
+_PARTS: dict[str | int, type[Record]] = {
+    "anomalies": Anomaly,
+    "candidates": Candidate,
+    "failure": Failure,
+    "objects": SceneObject,
+    "region": Region,
+    "sent": SentImage,
+    "usage": Usage,
+}
+
+
+def _known_keys(place: tuple[str | int, ...]) -> Collection[str]:
+    names = [step for step in place if step in _PARTS]
+    return (_PARTS[names[-1]] if names else Detection).model_fields.keys()
+
+
 def detection_from(line: Mapping[str, Any], where: str) -> Detection:
     """The detection that a JSON line holds. UsageError, with the place, for a line that holds none."""
-    try:
-        return Detection.model_validate(line)
-    except ValidationError as error:
-        raise UsageError(f"{where}: not a detection: {first_error(error)}; repair or remove the line") from None
+    detection = read_record(line, Detection.model_validate, _known_keys, where, "a detection")
+    if detection.failure is None and "anomalies" not in line:
+        raise UsageError(f"{where}: not a detection: it is ok and has no 'anomalies'; repair or remove the line")
+    return detection
 
 
 def read_results(run: Path) -> dict[str, Detection]:
@@ -73,7 +87,26 @@ def read_results(run: Path) -> dict[str, Detection]:
 def read_settings(run: Path) -> dict[str, Any]:
     """What `run.json` holds. Raises UsageError when the folder holds no run."""
     _require_run(run)
-    return read_object(run / "run.json")
+    return checked_settings(read_object(run / "run.json"), run / "run.json")
+
+
+def checked_settings(record: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The same record of a run. Raises UsageError where a part that is read again is damaged."""
+    texts = [("root", record.get("root", "")), *(("inputs", i) for i in _a(list, record, "inputs", file))]
+    for key in ("settings", "arguments", "versions"):
+        _a(dict, record, key, file)
+    model = record.get("settings", {}).get("model")
+    for key, value in [*texts, ("model", "" if model is None else model)]:
+        if not isinstance(value, str) or "\0" in value:
+            raise UsageError(f"{file}: {key!r} holds {shown(value)}, not a text; repair the file")
+    return record
+
+
+def _a(kind: type, record: Mapping[str, Any], key: str, file: Path) -> Any:
+    value = record.get(key, kind())
+    if not isinstance(value, kind):
+        raise UsageError(f"{file}: {key!r} is {shown(value)}; repair the file")
+    return value
 
 
 def _require_run(run: Path) -> None:
@@ -219,6 +252,7 @@ class RunFolder(ResumableFolder):
     def _agree(self, settings: dict[str, Any], record: Mapping[str, Any]) -> None:
         before = self.settings()
         if before is not None:
+            checked_settings(before, self.path / self.kind.settings)
             differences = settings_difference(before.get("settings", {}), settings)
             if record.get("root") != before.get("root"):
                 differences.append(f"images below {before.get('root')!r} there, below {record.get('root')!r} now")

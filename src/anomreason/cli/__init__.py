@@ -56,12 +56,20 @@ def _root(
     """Options of the program itself."""
 
 
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """One line, as errors are shown; nothing of our code's places."""
+    from anomreason.cli.summary import printable
+
+    print(f"anomreason: warning: {printable(str(message))}", file=sys.stderr)
+
+
 def main() -> None:
     """Entry point. Exit code 2: usage error; 1: I/O error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     # An image with damaged EXIF is read all the same; Pillow's remarks on it are no help on a terminal.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    warnings.showwarning = _show_warning
     try:
         app()
     except BrokenPipeError:

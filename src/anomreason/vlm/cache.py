@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -77,11 +77,19 @@ class ReplyStore:
         self._known_texts: dict[str, None] = {}
         self._ended: list[tuple[int]] = []
 
-    def _damaged(self, error: sqlite3.Error) -> StorageError:
+    def _damaged(self, error: Exception) -> StorageError:
         return StorageError(
             f"cannot use {str(self.path)!r} to keep replies: {error}. If it is damaged, move it away: the results "
             "stay, only replies for unfinished images are requested again."
         )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What a row cannot hold unless the file is damaged becomes StorageError."""
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise self._damaged(error) from error
 
     def _row(self, query: str, key: str) -> tuple[str, ...] | None:
         try:
@@ -95,16 +103,18 @@ class ReplyStore:
         row = self._row("SELECT text, rest FROM good JOIN replies USING (key) WHERE good.request = ?", request)
         if row is None:
             return None
-        rest = json.loads(row[1])
-        return Reply(row[0], rest["finish"], Usage(**rest["usage"]), rest["model"], rest["logprobs"])
+        with self._reading():
+            rest = json.loads(row[1])
+            return Reply(str(row[0]), rest["finish"], Usage(**rest["usage"]), rest["model"], dict(rest["logprobs"]))
 
     def begun(self, request: str) -> Next | None:
         """The next attempt at a request whose last reply was unusable when the process died."""
         row = self._row("SELECT next FROM begun WHERE request = ?", request)
         if row is None:
             return None
-        cap, turns = json.loads(row[0])
-        return Next(cap, tuple((a, u) for a, u in turns))
+        with self._reading():
+            cap, turns = json.loads(row[0])
+            return Next(int(cap), tuple((str(a), str(u)) for a, u in turns))
 
     def put(
         self, sent: Request, reply: Reply, *, model: str, request: str, then: Next | Literal["good", "lost"]
@@ -205,8 +215,9 @@ class ReplyStore:
         row = self._row("SELECT prompt, text, rest FROM replies WHERE key = ?", key)
         if row is None:
             return None
-        parts = [self._text(p) if p.startswith("#") else p for p in json.loads(row[0])]
-        return Stored("\n\n".join(parts), row[1], json.loads(row[2])["finish"])
+        with self._reading():
+            parts = [self._text(p) if p.startswith("#") else p for p in json.loads(row[0])]
+            return Stored("\n\n".join(parts), str(row[1]), str(json.loads(row[2])["finish"]))
 
     def _text(self, name: str) -> str:
         row = self._row("SELECT text FROM texts WHERE hash = ?", name)

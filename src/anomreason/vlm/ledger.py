@@ -13,15 +13,17 @@ import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from anomreason.anomaly import Usage
 from anomreason.errors import UsageError
-from anomreason.files import Appender, read_lines
+from anomreason.files import Appender, read_lines, read_record
 from anomreason.images import Encoded
 from anomreason.vlm.protocol import Request, runs_here
 
@@ -99,9 +101,14 @@ def price_of(model: str, prices: Path | None = None) -> Price | None:
     return None
 
 
+Count = Annotated[int, Field(ge=0, le=10**12, strict=True)]
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One attempt at a model call."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     image: str
     role: str
@@ -113,13 +120,13 @@ class Call:
     outcome: str
     """ok, length, refused, unparsable or killed, or the kind of an EndpointError."""
     model: str
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    cost: float | None
+    prompt_tokens: Count
+    cached_tokens: Count
+    completion_tokens: Count
+    cost: Annotated[float, Field(ge=0, le=1e9, strict=True)] | None
     """US dollars; None when the price is not known."""
-    seconds: float
-    started: float
+    seconds: Annotated[float, Field(ge=-1e9, le=1e9, strict=True)]
+    started: Annotated[float, Field(ge=0, le=1e11, strict=True)]
     """Seconds since 1970."""
     key: str | None
     """Key of the reply in responses.sqlite; None when there was no reply."""
@@ -133,6 +140,10 @@ class Call:
     @property
     def usage(self) -> Usage:
         return Usage(calls=1, **{name: getattr(self, name) for name in _USED})
+
+
+_CALL = TypeAdapter(Call)
+_CALL_KEYS = [f.name for f in fields(Call)]
 
 
 class Ledger:
@@ -164,7 +175,11 @@ class Ledger:
     def adopt(self, unanswered: Iterable[str]) -> None:
         """Enter calls that were in flight when an earlier process was killed, each as `record` writes it."""
         for line in unanswered:
-            self.record(Call(**json.loads(line)))
+            where = "responses.sqlite, a call that was in flight"
+            try:
+                self.record(read_record(json.loads(line), _CALL.validate_python, lambda _: _CALL_KEYS, where, "a call"))
+            except (ValueError, TypeError):
+                raise UsageError(f"{where}, cannot be read; move the file away, only replies are lost") from None
 
     def close(self) -> None:
         if self._file is not None:
@@ -182,11 +197,11 @@ def spent_in(run: Path) -> Usage:
 
 
 def _calls(file: Path) -> Iterator[Call]:
+    before: dict[str, Any] | None = None
     for number, line in read_lines(file, appended=True):
-        try:
-            yield Call(**line)
-        except TypeError as error:
-            raise UsageError(f"{file}, line {number}: not a call ({error}); repair or remove the line") from None
+        if line != before:  # no two calls are the same, so a line that stands twice was doubled
+            yield read_record(line, _CALL.validate_python, lambda _: _CALL_KEYS, f"{file}, line {number}", "a call")
+        before = line
 
 
 def image_tokens(width: int, height: int) -> int:
