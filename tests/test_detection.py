@@ -236,8 +236,18 @@ def test_ctrl_c_keeps_what_is_paid_for_and_the_same_command_continues(
 def test_keys_are_never_written(world: World, served: Served, tmp_path: Path) -> None:
     truth = world(1)
     with served(truth) as url:
-        secret = f"http://user:pa55word@{url.removeprefix('http://')}/v1?token=t0ken"
-        detect_cli([truth.parent], tmp_path / "run", "--model", "m", "--base-url", secret)
+        for secret in (
+            f"http://user:pa55word@{url.removeprefix('http://')}/v1",
+            "user:pa55word@h/v1",
+            f"{url}/v1#t0ken",
+        ):
+            refused = detect_cli([truth.parent], tmp_path / "run", "--model", "m", "--base-url", secret)
+            assert refused.returncode == 2
+            assert "pa55word" not in refused.stderr
+            assert not (tmp_path / "run").exists()
+        told = ("--base-url", f"{url}/v1?token=t0ken", "--api-key-env", "OPENAI_API_KEY")
+        assert detect_cli([truth.parent], tmp_path / "run", "--model", "m", *told).returncode == 0
+    assert (tmp_path / "run" / "calls.jsonl").exists()
     for file in (tmp_path / "run").rglob("*"):
         if file.is_file():
             data = file.read_bytes()

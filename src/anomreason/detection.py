@@ -33,6 +33,7 @@ from anomreason.vlm.budget import Budget
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
+from anomreason.vlm.endpoint.address import checked_url, redacted_url
 from anomreason.vlm.ledger import FREE, Ledger, Price, price_of
 from anomreason.vlm.opening import card_of, open_vlm
 from anomreason.vlm.protocol import TINY, VLM, VLMOptions, runs_here
@@ -53,6 +54,7 @@ class DetectArguments(TypedDict, total=False):
     max_reply_tokens: int
     boxes: str
     base_urls: str | Sequence[str]
+    api_key_env: str | None
     max_side: int
     in_flight: int
     timeout: float
@@ -74,6 +76,8 @@ class DetectOptions(AgentSettings):
 
     base_urls: tuple[str, ...] = ()
     """OpenAI-compatible servers to spread the calls over; empty for OpenAI's own."""
+    api_key_env: str | None = None
+    """Environment variable with the key for the servers; None: the one known to be for each, e.g. OPENAI_API_KEY."""
     max_side: int = 1536
     """Longest edge of the image that is sent to an endpoint, pixels. A local model's processor sets its own bound."""
     in_flight: int = 32
@@ -123,6 +127,8 @@ class DetectOptions(AgentSettings):
             raise UsageError(f"schedule must be one of {', '.join(get_args(Schedule))}, not {self.schedule!r}")
         at_least = {"max_objects": 1, "max_side": 64, "in_flight": 1, "retries": 0, "max_reply_tokens": 16, "seed": 0}
         at_least["patience"] = 0
+        for url in self.base_urls:
+            checked_url(url)
         for name, least in at_least.items():
             if _number(name, getattr(self, name)) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -227,12 +233,14 @@ def _without_effect(setup: DetectorSetup) -> dict[str, str]:
     """The options without effect with this model and schedule, each with the reason."""
     model, schedule, idle = repr(setup.model), setup.options.schedule, dict[str, str]()
     if setup.vlm is not None:
-        idle |= dict.fromkeys(("base_urls", "device", "dtype"), "a model that is open already")
+        idle |= dict.fromkeys(("base_urls", "api_key_env", "device", "dtype"), "a model that is open already")
         idle |= {"max_side": f"{model}, which bounds images itself"} if setup.vlm.bounds_pixels else {}
     elif runs_here(setup.model):
-        idle |= dict.fromkeys(("base_urls", "timeout", "patience", "max_side"), f"{model}, which runs in this process")
+        idle |= dict.fromkeys(
+            ("base_urls", "api_key_env", "timeout", "patience", "max_side"), f"{model}, which runs in this process"
+        )
     elif setup.model.startswith("sim:"):
-        idle |= dict.fromkeys(("base_urls", "device", "dtype"), f"{model}, whose answers are simulated")
+        idle |= dict.fromkeys(("base_urls", "api_key_env", "device", "dtype"), f"{model}, whose answers are simulated")
     else:
         idle |= dict.fromkeys(("device", "dtype"), f"{model}, which runs on a server")
     if setup.price == FREE:
@@ -285,7 +293,8 @@ async def open_session(setup: DetectorSetup, run: RunFolder | None = None) -> As
             stack.callback(store.close)
             ledger.adopt(store.unanswered())
         budget = Budget(ledger, options.max_cost, options.max_tokens)
-        access = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device, options.dtype)
+        access = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device)
+        access = replace(access, api_key_env=options.api_key_env, dtype=options.dtype)
         model = open_vlm(setup.model, access) if vlm is None else vlm
         # A pool of connections belongs to this event loop and opens anew; another open model is its owner's to close.
         if vlm is None or getattr(vlm, "reopens", False):
@@ -376,14 +385,7 @@ def _unchanged(path: Path, before: ImageStatus) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    return [redacted(v) for v in value] if isinstance(value, tuple) else value
-
-
-def redacted(url: str) -> str:
-    """A URL without user name, password and query, which may hold keys."""
-    head, mark, rest = url.partition("://")
-    where = rest.rpartition("@")[2].partition("?")[0]
-    return f"{head}{mark}{where}" if mark else url
+    return [redacted_url(v) for v in value] if isinstance(value, tuple) else value
 
 
 @overload

@@ -40,6 +40,9 @@ def command(
     base_url: Annotated[
         list[str] | None, typer.Option(help="Server to use; repeat to spread calls over several.")
     ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the key for the servers of --base-url.")
+    ] = None,
     schedule: Annotated[
         str,
         typer.Option(
@@ -119,6 +122,7 @@ def command(
         max_reply_tokens=max_reply_tokens,
         boxes=boxes,
         base_urls=tuple(base_url or ()),
+        api_key_env=api_key_env,
         max_side=max_side,
         in_flight=in_flight,
         timeout=timeout,

@@ -110,6 +110,8 @@ class VLMOptions:
     """Concurrent calls."""
     device: str | None = None
     """Device of a local model: 'cpu', 'cuda', ...; None takes a GPU if there is one."""
+    api_key_env: str | None = None
+    """Environment variable with the key for all servers; None: the one that is known to be for each."""
     dtype: str | None = None
     """Number format of a local model: 'float32', 'bfloat16', ...; None takes the device's usual one."""
 

@@ -82,7 +82,8 @@ async def serving(*script: Scripted, host: str = "127.0.0.1") -> AsyncIterator[S
 
 @asynccontextmanager
 async def model(*urls: str, timeout: float = 20.0, in_flight: int = 32) -> AsyncIterator[OpenAIVLM]:
-    vlm = OpenAIVLM("gpt-4o", VLMOptions(base_urls=urls, timeout=timeout, in_flight=in_flight))
+    named = "OPENAI_API_KEY" if os.environ.get("OPENAI_API_KEY") else None
+    vlm = OpenAIVLM("gpt-4o", VLMOptions(base_urls=urls, timeout=timeout, in_flight=in_flight, api_key_env=named))
     try:
         yield vlm
     finally:
@@ -356,6 +357,33 @@ class TestWhatIsLearnt:
         assert server.bodies[1]["max_completion_tokens"] == 2048
         assert "max_tokens" not in server.bodies[1]
 
+    @pytest.mark.parametrize(
+        ("status", "message"),
+        [
+            (404, "No endpoints found that can handle the requested parameters."),
+            (422, "Unprocessable"),
+            (500, "TypeError: create() got an unexpected keyword argument"),
+        ],
+    )
+    def test_a_server_that_does_not_say_which_option_is_asked_without_all(self, status: int, message: str) -> None:
+        async def picky(request: web.Request) -> web.StreamResponse:
+            if {"response_format", "seed", "logprobs"} & set(await request.json()):
+                return web.json_response(complaint(message), status=status)
+            return web.json_response(completion())
+
+        later = replace(EVERYTHING, tag=replace(ASK.tag, image="b.jpg"))
+        bodies = asked_in_turn(picky, requests=[EVERYTHING] * 3 + [later])
+        assert [len({"response_format", "seed", "logprobs"} & set(body)) for body in bodies] == [3, 2, 0, 0]
+
+    def test_a_model_that_does_not_exist_is_asked_once(self) -> None:
+        assert failed((404, complaint("The model `x` does not exist")), request=EVERYTHING).kind == "rejected"
+
+    def test_an_empty_turn_of_the_model_is_not_sent(self) -> None:
+        asked = replace(ASK, turns=(("  ", "Give the whole answer again."),))
+        _, server = exchange(asked, GOOD)
+        [only] = server.bodies[0]["messages"]
+        assert only["content"][-1] == {"type": "text", "text": "Give the whole answer again."}
+
     def test_one_thing_after_the_other(self) -> None:
         script = [(400, complaint(f"{name} is not supported")) for name in ("max_tokens", "temperature", "json_schema")]
         outcomes, server = exchange(WITH_SCHEMA, *script, GOOD, asks=4)
@@ -365,7 +393,8 @@ class TestWhatIsLearnt:
     @pytest.mark.parametrize("option", ["response_format", "max_tokens", "temperature", "seed", "logprobs", "this"])
     def test_a_server_that_never_has_enough_is_given_up(self, option: str) -> None:
         outcomes, _ = exchange(EVERYTHING, (400, complaint(f"{option} is not supported")), asks=3)
-        assert kinds(outcomes) == ["adjusted", "rejected", "rejected" if option != "this" else "adjusted"]
+        assert kinds(outcomes)[-1] == "rejected"
+        assert kinds(outcomes)[0] == "adjusted"
 
     def test_calls_that_were_under_way_are_asked_again_too(self) -> None:
         async def go() -> tuple[list[str], Server]:
@@ -421,8 +450,10 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("status", "body", "kind", "hint"),
         [
-            (401, complaint("Incorrect API key provided"), "rejected", "OPENAI_API_KEY"),
-            (403, complaint("Country not supported"), "rejected", "OPENAI_API_KEY"),
+            (401, complaint("Incorrect API key provided"), "rejected", "--api-key-env"),
+            (403, complaint("Country not supported"), "rejected", "--api-key-env"),
+            (400, complaint("image exceeds 5 MB maximum: 6123456 bytes > 5242880 bytes"), "rejected", "--max-side"),
+            (400, complaint("Image size is too large"), "rejected", "--max-side"),
             (402, complaint("Insufficient credits"), "rejected", "billing"),
             (404, complaint("The model does not exist"), "rejected", "'gpt-4o'"),
             (404, "404 page not found", "rejected", "/v1?"),
@@ -582,6 +613,38 @@ class TestKey:
 
 
 class TestAddresses:
+    def test_the_query_of_an_address_stays(self) -> None:
+        async def go() -> list[str]:
+            asked = []
+
+            async def note(request: web.Request) -> web.StreamResponse:
+                asked.append(request.path_qs)
+                return web.json_response(completion())
+
+            async with serving(note) as server, model(server.url + "?api-version=2024-10-21&x=") as vlm:
+                await vlm.ask(ASK)
+                await vlm.ask(ASK)
+            return asked
+
+        assert asyncio.run(go()) == ["/v1/chat/completions?api-version=2024-10-21&x="] * 2
+
+    def test_no_proxy_reaches_this_machine_and_elsewhere_the_proxy_is_named(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused_port()}")
+        monkeypatch.setenv("http_proxy", os.environ["HTTP_PROXY"])
+        assert kinds(exchange(ASK, GOOD)[0]) == ["stop"]
+
+        async def go() -> EndpointError:
+            async with model("http://203.0.113.1/v1") as vlm:
+                with pytest.raises(EndpointError) as caught:
+                    await vlm.ask(ASK)
+                return caught.value
+
+        error = asyncio.run(go())
+        assert error.kind == "connection"
+        assert "through the proxy http://127.0.0.1" in str(error)
+
     def test_without_key_or_server_it_says_what_to_set(self) -> None:
         with pytest.raises(UsageError, match=r"OPENAI_API_KEY.*--base-url"):
             OpenAIVLM("gpt-4o", VLMOptions())

@@ -46,6 +46,13 @@ _LOADING = re.compile(
     re.I,
 )
 _BROKEN = re.compile(r"fail|error (while |when )?(load|start)|unable|could not|cannot|crash|memory|overload", re.I)
+_NOT_TAKEN = re.compile(
+    r"unexpected|not (be )?(support|permit|allow|implement|recogni)|unsupported|unknown|unrecogni|invalid|extra",
+    re.I,
+)
+_PARAMETERS = re.compile(r"(request(ed)?|these|un\w+|extra|invalid) (keyword )?(parameter|argument|field)", re.I)
+_TOO_LARGE = re.compile(r"exceed|too (large|big|many)|maximum|limit|size|larger|bytes|pixels", re.I)
+_IMAGE = re.compile(r"\bimages?\b|picture|base64|image_url|media type", re.I)
 _OPTIONS = {
     "response_format": re.compile(r"response[_ ]format|json[_ ]schema|response_?schema|grammar", re.I),
     "max_tokens": re.compile(r"\bmax_tokens\b", re.I),
@@ -65,6 +72,8 @@ class ServerAnswer:
 
     def __init__(self, status: int, headers: Mapping[str, str], body: str, server: str, secret: str = "") -> None:
         self.status, self.headers, self.server, self.secret = status, headers, server, secret
+        self.key_name: str | None = None
+        """The environment variable of the key that was sent; None when none was."""
         self.text = redacted(body, secret)
         try:
             self.data: Any = json.loads(
@@ -99,7 +108,8 @@ class ServerAnswer:
     @property
     def refused_option(self) -> str | None:
         """The request option that the server rejects; None when it names none that we know."""
-        if self.status not in (400, 403, 404, 422) or self.too_long:
+        by_mistake = self.status == 500 and _NOT_TAKEN.search(self.complaint)
+        if not (self.status in (400, 403, 404, 422) or by_mistake) or self.too_long:
             return None
         for option, name in _OPTIONS.items():
             if name.search(self.param):
@@ -116,7 +126,9 @@ class ServerAnswer:
     @property
     def unexplained(self) -> bool:
         """True when the request was rejected for a reason that we do not recognise."""
-        return self.status in (400, 422) and not self.too_long and self.refused_option is None
+        if self.too_long or self.refused_option is not None or _IMAGE.search(self.complaint):
+            return False
+        return self.status in (400, 422) or (self.status in (404, 500) and bool(_PARAMETERS.search(self.complaint)))
 
     @property
     def retry_after(self) -> float | None:
@@ -165,8 +177,12 @@ class ServerAnswer:
             return (
                 "the request is over the model's limits: lower --max-side or --max-reply-tokens, or serve more context"
             )
+        if self.status in (401, 403) and self.key_name is None:
+            return "no key was sent, as none is known to be for this server: name its variable with --api-key-env"
         if self.status in (401, 403):
-            return "the key was not accepted: check OPENAI_API_KEY, and that it may use this model"
+            return f"the key was not accepted: check {self.key_name}, and that it may use this model"
+        if _IMAGE.search(self.complaint) and _TOO_LARGE.search(self.complaint):
+            return "the image is over the server's limits: lower --max-side"
         if self.status in (404, 405):
             return f"is {model!r} a model that {self.server} serves, and does that base URL end in /v1?"
         return f"check that {model!r} accepts images, and read the server's log for the reason"

@@ -9,7 +9,6 @@ and cache are `calling.Caller`'s.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import aiohttp
 import httpx2
@@ -27,10 +26,18 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHt
 
 from anomreason.anomaly import Usage
 from anomreason.errors import Charge, EndpointError, UsageError
+from anomreason.vlm.endpoint.address import (
+    NO_KEY,
+    OPENAI_URL,
+    checked_url,
+    is_loopback,
+    key_for,
+    key_name,
+    proxy_of,
+)
 from anomreason.vlm.endpoint.answers import ServerAnswer, excerpt, read_completion, redacted
 from anomreason.vlm.protocol import Reply, Request, Tag, VLMOptions
 
-OPENAI_URL = "https://api.openai.com/v1"
 ASIDE_SECONDS = 5.0
 CONNECT_SECONDS = 10.0
 LARGEST_ANSWER = 32 * 2**20
@@ -38,7 +45,6 @@ LARGEST_ANSWER = 32 * 2**20
 _CHUNK = 2**16
 # Under the 5 s after which common servers drop an idle connection, so that no request is written into a closing one.
 _KEEPALIVE_SECONDS = 4.0
-_NO_KEY = "none"
 
 # Keywords that strict mode accepts (https://platform.openai.com/docs/guides/structured-outputs); others are left out.
 _KEPT = {
@@ -84,9 +90,10 @@ class OpenAIVLM:
         self.name = model
         self._options = options
         urls = options.base_urls or tuple(filter(None, [os.environ.get("OPENAI_BASE_URL", "").strip()]))
-        self._key = _key(required=not urls)
-        self._secret = "" if self._key == _NO_KEY else self._key
-        self._servers = [_Server(_checked_url(url)) for url in dict.fromkeys(urls or (OPENAI_URL,))]
+        self._servers = [
+            _Server(checked_url(url), key_name(url, options.api_key_env), key_for(url, options.api_key_env))
+            for url in dict.fromkeys(urls or (OPENAI_URL,))
+        ]
         self._rejected = _RejectedOptions()
         self._turn = 0
         self._schemas: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
@@ -102,7 +109,8 @@ class OpenAIVLM:
         finally:
             server.in_flight -= 1
         text = response.content.decode("utf-8", "replace")
-        answer = ServerAnswer(response.status_code, response.headers, text, server.shown, self._secret)
+        answer = ServerAnswer(response.status_code, response.headers, text, server.shown, server.secret)
+        answer.key_name = server.key_name if server.secret else None
         if not answer.fault:
             self._rejected.worked(request, sent)
             return read_completion(answer, self.name)
@@ -157,7 +165,7 @@ class OpenAIVLM:
         error: EndpointError
         try:
             async with asyncio.timeout(self._options.timeout):
-                response = await server.connected(self._key, self._options).post(
+                response = await server.connected(self._options).post(
                     "/chat/completions",
                     cast_to=httpx2.Response,
                     content=body,
@@ -177,10 +185,12 @@ class OpenAIVLM:
         except (APIConnectionError, aiohttp.ClientError, OSError) as e:
             server.aside_until = time.monotonic() + ASIDE_SECONDS
             sent = not isinstance(e.__cause__ or e, httpx2.ConnectError | aiohttp.ClientConnectorError)
-            reason = redacted(str(e.__cause__ or e).replace(" ssl:default", ""), self._secret)
+            reason = redacted(str(e.__cause__ or e).replace(" ssl:default", ""), server.secret)
+            proxy = proxy_of(server.url)
+            through = f" through the proxy {proxy} that the environment names (NO_PROXY excepts hosts)" if proxy else ""
             error = EndpointError(
                 "connection",
-                f"no connection to {server.shown}, is it running? {excerpt(reason) or type(e).__name__}",
+                f"no connection to {server.shown}{through}, is it running? {excerpt(reason) or type(e).__name__}",
                 charge=Charge() if sent else None,
             )
         # Raised out here so that no traceback shows the SDK's own error, which may hold what a server echoed.
@@ -196,6 +206,9 @@ def _trusted() -> ssl.SSLContext:
 @dataclass
 class _Server:
     url: str
+    key_name: str | None
+    """The environment variable of its key."""
+    key: str
     client: AsyncOpenAI | None = None
     in_flight: int = 0
     turn: int = 0
@@ -207,16 +220,15 @@ class _Server:
         parts = urlsplit(self.url)
         host = parts.hostname or ""
         self.shown = f"{parts.scheme}://{parts.netloc}{parts.path}"
-        try:
-            self.loopback = ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            self.loopback = host == "localhost"
+        self.loopback = is_loopback(host)
+        self.secret = "" if self.key == NO_KEY else self.key
+        self.query = dict(parse_qsl(parts.query, keep_blank_values=True))
 
     def usable(self, now: float) -> bool:
         """True when all is well, or when it may be tried again, by one request only."""
         return self.aside_until is None or (now >= self.aside_until and self.in_flight == 0)
 
-    def connected(self, key: str, options: VLMOptions) -> AsyncOpenAI:
+    def connected(self, options: VLMOptions) -> AsyncOpenAI:
         if self.client is None:
             limits = httpx2.Limits(
                 max_connections=options.in_flight,
@@ -225,13 +237,29 @@ class _Server:
             )
             timeout = httpx2.Timeout(None, connect=min(CONNECT_SECONDS, options.timeout))
             http = DefaultAioHttpClient(
-                limits=limits, timeout=timeout, verify=_trusted(), event_hooks={"response": [_bound]}
+                limits=limits,
+                timeout=timeout,
+                verify=_trusted(),
+                event_hooks={"response": [_bound]},
+                trust_env=not self.loopback,  # no proxy reaches this machine
             )
             plain = {"Accept-Encoding": "identity"}
+            if self.key_name == "AZURE_OPENAI_API_KEY" and self.secret:
+                plain["api-key"] = self.secret
             self.client = AsyncOpenAI(
-                api_key=key, base_url=self.url, timeout=timeout, max_retries=0, default_headers=plain, http_client=http
+                api_key=self.key,
+                base_url=self.url.partition("?")[0],
+                timeout=timeout,
+                max_retries=0,
+                default_headers=plain,
+                default_query=self.query,
+                http_client=http,
             )
         return self.client
+
+
+_OPTIONAL = frozenset({"response_format", "seed", "logprobs"})
+_TRIALS = (frozenset[str](), frozenset({"response_format"}), _OPTIONAL)
 
 
 @dataclass
@@ -241,8 +269,8 @@ class _RejectedOptions:
     refused: set[str] = field(default_factory=set)
     steps: set[str] = field(default_factory=set)
     """Steps whose schema is rejected, while other schemas may be accepted."""
-    suspects: set[Tag] = field(default_factory=set)
-    """Requests rejected without a stated reason: sent once without their schema to see whether it is the cause."""
+    suspects: dict[Tag, int] = field(default_factory=dict)
+    """Requests rejected without a stated reason, and which of `_TRIALS` they are sent with next to find the cause."""
 
     def sendable(self, request: Request) -> frozenset[str]:
         sent = {"max_tokens", "temperature"}
@@ -250,14 +278,15 @@ class _RejectedOptions:
             sent.add("seed")
         if request.sampling.logprobs:
             sent.add("logprobs")
-        if request.schema is not None and request.tag.step not in self.steps and request.tag not in self.suspects:
+        if request.schema is not None and request.tag.step not in self.steps:
             sent.add("response_format")
-        return frozenset(sent - self.refused)
+        return frozenset(sent - self.refused - _TRIALS[self.suspects.get(request.tag, 0)])
 
     def worked(self, request: Request, sent: frozenset[str]) -> None:
-        if request.tag in self.suspects and "response_format" not in sent:
-            self.suspects.discard(request.tag)
+        without = _TRIALS[self.suspects.pop(request.tag, 0)]
+        if "response_format" in without and request.schema is not None:
             self.steps.add(request.tag.step)
+        self.refused |= without - {"response_format"}
 
     def learn(self, request: Request, sent: frozenset[str], answer: ServerAnswer) -> None:
         """Raises EndpointError 'adjusted' when the request is worth sending again without the rejected option."""
@@ -273,11 +302,14 @@ class _RejectedOptions:
                 self.refused.add(option)
             instead = ", asking with max_completion_tokens" if option == "max_tokens" else f", asking without {option}"
             raise EndpointError("adjusted", f"{answer.summary}{instead} from now on")
-        if answer.unexplained and "response_format" in sent:
-            self.suspects.add(request.tag)
-            raise EndpointError("adjusted", f"{answer.summary}, trying without response_format")
+        if answer.unexplained:
+            for trial in range(self.suspects.get(request.tag, 0) + 1, len(_TRIALS)):
+                if sent & _TRIALS[trial] and (trial == 1 or sent & _OPTIONAL - _TRIALS[trial - 1]):
+                    self.suspects[request.tag] = trial
+                    what = " and ".join(sorted(_TRIALS[trial]))
+                    raise EndpointError("adjusted", f"{answer.summary}, trying without {what}")
         if answer.status < 429:
-            self.suspects.discard(request.tag)
+            self.suspects.pop(request.tag, None)
 
 
 class _RequestBody:
@@ -286,7 +318,12 @@ class _RequestBody:
     def __init__(self, request: Request, parameters: Mapping[str, Any]) -> None:
         self._pieces: list[str] = []
         text, comma = '{"messages":[{"role":"user","content":[', ""
-        for part in request.parts:
+        # No server takes an empty turn of the model: what follows it joins the question.
+        turns = list(request.turns)
+        parts = list(request.parts)
+        while turns and not turns[0][0].strip():
+            parts.append(turns.pop(0)[1])
+        for part in parts:
             if isinstance(part, str):
                 text += comma + json.dumps({"type": "text", "text": part})
             else:
@@ -294,8 +331,11 @@ class _RequestBody:
                 text = '"}}'
             comma = ","
         text += "]}"
-        for reply, follow_up in request.turns:
-            turn = [{"role": "assistant", "content": reply}, {"role": "user", "content": follow_up}]
+        for reply, follow_up in turns:
+            turn = [
+                {"role": "assistant", "content": reply if reply.strip() else "(nothing)"},
+                {"role": "user", "content": follow_up},
+            ]
             text += "," + json.dumps(turn)[1:-1]
         self._pieces.append(text + "]," + json.dumps(parameters)[1:])
         self.length = sum(map(len, self._pieces))  # bytes: json.dumps and base64 write ASCII only
@@ -335,28 +375,3 @@ def _tag_headers(tag: Tag) -> dict[str, str]:
     fields = {"Role": tag.role, "Step": tag.step, "Object": tag.object, "Image": tag.image, "Sample": str(tag.sample)}
     coded = {f"X-Anomreason-{name}": quote(value, errors="replace") for name, value in fields.items() if value}
     return {name: value for name, value in coded.items() if len(value) <= 4000}  # servers take 8 KB of headers
-
-
-def _key(required: bool) -> str:
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise UsageError("OPENAI_API_KEY holds spaces, line breaks or non-ASCII characters; set it to the bare key")
-    if required and not key:
-        raise UsageError("no key for OpenAI: set OPENAI_API_KEY, or pass --base-url for a server of your own")
-    return key or _NO_KEY
-
-
-def _checked_url(url: str) -> str:
-    """Raises UsageError; the message leaves out what may hold a password."""
-    try:
-        parts = urlsplit(url)
-        httpx2.URL(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except (ValueError, httpx2.InvalidURL):
-        usable = False
-    if not usable or not url.isascii() or not url.isprintable() or " " in url:
-        shown = url.rpartition("@")[2].partition("?")[0]
-        raise UsageError(f"{shown!r} is not a base URL; give one like http://127.0.0.1:8000/v1")
-    if parts.username is not None or parts.fragment:
-        raise UsageError(f"a base URL holds no user, password or #: {parts.hostname!r}; the key goes in OPENAI_API_KEY")
-    return url
