@@ -84,7 +84,7 @@ def _utf_8_lines(file: BinaryIO) -> Iterator[bytes]:
             for line in lines:
                 yield line.encode("utf-8")
     except UnicodeError:
-        raise UsageError(f"{file.name} is not whole UTF-16; save the file as UTF-8") from None
+        raise UsageError(f"{file.name}: not UTF-8, nor whole UTF-16; save the file as UTF-8") from None
 
 
 def read_record(

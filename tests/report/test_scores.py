@@ -112,15 +112,25 @@ def test_the_page_and_the_terminal_give_the_same_warnings(
         signature={"precision": "bf16"},
         drift={"pairs": 9, "mean": 0.0012, "largest": 0.0345},
         texts={"encoded": 9, "truncated": 3, "blank": 2, "limit": 512},
-        joined={"by_file_name": 1, "not_in_truth": ["a<b>"], "ambiguous": ["x.png"], "missing": ["c.png"]},
+        joined={
+            "by_file_name": 1,
+            "not_in_truth": ["a<b>"],
+            "ambiguous": ["Zoe\u0308.png"],
+            "missing": ["Zo\u00eb.png"],
+            "by_spelling": 2,
+            "by_upload_prefix": 1,
+            "respelled": [["my%20cup.png", "my cup.png"]],
+        },
         left_out={"photographs": ["p.png"], "truth_failed": ["f.png"], "subset_unknown": ["u.png"]},
     )
     result = read_result(tmp_path / "metrics.json", EvalResult)
-    notices = eval_notices(result)
+    notices = list(eval_notices(result))
     assert len({notice.title for notice in notices}) == 7
-    assert len(notices) == 13
+    assert len(notices) == 14
     print_evaluations([Evaluation(tmp_path, result)])
     printed = capsys.readouterr().out
+    assert "2 images by another spelling and 1 image by the name behind an upload prefix: 'my%20cup.png' as" in printed
+    assert "'Zoe\\u0308.png'" in printed, "not to be mistaken for the missing 'Zoë.png'"
     for notice in notices:
         assert f"{notice.title}: {notice.text}\n" in printed
         assert f"{notice.title}:" in page.texts["strong"]

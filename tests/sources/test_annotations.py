@@ -193,11 +193,64 @@ def test_names_of_a_subset_in_every_form(tmp_path: Path) -> None:
 def test_images_are_joined_by_path_else_by_a_file_name_that_occurs_once() -> None:
     here = ["a/1.png", "b/1.png", "b/2.png", "3.png"]
     assert join(here, ["a/1.png", "x/2.png", "3.png"]) == Joined(
-        {"a/1.png": "a/1.png", "3.png": "3.png", "b/2.png": "x/2.png"}, 1, ()
+        {"a/1.png": "a/1.png", "3.png": "3.png", "b/2.png": "x/2.png"}, {"b/2.png": "file name"}, ()
     )
     assert join(here, ["x/1.png", "x/2.png", "y/2.png", "3.png", "4.png"]) == Joined(
-        {"3.png": "3.png"}, 0, ("4.png",), ("x/1.png", "x/2.png", "y/2.png")
+        {"3.png": "3.png"}, {}, ("4.png",), ("x/1.png", "x/2.png", "y/2.png")
     )
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "way"),
+    [
+        ("Zo\u00eb.png", "Zoe\u0308.png", "spelling"),
+        ("a/Zo\u00eb.png", "b/Zoe\u0308.png", "spelling"),
+        ("my photo.png", "my%20photo.png", "spelling"),
+        ("Zoe\u0308.png", "Zo%C3%AB.PNG", "spelling"),
+        ("D.JPG", "D.jpg", "spelling"),
+        ("x/100%.png", "100%.PNG", "spelling"),
+        ("sub/m.png", "sub%2Fm.png", "spelling"),
+        ("sub/m.png", "sub%5Cm.png", "spelling"),
+        ("cup.png", "3b051792-cup.png", "upload prefix"),
+        ("data/cup.png", "upload/1/3b051792-cup.PNG", "upload prefix"),
+        ("3b051792-cup.png", "cup.png", "upload prefix"),
+        ("my cup.png", "3b051792-my%20cup.png", "upload prefix"),
+        ("cup.png", "0f8fad5b-d9cb-469f-a165-70867728950e_cup.png", "upload prefix"),
+        ("Cup.png", "cup.png", None),
+        ("cup.png", "cup.jpg", None),
+        ("cup.png", "20240101-cup.png", None),
+        ("cup.png", "new-cup.png", None),
+        ("cup.png", "3b0517-cup.png", None),
+        ("\u0430.png", "a.png", None),
+    ],
+)
+def test_another_spelling_of_a_name_is_joined(here: str, there: str, way: str | None) -> None:
+    here, there = key_of(here), key_of(there)
+    joined = join([here, "other.png"], ["third.png", there])
+    assert joined.of == ({here: there} if way else {})
+    assert joined.ways == ({here: way} if way else {})
+    assert joined.strangers == (("third.png",) if way else ("third.png", there))
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        (["D.JPG", "D.jpg"], ["D.Jpg"]),
+        (["D.Jpg"], ["D.JPG", "D.jpg"]),
+        (["my photo.png"], ["x/my%20photo.png", "y/my%20photo.png"]),
+        (["cup.png"], ["3b051792-cup.png", "5b051792-cup.png"]),
+        (["a/cup.png", "b/cup.png"], ["3b051792-cup.png"]),
+        (["Zo\u00eb.PNG"], ["Zoe\u0308.png", "Zo%C3%AB.png"]),
+    ],
+)
+def test_a_spelling_that_may_be_one_of_several_is_not_joined(here: list[str], there: list[str]) -> None:
+    assert join(here, there) == Joined({}, {}, (), tuple(there))
+
+
+def test_a_name_as_it_stands_goes_before_another_spelling() -> None:
+    joined = join(["cup.png", "a/cup.PNG", "D.jpg"], ["cup.png", "cup.PNG", "D.jpg", "3b051792-D.jpg"])
+    assert joined.of == {"cup.png": "cup.png", "a/cup.PNG": "cup.PNG", "D.jpg": "D.jpg"}
+    assert joined.strangers == ("3b051792-D.jpg",)
 
 
 def test_a_name_that_may_be_one_of_several_is_told_apart_from_a_stranger(tmp_path: Path) -> None:
@@ -232,7 +285,7 @@ def test_what_cannot_be_scored_is_listed_and_not_lost(tmp_path: Path) -> None:
     true = scored_images(truth, written(tmp_path / "s.txt", b"a.jpg\nb.jpg\nz.jpg"))
     assert (list(true.images), true.photographs, true.unknown) == (["a.jpg"], ("b.jpg",), ("z.jpg",))
     other = entrant(read_source(written(tmp_path / "p.json", {"q/a.jpg": [], "c.jpg": [], "n.jpg": []})), true)
-    assert (list(other.answers), other.by_file_name, other.strangers) == (["a.jpg"], 1, ("n.jpg",))
+    assert (list(other.answers), other.ways, other.strangers) == (["a.jpg"], {"a.jpg": "file name"}, ("n.jpg",))
     with pytest.raises(UsageError, match="no annotated image"):
         scored_images(truth, written(tmp_path / "none.txt", b"b.jpg"))
     with pytest.raises(UsageError, match=r"no image in common.*'n\.jpg'.*'a\.jpg'"):

@@ -264,7 +264,7 @@ def test_a_path_column_beside_a_file_column_is_left_alone(tmp_path: Path) -> Non
         ("m.csv", "a.jpg,1\nb.jpg,2\n", "write a line such as file_name above it"),
         ("m.csv", "n,image\n1,C:\\data\\a.jpg\n", "line 2: 'C:\\\\data\\\\a.jpg' is a path of a Windows machine"),
         ("m.jsonl", '{"pictures": "a.jpg", "n": 1}', "(the keys are 'pictures', 'n'"),
-        ("m.jsonl", '{"image": "a.jpg"}\n'.encode("utf-16")[:-1], "not whole UTF-16"),
+        ("m.jsonl", '{"image": "a.jpg"}\n'.encode("utf-16")[:-1], "nor whole UTF-16"),
         ("m.txt", "a.jpg\n", "a manifest is a .jsonl, .csv or .tsv file"),
     ],
     ids=range(25),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+from unicodedata import is_normalized
 
 from anomreason.english import counted
 from anomreason.evaluation.records import DeepfakeResult, EvalResult, ExactResult, JoinedImages, PlausibilityResult
@@ -24,17 +25,26 @@ class Notice(NamedTuple):
 
 
 def named(names: Sequence[str]) -> str:
-    """The first of many names."""
-    return ", ".join(map(repr, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
+    """The first of many names, so that names that look alike can be told apart."""
+    return ", ".join(map(_quoted, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
+
+
+def _quoted(name: str) -> str:
+    return repr(name) if is_normalized("NFC", name) else ascii(name)
 
 
 def joined_notices(joined: JoinedImages, truth: str = "truth") -> Iterator[Notice]:
     """Images that predictions and truth do not share, or share by the file name alone."""
     yield from _listed(joined.not_in_truth, f"of the predictions, not in the {truth}")
-    yield from _listed(joined.ambiguous, "of the predictions, whose file name alone fits several")
+    yield from _listed(joined.ambiguous, "of the predictions, whose names may be those of several")
     yield from _listed(joined.missing, f"of the {truth}, missing from the predictions")
     if joined.by_file_name:
         yield Notice("Joined", f"{_images(joined.by_file_name)} by file name alone, since paths differ")
+    respelled = [f"{_quoted(theirs)} as {_quoted(name)}" for theirs, name in joined.respelled]
+    if respelled:
+        ways = {"another spelling": joined.by_spelling, "the name behind an upload prefix": joined.by_upload_prefix}
+        text = " and ".join(f"{_images(number)} by {way}" for way, number in ways.items() if number)
+        yield Notice("Joined", f"{text}: {', '.join(respelled[:NAMED])}{', ...' * (len(respelled) > NAMED)}")
 
 
 def eval_notices(result: EvalResult) -> Iterator[Notice]:

@@ -9,6 +9,7 @@ The code that computes a result builds its record once; terminal, report and lea
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,6 +51,12 @@ class JoinedImages(Result):
     by_path: int = 0
     by_file_name: int = 0
     """Matched by the file name alone, since paths differ."""
+    by_spelling: int = 0
+    """Matched by another spelling: composed letters, percent-encoding, case of the ending."""
+    by_upload_prefix: int = 0
+    """Matched by the file name behind an upload server's prefix."""
+    respelled: tuple[tuple[str, str], ...] = ()
+    """Of the last two: name in the predictions, name in the truth."""
     not_in_truth: tuple[str, ...] = ()
     ambiguous: tuple[str, ...] = ()
     """Images of the predictions whose file name alone fits several."""
@@ -59,9 +66,17 @@ class JoinedImages(Result):
     @classmethod
     def of(cls, entrant: Entrant, truth: Mapping[str, ImageAnnotation]) -> JoinedImages:
         """truth: the images to score, by normalised name."""
+        ways = Counter(entrant.ways.values())
         return cls(
-            by_path=len(entrant.answers) - entrant.by_file_name,
-            by_file_name=entrant.by_file_name,
+            by_path=len(entrant.answers) - len(entrant.ways),
+            by_file_name=ways["file name"],
+            by_spelling=ways["spelling"],
+            by_upload_prefix=ways["upload prefix"],
+            respelled=tuple(
+                (entrant.answers[name].image, truth[name].image)
+                for name, way in entrant.ways.items()
+                if way != "file name" and name in truth
+            ),
             not_in_truth=tuple(entrant.named(entrant.strangers)),
             ambiguous=tuple(entrant.named(entrant.ambiguous)),
             missing=tuple(one.image for name, one in truth.items() if name not in entrant.answers),

@@ -1,7 +1,8 @@
-"""Matches images across files by relative path, then by unique file name; chooses the images to score.
+"""Matches images across files by relative path, else by what is surely the same name; chooses the images to score.
 
-Names are compared as relative paths; what is left over is joined by the file name
-alone, where it occurs once on either side. Whatever cannot be joined is listed, never dropped in silence. Try it:
+What the path does not join is joined by another spelling of it, by the file name alone, or by the file name behind an
+upload prefix, where that occurs once on either side. Whatever cannot be joined is listed, never dropped in silence.
+Try it:
 
     >>> join(["a/1.png", "a/2.png"], ["a/1.png", "elsewhere/2.png", "3.png"]).strangers
     ('3.png',)
@@ -9,14 +10,46 @@ alone, where it occurs once on either side. Whatever cannot be joined is listed,
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from posixpath import basename
+from posixpath import basename, splitext
+from typing import Literal
+from unicodedata import normalize
+from urllib.parse import unquote
 
 from anomreason.errors import UsageError
 from anomreason.sources.annotations import ImageAnnotation, Source, key_of, read_names
+
+Way = Literal["spelling", "file name", "upload prefix"]
+"""How two names that are not equal were joined."""
+_PREFIX = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}[-_]|[0-9a-f]{32}[-_]|(?!(?:19|20)\d{6}-)[0-9a-f]{8}-"
+)
+"""What upload servers write before a file's name, e.g. Label Studio's `3b051792-`; eight digits may be a date."""
+
+
+def spelled(name: str) -> str:
+    """A name in one spelling: composed letters, no percent-encoding, the ending in lower case."""
+    decoded = unquote(name)
+    stem, ending = splitext(normalize("NFC", name if "\ufffd" in decoded else key_of(decoded)))
+    return stem + ending.lower()
+
+
+def _unprefixed(name: str) -> str:
+    last = basename(spelled(name))
+    return last[match.end() :] if (match := _PREFIX.match(last)) else last
+
+
+_FORMS: tuple[tuple[Way, Callable[[str], str]], ...] = (
+    ("spelling", spelled),
+    ("file name", basename),
+    ("spelling", lambda name: basename(spelled(name))),
+    ("upload prefix", _unprefixed),
+)
+"""Forms in which names are compared, the strictest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +58,12 @@ class Joined:
 
     of: dict[str, str]
     """Name there, by name here; names without a partner are not in it."""
-    by_file_name: int
-    """Of these, joined by the file name alone."""
+    ways: dict[str, Way]
+    """How, by name here, where the names are not equal."""
     strangers: tuple[str, ...]
     """Names there that fit no name here."""
     ambiguous: tuple[str, ...] = ()
-    """Names there whose file name is that of names left over here, but occurs more than once on a side."""
+    """Names there that fit names left over here, but in a form that occurs more than once on a side."""
 
 
 def join(here: Iterable[str], there: Iterable[str]) -> Joined:
@@ -38,20 +71,22 @@ def join(here: Iterable[str], there: Iterable[str]) -> Joined:
     here, there = list(dict.fromkeys(here)), list(dict.fromkeys(there))
     same = set(here) & set(there)
     found = {name: name for name in here if name in same}
-    mine, theirs = (Counter(basename(name) for name in names) for names in (here, there))
-    left = {basename(name): name for name in there if name not in same and theirs[basename(name)] == 1}
-    for name in here:
-        last = basename(name)
-        if name not in same and mine[last] == 1 and last in left:
-            found[name] = left.pop(last)
-    partners = set(found.values())
-    alone = {basename(name) for name in here if name not in found}
-    rest = [name for name in there if name not in partners]
+    ways: dict[str, Way] = {}
+    rest = [name for name in there if name not in same]
+    for way, form in _FORMS if rest and len(found) < len(here) else ():
+        mine, theirs = (Counter(map(form, names)) for names in (here, there))
+        left = {form(name): name for name in rest if theirs[form(name)] == 1}
+        for name in here:
+            if name not in found and mine[form(name)] == 1 and form(name) in left:
+                found[name], ways[name] = left.pop(form(name)), way
+        partners = set(found.values())
+        rest = [name for name in rest if name not in partners]
+    alone = {_unprefixed(name) for name in here if name not in found}
     return Joined(
-        found,
-        len(found) - len(same),
-        strangers=tuple(name for name in rest if basename(name) not in alone),
-        ambiguous=tuple(name for name in rest if basename(name) in alone),
+        {name: found[name] for name in here if name in found},
+        ways,
+        strangers=tuple(name for name in rest if _unprefixed(name) not in alone),
+        ambiguous=tuple(name for name in rest if _unprefixed(name) in alone),
     )
 
 
@@ -100,8 +135,8 @@ class Entrant:
     source: Source
     answers: dict[str, ImageAnnotation]
     """By name of the truth, scored images alone; a missing image is not in it."""
-    by_file_name: int
-    """Of these, joined by the file name alone."""
+    ways: dict[str, Way]
+    """How, for those of these whose names are not equal."""
     strangers: tuple[str, ...]
     """Its images that the whole truth does not have."""
     ambiguous: tuple[str, ...] = ()
@@ -122,5 +157,5 @@ def entrant(source: Source, truth: Truth) -> Entrant:
             f"second like {other!r}; they are joined by relative path, else by a file name that occurs once"
         )
     answers = {name: source.images[joined.of[name]] for name in truth.images if name in joined.of}
-    by_file_name = sum(joined.of[name] != name for name in answers)
-    return Entrant(source, answers, by_file_name, joined.strangers, joined.ambiguous)
+    ways = {name: way for name, way in joined.ways.items() if name in answers}
+    return Entrant(source, answers, ways, joined.strangers, joined.ambiguous)
