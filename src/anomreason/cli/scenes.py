@@ -34,7 +34,7 @@ def make(
     from anomreason.scenes.make import SceneSettings, make_scenes
 
     settings = SceneSettings(world, n, seed, size, violation_rate, max_violations, tuple(kind or ()), twins)  # type: ignore[arg-type]
-    with progress("drawing scenes") as step:
+    with progress("scenes") as step:
         made = make_scenes(out, settings, jobs, step)
     kinds = ", ".join(f"{count} {name}" for name, count in made.planted.items()) or "nothing"
     typer.echo(f"{made.scenes} scenes ({made.clean} clean) and {made.images - made.scenes} twins in {out}")
