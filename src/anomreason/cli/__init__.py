@@ -76,7 +76,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except (AnomreasonError, OSError) as e:
-        from anomreason.cli.summary import printable
+        from anomreason.cli.output import printable
 
         print(f"anomreason: {printable(str(e))}", file=sys.stderr)
         sys.exit(2 if isinstance(e, UsageError) else 1)

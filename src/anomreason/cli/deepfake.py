@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from anomreason.cli.options import refuse_unused
-from anomreason.cli.summary import printable
+from anomreason.cli.output import printable, say
 from anomreason.cli.tables import (
     ENDS,
     VIEWS,
@@ -81,7 +81,7 @@ def command(
         write_record(out / "deepfake.json", found)
     print_judgements(found)
     if out is not None:
-        typer.echo(f"Wrote {out / 'deepfake.json'}", err=True)
+        say(f"Wrote {out / 'deepfake.json'}", err=True)
 
 
 def print_judgements(found: DeepfakeResult) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anomreason.cli.output import say
 from anomreason.errors import UsageError
 from anomreason.scenes.make import SceneSettings
 from anomreason.vlm.card import TINY_KINDS
@@ -38,8 +39,8 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder for images and r
         raise UsageError(f"{str(folder)!r} is a file; give another folder: anomreason demo FOLDER")
     scenes, run = folder / "scenes", folder / "run"
     make_scenes(scenes, DEMO, jobs=1)
-    typer.echo(f"Drew {DEMO.n} scenes with planted anomalies, and their twins without them, into {scenes}.")
-    typer.echo("The bundled model now looks at each. It gets the pixels and one question, nothing else.\n")
+    say(f"Drew {DEMO.n} scenes with planted anomalies, and their twins without them, into {scenes}.")
+    say("The bundled model now looks at each. It gets the pixels and one question, nothing else.\n")
     setup, inputs = set_up("tiny"), [str(scenes)]
     found = find_images(inputs)
     images = found.images
@@ -50,12 +51,12 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder for images and r
     print_exact(result)
     _print_missed(result, scenes)
     program = _program()
-    typer.echo("\nThe bundled model only works on such scenes. Next:")
-    typer.echo(f"  {program} detect {scenes / 'images' / '000000.png'} --model tiny")
-    typer.echo(f"  {program} detect photo.jpg --model gpt-4o      # a large model; needs OPENAI_API_KEY")
-    typer.echo(f"All scenes at a glance: {scenes / 'contact-sheet.png'}")
-    typer.echo(f"Report of this run: {run / 'report.html'}")
-    typer.echo(f"What was found and missed in each scene: {build_exact_report(scores)}")
+    say("\nThe bundled model only works on such scenes. Next:")
+    say(f"  {program} detect {scenes / 'images' / '000000.png'} --model tiny")
+    say(f"  {program} detect photo.jpg --model gpt-4o      # a large model; needs OPENAI_API_KEY")
+    say(f"All scenes at a glance: {scenes / 'contact-sheet.png'}")
+    say(f"Report of this run: {run / 'report.html'}")
+    say(f"What was found and missed in each scene: {build_exact_report(scores)}")
 
 
 def _print_missed(result: ExactResult, scenes: Path) -> None:
@@ -63,11 +64,11 @@ def _print_missed(result: ExactResult, scenes: Path) -> None:
         (scene, planted.anomaly) for scene in result.images for planted in scene.planted if planted.found_by is None
     ]
     if missed:
-        typer.echo("\nPlanted and not found:")
+        say("\nPlanted and not found:")
     for scene, anomaly in missed:
         reported = "; ".join(one.name for one in scene.predictions) or "nothing"
         kind = (anomaly.kind or "").replace("_", " ")
-        typer.echo(f"  {scenes / scene.image}: {anomaly.name} ({kind}). The model reported: {reported}")
+        say(f"  {scenes / scene.image}: {anomaly.name} ({kind}). The model reported: {reported}")
 
 
 def _program() -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anomreason.cli.output import json_line, say
+
 if TYPE_CHECKING:
     from anomreason.anomaly import Detection
     from anomreason.detection import DetectorSetup
@@ -105,7 +107,6 @@ def command(
     130 interrupted.
     """
     from anomreason.cli.options import given
-    from anomreason.cli.summary import printable
     from anomreason.detection import DetectOptions, remaining, set_up
     from anomreason.planning import plan_for
     from anomreason.runs import default_run, done_in
@@ -141,13 +142,13 @@ def command(
     found = find_images(inputs, outside)
     images = found.images[:limit]
     for sentence in found.passed_over:
-        typer.echo(printable(f"Passed over: {sentence}"), err=True)
+        say(f"Passed over: {sentence}", err=True)
     folder = run or default_run([str(Path(i).absolute()) for i in inputs], setup.deciding())
     if dry_run:
         todo = list(remaining(images, done_in(folder)))
         _note_processed(len(images) - len(todo), len(images), folder, json_only, err=False)
         plan = plan_for(setup, todo, spent_in(folder))
-        typer.echo(plan.model_dump_json() if json_only else _described(plan) if todo else "Nothing is left to do.")
+        say(plan.model_dump_json() if json_only else _described(plan) if todo else "Nothing is left to do.")
         return
     with setup.open_run(folder, found, inputs) as opened:
         todo = list(remaining(images, opened.done))
@@ -165,7 +166,7 @@ def command(
 
 def _note_processed(done: int, total: int, folder: Path, quiet: bool, err: bool = True) -> None:
     if done and not quiet:
-        typer.echo(f"{done:,} of {total:,} images already processed in {folder}", err=err)
+        say(f"{done:,} of {total:,} images already processed in {folder}", err=err)
 
 
 async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Image], quiet: bool = False) -> int:
@@ -185,7 +186,7 @@ async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Im
             if caller.stopping and work:
                 work.cancel()
             elif not quiet:
-                typer.echo("\nFinishing the calls in flight; Ctrl-C again drops them.", err=True)
+                say("\nFinishing the calls in flight; Ctrl-C again drops them.", err=True)
             caller.stopping = True
 
         def spent() -> str:
@@ -213,10 +214,10 @@ async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Im
             for name in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(name)
     if session.dead and not quiet:
-        typer.echo(f"Stopped: {HOPELESS} consecutive images failed at the endpoint. {session.dead}", err=True)
+        say(f"Stopped: {HOPELESS} consecutive images failed at the endpoint. {session.dead}", err=True)
     ledger = caller.ledger
     if ledger.estimated and not quiet:
-        typer.echo(
+        say(
             f"Tokens and cost are estimated for {ledger.estimated:,} of {ledger.total.calls:,} calls that came without "
             "usable token counts.",
             err=True,
@@ -240,7 +241,7 @@ def show_results(
         if json_only:
             for detection in iter_results(run.path):
                 if detection.image in names:
-                    print(detection.json_line())
+                    print(json_line(detection.json_line()))
         else:
             summary = Summary()
             for batch in results.batches():
@@ -253,15 +254,15 @@ def show_results(
         left = sum(name not in run.done or not run.done[name].final for name in names)
         why = "Stopped at the limit" if status == CAPPED else "Interrupted"
         how = "The same command with a higher limit continues" if status == CAPPED else "The same command continues"
-        typer.echo(f"{why} with {left:,} of {len(images):,} images unfinished. {how} ({run.path}).", err=True)
+        say(f"{why} with {left:,} of {len(images):,} images unfinished. {how} ({run.path}).", err=True)
     if json_only:
         return
     if setup.model.startswith("sim:"):
-        typer.echo("These answers are SIMULATED: they come from a prepared file, not from a model.", err=True)
+        say("These answers are SIMULATED: they come from a prepared file, not from a model.", err=True)
     if report:
-        typer.echo(f"Report: {run.path / 'report.html'}", err=True)
+        say(f"Report: {run.path / 'report.html'}", err=True)
     else:
-        typer.echo(f"Results: {run.path}   (for the report: anomreason report {run.path})", err=True)
+        say(f"Results: {run.path}   (for the report: anomreason report {run.path})", err=True)
 
 
 def _agree(plan: RunPlan) -> None:
@@ -271,7 +272,7 @@ def _agree(plan: RunPlan) -> None:
     usage = plan.usual.usage
     if usage.tokens <= ASK_ABOVE_TOKENS if usage.cost is None else usage.cost <= ASK_ABOVE_DOLLARS:
         return
-    typer.echo(_described(plan), err=True)
+    say(_described(plan), err=True)
     if not sys.stdin.isatty():
         raise UsageError(
             f"the run is expected to cost more than ${ASK_ABOVE_DOLLARS:g} (or {ASK_ABOVE_TOKENS:,} tokens where the "

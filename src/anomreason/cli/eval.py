@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from anomreason.cli.options import refuse_unused
-from anomreason.cli.summary import printable
+from anomreason.cli.output import printable, say
 from anomreason.cli.tables import (
     ENDS,
     SCORES,
@@ -124,9 +124,9 @@ def command(
     reports = [build_score_report(one.folder) for one in found] if report else []
     print_evaluations(found, verbose)
     for path in reports:
-        typer.echo(f"Report: {path}", err=True)
+        say(f"Report: {path}", err=True)
     if len(found) > 1:
-        typer.echo(f"Side by side: anomreason leaderboard {out}", err=True)
+        say(f"Side by side: anomreason leaderboard {out}", err=True)
 
 
 def _exact(predictions: list[str], scenes: str, out: Path, failures: str, seed: int, report: bool) -> None:
@@ -138,9 +138,9 @@ def _exact(predictions: list[str], scenes: str, out: Path, failures: str, seed: 
     reports = [build_exact_report(folder) for _, folder in written] if report else []
     for result, folder in written:
         print_exact(result)
-        typer.echo(f"Files: {folder / 'exact.json'}")
+        say(f"Files: {folder / 'exact.json'}")
     for path in reports:
-        typer.echo(f"Report: {path}", err=True)
+        say(f"Report: {path}", err=True)
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def interruptible(out: Path | None) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         left = "nothing was written" if _stamps(out) == before else "not all was written: run the same command again"
-        typer.echo(f"anomreason: interrupted; {left}", err=True)
+        say(f"anomreason: interrupted; {left}", err=True)
         raise typer.Exit(130) from None
 
 

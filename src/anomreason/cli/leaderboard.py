@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from anomreason.cli.summary import printable
+from anomreason.cli.output import printable, say
 from anomreason.cli.tables import TextTable, console, number, words
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def command(
     written = write_boards(made, out) if out is not None else []
     print_boards(made)
     for path in written:
-        typer.echo(f"Wrote {path}", err=True)
+        say(f"Wrote {path}", err=True)
 
 
 def print_boards(boards: Sequence[Board]) -> None:

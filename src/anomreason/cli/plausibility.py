@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from anomreason.cli.summary import printable
+from anomreason.cli.output import printable, say
 from anomreason.cli.tables import (
     ENDS,
     TextTable,
@@ -70,7 +70,7 @@ def command(
         write_record(out / "plausibility.json", found)
     print_generators(found)
     if out is not None:
-        typer.echo(f"Wrote {out / 'plausibility.json'}", err=True)
+        say(f"Wrote {out / 'plausibility.json'}", err=True)
 
 
 def print_generators(found: PlausibilityResult) -> None:

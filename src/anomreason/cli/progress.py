@@ -5,7 +5,6 @@ Inside `with progress("scenes") as step`, `step(3, 100)` shows that 3 of 100 are
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from anomreason.cli.output import say
 
 EVERY = 30.0
 """Seconds between two lines without a terminal, unless another tenth of the work is done."""
@@ -63,7 +64,7 @@ def _lines(lines: ProgressLines, quiet: bool) -> Iterator[Callable[[int, int], N
 
     def write(line: str | None) -> None:
         if line:
-            print(line, file=sys.stderr, flush=True)
+            say(line, err=True)
 
     def watch() -> None:
         while not ended.wait(1.0):

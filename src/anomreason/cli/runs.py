@@ -8,18 +8,21 @@ from typing import Annotated
 
 import typer
 
+from anomreason.cli.output import printable, say
+
 
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Build the HTML report of a run folder, or rebuild it."""
     from anomreason.report.html import build_report
 
-    typer.echo(build_report(run))
+    say(build_report(run))
 
 
 def calls(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Print the calls, tokens and cost of a run by role and step."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from anomreason.anomaly import Usage
     from anomreason.runs import read_settings
@@ -46,7 +49,8 @@ def calls(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
         about = "about " if usage.estimated else ""
         cost = "?" if usage.cost is None else f"{about}{usage.cost:.4f}"
         numbers = [f"{about}{n:,}" for n in (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)]
-        table.add_row(*row, f"{usage.calls:,}", *numbers, cost, f"{seconds[row] / usage.calls:.2f}", bad or "-")
+        cells = (*row, f"{usage.calls:,}", *numbers, cost, f"{seconds[row] / usage.calls:.2f}", bad or "-")
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     console = Console()
     if not console.is_terminal:
         console.width = 160

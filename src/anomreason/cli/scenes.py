@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from anomreason.cli.output import say
+
 app = typer.Typer(no_args_is_help=True, help="Make images in which every anomaly is known, each with a mended twin.")
 
 
@@ -37,10 +39,10 @@ def make(
     with progress("scenes") as step:
         made = make_scenes(out, settings, jobs, step)
     kinds = ", ".join(f"{count} {name}" for name, count in made.planted.items()) or "nothing"
-    typer.echo(f"{made.scenes} scenes ({made.clean} clean) and {made.images - made.scenes} twins in {out}")
-    typer.echo(f"Planted: {kinds}")
-    typer.echo(f"Overview: {out / 'contact-sheet.png'}")
-    typer.echo(f"Next: anomreason detect {out} --model ... --run RUN; anomreason eval RUN {out} --exact --out SCORES")
+    say(f"{made.scenes} scenes ({made.clean} clean) and {made.images - made.scenes} twins in {out}")
+    say(f"Planted: {kinds}")
+    say(f"Overview: {out / 'contact-sheet.png'}")
+    say(f"Next: anomreason detect {out} --model ... --run RUN; anomreason eval RUN {out} --exact --out SCORES")
 
 
 @app.command("kinds")

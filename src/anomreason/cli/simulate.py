@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from anomreason.cli.output import say
+
 
 def command(
     truth: Annotated[
@@ -48,6 +50,6 @@ def command(
     )
 
     def ready(url: str) -> None:
-        typer.echo(f"Simulated answers from {truth} at {url} (Ctrl-C ends)")
+        say(f"Simulated answers from {truth} at {url} (Ctrl-C ends)")
 
     serve(Simulator.from_file(truth, rates=rates, seed=seed), port=port, on_ready=ready)

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from anomreason.cli.output import printable
 from anomreason.english import counted
 from anomreason.report.results import Tally
 
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
     from anomreason.anomaly import Anomaly, Detection
 
 SCALE = "severity: 0 = completely implausible, 100 = fully realistic"
-
-
-def printable(text: str) -> str:
-    """Text from a file name or a model, safe on a terminal: control and direction marks made visible, one line."""
-    flat = " ".join(text.split("\n"))
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in flat)
 
 
 def colour(severity: float) -> str:

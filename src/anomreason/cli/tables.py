@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from anomreason.cli.summary import printable
+from anomreason.cli.output import printable
 
 if TYPE_CHECKING:
     from anomreason.evaluation.notices import Notice
@@ -65,7 +65,8 @@ class TextTable:
 
     def add(self, *cells: str | Text, style: str = "") -> None:
         """A row: keys, then all groups in turn."""
-        self._rows.append(([Text(cell) if isinstance(cell, str) else cell for cell in cells], style))
+        safe = ("\n".join(map(printable, cell.split("\n"))) if isinstance(cell, str) else cell for cell in cells)
+        self._rows.append(([Text(cell) if isinstance(cell, str) else cell for cell in safe], style))
 
     def section(self) -> None:
         """Set what follows apart."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anomreason.cli.summary import printable
+from anomreason.cli.output import printable, say
 
 if TYPE_CHECKING:
     from anomreason.training.answering import Score
@@ -53,24 +53,24 @@ def train(
         settings = settings.model_copy(update={"model": settings.model.model_copy(update={"base": base})})
     prepared = prepare(settings, data or (), held_out or ())
     if prepared.made is not None and (prepared.instances or prepared.made.dropped):
-        typer.echo(prepared.made.table())
+        say(prepared.made.table())
     if dry_run:
         from anomreason.training.plan import plan
 
-        typer.echo(plan(prepared).text())
+        say(plan(prepared).text())
         return
     from anomreason.training import lora
 
     trained = lora.train(prepared, out, _score(backbone, layer) if backbone else None, _show)
-    typer.echo(f"Chosen: step {trained.chosen} of {trained.steps}, by {trained.by}")
-    typer.echo(f"Curve: {out / 'curve.html'}")
+    say(f"Chosen: step {trained.chosen} of {trained.steps}, by {trained.by}")
+    say(f"Curve: {out / 'curve.html'}")
     if trained.warning:
-        typer.echo(
+        say(
             f"Warning: {printable(trained.warning)}. detect would lose such images: train on more images or for more "
             "steps, or lower steps.learning_rate.",
             err=True,
         )
-    typer.echo(f"Use it: anomreason detect photo.jpg --schedule single --model {trained.spec}")
+    say(f"Use it: anomreason detect photo.jpg --schedule single --model {trained.spec}")
 
 
 def merge(
@@ -89,8 +89,8 @@ def merge(
     from anomreason.training import merging
 
     proof = merging.merge(base, adapter, out, dtype)
-    typer.echo(f"Merged into {out}: {proof.found}")
-    typer.echo(f"Use it: anomreason detect photo.jpg --schedule single --model local:{out}")
+    say(f"Merged into {out}: {proof.found}")
+    say(f"Use it: anomreason detect photo.jpg --schedule single --model local:{out}")
 
 
 def _score(backbone: str, layer: int | None) -> Score:
