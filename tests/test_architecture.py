@@ -20,6 +20,7 @@ FLOORS = {
     "stats": 1,
     "anomaly": 1,
     "containers": 1,
+    "archives": 1,
     "decoding": 1,
     "textform": 2,
     "images": 2,

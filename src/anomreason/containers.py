@@ -30,6 +30,16 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"BM", "BMP"),
 )
 
+_ARCHIVES = (
+    (b"PK\3\4", "a zip archive or office document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ", "an xz archive"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+)
+
 # JPEG markers that the pixels need: baseline and progressive Huffman frames, tables, restart interval.
 _JPEG_KEPT = {0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD}
 _JPEG_SCAN, _JPEG_END, _JPEG_COMMENT = 0xDA, 0xD9, 0xFE
@@ -66,6 +76,18 @@ def kind_of(head: bytes) -> Kind | None:
 
 def looks_like(head: bytes) -> str:
     """What a file that is none of our formats seems to be, and what to do: the rest of a sentence about it."""
+    packed = next((what for start, what in _ARCHIVES if head.startswith(start)), None)
+    packed = "a tar archive" if packed is None and head[257:262] == b"ustar" else packed
+    if packed:
+        return (
+            f"is {packed}, not an image; unpack it and give the folder (files named .zip or .tar are read as they are)"
+        )
+    if head.startswith(b"PAR1"):
+        return (
+            "is a Parquet table, not an image; write its images to files first (docs/detect.md, Inputs, has the lines)"
+        )
+    if head.startswith(b"%PDF"):
+        return "is a PDF, not an image; export its pages as PNG first"
     lower = head.lower()
     if b"<svg" in lower:
         return "is an SVG drawing, which has no pixels; render it to PNG first"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import os
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
@@ -20,6 +19,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, Unpack, get_args, overload
 
+from anomreason import archives
 from anomreason.agent.boxes import AUTO, CONVENTIONS
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.agent.replies import MOST_OBJECTS
@@ -358,11 +358,7 @@ async def detect_images(
 
 
 def _stat(path: Path) -> tuple[int | None, int | None]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None, None
-    return found.st_size, found.st_mtime_ns
+    return archives.stat(path) or (None, None)
 
 
 def remaining(images: Sequence[Image], done: dict[str, ImageStatus]) -> Iterator[Image]:

@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image
 
+from anomreason import archives
 from anomreason.anomaly import Region, SentImage
 from anomreason.containers import HEAD, Kind, jpeg_scans, kind_of, looks_like, sound_metadata, without_metadata
 from anomreason.decoding import DECODING, call_apart, memory_lacks
-from anomreason.errors import UnreadableImage
+from anomreason.errors import UnreadableImage, UsageError
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -154,7 +155,8 @@ class _Cost:
 def _cost_of(path: Path, encoded: bool = False) -> _Cost:
     """encoded: the whole image is written as PNG too. Raises UnreadableImage for a header that is refused."""
     with _opened(path) as file, _reading(path):
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         image, kind = _header(file, path)
         pixels = image.width * image.height
     each = _PER_PIXEL.get(kind, _PER_PIXEL_ELSE) + _PER_PIXEL_ENCODED * encoded
@@ -243,6 +245,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             # A pipe put there since the look above must not block either.
             flags = getattr(os, "O_NONBLOCK", 0)
             file: BinaryIO = open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags))  # noqa: SIM115
+    except NotADirectoryError:
+        place = _inside(path)
+        if place is None:
+            raise UnreadableImage(f"{str(path)!r} does not exist; check the path") from None
+        archive, name = place
+        with BytesIO(archive.read(name)) as member:
+            yield member
+        return
     except FileNotFoundError:
         raise UnreadableImage(f"{str(path)!r} does not exist; check the path") from None
     except PermissionError:
@@ -253,6 +263,13 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise UnreadableImage(f"{str(path)!r} {problem}")
     with file:
         yield file
+
+
+def _inside(path: Path) -> tuple[archives.Archive, str] | None:
+    try:
+        return archives.inside(path)
+    except UsageError as error:
+        raise UnreadableImage(str(error), final=False) from None
 
 
 def _why_not(status: os.stat_result) -> str | None:

@@ -31,7 +31,9 @@ DONE, FAILED, CAPPED, INTERRUPTED = 0, 3, 4, 130
 
 def command(
     context: typer.Context,
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, .jsonl/.csv/.tsv manifests.")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Files, folders, globs, .zip/.tar archives, manifests (.jsonl, .csv).")
+    ],
     model: Annotated[
         str,
         typer.Option(

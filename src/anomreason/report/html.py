@@ -27,6 +27,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from anomreason import archives
 from anomreason.anomaly import Anomaly, Detection
 from anomreason.errors import UnreadableImage
 from anomreason.files import write_atomically
@@ -239,7 +240,7 @@ class ReportImage:
     source: str | None
     """What the page shows large; None when nothing can be shown."""
     original: str | None
-    """The image file itself; None when it is missing."""
+    """The image file itself; None when it is missing or inside an archive."""
     note: str | None
     """A warning about the image shown, e.g. that the file is missing."""
 
@@ -252,15 +253,14 @@ def prepare(detection: Detection, root: Path, report: Path) -> ReportImage:
     copy = report / "pictures" / name if name else None
     original, note = _original(path, detection, report / "pages")
     shows = original
-    if original and note is None and preview and copy:
+    if note is None and preview and copy:
         try:
             _keep(preview, path, PREVIEW_SIDE)
-            if not browser_can_show(path):
+            if not (original and browser_can_show(path)):
                 _keep(copy, path, COPY_SIDE)
                 shows = None
-                note = (
-                    f"Browsers cannot show this kind of file; this is a JPEG copy, at most {COPY_SIDE} pixels a side."
-                )
+                why = "Browsers cannot show this kind of file" if original else "The image is inside an archive"
+                note = f"{why}; this is a JPEG copy, at most {COPY_SIDE} pixels a side."
         except (UnreadableImage, OSError) as e:
             shows, note = None, f"The image cannot be opened: {e}"
     elif not preview:
@@ -283,13 +283,19 @@ def _name(sha256: str | None) -> str | None:
 
 
 def _original(path: Path, detection: Detection, pages: Path) -> tuple[str | None, str | None]:
-    """(the file's address or None, what is wrong with it or None)."""
+    """(the file's address or None, what is wrong with it or None); neither for an image inside an archive."""
     try:
         stat = path.stat()
         if not path.is_file():
             return None, f"There is no image file at {path} any more."
         if _changed(path, stat, detection):
             return link(path, pages), "The file has changed since it was examined: anomalies and boxes may not fit it."
+    except NotADirectoryError:
+        packed = archives.stat(path)
+        if packed is None:
+            return None, f"The image file is missing: it was at {path}."
+        same = detection.file_size is None or packed == (detection.file_size, detection.file_mtime)
+        return None, None if same else "The image has changed since it was examined; it is not shown."
     except FileNotFoundError:
         return None, f"The image file is missing: it was at {path}."
     except (OSError, ValueError) as e:

@@ -1,4 +1,4 @@
-"""Finds the images of a command: files, folders, globs, manifests, and image folders with a metadata file.
+"""Finds the images of a command: files, folders, globs, manifests, archives, and folders with a metadata file.
 
 No image is opened. Try it: `find_images(["photos/"]).images`.
 """
@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anomreason.archives import is_archive, open_archive
 from anomreason.errors import UsageError
 from anomreason.runs import is_run
 from anomreason.sources.manifests import MANIFESTS, read_manifest
-from anomreason.sources.searching import FoundFile, Search
+from anomreason.sources.searching import SYSTEM_FOLDERS, FoundFile, Search
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif")
@@ -82,6 +83,8 @@ def _expand(entry: str, search: Search, outside: bool) -> Iterator[tuple[FoundFi
         yield from _folder(path, search, outside)
     elif path.suffix.lower() in MANIFESTS and os.path.isfile(entry):
         yield from _listed(read_manifest(path), search)
+    elif is_archive(entry):
+        yield from _archived(path, search)
     elif os.path.lexists(entry):
         yield FoundFile(entry, search.real(entry)), False
     elif glob.has_magic(entry):
@@ -105,10 +108,31 @@ def _folder(folder: Path, search: Search, outside: bool) -> Iterator[tuple[Found
         if os.path.splitext(found.path)[1].lower() in SUFFIXES:
             none = False
             yield found, False
+        elif is_archive(found.path):
+            search.passed_over.add("archives (give them as inputs)", found.path)
     if none:
         raise UsageError(
             f"the folder {str(folder)!r} holds no images ({', '.join(sorted(SUFFIXES))}): name the "
             "folder that does, or the files"
+            + "".join(f"; passed over: {sentence}" for sentence in search.passed_over.sentences())
+        )
+
+
+def _archived(path: Path, search: Search) -> Iterator[tuple[FoundFile, bool]]:
+    """The images in an archive, in the order of their names; of the system's and hidden files none."""
+    archive, none = open_archive(path), True
+    for reason, name in archive.passed_over:
+        search.passed_over.add(reason, str(path / name))
+    for name in sorted(archive.members):
+        *folders, last = name.split("/")
+        hidden = any(part.startswith(".") for part in (*folders, last))
+        system = any(part.lower() in SYSTEM_FOLDERS for part in folders)
+        if os.path.splitext(last)[1].lower() in SUFFIXES and not hidden and not system:
+            none = False
+            yield FoundFile(str(path / name), os.path.join(search.real(str(path)), name)), False
+    if none:
+        raise UsageError(
+            f"the archive {str(path)!r} holds no images ({', '.join(sorted(SUFFIXES))})"
             + "".join(f"; passed over: {sentence}" for sentence in search.passed_over.sentences())
         )
 
@@ -131,7 +155,7 @@ def _matching(pattern: str, search: Search) -> Iterator[tuple[FoundFile, bool]]:
 def _root(entry: str) -> str:
     """What an input's names are relative to. It must not depend on which files there are today."""
     path = Path(entry)
-    if os.path.isdir(entry):
+    if os.path.isdir(entry) or is_archive(entry):
         return os.path.abspath(path)
     if not os.path.lexists(entry) and glob.has_magic(entry):
         plain = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)

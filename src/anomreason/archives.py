@@ -1,0 +1,205 @@
+"""Images inside zip and tar archives, under paths such as `photos.zip/cats/1.png`; nothing is unpacked to disk.
+
+for name, member in open_archive(Path("photos.zip")).members.items():
+    print(name, member.size)
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import tempfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+from anomreason.errors import UnreadableImage, UsageError
+
+SUFFIXES = (".zip", ".cbz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_MOST_BYTES = 1 << 28
+"""Of one member once unpacked; a larger image is better unpacked first."""
+_MOST_RATIO = 200
+"""A compressed tar that unpacks to more than this many times its size is a trap ..."""
+_MOST_UNPACKED = 1 << 30
+"""... where that is more than this many bytes."""
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError, NotImplementedError)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file inside an archive."""
+
+    size: int
+    """Bytes once unpacked."""
+    mtime: int
+    """Nanoseconds since 1970, as the archive says."""
+    where: int
+    """Number of its entry in a zip, its first byte in a tar."""
+
+
+@dataclass
+class Archive:
+    """A zip or tar that is read member by member. Safe in threads."""
+
+    path: Path
+    members: dict[str, Member] = field(default_factory=dict)
+    """By name, with forward slashes; regular files with safe names alone."""
+    passed_over: list[tuple[str, str]] = field(default_factory=list)
+    """Reason and name of what is no such file."""
+    _file: zipfile.ZipFile | IO[bytes] = field(kw_only=True)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a member. Raises UnreadableImage."""
+        member, where = self.members.get(name), f"{str(self.path / name)!r}"
+        if member is None:
+            raise UnreadableImage(f"{where} is not in the archive; check the name")
+        if member.size > _MOST_BYTES:
+            raise UnreadableImage(f"{where} has {member.size:,} bytes, too many to read in an archive; unpack it first")
+        try:
+            data = self._read(member)
+        except (*_DAMAGED, RuntimeError) as error:
+            raise UnreadableImage(f"{where} cannot be unpacked ({error}); make the archive again") from error
+        if len(data) != member.size:
+            raise UnreadableImage(f"{where} is cut short in its archive; make the archive again")
+        return data
+
+    def _read(self, member: Member) -> bytes:
+        if isinstance(self._file, zipfile.ZipFile):
+            with self._file.open(self._file.infolist()[member.where]) as file:
+                return file.read(member.size)
+        with self._lock:
+            self._file.seek(member.where)
+            return self._file.read(member.size)
+
+    def add(self, name: str, member: Member) -> None:
+        """Take a file in under its name, unless the name leads out of the archive."""
+        plain = name if "/" in name else name.replace("\\", "/")
+        parts = [part for part in plain.split("/") if part not in ("", ".")]
+        if plain.startswith("/") or ".." in parts or "\0" in plain or not parts or ":" in parts[0]:
+            self.passed_over.append(("members whose names lead out of the archive", name))
+        else:
+            self.members.setdefault("/".join(parts), member)
+
+    def close(self) -> None:
+        """Close the file; an archive that nobody holds any more closes itself."""
+        self._file.close()
+
+    __del__ = close
+
+
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is an archive that is read, by its name."""
+    return os.fspath(path).lower().endswith(SUFFIXES) and os.path.isfile(path)
+
+
+def inside(path: Path) -> tuple[Archive, str] | None:
+    """The archive and member that a path inside of an archive names; None for any other path."""
+    for parent in path.parents:
+        if is_archive(parent):
+            return open_archive(parent), path.relative_to(parent).as_posix()
+    return None
+
+
+def stat(path: Path) -> tuple[int, int] | None:
+    """Size and time of change (nanoseconds since 1970) of a file, in an archive too; None where there is none."""
+    try:
+        found = os.stat(path)
+        return found.st_size, found.st_mtime_ns
+    except NotADirectoryError:
+        try:
+            place = inside(path)
+        except UsageError:
+            return None
+        member = place[0].members.get(place[1]) if place else None
+        return (member.size, member.mtime) if member else None
+    except (OSError, ValueError):
+        return None
+
+
+def open_archive(path: Path) -> Archive:
+    """The archive, opened once as long as it does not change. Raises UsageError for one that cannot be read."""
+    try:
+        found = os.stat(path)
+        return _opened(path, found.st_size, found.st_mtime_ns)
+    except (*_DAMAGED, RuntimeError) as error:
+        raise UsageError(f"the archive {str(path)!r} cannot be read ({error}); unpack it and give the folder") from None
+
+
+@lru_cache(maxsize=8)
+def _opened(path: Path, size: int, mtime: int) -> Archive:
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
+    return _zip(path) if zipped else _tar(path, size)
+
+
+def _zip(path: Path) -> Archive:
+    archive = Archive(path, _file=(opened := zipfile.ZipFile(path)))
+    for number, info in enumerate(opened.infolist()):
+        kind = info.external_attr >> 16 & 0o170000
+        if info.is_dir():
+            continue
+        if kind not in (0, 0o100000):
+            archive.passed_over.append(("links and devices in archives", info.filename))
+        elif info.flag_bits & 1:
+            archive.passed_over.append(("members with a password (unpack the archive)", info.filename))
+        else:
+            archive.add(info.filename, Member(info.file_size, _nanoseconds(info), number))
+    return archive
+
+
+def _nanoseconds(info: zipfile.ZipInfo) -> int:
+    try:
+        return int(datetime(*info.date_time, tzinfo=UTC).timestamp()) * 10**9
+    except ValueError:  # month 0, as some programs write it
+        return 0
+
+
+def _tar(path: Path, size: int) -> Archive:
+    archive = Archive(path, _file=(plain := _uncompressed(path, size)))
+    with tarfile.open(fileobj=plain, mode="r:") as opened:
+        for info in opened:
+            if info.isreg() and not info.issparse():
+                archive.add(info.name, Member(info.size, int(info.mtime * 10**9), info.offset_data))
+            elif not info.isdir():
+                archive.passed_over.append(("links and devices in archives", info.name))
+            opened.members = []  # type: ignore[attr-defined]  # else all are kept in memory
+    return archive
+
+
+def _uncompressed(path: Path, size: int) -> IO[bytes]:
+    """A tar as it is, or unpacked into a file without a name, which goes with the process."""
+    if path.name.lower().endswith(".tar"):
+        return path.open("rb")
+    plain = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+        for part in _parts(path):
+            if plain.tell() > max(_MOST_RATIO * size, _MOST_UNPACKED):
+                raise ValueError(f"it unpacks to more than {_MOST_RATIO} times its size")
+            plain.write(part)
+    except BaseException:
+        plain.close()
+        raise
+    plain.seek(0)
+    return plain
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    import bz2
+    import gzip
+    import lzma
+
+    name = path.name.lower()
+    unpacked = lzma.open if name.endswith("xz") else bz2.open if name.endswith("2") else gzip.open
+    try:
+        with unpacked(path, "rb") as file:
+            while part := file.read(1 << 16):
+                yield part
+    except lzma.LZMAError as error:
+        raise ValueError(str(error)) from None
