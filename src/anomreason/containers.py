@@ -79,9 +79,7 @@ def looks_like(head: bytes) -> str:
     packed = next((what for start, what in _ARCHIVES if head.startswith(start)), None)
     packed = "a tar archive" if packed is None and head[257:262] == b"ustar" else packed
     if packed:
-        return (
-            f"is {packed}, not an image; unpack it and give the folder (files named .zip or .tar are read as they are)"
-        )
+        return f"is {packed}, not an image; unpack it and give the folder (.zip and .tar files are read as they are)"
     if head.startswith(b"PAR1"):
         return (
             "is a Parquet table, not an image; write its images to files first (docs/detect.md, Inputs, has the lines)"
