@@ -58,7 +58,7 @@ def _root(
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """One line, as errors are shown; nothing of our code's places."""
-    from anomreason.cli.summary import printable
+    from anomreason.cli.output import printable
 
     print(f"anomreason: warning: {printable(str(message))}", file=sys.stderr)
 
