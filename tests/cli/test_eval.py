@@ -386,10 +386,11 @@ def test_what_eval_exact_would_ignore_is_refused(option: tuple[str, ...], tmp_pa
 def test_what_other_modes_would_ignore_is_refused(files: Path, tmp_path: Path) -> None:
     for option in (("--layer", "6"), ("--precision", "fp32"), ("--threads", "1"), ("--profile", "both")):
         assert f"{option[0]} has no effect without --backbone" in refused("deepfake", "p.json", "t.json", *option)
-    ranked: tuple[str, ...] = ("--profile", "release", "--rank-by", "severity")
-    assert "--rank-by has no effect" in refused("deepfake", "p.json", "t.json", "--backbone", "b", *ranked)
     given = (files / "one.json", files / "truth.json")
-    assert "--rank-by has no effect" in refused("eval", *given, "--out", tmp_path / "out", *ranked)
+    for profile in ("release", "table1"):
+        ranked = ("--profile", profile, "--rank-by", "severity")
+        assert "--rank-by has no effect" in refused("deepfake", "p.json", "t.json", "--backbone", "b", *ranked)
+        assert "--rank-by has no effect" in refused("eval", *given, "--out", tmp_path / "out", *ranked)
 
 
 def test_a_folder_of_scenes_and_its_published_file_are_told_apart(tmp_path: Path) -> None:

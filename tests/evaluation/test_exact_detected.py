@@ -16,8 +16,7 @@ from anomreason.scenes.make import SceneSettings, make_scenes
     "settings",
     [
         SceneSettings(world="sprites", n=50, seed=5, size=192),
-        # Rooms are slow to draw: one scene with two violations, one clean scene.
-        SceneSettings(world="rooms", n=2, seed=2, size=64, kinds=("floating", "out_of_place", "split")),
+        SceneSettings(world="rooms", n=4, seed=5, size=64),
     ],
     ids=lambda settings: settings.world,
 )

@@ -65,13 +65,13 @@ def command(
     from anomreason.evaluation.writing import check_folder, make_folder, write_record
     from anomreason.metrics.bertscore import BackboneSpec
 
+    settings = Settings(profile, rank_by=rank_by, seed=seed)  # type: ignore[arg-type]
     if backbone is None:
         refuse_unused(context, ("layer", "precision", "threads", "profile", "rank_by"), "without --backbone")
-    elif profile == "release":
-        refuse_unused(context, ["rank_by"], "with --profile release, which does not rank predictions")
+    elif settings.profile == "release":
+        refuse_unused(context, ["rank_by"], f"with --profile {profile}, which does not rank predictions")
     if out is not None:
         check_folder(out)
-    settings = Settings(profile, rank_by=rank_by, seed=seed)  # type: ignore[arg-type]
     spec = None if backbone is None else BackboneSpec(backbone, layer, precision, threads)
     with interruptible(out), progress("comparing texts") as step:
         found = judge(predictions, truth, spec, settings, subset=subset, pictures=pictures, progress=step)

@@ -99,8 +99,6 @@ def command(
         refuse_unused(context, NEEDS_TEXTS, "with --exact")
         _exact(predictions, truth, out, failures, seed, report)
         return
-    if profile == "release":
-        refuse_unused(context, ["rank_by"], "with --profile release, which does not rank predictions")
     from anomreason.cli.progress import progress
     from anomreason.evaluation.running import Settings
     from anomreason.evaluation.semantic import evaluate
@@ -108,6 +106,8 @@ def command(
     from anomreason.report.scores import build_score_report
 
     settings = Settings(profile, tuple(alpha or ()), rank_by, failures, shuffles, seed)  # type: ignore[arg-type]
+    if settings.profile == "release":
+        refuse_unused(context, ["rank_by"], f"with --profile {profile}, which does not rank predictions")
     with interruptible(out), progress("comparing texts") as step:
         found = evaluate(
             predictions,
