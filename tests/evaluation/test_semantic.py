@@ -19,12 +19,12 @@ from anomreason.anomaly import Anomaly, Result
 from anomreason.errors import StorageError, UsageError
 from anomreason.evaluation.breakdowns import SeverityCounter, pairs_of
 from anomreason.evaluation.records import EvalResult, read_result
-from anomreason.evaluation.running import Contest, Settings, blocks, run
+from anomreason.evaluation.running import Contest, Settings, run, shuffled_together
 from anomreason.evaluation.semantic import evaluate, result_folders
 from anomreason.evaluation.signature import HUB, Signature
 from anomreason.evaluation.writing import LineStore, check_folder, write_record
 from anomreason.metrics.bertscore import Backbone, BackboneSpec
-from anomreason.metrics.chance import CHUNK
+from anomreason.metrics.chance import CHUNK, chunks
 from anomreason.metrics.image_scores import SemanticSettings, score_image
 from anomreason.metrics.matching import rank
 from anomreason.metrics.semantic import SemanticScorer
@@ -445,15 +445,43 @@ def test_folders_are_told_apart(tmp_path: Path) -> None:
         result_folders(given, tmp_path)
 
 
-@given(st.integers(1, 900), st.lists(st.sets(st.integers(0, 899), max_size=6), max_size=3))
-def test_no_file_is_left_with_a_single_answer_in_a_chunk(n: int, places: list[set[int]]) -> None:
-    answered = [[place in each for place in range(n)] for each in places]
-    found = blocks(n, answered)
-    assert [place for block in found for place in block] == list(range(n))
-    assert all(len(block) >= CHUNK for block in found) or len(found) == 1
-    for each in answered:
-        if sum(each) > 1:
-            assert all(sum(each[block.start : block.stop]) != 1 for block in found)
+@given(st.integers(1, 900), st.sets(st.integers(0, 899), max_size=6))
+def test_every_answered_image_is_shuffled_once_and_never_alone(n: int, places: set[int]) -> None:
+    answered = [place in places for place in range(n)]
+    blocks = chunks(n) or [range(n)]
+    groups = shuffled_together(blocks, answered)
+    together = [place for group in groups for place in group]
+    assert sorted(together) == (sorted(p for p in places if p < n) if sum(answered) > 1 else [])
+    assert all(len(group) != 1 for group in groups)
+    for block, group in zip(blocks, groups, strict=True):
+        mine = [place for place in block if answered[place]]
+        assert len(mine) < 2 or set(mine) <= set(group), "who has a partner at hand stays"
+
+
+def test_scattered_predictions_take_memory_by_themselves_and_not_by_the_truth(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, said = world(20 * CHUNK)
+    few = {image: said[image] for n, image in enumerate(said) if n % (2 * CHUNK) == 7}
+    true = scored_images(read_source(written(tmp_path / "t.json", truth)), None)
+    held: list[int] = []
+    whole = Backbone.hold
+    monkeypatch.setattr(Backbone, "hold", lambda self, texts: held.append(sum(map(bool, texts))) or whole(self, texts))
+    results = []
+    for shuffles in (3, 0):
+        with LineStore() as lines:
+            made = Settings(shuffles=shuffles)
+            contest = Contest(entrant(read_source(written(tmp_path / "p.json", few)), true), made, lines)
+            run([contest], true, backbone)
+            results.append(contest.result().profiles["paper"]["phe"].dropped)
+        assert max(held) <= 3, "texts of images that nobody answered are not held"
+    shuffled, plain = results
+    assert shuffled is not None
+    assert plain is not None
+    assert shuffled.n == plain.n == 10
+    assert shuffled.chance is not None
+    assert plain.chance is None
+    assert shuffled.semf1 == plain.semf1
 
 
 def test_an_image_that_alone_was_answered_in_its_chunk_still_gets_a_chance_level(

@@ -68,7 +68,7 @@ def test_f1_is_that_of_bert_score_on_a_thousand_realistic_pairs(backbone: Backbo
 
 def test_odd_texts_score_as_in_bert_score(backbone: Backbone) -> None:
     """With a longest pair in the batch: bert_score scores the longest text of a batch by a rule of its own."""
-    odd = ["The [SEP] sign reads [CLS] twice", "  spaces around  ", "Überlänge: 6 Fingers, café — 杯子 🙂", "x"]
+    odd = ["The [SEP] sign reads [CLS] twice", "  spaces around  ", "Überlänge: 6 Fingers, café — ½", "x"]
     odd += ["A cup floats above the table. " * 3000, "tiny\u200btext " * 4000]
     others = ["A cup hangs in the air.", "The woman has six fingers, which no human has.", *odd]
     ours, theirs = [one for one in odd for _ in others], [other for _ in odd for other in others]
@@ -153,9 +153,31 @@ def test_a_long_text_is_cut_and_counted() -> None:
     assert (backbone.counts.truncated, backbone.counts.texts, backbone.counts.tokens) == (1, 2, 1024)
 
 
-@pytest.mark.parametrize("text", ["a" * 1_000_000, "a cup " * 170_000, "杯" * 100_000, " " * 999_999 + "cup"])
-def test_a_million_characters_are_no_trouble(backbone: Backbone, text: str) -> None:
-    assert backbone.similarity_matrices([text], [text, "A cup floats."])[0, 0] == pytest.approx(1, abs=1e-6)
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [("a" * 1_000_000, False), ("a cup " * 170_000, True), ("☃" * 100_000, False), (" " * 999_999 + "cup", True)],
+)
+def test_a_million_characters_are_no_trouble(backbone: Backbone, text: str, known: bool) -> None:
+    alike = float(backbone.similarity_matrices([text], [text, "A cup floats."])[0, 0])
+    assert alike == pytest.approx(1, abs=1e-6) if known else alike < 0.5
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("☃☃ ☃", "☺ ☺☺"), ("☃", "☃"), ("🦊 🦝", "🌵"), ("ﷺ", "☃"), ("x" * 300, "y" * 300), ("☃ cup", "☺ dog")],
+)
+def test_what_the_vocabulary_cannot_represent_is_never_alike_and_counted(
+    backbone: Backbone, one: str, other: str
+) -> None:
+    before = backbone.counts.unknown
+    assert float(backbone.similarity_matrices([one], [other])[0, 0]) < 0.5
+    assert backbone.counts.unknown == before + len({one, other})
+
+
+def test_a_text_of_known_words_has_no_unknown_ones(backbone: Backbone) -> None:
+    before = backbone.counts.unknown
+    assert backbone.similarity_matrices(["A café's 2nd cup."], ["A café's 2nd cup."])[0, 0] == pytest.approx(1)
+    assert backbone.counts.unknown == before
 
 
 def test_half_a_surrogate_pair_is_a_character_like_any_unknown(backbone: Backbone) -> None:

@@ -78,6 +78,11 @@ def eval_notices(result: EvalResult) -> Iterator[Notice]:
         yield Notice("Truncated", f"{texts} only the first {result.texts.limit} tokens count")
     if result.texts.blank:
         yield Notice("Blank", f"{counted(result.texts.blank, 'text', 'texts')} without a word, similar to nothing")
+    if result.texts.unknown:
+        texts = counted(result.texts.unknown, "text", "texts")
+        yield Notice(
+            "Unknown words", f"{texts} with words that the backbone does not know; no two of those are similar"
+        )
     if result.drift:
         yield Notice(
             f"Precision {result.signature.precision}",

@@ -154,6 +154,8 @@ class EncodedTexts(Result):
     """Longer than the backbone reads."""
     blank: int
     """Without a word; they are similar to nothing."""
+    unknown: int = 0
+    """With words that the backbone's vocabulary cannot represent; no two of those are similar."""
     limit: int
     """Tokens that the backbone reads."""
 

@@ -76,6 +76,18 @@ class Settings:
         return np.random.default_rng([self.seed, purpose])
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some images of the truth, to be scored together."""
+
+    names: Sequence[str]
+    truths: Sequence[ImageAnnotation]
+    chunk: Chunk
+    """Their truths, encoded; without texts where no file answered the image."""
+    own: int
+    """So many of them are scored here; the rest are scored elsewhere and only shuffled with these."""
+
+
 class Contest:
     """One prediction file while it is scored."""
 
@@ -100,28 +112,36 @@ class Contest:
         """All figures, once every image was added."""
         return self.scorer.result(self.settings.rng(_INTERVALS), self._chance.totals if self._chance else ())
 
-    def add(self, names: Sequence[str], truths: Sequence[ImageAnnotation], chunk: Chunk) -> None:
-        """Score one chunk of images."""
+    def groups(self, blocks: Sequence[range], names: Sequence[str]) -> list[list[int]]:
+        """For each block the places of the images that are shuffled together; empty without a chance level."""
+        if not self._chance:
+            return [[] for _ in blocks]
+        return shuffled_together(blocks, [self.answered(name) for name in names])
+
+    def add(self, part: Part, group: Sequence[int]) -> None:
+        """Score one part; group: places in it of the images that are shuffled."""
+        names, truths = part.names, part.truths
         found = [self.entrant.answers.get(name) for name in names]
         answers = [one if one and one.unanswered is None else None for one in found]
-        places = [place for place, one in enumerate(answers) if one]
-        deals = self._chance.deals(len(places), self._chance_rng) if self._chance and len(places) > 1 else []
+        deals = self._chance.deals(len(group), self._chance_rng) if self._chance and group else []
         # Whose truths each answered image meets in the shuffles, each once.
-        partners = {place: list(dict.fromkeys(places[deal[own]] for deal in deals)) for own, place in enumerate(places)}
-        texts = [_texts(one.anomalies) if one else {} for one in answers]
+        partners = {place: list(dict.fromkeys(group[deal[own]] for deal in deals)) for own, place in enumerate(group)}
+        texts = [
+            _texts(one.anomalies) if one and (p < part.own or p in partners) else {} for p, one in enumerate(answers)
+        ]
         shuffled: dict[tuple[int, int], Any] = {}
-        for place, alike in enumerate(chunk.score(texts, [partners.get(p, ()) for p in range(len(names))])):
+        for place, alike in enumerate(part.chunk.score(texts, [partners.get(p, ()) for p in range(len(names))])):
             answer = answers[place]
-            if answer:
+            for partner, other in zip(partners.get(place, ()), alike.partners, strict=True):
+                shuffled[place, partner] = other["phe"], other["rea"]
+            if place < part.own and answer:
                 self._score(names[place], answer, truths[place], alike)
-                for partner, other in zip(partners[place], alike.partners, strict=True):
-                    shuffled[place, partner] = other["phe"], other["rea"]
-            else:
+            elif place < part.own:
                 failed = found[place]
                 self._fail(names[place], MISSING if failed is None else str(failed.unanswered), truths[place])
         if self._chance and deals:
-            orders = [self._order(names[p], answers[p]) for p in places]
-            self._chance.add(orders, lambda i, j: shuffled[places[i], places[j]], deals)
+            orders = [self._order(names[p], answers[p]) for p in group]
+            self._chance.add(orders, lambda i, j: shuffled[group[i], group[j]], deals)
 
     def _order(self, name: str, answer: ImageAnnotation | None) -> list[int]:
         return self.scorer.order(*ranking(answer), name)
@@ -148,31 +168,39 @@ def run(contests: Sequence[Contest], truth: Truth, backbone: Backbone, progress:
     names = sorted(truth.images)
     done, total = 0, len(names) * len(contests)
     progress(done, total)
-    for block in blocks(len(names), [[c.answered(name) for name in names] for c in contests]):
-        mine = [names[place] for place in block]
+    blocks = chunks(len(names), CHUNK) or [range(len(names))]
+    groups = [contest.groups(blocks, names) for contest in contests]
+    for number, block in enumerate(blocks):
+        places = list(dict.fromkeys([*block, *(place for group in groups for place in group[number])]))
+        mine = [names[place] for place in places]
         truths = [truth.images[name] for name in mine]
-        chunk = backbone.hold([_texts(one.anomalies) for one in truths])
-        for contest in contests:
-            contest.add(mine, truths, chunk)
-            done += len(mine)
+        # The texts of an image that no file answered are compared with nothing.
+        needed = [any(contest.answered(name) for contest in contests) for name in mine]
+        texts = [_texts(one.anomalies) if used else {} for one, used in zip(truths, needed, strict=True)]
+        part = Part(mine, truths, backbone.hold(texts), len(block))
+        at = {place: here for here, place in enumerate(places)}
+        for contest, group in zip(contests, groups, strict=True):
+            contest.add(part, [at[place] for place in group[number]])
+            done += len(block)
             progress(done, total)
 
 
-def blocks(n: int, answered: Iterable[Sequence[bool]]) -> list[range]:
-    """Places 0..n-1 in chunks of at least CHUNK, in none of which a file answered a single image: it has no partner."""
-    counted = [np.cumsum([False, *flags]) for flags in answered]
-    counted = [sums for sums in counted if sums[-1] > 1]
+def shuffled_together(blocks: Sequence[range], answered: Sequence[bool]) -> list[list[int]]:
+    """For each block the places of its answered images, which are shuffled among themselves.
 
-    def lonely(block: range) -> bool:
-        return any(sums[block.stop] - sums[block.start] == 1 for sums in counted)
-
-    found: list[range] = []
-    for block in chunks(n, CHUNK) or [range(n)]:
-        found.append(block)
-        while len(found) > 1 and any(map(lonely, found[-2:])):
-            last = found.pop()
-            found[-1] = range(found[-1].start, last.stop)
-    return found
+    A single one has no partner: it joins those of the next blocks, or, at the end, of the last block that has some.
+    """
+    groups: list[list[int]] = [[] for _ in blocks]
+    waiting: list[int] = []
+    last = None
+    for number, block in enumerate(blocks):
+        group = [*waiting, *(place for place in block if answered[place])]
+        waiting = group if len(group) == 1 else []
+        if len(group) > 1:
+            groups[number], last = group, number
+    if last is not None:
+        groups[last] += waiting
+    return groups
 
 
 def _texts(anomalies: Sequence[Anomaly]) -> dict[str, list[str]]:

@@ -11,7 +11,8 @@ Try it:
 Each token of one text takes its most similar token of the other; the means over one text's tokens (precision) and the
 other's (recall) give F1 (Zhang et al., https://arxiv.org/abs/1904.09675, equations 1-3). CLS and SEP can be taken but
 are not averaged. A token whose similarities are all negative counts 0. In bert_score it does so too, by matching
-padding, except in the longest text of a batch; here it does not depend on the batch.
+padding, except in the longest text of a batch; here it does not depend on the batch. Words that the vocabulary cannot
+represent all become one token; bert_score finds them alike, here no two of them are.
 """
 
 from __future__ import annotations
@@ -265,6 +266,10 @@ def _f1_block(rows: Sequence[Tokens], columns: Sequence[Tokens]) -> Similarity:
 
     with torch.inference_mode():
         similarities = torch.cat([text.vectors for text in rows]) @ torch.cat([text.vectors for text in columns]).T
+        unknown = [np.flatnonzero(np.concatenate([text.unknown for text in side])) for side in (rows, columns)]
+        if unknown[0].size and unknown[1].size:
+            at = [torch.from_numpy(places).to(similarities.device) for places in unknown]
+            similarities[at[0][:, None], at[1][None]] = 0.0
         pool = _pool_on_cpu if similarities.device.type == "cpu" else _pool_on_gpu
         precision, recall = pool(similarities, rows, columns)
     total = precision + recall

@@ -75,12 +75,14 @@ class Tokens:
     """float32 tensor (tokens, dim) on the encoder's device, each row of length 1; None without tokens."""
     weights: npt.NDArray[np.float32]
     """(tokens,), sums to 1: the same for every token but CLS and SEP, which have weight 0."""
+    unknown: npt.NDArray[np.bool_]
+    """(tokens,), True for a token that stands for whatever the vocabulary cannot represent."""
 
     def __len__(self) -> int:
         return len(self.weights)
 
 
-_NO_TOKENS = Tokens(None, np.empty(0, dtype=np.float32))
+_NO_TOKENS = Tokens(None, np.empty(0, dtype=np.float32), np.empty(0, dtype=np.bool_))
 
 
 @dataclass(slots=True)
@@ -95,6 +97,8 @@ class TextCounts:
     """Texts without a token."""
     truncated: int = 0
     """Texts of which only the first tokens count, because the encoder takes no more."""
+    unknown: int = 0
+    """Texts with words that the vocabulary cannot represent; no two of those are alike."""
 
 
 def open_encoder(
@@ -140,6 +144,9 @@ class TextEncoder:
         whole = tokenizer("A cup.", return_special_tokens_mask=True)["special_tokens_mask"]
         self._tail = len(whole) - max((place + 1 for place, special in enumerate(whole) if not special), default=0)
         self._unweighted = {tokenizer.sep_token_id, tokenizer.cls_token_id}
+        others = {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, *self._unweighted}
+        # A byte-level vocabulary represents every text and names another token.
+        self._unknown: int | None = None if tokenizer.unk_token_id in others else tokenizer.unk_token_id
         self._padding: int = tokenizer.pad_token_id or 0
         byte_level = "Ġ" in tokenizer.get_vocab()  # a space, as byte-level tokenizers spell it
         self._lead = " " if model.config.model_type in ("gpt2", "roberta") and byte_level else ""
@@ -179,12 +186,14 @@ class TextEncoder:
             vectors = self._run([ids[place] for place in batch])
             for row, place in enumerate(batch):
                 store[starts[place] : starts[place + 1]] = vectors[row, : lengths[place]]
+        unknown = [np.array([token == self._unknown for token in row], dtype=np.bool_) for row in ids]
         self.counts.texts += len(order)
         self.counts.tokens += starts[-1]
         self.counts.blank += len(texts) - len(order)
+        self.counts.unknown += sum(bool(one.any()) for one in unknown)
         return [
-            Tokens(store[start : start + len(row)], self._weigh(row)) if row else _NO_TOKENS
-            for start, row in zip(starts, ids, strict=False)
+            Tokens(store[start : start + len(row)], self._weigh(row), one) if row else _NO_TOKENS
+            for start, row, one in zip(starts, ids, unknown, strict=False)
         ]
 
     def _batches(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
