@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import socket
 import traceback
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -313,6 +316,41 @@ class TestReply:
         error = failed(endless)
         assert error.kind == "server"
         assert "bytes" in str(error)
+
+    @pytest.mark.parametrize("packing", ["gzip", "deflate"])
+    def test_an_answer_that_comes_packed_is_read(self, packing: str) -> None:
+        async def packed(request: web.Request) -> web.StreamResponse:
+            data = json.dumps(completion("packed")).encode()
+            body = gzip.compress(data) if packing == "gzip" else zlib.compress(data)
+            return web.Response(body=body, headers={"Content-Encoding": packing})
+
+        [reply], _ = exchange(ASK, packed)
+        assert isinstance(reply, Reply)
+        assert reply.text == "packed"
+
+    def test_a_packing_that_was_not_asked_for_is_named(self) -> None:
+        async def packed(request: web.Request) -> web.StreamResponse:
+            return web.Response(body=b"xx", headers={"Content-Encoding": "br"})
+
+        assert "'br'" in str(failed(packed))
+
+    def test_bombs_in_all_calls_in_flight_take_little_memory(self) -> None:
+        bomb = gzip.compress(b" " * 2**28)
+
+        async def explode(request: web.Request) -> web.StreamResponse:
+            return web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
+
+        async def go() -> tuple[set[str], int]:
+            async with serving(explode) as server, model(server.url) as vlm:
+                tracemalloc.start()
+                outcomes = await asyncio.gather(*(outcome(vlm, ASK) for _ in range(32)))
+                peak = tracemalloc.get_traced_memory()[1]
+                tracemalloc.stop()
+                return set(kinds(outcomes)), peak
+
+        found, peak = asyncio.run(go())
+        assert found == {"server"}
+        assert peak < 150 * 2**20
 
     def test_a_compressed_bomb_is_not_unpacked(self) -> None:
         async def bomb(request: web.Request) -> web.StreamResponse:

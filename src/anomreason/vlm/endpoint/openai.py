@@ -14,7 +14,8 @@ import os
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
@@ -40,7 +41,10 @@ from anomreason.vlm.protocol import Reply, Request, Tag, VLMOptions
 
 ASIDE_SECONDS = 5.0
 CONNECT_SECONDS = 10.0
-LARGEST_ANSWER = 32 * 2**20
+LARGEST_ANSWER = 8 * 2**20
+"""Bytes of an answer, unpacked. The longest reply, with its log-probabilities, has a few hundred thousand."""
+LONG_ANSWER = 2**20
+"""Bytes above which only one answer is read at a time."""
 
 _CHUNK = 2**16
 # Under the 5 s after which common servers drop an idle connection, so that no request is written into a closing one.
@@ -210,6 +214,7 @@ class _Server:
     """The environment variable of its key."""
     key: str
     client: AsyncOpenAI | None = None
+    long_answers: asyncio.Lock = field(default_factory=asyncio.Lock)
     in_flight: int = 0
     turn: int = 0
     """When it was last picked: ties go to the server that waited longest."""
@@ -224,12 +229,24 @@ class _Server:
         self.secret = "" if self.key == NO_KEY else self.key
         self.query = dict(parse_qsl(parts.query, keep_blank_values=True))
 
+    async def bound(self, response: httpx2.Response) -> None:
+        """Replace the body's stream by one that is unpacked here, within bounds."""
+        packed = response.headers.pop("content-encoding", "identity").strip().lower()
+        if packed not in ("identity", "gzip", "x-gzip", "deflate", ""):
+            raise EndpointError(
+                "server", f"{self.shown} sent an answer packed as {excerpt(packed)!r}, which was not asked for"
+            )
+        if isinstance(response.stream, httpx2.AsyncByteStream):
+            unpacked = packed in ("identity", "")
+            response.stream = _BoundedStream(response.stream, not unpacked, self.long_answers)
+
     def usable(self, now: float) -> bool:
         """True when all is well, or when it may be tried again, by one request only."""
         return self.aside_until is None or (now >= self.aside_until and self.in_flight == 0)
 
     def connected(self, options: VLMOptions) -> AsyncOpenAI:
         if self.client is None:
+            self.long_answers = asyncio.Lock()  # of the event loop that runs now
             limits = httpx2.Limits(
                 max_connections=options.in_flight,
                 max_keepalive_connections=options.in_flight,
@@ -240,7 +257,7 @@ class _Server:
                 limits=limits,
                 timeout=timeout,
                 verify=_trusted(),
-                event_hooks={"response": [_bound]},
+                event_hooks={"response": [self.bound]},
                 trust_env=not self.loopback,  # no proxy reaches this machine
             )
             plain = {"Accept-Encoding": "identity"}
@@ -347,27 +364,43 @@ class _RequestBody:
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream, limit: int) -> None:
+    """An answer's body, unpacked. What is long waits until no other long one is held: no server may fill our memory."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, packed: bool, long_answers: asyncio.Lock) -> None:
         self._stream = stream
-        self._limit = limit
+        self._unpack = zlib.decompressobj(zlib.MAX_WBITS | 32) if packed else None
+        self._long_answers, self._long = long_answers, False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self._limit
+        size = 0
         async for chunk in self._stream:
-            left -= len(chunk)
-            if left < 0:
-                raise EndpointError("server", f"the answer is over {self._limit:,} bytes; is this a model's server?")
+            for piece in self._pieces(chunk):
+                size += len(piece)
+                if size > LARGEST_ANSWER:
+                    raise EndpointError(
+                        "server", f"the answer is over {LARGEST_ANSWER:,} bytes; is this a model's server?"
+                    )
+                if size > LONG_ANSWER and not self._long:
+                    await self._long_answers.acquire()
+                    self._long = True
+                yield piece
+
+    def _pieces(self, chunk: bytes) -> Iterator[bytes]:
+        if self._unpack is None:
             yield chunk
+            return
+        try:
+            while chunk:
+                yield self._unpack.decompress(chunk, _CHUNK)
+                chunk = self._unpack.unconsumed_tail
+        except zlib.error as e:
+            raise EndpointError("server", f"the answer's compression cannot be read: {e}") from None
 
     async def aclose(self) -> None:
+        if self._long:
+            self._long = False
+            self._long_answers.release()
         await self._stream.aclose()
-
-
-async def _bound(response: httpx2.Response) -> None:
-    """No server may fill our memory. Compressed answers get less room: a bomb grows a thousandfold."""
-    limit = LARGEST_ANSWER // 64 if "content-encoding" in response.headers else LARGEST_ANSWER
-    if isinstance(response.stream, httpx2.AsyncByteStream):
-        response.stream = _BoundedStream(response.stream, limit)
 
 
 def _tag_headers(tag: Tag) -> dict[str, str]:
