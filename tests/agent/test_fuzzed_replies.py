@@ -124,7 +124,7 @@ def almost(text: str, kept: dict[str, Any], dice: random.Random) -> Made:
         lambda: re.sub(r'(?<=[a-z]) (?=[a-z][^":]*"[,}])', "\n", text, count=1),
         lambda: re.sub(r'"(\w+)":', r"\1:", json.dumps(value, indent=1)),
         lambda: json.dumps(value, indent=2).replace("true", "True").replace("false", "False").replace("null", "None"),
-        lambda: json.dumps(value).replace(", ", ", /* and */ ", 1),
+        lambda: json.dumps(value).replace('", "', '", /* and */ "', 1),
     )
     return Made(dice.choice(ways)(), True, "almost JSON")
 

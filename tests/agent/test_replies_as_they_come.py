@@ -393,3 +393,54 @@ def test_the_source_is_read_in_a_sentence(text: str, meant: bool | None) -> None
 def test_the_source_is_never_guessed(text: str) -> None:
     with pytest.raises(ParseError):
         replies.read_source(text)
+
+
+@pytest.mark.parametrize(
+    "tag", ["inner_monologue", "chain-of-thought", "scratchpad", "thinking_process", "my:reasoning"]
+)
+def test_any_tag_that_names_thinking_is_one(tag: str) -> None:
+    assert without_thinking(f"<{tag}>{EMPTY}</{tag}>{FINAL}") == FINAL
+    assert without_thinking(f"<{tag}/>\n{FINAL}") == FINAL
+
+
+def test_the_marked_answer_counts() -> None:
+    assert replies.read_single(f"{OTHER}\n<answer>{FINAL}</answer>")[0].name == "Six fingers"
+    assert replies.read_source("It looks like a photo. <answer>generated</answer>") is True
+
+
+def test_a_corrected_list_in_the_text_form_counts_alone() -> None:
+    one = "@1. Name: {}\nPhenomenon: p\nReasoning: r\nSeverity Score: 5\n"
+    text = one.format("Seven fingers") + "\nWait, that is not right. Corrected list:\n\n" + one.format("Six fingers")
+    assert [a.name for a in read_anomalies(text)] == ["Six fingers"]
+    with pytest.raises(ParseError, match="taken back"):
+        read_anomalies(one.format("Seven fingers") + "\nWait, it is a glove.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"no_anomalies": true}',
+        '{"anomalies": null, "no_anomalies": true}',
+        '{"anomalies": "none", "no_anomalies": "true"}',
+        json.dumps({"anomalies": [{**ANOMALY, "name": "None", "phenomenon": "No anomalies."}], "no_anomalies": True}),
+        json.dumps({"anomalies": [None], "no_anomalies": True}),
+    ],
+)
+def test_nothing_is_nothing_however_it_is_written(text: str) -> None:
+    assert replies.read_single(text, []) == ()
+    assert replies.report_reader([1])(text, []).anomalies == []
+
+
+@pytest.mark.parametrize("kind", [None, "physics", ""])
+def test_a_proposal_without_a_known_kind_is_kept_with_a_note(kind: object) -> None:
+    notes: Notes = []
+    (item,) = replies.inspection_reader(["hand"])(inspected(finding={"kind": kind}), notes)
+    assert (item.findings[0].kind, len(notes)) == ("attribute", 1)
+
+
+@pytest.mark.parametrize("scores", [[8, 9], [7], [10, 8, 0]])
+def test_scores_from_0_to_10_are_asked_again_where_no_list_tells(scores: list[int]) -> None:
+    ids = range(1, len(scores) + 1)
+    checks = [{"id": n, "score": s, "reason": ""} for n, s in zip(ids, scores, strict=True)]
+    with pytest.raises(ParseError, match="from 0 to 10"):
+        replies.checks_reader(ids)(json.dumps({"checks": checks}), [])

@@ -299,7 +299,7 @@ async def single(look: Look) -> tuple[Anomaly, ...]:
 
     def read(reply: Reply, notes: replies.Notes) -> tuple[Anomaly, ...]:
         if card.out_of_domain is not None:
-            look.out_of_domain = reply.text.strip() == card.out_of_domain
+            look.out_of_domain = replies.read_prose(reply.text) == card.out_of_domain
         return () if look.out_of_domain else replies.read_single(reply.text, notes, look.boxes)
 
     return await look.answer(request, read)

@@ -88,14 +88,27 @@ def _first(most: int) -> BeforeValidator:
     """Takes one entry for a list of it, null for an empty one, repeated anomalies once, and the first `most`."""
 
     def listed(value: object, info: ValidationInfo) -> object:
-        if value is None:
+        if value is None or (isinstance(value, str) and _is_none(value)):
             return []
-        entries = _once(value, info) if isinstance(value, list) else [value]
+        entries = [e for e in value if e is not None and e != {}] if isinstance(value, list) else [value]
+        entries = _once([e for e in entries if not _names_nothing(e)], info)
         if len(entries) > most:
             _note(info, f"a reply held {len(entries)} {info.field_name}, of which the first {most} were read")
         return entries[:most]
 
     return BeforeValidator(listed)
+
+
+def _is_none(text: str) -> bool:
+    return text.strip(" .-*").casefold() in ("", "none", "n/a", "null", "no anomaly") or says_no_anomalies(text)
+
+
+def _names_nothing(entry: object) -> bool:
+    """Whether an anomaly is none, such as one with the name 'None'."""
+    if not isinstance(entry, dict) or "phenomenon" not in entry:
+        return False
+    texts = [str(entry[key] or "") for key in ("name", "phenomenon") if key in entry]
+    return all(map(_is_none, texts))
 
 
 def _once(entries: list[Any], info: ValidationInfo) -> list[Any]:
@@ -125,17 +138,35 @@ def _identity(entry: Mapping[str, Any]) -> object:
     return tuple(" ".join(re.findall(r"\w+", str(values.get(k)).casefold())) for k in keys)
 
 
+def _some(name: str) -> str:
+    if _is_none(name):
+        raise ValueError(f"{name!r} is no anomaly; leave the list empty when nothing is wrong")
+    return name
+
+
 def _ids(value: object) -> object:
-    """`1` and `"1, 2"` for a list of ids."""
-    if isinstance(value, str) and re.fullmatch(r"[\s\d,;]*", value):
+    """`1`, `"1, 2"` and `["#1"]` for a list of ids."""
+    if isinstance(value, str) and re.fullmatch(r"[\s\d,;#]*", value):
         return re.findall(r"\d+", value)
+    if isinstance(value, list):
+        return [v.strip(" #") if isinstance(v, str) else v for v in value]
     return value
 
 
-def _kind(value: object) -> object:
-    words = {"attribut": "attribute", "relation": "relation"}
+def _names(value: object) -> object:
+    """`[{"name": "hand"}]` for a list of names."""
+    if not isinstance(value, list):
+        return value
+    return [v["name"] if isinstance(v, dict) and len(v) < 3 and "name" in v else v for v in value]
+
+
+def _kind(value: object, info: ValidationInfo) -> object:
     plain = value.strip().lower() if isinstance(value, str) else ""
-    return next((kind for start, kind in words.items() if plain.startswith(start)), value)
+    for kind in ("attribute", "relation"):
+        if plain.startswith(kind[:8]):
+            return kind
+    _note(info, "a proposal did not say whether it concerns an object or a relation and was taken for one of an object")
+    return "attribute"
 
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _at_most(200)]
@@ -148,13 +179,7 @@ Remark = Annotated[
 ]
 
 
-def _named_none(name: str) -> str:
-    if says_no_anomalies(name) or name.strip(" .-").casefold() in ("none", "n/a", "nothing", "null", "no anomaly"):
-        raise ValueError(f"{name!r} is no anomaly; leave the list empty when nothing is wrong")
-    return name
-
-
-AnomalyName = Annotated[Name, AfterValidator(_named_none)]
+AnomalyName = Annotated[Name, AfterValidator(_some)]
 Thousandth = Annotated[int, Field(ge=0, le=1000)]
 Box = Annotated[
     RawBox | None,
@@ -169,7 +194,7 @@ Score = Annotated[
     BeforeValidator(_score, json_schema_input_type=Annotated[int, Field(ge=0, le=100)]),
 ]
 Ids = Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(max_length=60), _first(60), BeforeValidator(_ids)]
-Names = Annotated[list[Name], Field(max_length=12), _first(12)]
+Names = Annotated[list[Name], Field(max_length=12), _first(12), BeforeValidator(_names)]
 Flag = Annotated[bool | None, BeforeValidator(lambda value: value, json_schema_input_type=bool)]
 """Says again whether a list is empty: may be missing where the list holds something."""
 Person = Annotated[bool, BeforeValidator(lambda value: False if value is None else value)]
@@ -184,6 +209,8 @@ class _Form(BaseModel):
     @classmethod
     def _plain_keys(cls, value: object) -> object:
         """Keys in any case, with spaces, hyphens or underscores; a key as asked goes before its variants."""
+        if isinstance(value, str) and value.strip() and cls is ObjectItem:
+            return {"name": value}
         if not isinstance(value, dict):
             return value
         return {_plain_key(key): entry for key, entry in value.items()} | value
@@ -223,12 +250,14 @@ class ProposedAnomaly(_Form):
 
 
 class Findings(_Form):
-    findings: Annotated[list[ProposedAnomaly], Field(max_length=12), _first(12)]
+    findings: Annotated[list[ProposedAnomaly], Field(max_length=12), _first(12)] = []
     nothing_found: Flag = None
 
 
 class InspectedAnomaly(ProposedAnomaly):
-    kind: Annotated[Literal["attribute", "relation"], BeforeValidator(_kind)]
+    kind: Annotated[Literal["attribute", "relation"], BeforeValidator(_kind), Field(validate_default=True)] = (
+        "attribute"
+    )
 
 
 class Inspection(_Form):
@@ -250,7 +279,7 @@ class Check(_Form):
 
 
 class Checks(_Form):
-    checks: Annotated[list[Check], Field(max_length=1000), _first(1000)]
+    checks: Annotated[list[Check], Field(max_length=1000), _first(1000)] = []
 
 
 class MergedAnomaly(ProposedAnomaly):
@@ -258,8 +287,8 @@ class MergedAnomaly(ProposedAnomaly):
 
 
 class Reviewed(_Form):
-    checks: Annotated[list[Check], Field(max_length=1000), _first(1000)]
-    findings: Annotated[list[MergedAnomaly], Field(max_length=12), _first(12)]
+    checks: Annotated[list[Check], Field(max_length=1000), _first(1000)] = []
+    findings: Annotated[list[MergedAnomaly], Field(max_length=12), _first(12)] = []
     nothing_found: Flag = None
 
 
@@ -283,7 +312,7 @@ class AnomalyItem(_Boxed):
 
 
 class Anomalies(_Form):
-    anomalies: Annotated[list[AnomalyItem], Field(max_length=25), _first(25)]
+    anomalies: Annotated[list[AnomalyItem], Field(max_length=25), _first(25)] = []
     no_anomalies: Flag = None
 
 
@@ -292,13 +321,13 @@ class SourcedAnomaly(AnomalyItem):
 
 
 class Report(_Form):
-    anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25), _first(25)]
+    anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25), _first(25)] = []
     no_anomalies: Flag = None
 
 
 class CheckedReport(_Form):
-    checks: Annotated[list[Check], Field(max_length=1000), _first(1000)]
-    anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25), _first(25)]
+    checks: Annotated[list[Check], Field(max_length=1000), _first(1000)] = []
+    anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25), _first(25)] = []
     no_anomalies: Flag = None
 
 
@@ -486,6 +515,9 @@ def checks_reader(ids: Sequence[int]) -> Reader[tuple[Check, ...]]:
     def read(text: str, notes: Notes | None = None) -> tuple[Check, ...]:
         checks = read_form(Checks, text, notes).checks if ids else []
         _judged(checks, ids)
+        if checks and max(c.score for c in checks) <= 10 and any(c.score in (6, 7, 8, 9) for c in checks):
+            scores = [c.score for c in checks]
+            raise ParseError(f"the scores {scores} look like ones from 0 to 10: say from 0 to 100 how sure you are")
         return tuple(checks)
 
     return read
@@ -608,11 +640,15 @@ _FIELDS = {"name", "phenomenon", "reasoning", "severity"}
 
 
 _WORDS = re.compile(
-    r"\b(?:(?P<generated>(?:ai|computer|artificially|machine)[ -]?(?:generated|made)|generated|synthetic|fake)"
-    r"|(?P<photograph>(?:real )?photo(?:graph|graphic|graphed)?|real)"
+    r"\b(?:(?P<generated>(?:ai|computer|artificially|machine)[ -]?(?:generated|made|created)|ai|generated|synthetic"
+    r"|fake)"
+    r"|(?P<photograph>(?:real )?photo(?:graph|graphed)?(?![ -]?(?:real|like|style))|real)"
     r"|(?P<unsure>unsure|uncertain|not sure|(?:can ?not|can't) (?:tell|say|be told)))\b"
 )
-_DENIED = re.compile(r"\b(?:not|no|never|neither|nor|or|isn't|wasn't|rather than|instead of|but|wait|actually)\b")
+_DENIED = re.compile(
+    r"\b(?:not|no|never|neither|nor|or|isn't|wasn't|rather than|instead of|but|wait|actually|cgi|illustration"
+    r"|painting|drawing|composite|render(?:ed|ing)?|either|both|if|whether)\b"
+)
 _VERDICT = re.compile(r"(?:\b(?:answer|verdict|conclusion)\b(?: is)?|\A)\W*(\w[\w -]*?)\W*\Z")
 _MEANING = {"generated": True, "photograph": False, "unsure": None}
 

@@ -101,10 +101,20 @@ def read_anomalies(text: str) -> tuple[Anomaly, ...]:
         if entries is not None:
             return tuple(numbered(n, entry) for n, entry in enumerate(entries, 1))
     if labels:
-        return tuple(numbered(n, fields) for n, fields in enumerate(read_fields(lines), 1))
+        *drafts, final = _CORRECTION.split(answer)
+        if drafts and "phenomenon" not in labels_in(final, split_lines(final)):
+            raise ParseError("The anomalies are taken back in the words after them; write the whole corrected list.")
+        read = read_fields(split_lines(final))
+        return tuple(numbered(n, fields) for n, fields in enumerate(read, 1))
     if says_no_anomalies(answer):
         return ()
     raise ParseError(f"No anomaly could be read{_complaint(answer)}. {_HOW}; write '{NO_ANOMALIES}' if there are none.")
+
+
+_CORRECTION = re.compile(
+    r"^\W*(?:wait|actually|correct(?:ed|ion)|on second thoughts?|scratch that|revised|final (?:answer|list))\b.*$",
+    re.I | re.M,
+)
 
 
 def find_json(text: str) -> dict[str, Any] | list[Any] | None:

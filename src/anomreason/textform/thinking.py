@@ -12,11 +12,10 @@ from anomreason.errors import ParseError
 from anomreason.files import parse_json
 from anomreason.textform.jsontext import values_in
 
-_NAME = r"(?:think|thinking|thoughts?|reasoning|reflection|reflect|scratchpad|analysis|rationale)"
+_NAME = r"[\w:.-]{0,20}?(?:think|thought|reason|reflect|scratch|monolog|analysis|rationale|deliberat)[\w:.-]{0,60}"
 _TAG = re.compile(
-    rf"<\|?\s{{0,3}}/?\s{{0,3}}(?:seed:|ant|inner_)?{_NAME}(?:_\w{{1,60}})?\b[^<>\n]{{0,80}}>"  # <think>, </Thinking>
-    rf"|<\|(?:begin_of_|start_|end_of_|end_){_NAME}\|>"  # <|begin_of_thought|>, <|START_THINKING|>
-    rf"|\[\s?/?\s?(?:think|thinking|thought)\s?\]|◁\s?/?\s?{_NAME}\s?▷"  # [THINK], ◁/think▷
+    rf"<\|?\s?/?\s?{_NAME}[^<>\n]{{0,80}}>"  # <think>, </Thinking>, <|begin_of_thought|>, <inner_monologue>
+    r"|\[\s?/?\s?(?:think|thinking|thought)\s?\]|◁\s?/?\s?(?:think|thinking|thought)\s?▷"  # [THINK], ◁/think▷
     r"|<\|channel>\s?thought\b|<channel\|>|<unused9[45]>"  # Gemma
     r"|^Thinking\.\.\.[ ]?$|^\.\.\.done thinking\.?[ ]?$",  # a terminal's copy
     re.I | re.M,
@@ -34,6 +33,7 @@ _HARMONY = re.compile(
 _WRAPPING = re.compile(
     r"</?answer>|<\|(?:begin_of|end_of)_(?:box|solution|answer)\|>|<\|(?:start|end)_(?:response|text)\|>", re.I
 )
+_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.I | re.DOTALL)
 _LAST_TOKEN = re.compile(r"(?:<\|\w{2,30}\|>|</s>|<eos>|<end_of_turn>|<\uff5c[^<>]{2,40}\uff5c>)\Z")
 _BLANK = " \t\r\n\ufeff\u200b"
 ONLY_THINKING = (
@@ -60,6 +60,9 @@ def without_thinking(text: str) -> str:
     text = _outside(text)
     while end := _LAST_TOKEN.search(text[-60:]):
         text = text[: len(text) - len(end[0])].rstrip()
+    marked = [m for m in _ANSWER.finditer(text) if m[1].strip()]
+    if len(marked) == 1 and not any(v.start < marked[0].start() < v.end for v in values_in(text)):
+        text = marked[0][1]
     text = _WRAPPING.sub("\n", text).strip(_BLANK)
     return _decoded(text) if text.startswith(('"{', '"[')) else text
 
@@ -82,7 +85,7 @@ def _outside(text: str) -> str:
     for tag in tags:
         if any(a < tag.start() < b for a, b in quoted):
             continue
-        closing = bool(_CLOSING.match(tag[0]))
+        closing = bool(_CLOSING.match(tag[0])) or tag[0].endswith("/>")
         if closing:
             kept = kept if thinking else []
             start = tag.end()
