@@ -431,6 +431,12 @@ def test_nothing_is_nothing_however_it_is_written(text: str) -> None:
     assert replies.report_reader([1])(text, []).anomalies == []
 
 
+def test_a_list_under_another_name_is_not_nothing() -> None:
+    text = json.dumps({"my findings": [FOUND], "nothing_found": True})
+    with pytest.raises(ParseError, match="'findings' is missing; there is 'my_findings' instead"):
+        replies.read_proposals(text)
+
+
 @pytest.mark.parametrize("kind", [None, "physics", ""])
 def test_a_proposal_without_a_known_kind_is_kept_with_a_note(kind: object) -> None:
     notes: Notes = []

@@ -367,8 +367,14 @@ def read_form(form: type[F], text: str, notes: Notes | None = None) -> F:
     if found is None:
         raise ParseError(f"there is no JSON object with {' and '.join(map(repr, _keys(form)))} in the answer")
     reading = _Reading([])
+    shaped = _shaped(form, found.value) or {}
+    plain = {_plain_key(key): entry for key, entry in shaped.items()}
+    missing = [key for key, inner in _keys(form).items() if inner and key not in plain]
+    strange = [key for key, entry in plain.items() if key not in _keys(form) and isinstance(entry, list | dict)]
+    if missing and strange:
+        raise ParseError(f"{missing[0]!r} is missing; there is {strange[0]!r} instead")
     try:
-        value = form.model_validate(_shaped(form, found.value), context=reading)
+        value = form.model_validate(shaped, context=reading)
     except ValidationError as e:
         raise ParseError(first_error(e, "the answer")) from e
     _on_the_scale("severity", reading.numbers.get("severity", []))
