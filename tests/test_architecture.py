@@ -22,6 +22,7 @@ FLOORS = {
     "containers": 1,
     "archives": 1,
     "decoding": 1,
+    "interrupt": 1,
     "textform": 2,
     "images": 2,
     "runs": 2,

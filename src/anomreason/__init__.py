@@ -6,10 +6,13 @@
 Names are loaded when they are first used, so that importing the package costs nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as in `typing`, whose import would cost every command time
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region, SceneObject, Usage
     from anomreason.detection import DetectOptions, detect, detect_async
     from anomreason.errors import AnomreasonError
@@ -63,4 +66,6 @@ def __getattr__(name: str) -> Any:
         return version("anomreason")
     if name not in _HOME:
         raise AttributeError(f"module 'anomreason' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(f"anomreason.{_HOME[name]}"), name)

@@ -11,6 +11,7 @@ import typer
 
 from anomreason.cli import deepfake, demo, detect, eval, leaderboard, plausibility, runs, scenes, simulate, train
 from anomreason.errors import AnomreasonError, UsageError
+from anomreason.interrupt import end_on_ctrl_c
 
 app = typer.Typer(
     name="anomreason",
@@ -64,12 +65,13 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def main() -> None:
-    """Entry point. Exit code 2: usage error; 1: I/O error."""
+    """Entry point. Exit code 2: usage error; 1: I/O error; 130: interrupted."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     # An image with damaged EXIF is read all the same; Pillow's remarks on it are no help on a terminal.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     warnings.showwarning = _show_warning
+    end_on_ctrl_c()
     try:
         app()
     except BrokenPipeError:

@@ -27,6 +27,8 @@ REPORT_UP_TO = 5000
 """No report is built for more images; `anomreason report` builds it."""
 
 DONE, FAILED, CAPPED, INTERRUPTED = 0, 3, 4, 130
+GRACE = 3.0
+"""Seconds that calls in flight get to end after Ctrl-C."""
 
 
 def command(
@@ -172,12 +174,13 @@ def _note_processed(done: int, total: int, folder: Path, quiet: bool, err: bool 
 
 
 async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Image], quiet: bool = False) -> int:
-    """Detect with a progress bar; the first Ctrl-C lets calls in flight end, the second drops them.
+    """Detect with a progress bar; the first Ctrl-C lets calls in flight end for GRACE seconds, the second drops them.
 
     Gives DONE, CAPPED or INTERRUPTED.
     """
     from anomreason.cli.progress import progress
     from anomreason.detection import HOPELESS, detect_images, open_session
+    from anomreason.interrupt import end_after, watch_again
 
     loop, work = asyncio.get_running_loop(), asyncio.current_task()
     failed = done = 0
@@ -188,7 +191,10 @@ async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Im
             if caller.stopping and work:
                 work.cancel()
             elif not quiet:
-                say("\nFinishing the calls in flight; Ctrl-C again drops them.", err=True)
+                say(f"\nFinishing the calls in flight, {GRACE:g} s at most; Ctrl-C again drops them.", err=True)
+            if not caller.stopping and work:
+                loop.call_later(GRACE, work.cancel)
+                end_after(GRACE + 1, f"interrupted; the same command continues ({run.path})")
             caller.stopping = True
 
         def spent() -> str:
@@ -215,6 +221,7 @@ async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Im
         finally:
             for name in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(name)
+            watch_again()
     if session.dead and not quiet:
         say(f"Stopped: {HOPELESS} consecutive images failed at the endpoint. {session.dead}", err=True)
     ledger = caller.ledger

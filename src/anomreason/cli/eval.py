@@ -32,6 +32,7 @@ from anomreason.cli.tables import (
     words,
 )
 from anomreason.english import counted
+from anomreason.interrupt import saying
 from anomreason.metrics.image_scores import PROFILES
 
 if TYPE_CHECKING:
@@ -147,11 +148,16 @@ def _exact(predictions: list[str], scenes: str, out: Path, failures: str, seed: 
 def interruptible(out: Path | None) -> Iterator[None]:
     """Says on Ctrl-C what has become of `out`, and ends with status 130."""
     before = _stamps(out)
-    try:
-        yield
-    except KeyboardInterrupt:
+
+    def message() -> str:
         left = "nothing was written" if _stamps(out) == before else "not all was written: run the same command again"
-        say(f"anomreason: interrupted; {left}", err=True)
+        return f"interrupted; {left}"
+
+    try:
+        with saying(message):
+            yield
+    except KeyboardInterrupt:
+        say(f"anomreason: {message()}", err=True)
         raise typer.Exit(130) from None
 
 

@@ -1,0 +1,85 @@
+"""Ctrl-C ends any command at any moment: within five seconds, with status 130, and without a traceback."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SECONDS = 5.0
+COMMANDS = {
+    "detect": ["detect", "{world}", "--model", "sim:{world}/simulator.json", "--run", "{out}/run"],
+    "detect large": ["detect", "{large}", "--model", "sim:{world}/simulator.json", "--run", "{out}/run"],
+    "report": ["report", "{run}"],
+    "calls": ["calls", "{run}"],
+    "eval": ["eval", "{run}", "{run}", "--backbone", "{world}", "--out", "{out}/eval"],
+    "scenes": ["scenes", "make", "{out}/scenes", "--count", "200"],
+    "leaderboard": ["leaderboard", "{run}"],
+    "deepfake": ["deepfake", "{run}", "{run}"],
+    "plausibility": ["plausibility", "{run}"],
+    "train": ["train", "{run}", "--dry-run"],
+    "demo": ["demo"],
+}
+
+
+@pytest.fixture(scope="module")
+def places(world: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    from anomreason import detect
+
+    truth, made = world(3), tmp_path_factory.mktemp("made")
+    detect([truth.parent], model=f"sim:{truth}", run=made / "run")
+    large = made / "large"
+    large.mkdir()
+    for n in range(4):
+        Image.new("F", (9459, 9459), 0.5).save(large / f"{n}.tiff", compression="tiff_deflate")
+    return {"world": truth.parent, "run": made / "run", "large": large}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [0.05, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c_ends_the_command(name: str, moment: float, places: dict[str, Path], tmp_path: Path) -> None:
+    arguments = [part.format(**places, out=tmp_path) for part in COMMANDS[name]]
+    code = "from anomreason.__main__ import main; main()"
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        _, said = process.communicate(timeout=moment)  # some commands are done before
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        _, said = process.communicate(timeout=60)
+        assert time.monotonic() - sent < SECONDS
+        if moment < 0.2 and "anomreason/cli" not in said:
+            return  # Python itself was still starting
+        assert process.returncode in (130, -signal.SIGINT, 0, 2, 3)
+    assert "Traceback" not in said, (said, time.monotonic() - began)
+
+
+def test_a_long_call_of_a_library_does_not_keep_the_process() -> None:
+    code = """
+import hashlib, anomreason.interrupt as interrupt
+interrupt.SECONDS = 0.5
+interrupt.end_on_ctrl_c()
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes, within one step of Python
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said == b"\nanomreason: interrupted\n"
