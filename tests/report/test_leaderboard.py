@@ -20,6 +20,7 @@ from anomreason.report.leaderboard import (
     Board,
     BoardRow,
     Cell,
+    _spreadsheet_name,
     as_csv,
     boards,
     find,
@@ -356,3 +357,9 @@ def test_all_files_are_written(tmp_path: Path) -> None:
     names = {path.name for path in write_boards(made, tmp_path / "out")}
     assert names == {"leaderboard.md", "leaderboard.html", "eval-paper.csv", "eval-release.csv"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_no_name_is_a_formula_to_a_spreadsheet(start: str) -> None:
+    assert _spreadsheet_name(f"{start}cmd") == f"'{start}cmd"
+    assert _spreadsheet_name("cmd") == "cmd"

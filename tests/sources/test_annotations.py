@@ -307,3 +307,9 @@ def test_kind_and_polygon_are_read_from_runs_and_lines_and_a_wrong_one_is_named(
     ):
         with pytest.raises(UsageError, match=message):
             read_source(written(lines, [{"image": "x.jpg", "anomalies": [row | wrong]}]))
+
+
+@pytest.mark.parametrize("given", ["", " ", "name=", "name= "])
+def test_an_empty_path_is_an_error_and_not_the_current_folder(given: str) -> None:
+    with pytest.raises(UsageError, match="is empty"):
+        read_source(given)

@@ -405,7 +405,7 @@ def as_csv(board: Board) -> str:
 
 def _spreadsheet_name(name: str) -> str:
     """A name that a spreadsheet would take for a formula gets an apostrophe."""
-    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t")) else name
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else name
 
 
 def html(boards: Sequence[Board]) -> str:

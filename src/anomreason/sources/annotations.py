@@ -117,6 +117,8 @@ def read_source(given: str | Path) -> Source:
 
 
 def _source(given: str) -> Source:
+    if not given.partition("=")[2 if "=" in given else 0].strip():
+        raise UsageError(f"the path of a file is empty ({given!r}; an unset variable?); give a run folder or a file")
     name, path = named(given)
     if path.is_dir():
         run = _run(path)
