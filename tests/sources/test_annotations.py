@@ -122,10 +122,10 @@ WRONG: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "no image": ("p.jsonl", [{"anomalies": []}], ("line 1", "image")),
     "nothing said": ("p.jsonl", [{"image": "a.jpg"}], ("line 1", "'a.jpg'", "anomalies")),
     "unknown failure": ("p.jsonl", [{"image": "a.jpg", "failure": "tired"}], ("'tired'", "refused")),
-    "unknown field of a detection": (
+    "misspelt field of a detection": (
         "p.jsonl",
-        [{"image": "a.jpg", "detector": "m", "status": "ok", "mood": 1}],
-        ("line 1", "mood: Extra inputs"),
+        [{"image": "a.jpg", "detector": "m", "status": "ok", "anomalys": []}],
+        ("line 1", "unknown key 'anomalys', meant as 'anomalies'"),
     ),
     "NaN": ("p.json", b'{"a.jpg": [],\n"b.jpg": [{"severity": NaN}]}', ("p.json", "line 2", "NaN")),
     "NaN in a line": ("p.jsonl", b'{"image": "a.jpg", "p_generated": NaN, "anomalies": []}', ("line 1", "NaN")),
