@@ -557,7 +557,7 @@ def test_a_cap_that_is_too_small_says_how_much_it_takes(world: World, served: Se
         ran = detect_cli([truth.parent], tmp_path / "run", *options, "--max-tokens", "2000")
         assert ran.returncode == 4
         assert "with 1 of 1 images unfinished" in ran.stderr
-        needed = re.search(r"at least (\d+) to go on", ran.stdout)
+        needed = re.search(r"--max-tokens\s+(\d+)\s+or\s+more", ran.stdout)
         assert needed is not None
         assert stats(url)["requests"] == 0
         again = detect_cli([truth.parent], tmp_path / "run", *options, "--max-tokens", needed[1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -138,8 +139,8 @@ SERVED = [
         "is 'bad'",
         BETTER,
     ),
-    Case("a wrong key", fault(401, "Incorrect API key"), "endpoint", "the key was not accepted", "check"),
-    Case("no access", fault(403, "No access to this model"), "endpoint", "No access", "may use this model"),
+    Case("no key", fault(401, "No API key"), "endpoint", "no key was sent", "name its variable with --api-key-env"),
+    Case("no access", fault(403, "Forbidden"), "endpoint", "no key was sent", "name its variable with --api-key-env"),
     Case("an unknown model", fault(404, "model not found"), "endpoint", "'my-model'", "does that base URL end in /v1?"),
     Case("a wrong path", page(404, "<h1>Not Found</h1>"), "endpoint", "answered 404", "does that base URL end in /v1?"),
     Case("a wrong method", page(405, ""), "endpoint", "answered 405", "does that base URL end in /v1?"),
@@ -157,6 +158,14 @@ SERVED = [
     ),
     Case("no money", fault(402, "Insufficient credits"), "endpoint", "no money left", "the provider's billing page"),
     Case("no quota", fault(429, "Quota", "insufficient_quota"), "endpoint", "no money left", "billing page"),
+    Case("busy", fault(429, "Rate limit reached"), "endpoint", "Rate limit reached", "lower --in-flight"),
+    Case("asked to wait", fault(429, "Rate limit", **{"Retry-After": "7200"}), "endpoint", "2.0 hours", "after that"),
+    Case("broken", fault(500, "Internal error"), "endpoint", "answered 500", "the server's log may say why"),
+    Case("a login page", page(200, "<h1>Login</h1>"), "endpoint", "sent no completion", "base URL of an OpenAI-"),
+    Case("no text", reply(None), "endpoint", "a completion without text", "use another model"),
+    Case(
+        "thinking", reply(None, reasoning_content="Hm"), "unparsable", "only thinking came back", "--max-reply-tokens"
+    ),
     Case("redirected", page(301, "", Location="https://x/"), "endpoint", "redirects elsewhere", "check the base URL"),
 ]
 
@@ -175,6 +184,14 @@ def test_a_failure_at_the_server_names_its_cause_and_the_next_step(case: Case, p
     assert failed.anomalies == ()
 
 
+def test_a_key_that_is_not_accepted_is_named_by_its_variable(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-1234567890abcdef")
+    with server(lambda _: fault(401, "Incorrect API key provided: sk-1234567890abcdef")) as url:
+        failed = message(asked(photo, url, api_key_env="MY_KEY"))
+    assert "the key was not accepted: check MY_KEY" in failed
+    assert "sk-1234567890abcdef" not in failed
+
+
 def test_a_server_that_is_silent_or_absent_is_named_with_what_to_do(photo: Path) -> None:
     held = threading.Event()
 
@@ -186,8 +203,14 @@ def test_a_server_that_is_silent_or_absent_is_named_with_what_to_do(photo: Path)
         silent = asked(photo, url, timeout=0.5)
         held.set()
     assert "no answer within 0.5 s; raise --timeout or lower --in-flight" in message(silent)
+    with server(lambda _: fault(503, "Loading model")) as url:
+        loading = message(asked(photo, url, patience=0))
+    assert "Loading model" in loading
+    assert "wait longer with --patience" in loading
     absent = message(asked(photo, "http://127.0.0.1:9/v1"))
-    assert "no connection to http://127.0.0.1:9/v1, is it running?" in absent
+    assert (
+        "no connection to http://127.0.0.1:9/v1, is it running? Check the server, --base-url and the network" in absent
+    )
 
 
 def asked(photo: Path, url: str, **options: Any) -> Detection:
@@ -199,9 +222,16 @@ def message(detection: Detection) -> str:
     return detection.failure.message
 
 
+def test_a_limit_that_is_reached_is_named_with_the_one_that_suffices(photo: Path) -> None:
+    with server(lambda _: reply("never asked")) as url:
+        failed = message(asked(photo, url, max_tokens=100))
+    assert "0 of --max-tokens 100 are used" in failed
+    assert re.search(r"run the same command with --max-tokens \d{4,} or more$", failed)
+
+
 FILES = [
     ("empty.png", b"", "is empty (0 bytes)", "copy or download it again"),
-    ("text.jpg", b"hello there", "is text, not an image", "name an image instead"),
+    ("text.jpg", b"hello there", "is a text file, not an image", "give an image"),
     ("page.png", b"<!doctype html><html></html>", "is a web page", "download the image itself"),
     ("drawing.png", b"<svg xmlns='x'></svg>", "is an SVG drawing", "render it to PNG first"),
     ("odd.jpg", bytes(range(256)), "is not an image of a known type", "convert it to PNG"),

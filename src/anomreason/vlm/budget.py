@@ -181,9 +181,10 @@ class Budget:
         if self._max_cost is not None and paid + cost > self._max_cost:
             return (
                 f"one more call could cost up to ${cost:.4f}, and ${paid:.4f} of --max-cost {self._max_cost:g} are "
-                f"spent; it takes at least {paid + cost:.4f} to go on"
+                f"spent; to go on, run the same command with --max-cost {paid + cost:.4f} or more"
             )
         return (
             f"one more call could use up to {bill.tokens:,} tokens, and {spent.tokens:,} of --max-tokens "
-            f"{self._max_tokens} are used; it takes at least {spent.tokens + bill.tokens} to go on"
+            f"{self._max_tokens} are used; to go on, run the same command with --max-tokens "
+            f"{spent.tokens + bill.tokens} or more"
         )

@@ -31,6 +31,12 @@ from anomreason.vlm.slots import CallSlots, SentCall
 
 T = TypeVar("T")
 
+_LATER = {
+    "rate_limit": "; lower --in-flight, or run the same command again later",
+    "server": "; run the same command again later",
+}
+"""What to do after the last attempt failed in a way that may pass."""
+
 REASK = "Your answer could not be used: {complaint}\nGive the whole answer again, in the asked form and nothing else."
 LONGEST_ASKED = 600.0
 """Longest Retry-After, in seconds, that we wait for; a call is lost when the server asks for more."""
@@ -168,7 +174,7 @@ class Caller:
                     after = f"the server asks to wait {_duration(e.retry_after)}; run the same command again after that"
                     raise CallFailed("endpoint", f"{e}: {after}") from e
                 if e.kind == "rejected" or faults > self.patience.retries or adjusted > 8:
-                    raise CallFailed("endpoint", f"{e} ({_tried(faults)})") from e
+                    raise CallFailed("endpoint", f"{e} ({_tried(faults)}){_LATER.get(e.kind, '')}") from e
                 if e.kind == "loading":
                     await self._wait_for_loading(e)
                 elif e.kind != "adjusted":

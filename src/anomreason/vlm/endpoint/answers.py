@@ -165,7 +165,9 @@ class ServerAnswer:
         if self.status >= 500 and _LOADING.search(self.complaint) and not _BROKEN.search(self.complaint):
             return EndpointError("loading", self.summary, self.retry_after)
         if self.status in (408, 409, 425) or self.status >= 500:
-            return EndpointError("server", self.summary, self.retry_after, charge=self.charge)
+            return EndpointError(
+                "server", f"{self.summary}; the server's log may say why", self.retry_after, charge=self.charge
+            )
         return EndpointError("rejected", f"{self.summary}; {self._hint(model)}", charge=self.charge)
 
     def _hint(self, model: str) -> str:
@@ -198,7 +200,10 @@ def read_completion(answer: ServerAnswer, asked: str) -> Reply:
     charge = charged(usage) if usage is not None else None
     if not isinstance(message, dict) or choice.get("finish_reason") == "error":
         raise EndpointError(
-            "server", f"{answer.server} sent no completion, but {excerpt(answer.text) or 'nothing'!r}", charge=charge
+            "server",
+            f"{answer.server} sent no completion, but {excerpt(answer.text) or 'nothing'!r}; is this the base URL of "
+            "an OpenAI-compatible server? It usually ends in /v1",
+            charge=charge,
         )
     finish = _finish(choice)
     text, refusal = reply_text(message), message.get("refusal")
@@ -206,7 +211,10 @@ def read_completion(answer: ServerAnswer, asked: str) -> Reply:
         text, finish = text or refusal, "refused"
     if text is None and finish in ("stop", "unknown"):
         raise EndpointError(
-            "server", f"{answer.server} sent a completion without text: {excerpt(answer.text)!r}", charge=charge
+            "server",
+            f"{answer.server} sent a completion without text: {excerpt(answer.text)!r}; if it goes on, use "
+            "another model",
+            charge=charge,
         )
     named = data.get("model")
     return Reply(

@@ -194,7 +194,8 @@ class OpenAIVLM:
             through = f" through the proxy {proxy} that the environment names (NO_PROXY excepts hosts)" if proxy else ""
             error = EndpointError(
                 "connection",
-                f"no connection to {server.shown}{through}, is it running? {excerpt(reason) or type(e).__name__}",
+                f"no connection to {server.shown}{through}, is it running? Check the server, --base-url "
+                f"and the network ({excerpt(reason) or type(e).__name__})",
                 charge=Charge() if sent else None,
             )
         # Raised out here so that no traceback shows the SDK's own error, which may hold what a server echoed.
