@@ -173,6 +173,18 @@ def _check_scans(data: bytes, kind: Kind, path: Path) -> None:
         )
 
 
+def packed(image: Encoded, most: int) -> Encoded | None:
+    """The same pixels as a JPEG of at most `most` bytes, of the best quality that fits; None when none does."""
+    with Image.open(BytesIO(image.data)) as opened:
+        pixels = opened.convert("RGB")
+    for quality in (92, 80, 60, 40):
+        buffer = BytesIO()
+        pixels.save(buffer, "JPEG", quality=quality)
+        if buffer.tell() <= most:
+            return Encoded(buffer.getvalue(), "image/jpeg", image.width, image.height)
+    return None
+
+
 def crop(loaded: LoadedImage, region: Region, margin: float = 0.1) -> Encoded:
     """The part of the sent image inside `region`, widened by `margin` of its size on each side, losslessly.
 

@@ -374,7 +374,7 @@ class AnomAgent:
             detector=self.name,
             candidates=look.pool.candidates,
             objects=look.objects,
-            sent=loaded.sent,
+            sent=loaded.sent.model_copy(update={"notes": (*loaded.sent.notes, *sorted(look.meter.sent_notes))}),
             boxes=look.boxes.convention,
             notes=tuple(dict.fromkeys([*look.boxes.notes, *look.notes]))[:MOST_NOTES],
             usage=look.meter.usage,

@@ -105,7 +105,9 @@ class ReplyStore:
             return None
         with self._reading():
             rest = json.loads(row[1])
-            return Reply(str(row[0]), rest["finish"], Usage(**rest["usage"]), rest["model"], dict(rest["logprobs"]))
+            notes = tuple(map(str, rest.get("sent_notes", ())))
+            logprobs = dict(rest["logprobs"])
+            return Reply(str(row[0]), rest["finish"], Usage(**rest["usage"]), rest["model"], logprobs, notes)
 
     def begun(self, request: str) -> Next | None:
         """The next attempt at a request whose last reply was unusable when the process died."""
@@ -128,6 +130,7 @@ class ReplyStore:
             "usage": reply.usage.model_dump(),
             "model": reply.model,
             "logprobs": dict(reply.logprobs),
+            "sent_notes": reply.sent_notes,
         }
         try:
             self._db.execute("BEGIN IMMEDIATE")

@@ -78,6 +78,8 @@ class Meter:
 
     usage: Usage = field(default_factory=Usage)
     lost: CallFailed | None = None
+    sent_notes: set[str] = field(default_factory=set)
+    """How the images were changed for the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ class Caller:
                 outcome, value, _ = _read(kept, read, again=True)
                 if outcome == "ok":  # else kept by a version that read less strictly: ask again
                     meter.usage += kept.usage
+                    meter.sent_notes.update(kept.sent_notes)
                     return cast(T, value)
             try:
                 return await self._pursue(request, read, meter, name)
@@ -295,6 +298,7 @@ class Caller:
         """Write an attempt down; `then` is what follows its reply, None when the reply is good."""
         usage = self.ledger.priced(used)
         attempt.meter.usage += usage
+        attempt.meter.sent_notes.update(reply.sent_notes if reply else ())
         key = None
         if reply is not None and self.store is not None:
             state: Next | Literal["good", "lost"] = then if isinstance(then, Next) else "lost" if then else "good"

@@ -72,6 +72,8 @@ class Reply:
     """The model that answered, as it names itself."""
     logprobs: Mapping[str, float] = field(default_factory=dict)
     """First token's alternatives and their natural log-probabilities; empty when not given."""
+    sent_notes: tuple[str, ...] = ()
+    """How the images were changed for this server, in words."""
 
     def __post_init__(self) -> None:
         # Half a surrogate pair (a cut emoji) can be in JSON, but in no file.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 import os
 import socket
@@ -15,10 +16,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from anomreason.anomaly import Usage
@@ -421,6 +424,32 @@ class TestWhatIsLearnt:
         _, server = exchange(asked, GOOD)
         [only] = server.bodies[0]["messages"]
         assert only["content"][-1] == {"type": "text", "text": "Give the whole answer again."}
+
+    @pytest.mark.parametrize(
+        ("status", "message", "limit"),
+        [
+            (400, "messages.0.content.1.image: image exceeds 100 KB maximum: 6123456 bytes > 100000 bytes", 100_000),
+            (400, "Image size is too large, at most 0.1 MB", 100_000),
+            (413, "Payload too large", None),
+        ],
+    )
+    def test_an_image_with_too_many_bytes_is_packed_and_that_is_noted(
+        self, status: int, message: str, limit: int | None
+    ) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).resize((512, 512)).save(buffer, "PNG", compress_level=0)
+        large = Encoded(buffer.getvalue(), "image/png", 512, 512)
+        asked = replace(ASK, parts=("What is odd?", large))
+        outcomes, server = exchange(asked, (status, complaint(message)), GOOD, asks=3)
+        assert kinds(outcomes) == ["adjusted", "stop", "stop"]
+        first, *later = [body["messages"][0]["content"][1]["image_url"]["url"] for body in server.bodies]
+        assert len(later[0]) <= (limit or len(first) // 2)
+        assert later[0] == later[1]
+        assert later[0].startswith("data:image/jpeg")
+        last = outcomes[-1]
+        assert isinstance(last, Reply)
+        assert "packed as JPEG" in last.sent_notes[0]
 
     def test_one_thing_after_the_other(self) -> None:
         script = [(400, complaint(f"{name} is not supported")) for name in ("max_tokens", "temperature", "json_schema")]

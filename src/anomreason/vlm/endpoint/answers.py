@@ -52,6 +52,9 @@ _NOT_TAKEN = re.compile(
 )
 _PARAMETERS = re.compile(r"(request(ed)?|these|un\w+|extra|invalid) (keyword )?(parameter|argument|field)", re.I)
 _TOO_LARGE = re.compile(r"exceed|too (large|big|many)|maximum|limit|size|larger|bytes|pixels", re.I)
+_BYTES = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s?(bytes?|[km]i?b)\b", re.I)
+SMALLEST_IMAGE = 20_000
+"""An image of fewer bytes is not worth sending."""
 _IMAGE = re.compile(r"\bimages?\b|picture|base64|image_url|media type", re.I)
 _OPTIONS = {
     "response_format": re.compile(r"response[_ ]format|json[_ ]schema|response_?schema|grammar", re.I),
@@ -122,6 +125,19 @@ class ServerAnswer:
         if self.status not in (400, 403, 404, 413, 422, 500):
             return None
         return reply_limit(self.complaint, self.param, cap)
+
+    def image_limit(self, largest: int) -> int | None:
+        """Bytes that the server allows an image, when it complains that one of `largest` bytes (in base64) is too many.
+
+        None for other complaints, and when the images are within the limit that it names.
+        """
+        about = _IMAGE.search(self.complaint) and _TOO_LARGE.search(self.complaint)
+        if self.status not in (400, 413, 422) or not (about or self.status == 413):
+            return None
+        units = {"b": 1, "k": 1000, "m": 10**6}
+        sizes = [float(n.replace(",", "")) * units[unit[0].lower()] for n, unit in _BYTES.findall(self.complaint)]
+        limit = int(min(sizes, default=largest / 2 if self.status == 413 else 0))
+        return limit if SMALLEST_IMAGE <= limit < largest else None
 
     @property
     def unexplained(self) -> bool:

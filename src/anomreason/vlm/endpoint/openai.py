@@ -16,7 +16,7 @@ import ssl
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -27,6 +27,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHt
 
 from anomreason.anomaly import Usage
 from anomreason.errors import Charge, EndpointError, UsageError
+from anomreason.images import Encoded, packed
 from anomreason.vlm.endpoint.address import (
     NO_KEY,
     OPENAI_URL,
@@ -37,7 +38,7 @@ from anomreason.vlm.endpoint.address import (
     proxy_of,
 )
 from anomreason.vlm.endpoint.answers import ServerAnswer, excerpt, read_completion, redacted
-from anomreason.vlm.protocol import Reply, Request, Tag, VLMOptions
+from anomreason.vlm.protocol import Part, Reply, Request, Tag, VLMOptions
 
 ASIDE_SECONDS = 5.0
 CONNECT_SECONDS = 10.0
@@ -100,11 +101,14 @@ class OpenAIVLM:
         ]
         self._rejected = _RejectedOptions()
         self._turn = 0
+        self._image_limit: int | None = None
+        """Bytes of an image in base64 that the server takes, as far as it has complained of more."""
         self._schemas: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
 
     async def ask(self, request: Request) -> Reply:
         """One HTTP attempt. Raises EndpointError; a refusal or a cut reply is a Reply with that finish."""
         sent = self._rejected.sendable(request)
+        request, notes = await self._fitted(request)
         body = _RequestBody(request, self._parameters(request, sent))
         server = self._pick()
         server.in_flight += 1
@@ -117,12 +121,28 @@ class OpenAIVLM:
         answer.key_name = server.key_name if server.secret else None
         if not answer.fault:
             self._rejected.worked(request, sent)
-            return read_completion(answer, self.name)
+            return replace(read_completion(answer, self.name), sent_notes=notes)
         if answer.policy:
             used = Usage(calls=1, **asdict(answer.charge or Charge()))
             return Reply(text=answer.complaint, finish="refused", usage=used, model=self.name)
+        limit = answer.image_limit(max((len(p.data_url) for p in request.parts if isinstance(p, Encoded)), default=0))
+        if limit is not None:
+            self._image_limit = min(limit, self._image_limit or limit)
+            raise EndpointError("adjusted", f"{answer.summary}; images of at most {limit:,} bytes from now on")
         self._rejected.learn(request, sent, answer)
         raise answer.error(self.name)
+
+    async def _fitted(self, request: Request) -> tuple[Request, tuple[str, ...]]:
+        """The request with its images packed into what the server allows, and notes on that."""
+        limit = self._image_limit
+        if limit is None or all(isinstance(p, str) or len(p.data_url) <= limit for p in request.parts):
+            return request, ()
+        parts: list[Part] = []
+        for part in request.parts:
+            if isinstance(part, Encoded) and len(part.data_url) > limit:
+                part = await asyncio.to_thread(packed, part, limit * 3 // 4 - 40) or part  # base64 takes a third more
+            parts.append(part)
+        return replace(request, parts=tuple(parts)), (f"packed as JPEG, as the server takes {limit:,} bytes an image",)
 
     async def close(self) -> None:
         """Close every connection."""
