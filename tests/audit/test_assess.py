@@ -188,3 +188,13 @@ def test_the_other_assessor_must_speak_of_the_same_generators(two: tuple[str, st
     found = assess(two, against=[two[0]])
     assert found.warnings == ("only one assessor has results of 'bad', left out of the agreement",)
     assert found.agreement["mai"].spearman.n == 1
+
+
+def test_generators_that_different_detectors_assessed_are_warned_of(tmp_path: Path) -> None:
+    for name, detector in (("a", "gpt-4o lean"), ("b", "gpt-4o lean"), ("c", "qwen single")):
+        line = {"image": "1.png", "anomalies": [], "detector": detector}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+    a, b, c = (tmp_path / f"{name}.jsonl" for name in "abc")
+    assert assess([a, b]).warnings == ()
+    (warning,) = assess([a, c]).warnings
+    assert "different detectors (gpt-4o lean, qwen single)" in warning

@@ -65,6 +65,11 @@ def assess(
     records = _paired(records) if pair_by_name else records
     rng = np.random.default_rng(seed)
     generators, paired = plausibility(records, rng), differences(records, rng)
+    if len(detectors := sorted({name for source in sources for name in source.detectors})) > 1:
+        warnings.append(
+            f"the generators were assessed by different detectors ({', '.join(detectors)}), so differences "
+            "may be theirs; assess all generators with one"
+        )
     prompts = any(r.prompt is not None for r in records)
     if prompts and len(generators) > 1 and not any(d.difference.n for d in paired):
         warnings.append("no prompt is common to two generators, so no pair is compared; check names and prompts")
