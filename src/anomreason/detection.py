@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypedDict, Unpack, get_args, overload
 
 from anomreason import archives
 from anomreason.agent.boxes import AUTO, CONVENTIONS
+from anomreason.agent.observer import Observer
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.agent.replies import MOST_OBJECTS
 from anomreason.agent.roles import Prompts
@@ -60,6 +61,7 @@ class DetectArguments(TypedDict, total=False):
     timeout: float
     retries: int
     patience: float
+    control_question: bool
     max_cost: float | None
     max_tokens: int | None
     outside: bool
@@ -88,6 +90,9 @@ class DetectOptions(AgentSettings):
     """Retries after a server error."""
     patience: float = 600.0
     """Seconds to wait for a server that loads its model."""
+    control_question: bool = True
+    """Whether one question about an image of ours is asked when the token counts leave in doubt that the server passes
+    images on to the model."""
     max_cost: float | None = None
     """Limit on the cost of the whole run, earlier parts included, US dollars; None for no limit."""
     max_tokens: int | None = None
@@ -234,13 +239,16 @@ def _without_effect(setup: DetectorSetup) -> dict[str, str]:
     model, schedule, idle = repr(setup.model), setup.options.schedule, dict[str, str]()
     if setup.vlm is not None:
         idle |= dict.fromkeys(("base_urls", "api_key_env", "device", "dtype"), "a model that is open already")
+        if not getattr(setup.vlm, "remote", False):
+            idle["control_question"] = f"{model}, which gets what it is sent"
         idle |= {"max_side": f"{model}, which bounds images itself"} if setup.vlm.bounds_pixels else {}
     elif runs_here(setup.model):
-        idle |= dict.fromkeys(
-            ("base_urls", "api_key_env", "timeout", "patience", "max_side"), f"{model}, which runs in this process"
-        )
+        unused = ("base_urls", "api_key_env", "timeout", "patience", "max_side", "control_question")
+        idle |= dict.fromkeys(unused, f"{model}, which runs in this process")
     elif setup.model.startswith("sim:"):
-        idle |= dict.fromkeys(("base_urls", "api_key_env", "device", "dtype"), f"{model}, whose answers are simulated")
+        idle |= dict.fromkeys(
+            ("base_urls", "api_key_env", "device", "dtype", "control_question"), f"{model}, whose answers are simulated"
+        )
     else:
         idle |= dict.fromkeys(("device", "dtype"), f"{model}, which runs on a server")
     if setup.price == FREE:
@@ -274,8 +282,9 @@ class Session:
     caller: Caller
     detector: Detector
     run: RunFolder | None = None
+    observer: Observer | None = None
     dead: str | None = None
-    """The server's last error message, once HOPELESS consecutive images failed at it."""
+    """Why the run stops early: HOPELESS consecutive images failed at the endpoint, or it does not pass images on."""
 
 
 @asynccontextmanager
@@ -302,7 +311,9 @@ async def open_session(setup: DetectorSetup, run: RunFolder | None = None) -> As
         timeout = None if runs_here(setup.model) else options.timeout
         patience = Patience(options.retries, timeout, max(8192, options.max_reply_tokens), options.patience)
         caller = Caller(model, ledger, store, budget, options.in_flight, patience)
-        yield Session(setup, caller, AnomAgent(caller, options, setup.prompts, setup.card), run)
+        observer = Observer(caller, options.control_question, options.max_reply_tokens)
+        agent = AnomAgent(caller, options, setup.prompts, setup.card, observer)
+        yield Session(setup, caller, agent, run, observer)
 
 
 async def detect_images(
@@ -310,8 +321,8 @@ async def detect_images(
 ) -> None:
     """Detect in each image once; `done` gets each detection after it was recorded in the run folder.
 
-    Returns early, without error, when the budget is reached, the session's caller was asked to stop, or HOPELESS
-    consecutive images failed at the endpoint (`session.dead`).
+    Returns early, without error, when the budget is reached, the session's caller was asked to stop, HOPELESS
+    consecutive images failed at the endpoint, or the server does not pass images on (`session.dead`).
     """
     caller, detector, queue, failed = session.caller, session.detector, iter(images), 0
     max_side = None if caller.vlm.bounds_pixels else session.setup.options.max_side
@@ -330,6 +341,9 @@ async def detect_images(
                 loaded = await asyncio.to_thread(load_image, image.path, max_side)
                 detection = await detector.detect(loaded, image.name)
                 used = detection.usage
+                if session.observer and detection.status == "ok":
+                    session.dead = await session.observer.blindness() or session.dead
+                    detection = _unseen(detection, session.dead) if session.observer.blind else detection
             except UnreadableImage as e:
                 if not e.final:
                     size = mtime = None  # the file is not at fault, so a rerun tries it again
@@ -346,7 +360,7 @@ async def detect_images(
             failure = detection.failure
             failed = failed + 1 if failure and failure.kind == "endpoint" else 0
             if failure and failed >= HOPELESS:
-                session.dead = failure.message
+                session.dead = f"{HOPELESS} consecutive images failed at the endpoint. {failure.message}"
 
     workers = [asyncio.create_task(work()) for _ in range(min(session.setup.options.in_flight, len(images)))]
     try:
@@ -355,6 +369,13 @@ async def detect_images(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+
+
+def _unseen(detection: Detection, cause: str | None) -> Detection:
+    """The detection as failed: its model has not seen the image."""
+    kept = detection.model_dump(exclude={"anomalies", "generated", "p_generated", "out_of_domain", "boxes"})
+    failure = Failure(kind="endpoint", message=cause or "")
+    return Detection.model_validate({**kept, "status": "failed", "failure": failure})
 
 
 def _stat(path: Path) -> tuple[int | None, int | None]:

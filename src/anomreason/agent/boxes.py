@@ -283,7 +283,8 @@ class BoxReader:
     def place(self, boxes: Sequence[RawBox | None]) -> list[Region | None]:
         """The regions of one reply's boxes, in the same order; None for what has no box or is left out."""
         self._unreadable += sum(box is not None and not box.values for box in boxes)
-        self._boxes += [box for box in boxes if box is not None and box.values]
+        # A reply that is asked for again repeats its boxes.
+        self._boxes += [box for box in dict.fromkeys(boxes) if box and box.values and box not in self._boxes]
         found = self._candidates()
         return [self._region(box, found) for box in boxes]
 

@@ -29,6 +29,7 @@ from anomreason.agent.objects import (
     object_lines,
     unite,
 )
+from anomreason.agent.observer import Observer
 from anomreason.agent.replies import KEEP, ObjectItem, schema_of
 from anomreason.agent.roles import ATTRIBUTES, INTEGRATOR, RELATIONS, STEPS, Prompts
 from anomreason.anomaly import Anomaly, Detection, Failure, SceneObject
@@ -92,6 +93,7 @@ class Look:
     """How a fine-tuned detector is asked; used by the `single` schedule."""
     out_of_domain: bool | None = None
     """Whether such a detector reported an image of a type it does not know; None when it cannot report that."""
+    observer: Observer | None = None
     notes: replies.Notes = field(default_factory=list)
     """What was assumed, repaired or left out while the replies were read."""
 
@@ -121,6 +123,8 @@ class Look:
         def noting(reply: Reply) -> tuple[T, replies.Notes]:
             self.boxes.answered_by(reply.model)
             notes: replies.Notes = []  # a reply that cannot be read leaves none
+            if self.observer and (other := self.observer.hear(request, reply)):
+                notes.append(other)
             try:
                 return read(reply, notes), notes
             except ParseError as e:
@@ -339,8 +343,13 @@ class AnomAgent:
         settings: AgentSettings = AgentSettings(),
         prompts: Prompts | None = None,
         card: DetectorCard | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        """card: how a fine-tuned detector is asked; None takes the model's own card, if it has one."""
+        """card: how a fine-tuned detector is asked; None takes the model's own card, if it has one.
+
+        observer: gets every reply.
+        """
+        self.observer = observer
         self.caller = caller
         self.settings = settings
         self.prompts = prompts or Prompts.load()
@@ -352,7 +361,7 @@ class AnomAgent:
 
         image: the name under which the result is recorded.
         """
-        look = Look(self.caller, self.prompts, loaded, image, self.settings, card=self.card)
+        look = Look(self.caller, self.prompts, loaded, image, self.settings, card=self.card, observer=self.observer)
         begun = time.monotonic()
         jobs: list[Coroutine[Any, Any, Any]] = [SCHEDULES[self.settings.schedule](look)]
         if self.settings.judge_source:

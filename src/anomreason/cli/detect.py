@@ -86,6 +86,13 @@ def command(
             "or pixels-28, with yxyx- before it for y first, xywh- for x, y, width, height."
         ),
     ] = "auto",
+    control_question: Annotated[
+        bool,
+        typer.Option(
+            help="Ask once about an image of ours where token counts leave in doubt that the server shows images to "
+            "the model."
+        ),
+    ] = True,
     max_cost: Annotated[float | None, typer.Option(help="Limit on the cost of the whole run, in US dollars.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Limit on the tokens of the whole run.")] = None,
     outside: Annotated[
@@ -126,6 +133,7 @@ def command(
         seed=seed,
         max_reply_tokens=max_reply_tokens,
         boxes=boxes,
+        control_question=control_question,
         base_urls=tuple(base_url or ()),
         api_key_env=api_key_env,
         max_side=max_side,
@@ -178,8 +186,9 @@ async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Im
 
     Gives DONE, CAPPED or INTERRUPTED.
     """
+    from anomreason.agent.observer import other_models
     from anomreason.cli.progress import progress
-    from anomreason.detection import HOPELESS, detect_images, open_session
+    from anomreason.detection import detect_images, open_session
     from anomreason.interrupt import end_after, watch_again
 
     loop, work = asyncio.get_running_loop(), asyncio.current_task()
@@ -223,7 +232,10 @@ async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Im
                 loop.remove_signal_handler(name)
             watch_again()
     if session.dead and not quiet:
-        say(f"Stopped: {HOPELESS} consecutive images failed at the endpoint. {session.dead}", err=True)
+        say(f"Stopped: {session.dead}", err=True)
+    others = session.observer.others if session.observer else ()
+    if (other := other_models(setup.model, others)) and not quiet:
+        say(f"Warning: {other}.", err=True)
     ledger = caller.ledger
     if ledger.estimated and not quiet:
         say(

@@ -28,6 +28,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from anomreason import archives
+from anomreason.agent.observer import other_models
 from anomreason.anomaly import Anomaly, Detection
 from anomreason.errors import UnreadableImage
 from anomreason.files import write_atomically
@@ -148,6 +149,7 @@ def _gallery(context: ReportContext, tally: Tally, rows: list[Markup]) -> str:
         .render(
             title=context.title,
             simulated=context.simulated,
+            other=other_models(str(context.settings.get("model") or ""), context.log.models),
             record=context.record,
             settings=context.settings,
             detectors=sorted(context.detectors),

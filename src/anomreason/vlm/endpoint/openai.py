@@ -85,6 +85,8 @@ class OpenAIVLM:
     """
 
     bounds_pixels = False
+    remote = True
+    """A server decides what the model gets to see."""
     reopens = True
     """Closed and asked again, it opens a new pool, on whatever event loop runs then."""
 

@@ -1,0 +1,170 @@
+"""What the replies of a run tell of its server: whether it passes images on, and which model answers.
+
+Some servers drop images silently, so that a model answers from the text alone. The count of prompt tokens shows it;
+where it does not, one control question with an image of ours is asked, once a run.
+
+    >>> same_model("gpt-4o", "openai/gpt-4o-2024-08-06")
+    True
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from PIL import Image, ImageDraw, ImageFont
+
+from anomreason.errors import CallFailed, ParseError
+from anomreason.images import Encoded
+from anomreason.textform import without_thinking
+from anomreason.vlm.calling import Caller, Meter
+from anomreason.vlm.protocol import Reply, Request, Sampling, Tag
+
+STEP = "control"
+_BYTES_A_TOKEN = 3.7
+"""Of English text and JSON; tokenizers in use need 3.9 to 5 bytes a token."""
+_TEMPLATE = 16
+"""Tokens that a chat template adds to our text, in requests of a thousand tokens ..."""
+_LONG_TEMPLATE = 100
+"""... and the most that it adds to the short control question, whose image is worth more in nearly every model."""
+NUMBER, LEFT, RIGHT = "947", ("green",), ("purple", "violet", "magenta")
+QUESTION = (
+    "The image has two halves of different colours and a number of three digits. Which number is it, which colour has "
+    "the left half, and which the right half? Answer in one line, for instance: 000, white, black."
+)
+_COLOURS = re.compile(r"\b(red|orange|yellow|green|blue|purple|violet|magenta|pink|brown|grey|gray|black|white|cyan)\b")
+_BLIND = re.compile(
+    r"\b(no|any|an|the|your) (image|picture)s?\b.{0,60}\b(provided|attached|uploaded|included|shared|visible|given)\b"
+    r"|\b(can(no|')t|can not|unable to|not able to|do(n't| not)) (actually |directly )?"
+    r"(see|view|have|access|process|analy[sz]e)\b|\b(provide|share|upload|attach)\b.{0,30}\b(image|picture)\b",
+    re.S,
+)
+
+
+def same_model(asked: str, answered: str) -> bool:
+    """Whether the name that a model gives itself is a variant of the one that was asked for: dated, with a provider's
+    or a folder's name before it, or with a quantisation or tag behind it."""
+    a, b = _bare(asked), _bare(answered)
+    if a == b or not b:
+        return True
+    short, long = sorted((a, b), key=len)
+    return long.startswith(short) and bool(_VARIANT.fullmatch(long[len(short) :]))
+
+
+_VARIANT = re.compile(
+    r"([-_:@.](20\d\d-?\d\d(-?\d\d)?|\d\d-?\d\d|00\d|latest|free|preview|exp|beta|stable|it|instruct|chat|hf|gguf|awq|gptq|fp8|fp16"
+    r"|bf16|f16|int[48]|i?q\d[a-z0-9_]*|[48]bit|extended|\d+b|vision))+"
+)
+
+
+def _bare(name: str) -> str:
+    name = re.sub(r"\.(gguf|safetensors|bin)$", "", name.strip().lower().replace("\\", "/").rstrip("/"))
+    return re.sub(r"[-:]latest$", "", name.rpartition("/")[2])
+
+
+def other_models(asked: str, answered: Iterable[str]) -> str | None:
+    """Which of the models that answered are not the one asked for; None when all are."""
+    others = sorted(name for name in set(answered) if not same_model(asked, name))
+    return f"{', '.join(others[:3])} answered, although {asked} was asked for" if others else None
+
+
+def control_request(max_tokens: int) -> Request:
+    """The control question and its image."""
+    image = Image.new("RGB", (512, 512), (0, 120, 40))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((256, 0, 511, 511), fill=(110, 20, 150))
+    draw.text((256, 256), NUMBER, "white", ImageFont.load_default(200), anchor="mm")
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    shown = Encoded(out.getvalue(), "image/png", *image.size)
+    return Request(
+        (shown, QUESTION), Tag("(control question)", "Observer", STEP), None, Sampling(max_tokens=max_tokens)
+    )
+
+
+def sees(text: str) -> bool | None:
+    """What an answer to the control question shows: seen, not seen, or None where it is no answer to it."""
+    answer = without_thinking(text).lower()
+    colours, numbers = _COLOURS.findall(answer), re.findall(r"\b\d{3}\b", answer)
+    right = [colours[0] in LEFT, colours[1] in RIGHT] if len(colours) == 2 else []
+    if NUMBER in numbers or (right and all(right)):
+        return True
+    if any(right) or any(sum(a == b for a, b in zip(n, NUMBER, strict=True)) > 1 for n in numbers):
+        return None  # who reads badly has seen something
+    guess = bool(numbers and right) and len(answer) < 300
+    return False if guess or _BLIND.search(answer) else None
+
+
+@dataclass
+class Observer:
+    """Collects the evidence of one run."""
+
+    caller: Caller
+    control: bool = True
+    """Whether the control question may be asked."""
+    max_reply_tokens: int = 2048
+    others: set[str] = field(default_factory=set)
+    """Names under which another model than the one asked for has answered."""
+    _cause: str | None = None
+    _settled: bool = False
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        # Models in this process and simulators get what they are sent, and go by one name.
+        self._remote = getattr(self.caller.vlm, "remote", False)
+        self._settled = not (self.control and self._remote)
+
+    def hear(self, request: Request, reply: Reply) -> str | None:
+        """Evidence of one reply. Gives a note when another model than the one asked for has answered."""
+        if _counted(request, reply, _TEMPLATE):
+            self._settled = True
+        if not self._remote or same_model(self.caller.vlm.name, reply.model):
+            return None
+        self.others.add(reply.model)
+        return other_models(self.caller.vlm.name, [reply.model])
+
+    @property
+    def blind(self) -> bool:
+        """Whether the server has been found not to pass images on."""
+        return self._cause is not None
+
+    async def blindness(self) -> str | None:
+        """Why no result counts, when the server does not pass images on; None otherwise. May ask, once a run."""
+        async with self._asking:
+            if not self._settled:
+                self._cause = await self._ask()
+                self._settled = True
+        return self._cause
+
+    async def _ask(self) -> str | None:
+        request = control_request(self.max_reply_tokens)
+        once = replace(self.caller, in_flight=1, patience=replace(self.caller.patience, retries=1))
+
+        def read(reply: Reply) -> tuple[bool | None, bool, str]:
+            if not reply.text.strip():
+                raise ParseError("the answer is empty")
+            return sees(reply.text), _counted(request, reply, _LONG_TEMPLATE), " ".join(reply.text.split())[:120]
+
+        try:
+            seen, counted, said = await once.call(request, read, Meter())
+        except CallFailed:
+            return None  # the images' own calls say what is wrong with the server
+        if seen is not False or counted:
+            return None
+        return (
+            "the server answers but does not pass the image on: its token counts have no room for an image, and asked "
+            f"for the number in an image of ours the model wrote {said!r}. Serve a vision model with its image part "
+            "(--mmproj in llama.cpp), then start a new run (--run), since this one "
+            "keeps answers given without the image; --no-control-question if you know better"
+        )
+
+
+def _counted(request: Request, reply: Reply, template: int) -> bool:
+    """Whether the server counted more prompt tokens than the text alone can have."""
+    if reply.usage.estimated or not any(isinstance(part, Encoded) for part in request.parts):
+        return False
+    texts = [p for p in request.parts if isinstance(p, str)] + [t for turn in request.turns for t in turn]
+    return reply.usage.prompt_tokens > sum(len(t.encode()) for t in texts) / _BYTES_A_TOKEN + template
