@@ -102,9 +102,9 @@ class Budget:
         lower cap of the reply may. Raises CallFailed("budget") when none does.
         """
         cap = request.sampling.max_tokens
-        ticket, worst = next(self._tickets), worst_case(request, self._ledger.price)
         if not self._capped:
-            return Reservation(ticket, worst, cap)
+            return Reservation(0, Usage(), cap)
+        ticket, worst = next(self._tickets), worst_case(request, self._ledger.price)
         rank = (self._begun.setdefault(request.tag.image, ticket), ticket)
         self._waiting.add(rank)
         try:
@@ -125,6 +125,8 @@ class Budget:
 
     def settle(self, reserved: Reservation, used: Usage) -> None:
         """End a call with what it used."""
+        if not self._capped:
+            return
         self._reserved.pop(reserved.ticket, None)
         self._spent += self._ledger.priced(used)
         if used.tokens and not used.estimated:
