@@ -230,7 +230,13 @@ def test_ctrl_c_keeps_what_is_paid_for_and_the_same_command_continues(
         assert "The same command continues" in said
         assert detect_cli([truth.parent], tmp_path / "run", *options).returncode == 0
         assert stats(url)["requests"] == 6 * 4
-    assert all(d.status == "ok" for d in read_results(tmp_path / "run").values())
+    results = read_results(tmp_path / "run")
+    assert all(d.status == "ok" for d in results.values())
+    calls = list(read_calls(tmp_path / "run"))
+    for name, detection in results.items():
+        mine = [c for c in calls if c.image == name]
+        assert detection.usage.calls == len(mine), "calls before the interruption count for the image too"
+        assert detection.usage.tokens == sum(c.usage.tokens for c in mine)
 
 
 def test_keys_are_never_written(world: World, served: Served, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from anomreason.agent.observer import Observer
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.agent.replies import MOST_OBJECTS
 from anomreason.agent.roles import Prompts
-from anomreason.anomaly import Detection, Failure
+from anomreason.anomaly import Detection, Failure, Usage
 from anomreason.errors import Stopped, UnreadableImage, UsageError
 from anomreason.images import LoadedImage, load_image
 from anomreason.runs import ImageStatus, RunFolder, provenance, read_results
@@ -35,7 +35,7 @@ from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
 from anomreason.vlm.endpoint.address import checked_url, redacted_url
-from anomreason.vlm.ledger import FREE, Ledger, Price, price_of
+from anomreason.vlm.ledger import FREE, Ledger, Price, price_of, read_calls
 from anomreason.vlm.opening import card_of, open_vlm
 from anomreason.vlm.protocol import TINY, VLM, VLMOptions, runs_here
 
@@ -327,6 +327,9 @@ async def detect_images(
     caller, detector, queue, failed = session.caller, session.detector, iter(images), 0
     max_side = None if caller.vlm.bounds_pixels else session.setup.options.max_side
 
+    caller.ledger.images.clear()
+    earlier = _earlier_usage(session.run, images)
+
     async def work() -> None:
         nonlocal failed
         for image in queue:
@@ -353,7 +356,14 @@ async def detect_images(
                 return
             finally:
                 caller.end_image(image.name, used)
-            detection = detection.model_copy(update={"file_size": size, "file_mtime": mtime})
+            used = earlier.pop(image.name, Usage()) + caller.ledger.images.pop(image.name, Usage())
+            detection = detection.model_copy(
+                update={
+                    "file_size": size,
+                    "file_mtime": mtime,
+                    "usage": used if used.calls else detection.usage,
+                }
+            )
             if session.run:
                 session.run.append(detection)
             done(detection)
@@ -376,6 +386,16 @@ def _unseen(detection: Detection, cause: str | None) -> Detection:
     kept = detection.model_dump(exclude={"anomalies", "generated", "p_generated", "out_of_domain", "boxes"})
     failure = Failure(kind="endpoint", message=cause or "")
     return Detection.model_validate({**kept, "status": "failed", "failure": failure})
+
+
+def _earlier_usage(run: RunFolder | None, images: Sequence[Image]) -> dict[str, Usage]:
+    """What the calls for these images used before this process, by image: of tries that failed or were killed."""
+    names = {image.name for image in images}
+    found: dict[str, Usage] = {}
+    for call in read_calls(run.path) if run else ():
+        if call.image in names:
+            found[call.image] = found.get(call.image, Usage()) + call.usage
+    return found
 
 
 def _stat(path: Path) -> tuple[int | None, int | None]:

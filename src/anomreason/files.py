@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import threading
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -228,3 +229,25 @@ def write_atomically(path: Path, data: str | bytes | Iterable[bytes], *, sync: b
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+_DRAFT = re.compile(r"\..+\.(\d+)\.\d+\.part")
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what `write_atomically` left in a folder when its process was killed; not what a living one writes."""
+    for draft in folder.glob(".*.part"):
+        found = _DRAFT.fullmatch(draft.name)
+        if found and not _lives(int(found[1])):
+            with suppress(OSError):
+                draft.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

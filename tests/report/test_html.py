@@ -379,14 +379,35 @@ def test_calls_are_shown_with_prompt_and_reply_and_a_common_beginning_once(run: 
     assert "Model calls" not in run.page(gallery, "b.png").text
 
 
-def test_a_report_is_current_until_something_is_written_to_the_run(run: Run) -> None:
+@pytest.mark.parametrize("name", ["run.json", "results.jsonl", "calls.jsonl"])
+def test_a_report_is_current_until_something_is_written_to_the_run(name: str, run: Run) -> None:
     assert not is_current(run.path)
     run.add(run.picture("a.png"))
     page = run.build().path
     assert is_current(run.path)
-    later = page.stat().st_mtime_ns + 10**6
+    later = page.stat().st_mtime_ns + 10**12
     os.utime(run.path / "results.jsonl", ns=(later, later))
-    assert not is_current(run.path)
+    assert is_current(run.path), "dates alone say nothing"
+    before = (run.path / name).read_bytes() if (run.path / name).exists() else b""
+    (run.path / name).write_bytes(before + b"\n")
+    os.utime(page, ns=(later, later))
+    assert not is_current(run.path), "a report dated ahead of the results is not current"
+    (run.path / name).write_bytes(before[:-1] + b" " if before else b" ")
+    assert not is_current(run.path), "nor is one of a file of the same length"
+
+
+def test_drafts_of_killed_reports_are_removed_and_others_stay(run: Run) -> None:
+    run.add(run.picture("a.png"))
+    run.build()
+    gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
+    places = [run.path, *(run.path / "report" / part for part in ("", "pages", "thumbs", "pictures"))]
+    dead = [place / f".x.html.{gone}.7.part" for place in places]
+    kept = [run.path / f".x.html.{os.getpid()}.7.part", run.path / "mine.part", run.path / ".mine.part"]
+    for draft in [*dead, *kept]:
+        draft.write_bytes(b"x")
+    run.build()
+    assert not any(draft.exists() for draft in dead)
+    assert all(draft.exists() for draft in kept)
 
 
 def test_a_run_without_results_makes_a_report(run: Run) -> None:

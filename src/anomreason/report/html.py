@@ -31,7 +31,7 @@ from anomreason import archives
 from anomreason.agent.observer import other_models
 from anomreason.anomaly import Anomaly, Detection
 from anomreason.errors import UnreadableImage
-from anomreason.files import write_atomically
+from anomreason.files import remove_drafts, write_atomically
 from anomreason.images import browser_can_show, thumbnail
 from anomreason.report.calls import CallLog, timeline
 from anomreason.report.results import BANDS, Results, Tally, band
@@ -99,7 +99,7 @@ def build_report(run: Path, results: Results | None = None) -> Path:
     results: the run's results, if they are open already. Each file is replaced whole, the gallery last, so a reader
     never sees half a page.
     """
-    record = read_settings(run)
+    record, state = read_settings(run), _state(run)
     if results is None:
         with closing(Results(run)) as results:
             return build_report(run, results)
@@ -107,6 +107,8 @@ def build_report(run: Path, results: Results | None = None) -> Path:
     report, root = run / "report", run.parent / record.get("root", ".")
     for part in ("pages", "thumbs", "pictures"):
         (report / part).mkdir(parents=True, exist_ok=True)
+    for folder in (run, report, *(report / part for part in ("pages", "thumbs", "pictures"))):
+        remove_drafts(folder)
     for name in _ASSETS:
         write_atomically(report / name, (files(__package__) / "templates" / name).read_text(encoding="utf-8"))
     with closing(CallLog(run)) as log, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -121,15 +123,34 @@ def build_report(run: Path, results: Results | None = None) -> Path:
                 write_atomically(report / "pages" / page, _page(context, detection, tally.images, shown), sync=False)
                 rows.append(json_script(_row(detection, page, shown)))
                 tally.add(detection)
-        write_atomically(run / "report.html", _gallery(context, tally, rows))
+        # Taken before the results were read: whatever is written meanwhile makes the report an old one.
+        write_atomically(run / "report.html", f"{_gallery(context, tally, rows).rstrip()}\n{_mark(state)}")
     return run / "report.html"
 
 
 def is_current(run: Path) -> bool:
-    """Whether the report was built after the last result and call were written; image files may have changed since."""
-    page = run / "report.html"
-    inputs = [run / name for name in ("run.json", "results.jsonl", "calls.jsonl")]
-    return page.is_file() and all(i.stat().st_mtime_ns <= page.stat().st_mtime_ns for i in inputs if i.exists())
+    """Whether the report shows the settings, results and calls as they are now; image files may have changed since."""
+    try:
+        with (run / "report.html").open("rb") as page:
+            page.seek(-len(_mark("0" * 64)), os.SEEK_END)
+            return page.read().decode("ascii", "replace") == _mark(_state(run))
+    except OSError:
+        return False
+
+
+def _state(run: Path) -> str:
+    """Hash of what a report is made from. Not of dates: clocks jump, and copies get new ones."""
+    state = hashlib.sha256()
+    for name in ("run.json", "results.jsonl", "calls.jsonl"):
+        if (run / name).is_file():
+            with (run / name).open("rb") as file:
+                state.update(hashlib.file_digest(file, "sha256").digest())
+        state.update(name.encode())
+    return state.hexdigest()
+
+
+def _mark(state: str) -> str:
+    return f"<!-- made from {state} -->\n"
 
 
 def _title(inputs: Sequence[str], model: str | None) -> str:

@@ -152,6 +152,8 @@ class Ledger:
     def __init__(self, path: Path | None = None, price: Price | None = None) -> None:
         self.price = price
         self.total = Usage(cost=0.0 if price else None)
+        self.images: dict[str, Usage] = {}
+        """What the calls recorded here used, by image; who reads an image's may take it out."""
         self.estimated = 0
         """Calls whose tokens were estimated."""
         if path is not None:
@@ -169,6 +171,7 @@ class Ledger:
 
     def record(self, call: Call) -> None:
         self._add(call)
+        self.images[call.image] = self.images.get(call.image, Usage()) + call.usage
         if self._file is not None:
             self._file.append(call.line())
 
