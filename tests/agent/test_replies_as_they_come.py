@@ -115,6 +115,7 @@ def test_a_tag_inside_of_json_is_text() -> None:
         f"Set {{x}} and [1-3], see [2]: {FINAL} That is all [1].",
         f'The letters {{"A"}} are odd. {FINAL}',
         json.dumps(FINAL),
+        FINAL.replace('"', '\\"'),
     ],
 )
 def test_the_final_answer_counts_where_it_is_plain_which_it_is(text: str) -> None:
@@ -130,6 +131,10 @@ def test_the_final_answer_counts_where_it_is_plain_which_it_is(text: str) -> Non
         f"{EMPTY}\nOtherwise I would have written, for example, {FINAL}",
         f"{FINAL}\nAlternatively: {OTHER}",
         f"{EMPTY}\nWait, the hand has six fingers.",
+        f"{EMPTY}\n\nHowever, the left hand has six fingers.",
+        f"{EMPTY} But on a closer look the left hand has six.",
+        f"{EMPTY}\n@1. Name: Six fingers\nPhenomenon: p\nReasoning: r\nSeverity Score: 5",
+        f"@1. Name: Six fingers\nPhenomenon: p\nReasoning: r\nSeverity Score: 5\n{EMPTY}",
         f"{EMPTY}\nActually, I am not sure. Perhaps {FINAL[:60]}",
         FINAL[:-30],
         f"{FINAL[:80]}\n{EMPTY}",
@@ -373,6 +378,9 @@ def test_scores_as_shares_count_once_they_are_repeated_and_the_list_agrees() -> 
         *(("generated", True), ("AI-generated", True), ("Generated image.", True), ("**Generated**", True)),
         *(("The image is a photograph.", False), ("real photograph", False), ("Photo", False), ("unsure", None)),
         *(("It is an AI-generated photo.", True), ('{"answer": "generated"}', True), ("I cannot tell.", None)),
+        ("I think it is a photograph, not generated.", False),
+        ("generated\n\nThe hands are odd, it is not a real photo.", True),
+        ("This was made by an image generator.", True),
         ("Generated. The photo shows six fingers.", True),
         ("The skin of the photo looks waxy.\n\nAnswer: generated", True),
         ("The skin looks waxy, but the light is real.\n\n**photograph**", False),
@@ -387,6 +395,7 @@ def test_the_source_is_read_in_a_sentence(text: str, meant: bool | None) -> None
     [
         *("", "yes", "not generated", "generated or photograph", "It is not a photograph.", "The image shows a dog."),
         *("Photograph. Wait, actually generated.", "It could be generated, but it could be a photograph."),
+        *("A photo-realistic render.", "Generated. Wait, it is a photograph.", "not AI-generated"),
         "Is it generated, or is it a photograph?",
     ],
 )

@@ -36,6 +36,7 @@ from anomreason.textform import (
     read_anomalies,
     read_severity,
     says_no_anomalies,
+    stands_in_json,
     without_thinking,
 )
 
@@ -617,8 +618,7 @@ def read_single(text: str, notes: Notes | None = None, boxes: BoxReader | None =
 
     boxes: places the boxes of JSON in our form; None leaves them out.
     """
-    value = find_json(text)
-    if value is not None and _is_ours(value):
+    if stands_in_json(without_thinking(text)) and _is_ours(find_json(text)):
         notes = [] if notes is None else notes
         reply = read_form(Anomalies, text, notes)
         regions = boxes.place([a.box for a in reply.anomalies]) if boxes else [None] * len(reply.anomalies)
@@ -646,8 +646,8 @@ _FIELDS = {"name", "phenomenon", "reasoning", "severity"}
 
 
 _WORDS = re.compile(
-    r"\b(?:(?P<generated>(?:ai|computer|artificially|machine)[ -]?(?:generated|made|created)|ai|generated|synthetic"
-    r"|fake)"
+    r"\b(?:(?P<generated>(?:ai|computer|artificially|machine)[ -]?(?:generated|made|created)|ai|generated"
+    r"|(?:image )?generator|synthetic|fake)"
     r"|(?P<photograph>(?:real )?photo(?:graph|graphed)?(?![ -]?(?:real|like|style))|real)"
     r"|(?P<unsure>unsure|uncertain|not sure|(?:can ?not|can't) (?:tell|say|be told)))\b"
 )
@@ -655,6 +655,7 @@ _DENIED = re.compile(
     r"\b(?:not|no|never|neither|nor|or|isn't|wasn't|rather than|instead of|but|wait|actually|cgi|illustration"
     r"|painting|drawing|composite|render(?:ed|ing)?|either|both|if|whether)\b"
 )
+_DENIED_WORD = re.compile(rf"\b(?:and not|not|rather than|instead of) (?:an? )?(?:real )?{_WORDS.pattern}")
 _VERDICT = re.compile(r"(?:\b(?:answer|verdict|conclusion)\b(?: is)?|\A)\W*(\w[\w -]*?)\W*\Z")
 _MEANING = {"generated": True, "photograph": False, "unsure": None}
 
@@ -667,6 +668,9 @@ def read_source(text: str) -> bool | None:
     """
     answer = re.sub(r"[*_`\"]", "", without_thinking(text)).replace("’", "'").casefold().strip()
     lines = [line for line in answer.split("\n") if line.strip()]
+    if lines and (word := _WORDS.fullmatch(lines[0].strip(" .!"))) and not re.search(r"\bwait\b|actually|corr", answer):
+        return _MEANING[str(word.lastgroup)]
+    answer = _DENIED_WORD.sub("", answer)
     verdict = _VERDICT.search(lines[-1]) if lines else None
     parts = [answer, *([verdict[1]] if verdict else [])]
     if not _DENIED.search(answer):

@@ -30,6 +30,7 @@ __all__ = [
     "read_anomalies",
     "read_severity",
     "says_no_anomalies",
+    "stands_in_json",
     "without_thinking",
     "write_anomalies",
 ]
@@ -94,12 +95,11 @@ def read_anomalies(text: str) -> tuple[Anomaly, ...]:
     if canonical is not None:
         return canonical
     answer = without_thinking(text)
-    lines = split_lines(answer)
-    labels = labels_in(answer, lines)
+    if stands_in_json(answer):
+        return tuple(numbered(n, entry) for n, entry in enumerate(_entries(answer), 1))
+    labels = labels_in(answer, split_lines(answer))
     if not {"phenomenon", "severity"} <= labels:
-        entries = _entries(answer)
-        if entries is not None:
-            return tuple(numbered(n, entry) for n, entry in enumerate(entries, 1))
+        answer_in(answer, _is_reply)  # says what is wrong with JSON that cannot be read
     if labels:
         *drafts, final = _CORRECTION.split(answer)
         if drafts and "phenomenon" not in labels_in(final, split_lines(final)):
@@ -150,8 +150,21 @@ def _is_reply(value: dict[str, Any] | list[Any]) -> bool:
 _FENCE = re.compile(r"^[ \t]*+```\w*+[ \t]*+$", re.M)
 
 
-def _entries(answer: str) -> list[Any] | None:
-    """The anomalies of a reply in JSON, unread; None when it is none."""
+def stands_in_json(answer: str) -> bool:
+    """Whether the anomalies of a reply without thinking stand in JSON.
+
+    Raises ParseError when some stand in JSON and some in words.
+    """
+    rest, found = answer, [v for v in values_in(answer) if not v.problem and _is_reply(v.value)]
+    for value in reversed(found):
+        rest = f"{rest[: value.start]}\n{rest[value.end :]}"
+    if found and "severity" in labels_in(rest, split_lines(rest)):
+        raise ParseError("There are anomalies in JSON and in words; write one list that holds all.")
+    return bool(found)
+
+
+def _entries(answer: str) -> list[Any]:
+    """The anomalies of a reply in JSON, unread."""
     values = [v for v in values_in(answer) if not v.problem and _is_reply(v.value)]
     if len(values) > 1 and all(_listed(v.value)[0] == [v.value] for v in values):
         between = "".join(answer[a.end : b.start] for a, b in itertools.pairwise(values))
@@ -162,7 +175,7 @@ def _entries(answer: str) -> list[Any] | None:
             return [v.value for v in values]
     found = answer_in(answer, _is_reply)
     if found is None:
-        return None
+        raise ParseError(f"No anomaly could be read{_complaint(answer)}. {_HOW}.")
     entries, none = _listed(found.value)
     if none and entries:
         raise ParseError("Anomalies are listed and 'no_anomalies' is true; say one of the two.")

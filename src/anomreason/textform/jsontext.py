@@ -107,6 +107,7 @@ _CORRECTED = re.compile(
     re.I,
 )
 _RETRACTED = re.compile(r"(?:^|[.!?]\s)\W*(?:wait|actually|correction|on second thoughts?|scratch that)\b", re.I | re.M)
+_RESERVED = re.compile(r"\b(?:however|but|although|though|except|nevertheless|(?:closer|second) look)\b", re.I)
 _SUPPOSED = re.compile(
     r"\b(?:if|would|were|had|suppos\w+|imagin\w+|e\.g|examples?|form(?:at)?|template|schema|structure|otherwise"
     r"|such as|like this)\b",
@@ -156,7 +157,7 @@ def answer_in(text: str, is_answer: Callable[[Any], bool]) -> Value | None:
         emptied = not earlier.problem and _is_empty(earlier.value) and not _is_empty(last.value)
         if not (same or emptied or corrected):
             raise ParseError(_UNCLEAR)
-    if _RETRACTED.search(text, last.end):
+    if _RETRACTED.search(text, last.end) or (_is_empty(last.value) and _RESERVED.search(text, last.end)):
         raise ParseError("the answer is taken back in the words after it; give the corrected answer")
     return last
 

@@ -64,6 +64,8 @@ def without_thinking(text: str) -> str:
     if len(marked) == 1 and not any(v.start < marked[0].start() < v.end for v in values_in(text)):
         text = marked[0][1]
     text = _WRAPPING.sub("\n", text).strip(_BLANK)
+    if text.startswith('{\\"'):
+        text = f'"{text}"'
     return _decoded(text) if text.startswith(('"{', '"[')) else text
 
 
