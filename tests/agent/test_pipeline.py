@@ -272,3 +272,45 @@ def test_notes_of_reading_the_replies_stand_in_the_result_once_each(world: World
     found = look(Wordy(Simulator.from_file(truth)), truth.parent, "p000.png", AgentSettings())
     assert found.status == "ok"
     assert found.notes == ("the text 'look' of a reply was shortened to 800 characters",)
+
+
+class Overruled(Watched):
+    """The simulator, with other words for one step."""
+
+    def __init__(self, inner: Simulator, step: str, text: str) -> None:
+        super().__init__(inner)
+        self.step, self.text = step, text
+
+    async def ask(self, request: Request) -> Reply:
+        said = await super().ask(request)
+        return replace(said, text=self.text) if request.tag.step == self.step else said
+
+
+def test_an_image_without_objects_goes_on_to_the_last_look(world: World) -> None:
+    truth = world(1)
+    vlm = Overruled(Simulator.from_file(truth), "objects-1", '{"objects": []}')
+    found = look(vlm, truth.parent, "p000.png", AgentSettings())
+    assert (found.status, found.objects) == ("ok", ())
+    assert [r.tag.step for r in vlm.requests] == ["objects-1", "look-again"]
+
+
+@pytest.mark.parametrize("word", ["The image shows a dog.", "", "<think>hm"])
+def test_an_unreadable_word_about_the_source_costs_no_anomaly(world: World, word: str) -> None:
+    truth = world(1)
+    vlm = Overruled(Simulator.from_file(truth), "source", word)
+    settings = AgentSettings(schedule="single", judge_source=True)
+    found = look(vlm, truth.parent, "p000.png", settings)
+    assert (found.status, found.generated, found.p_generated) == ("ok", None, None)
+    assert same(found.anomalies, known(truth, "p000.png"), objects=False)
+    assert found.usage.calls == len(vlm.requests)
+    assert found.notes[0].startswith("whether the image is AI-generated is not known (unparsable)")
+
+
+def test_thinking_does_not_reach_the_next_step(world: World) -> None:
+    truth = world(1)
+    long = "<think>" + "Let me look very carefully. " * 400 + "</think>\nNOTE: six fingers."
+    vlm = Overruled(Simulator.from_file(truth), "attributes-1", long)
+    look(vlm, truth.parent, "p000.png", AgentSettings(schedule="paper", max_objects=1))
+    (asked,) = [str(r.parts) for r in vlm.requests if r.tag.step == "attributes-2"]
+    assert "NOTE: six fingers." in asked
+    assert "Let me look" not in asked
