@@ -477,7 +477,9 @@ def test_strict_json_refuses_what_is_not_json(text: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("piece", ["[", '{"a":', " - name:", "\nName: ", "**a**\n", " 1.  ", "("])
+@pytest.mark.parametrize(
+    "piece", ["[", "[]", "<think>", "{'a", '{"a":', " - name:", "\nName: ", "**a**\n", " 1.  ", "("]
+)
 def test_a_million_characters_are_read_in_good_time(piece: str) -> None:
     text = "@1. Name: a\nPhenomenon: " + piece * (1_000_000 // len(piece))
     with pytest.raises(ParseError):

@@ -155,9 +155,10 @@ def stands_in_json(answer: str) -> bool:
 
     Raises ParseError when some stand in JSON and some in words.
     """
-    rest, found = answer, [v for v in values_in(answer) if not v.problem and _is_reply(v.value)]
-    for value in reversed(found):
-        rest = f"{rest[: value.start]}\n{rest[value.end :]}"
+    found = [v for v in values_in(answer) if not v.problem and _is_reply(v.value)]
+    ends = [0, *(v.end for v in found)]
+    starts = [*(v.start for v in found), len(answer)]
+    rest = "\n".join(answer[end:start] for end, start in zip(ends, starts, strict=True))
     if found and "severity" in labels_in(rest, split_lines(rest)):
         raise ParseError("There are anomalies in JSON and in words; write one list that holds all.")
     return bool(found)
