@@ -462,7 +462,7 @@ finally:
     ("options", "reads"),
     [
         (("--model", "m", "--card", "{f}", "--dry-run"), {"common.md": 1, "anomreason.json": 1}),
-        (("--model", "sim:{t}", "--report"), {"common.md": 1, "results.jsonl": 2}),
+        (("--model", "sim:{t}", "--report"), {"common.md": 1, "results.jsonl": 3}),  # summary, report, its hash
     ],
 )
 def test_a_command_reads_each_prompt_and_the_card_once(

@@ -142,7 +142,7 @@ def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
     ("wrong", "told"),
     [
         ({"world": "moon"}, "sprites or rooms"),
-        ({"n": 0}, "at least one"),
+        ({"n": 0}, "at least 1 scene"),
         ({"size": 9}, "64 to 2048"),
         ({"violation_rate": 1.5}, "0 to 1"),
         ({"max_violations": 4}, "1 to 3"),

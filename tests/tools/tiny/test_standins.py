@@ -23,7 +23,7 @@ def test_many_things_are_lamps_and_their_light_is_all_that_a_twin_has_more() -> 
             (planted,), (twin,) = drawn.planted, drawn.twins
             assert planted.anomaly.objects == tuple(lamps)
             assert (planted.kind, planted.level) == ("function", "dark_lamp")
-            assert sum(twin.convert("L").histogram()[160:]) > sum(drawn.image.convert("L").histogram()[160:])
+            assert sum(twin.image.convert("L").histogram()[160:]) > sum(drawn.image.convert("L").histogram()[160:])
             dark.add(lamps[0])
     assert len(dark) > 5
     assert "street lamp" not in dark
