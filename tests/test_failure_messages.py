@@ -139,16 +139,34 @@ SERVED = [
         "is 'bad'",
         BETTER,
     ),
-    Case("no key", fault(401, "No API key"), "endpoint", "no key was sent", "name its variable with --api-key-env"),
-    Case("no access", fault(403, "Forbidden"), "endpoint", "no key was sent", "name its variable with --api-key-env"),
-    Case("an unknown model", fault(404, "model not found"), "endpoint", "'my-model'", "does that base URL end in /v1?"),
-    Case("a wrong path", page(404, "<h1>Not Found</h1>"), "endpoint", "answered 404", "does that base URL end in /v1?"),
-    Case("a wrong method", page(405, ""), "endpoint", "answered 405", "does that base URL end in /v1?"),
+    Case("no key", fault(401, "No API key"), "endpoint", "no key was sent", "--api-key-env MY_KEY"),
+    Case("no access", fault(403, "Forbidden"), "endpoint", "no key was sent", "--api-key-env MY_KEY"),
+    Case(
+        "an unknown model",
+        fault(404, "model not found"),
+        "endpoint",
+        "'my-model'",
+        "the base URL, which usually ends in /v1",
+    ),
+    Case(
+        "a wrong path",
+        page(404, "<h1>Not Found</h1>"),
+        "endpoint",
+        "answered 404",
+        "the base URL, which usually ends in /v1",
+    ),
+    Case(
+        "a wrong method",
+        page(405, ""),
+        "endpoint",
+        "no chat endpoint at this address",
+        "the base URL, which usually ends in /v1",
+    ),
     Case(
         "no vision", fault(400, "no multimodal support"), "endpoint", "no multimodal", "check that 'my-model' accepts"
     ),
     Case("no reason", fault(400, ""), "endpoint", "answered 400", "read the server's log"),
-    Case("too large", fault(413, "Payload too large"), "endpoint", "over the model's limits", "lower --max-side"),
+    Case("too large", fault(413, "Payload too large"), "endpoint", "too many bytes for the server", "lower --max-side"),
     Case(
         "a short context",
         fault(400, "maximum context length is 4096 tokens", "context_length_exceeded"),
@@ -202,7 +220,7 @@ def test_a_server_that_is_silent_or_absent_is_named_with_what_to_do(photo: Path)
     with server(answer) as url:
         silent = asked(photo, url, timeout=0.5)
         held.set()
-    assert "no answer within 0.5 s; raise --timeout or lower --in-flight" in message(silent)
+    assert "'my-model' gave no answer within 0.5 s; raise --timeout or lower --in-flight" in message(silent)
     with server(lambda _: fault(503, "Loading model")) as url:
         loading = message(asked(photo, url, patience=0))
     assert "Loading model" in loading

@@ -111,7 +111,7 @@ def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
 def test_a_model_that_times_out_by_itself_is_retried_without_a_time_limit_of_ours(tmp_path: Path) -> None:
     unlimited = replace(QUICK, timeout=None, retries=1)
     _, value, outcomes = pursue(tmp_path, [TimeoutError(), TimeoutError()], unlimited)
-    assert str(value) == "no answer in time (tried 2 times)"
+    assert str(value) == "'scripted' gave no answer in time (tried 2 times)"
     assert outcomes == ["timeout", "timeout"]
 
 

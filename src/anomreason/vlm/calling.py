@@ -266,7 +266,7 @@ class Caller:
         except TimeoutError:
             limit = self.patience.timeout
             within = "in time" if limit is None else f"within {limit:g} s; raise --timeout or lower --in-flight"
-            error = EndpointError("timeout", f"no answer {within}")
+            error = EndpointError("timeout", f"{self.vlm.name!r} gave no answer {within}")
         except EndpointError as e:
             error = e
             if e.charge not in (None, Charge()) or (e.charge is None and e.kind != "timeout"):

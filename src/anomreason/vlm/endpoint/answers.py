@@ -163,7 +163,8 @@ class ServerAnswer:
     @property
     def summary(self) -> str:
         """The answer in one line, for messages."""
-        return f"{self.server} answered {self.status}: {self.complaint or 'nothing'}"
+        reason = f": {self.complaint}" if self.complaint else " and gave no reason"
+        return f"{self.server} answered {self.status}{reason}"
 
     @property
     def charge(self) -> Charge | None:
@@ -191,18 +192,25 @@ class ServerAnswer:
             return "the account has no money left for this: see the provider's billing page"
         if self.status < 400:
             return "it redirects elsewhere: check the base URL, http or https included"
-        if self.too_long or self.status == 413:
+        if self.status == 413:
+            return "the request has too many bytes for the server, or for a proxy before it: lower --max-side"
+        if self.too_long:
             return (
                 "the request is over the model's limits: lower --max-side or --max-reply-tokens, or serve more context"
             )
         if self.status in (401, 403) and self.key_name is None:
-            return "no key was sent, as none is known to be for this server: name its variable with --api-key-env"
+            return (
+                "no key was sent: put the key for this server in an environment variable and name that, e.g. "
+                "--api-key-env MY_KEY"
+            )
         if self.status in (401, 403):
             return f"the key was not accepted: check {self.key_name}, and that it may use this model"
         if _IMAGE.search(self.complaint) and _TOO_LARGE.search(self.complaint):
             return "the image is over the server's limits: lower --max-side"
-        if self.status in (404, 405):
-            return f"is {model!r} a model that {self.server} serves, and does that base URL end in /v1?"
+        if self.status == 404:
+            return f"check that the server has the model {model!r}, and the base URL, which usually ends in /v1"
+        if self.status == 405:
+            return "there is probably no chat endpoint at this address: check the base URL, which usually ends in /v1"
         return f"check that {model!r} accepts images, and read the server's log for the reason"
 
 
