@@ -114,6 +114,10 @@ class Case:
     step: str
 
 
+def rated(severity: object) -> str:
+    return json.dumps({"anomalies": [{**ANOMALY, "severity": severity}], "no_anomalies": False})
+
+
 ASKED_TWICE = "did not answer in the requested form, twice"
 ANOTHER = "Use another model for this image, or leave it out"
 BETTER = "Use a model that follows instructions better, or a server that supports JSON schemas"
@@ -134,11 +138,12 @@ SERVED = [
     Case("an empty reply", reply(""), "unparsable", "the reply is empty", BETTER),
     Case(
         "no number",
-        reply(json.dumps({"anomalies": [{**ANOMALY, "severity": "bad"}], "no_anomalies": False})),
+        reply(rated("bad")),
         "unparsable",
-        "is 'bad'",
+        "twice: anomalies.0.severity: 'Severity Score' is 'bad'. ",
         BETTER,
     ),
+    Case("fractions", reply(rated(0.2)), "unparsable", "as on a scale other than 0 to 100. The last reply was", BETTER),
     Case("no key", fault(401, "No API key"), "endpoint", "no key was sent", "--api-key-env MY_KEY"),
     Case("no access", fault(403, "Forbidden"), "endpoint", "no key was sent", "--api-key-env MY_KEY"),
     Case(
@@ -200,6 +205,19 @@ def test_a_failure_at_the_server_names_its_cause_and_the_next_step(case: Case, p
     assert case.cause in failed.failure.message
     assert case.step in failed.failure.message
     assert failed.anomalies == ()
+
+
+def test_what_the_model_is_asked_to_write_stands_in_the_second_question_alone(photo: Path) -> None:
+    asked_for = []
+
+    def answer(body: dict[str, Any]) -> Answer:
+        asked_for.append(str(body["messages"][-1]["content"]))
+        return reply(rated("bad"))
+
+    with server(answer) as url:
+        failed = message(asked(photo, url))
+    assert "write one number from 0 (completely implausible) to 100 (fully realistic)" in asked_for[1]
+    assert "write one number" not in failed
 
 
 def test_a_key_that_is_not_accepted_is_named_by_its_variable(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,13 +77,17 @@ class UnreadableImage(AnomreasonError):
 
 
 class ParseError(AnomreasonError):
-    """A text that is not in the asked form. The message can be shown to the model that wrote it.
+    """A text that is not in the asked form. The message can be shown to the one who wrote it, mostly a model.
 
+    wrong: what is wrong with the text, for readers who did not write it.
+    write: what to write instead, which the message adds.
     otherwise: what counts when the model, asked again, repeats it; None: then the text is of no use.
     """
 
-    def __init__(self, message: str, otherwise: object = None) -> None:
-        super().__init__(message)
+    def __init__(self, wrong: str, otherwise: object = None, *, write: str = "") -> None:
+        super().__init__(f"{wrong}; {write}" if write else wrong)
+        self.wrong = wrong
+        self.write = write
         self.otherwise = otherwise
 
 

@@ -61,7 +61,7 @@ def _score(value: object, info: ValidationInfo) -> float:
     try:
         number = read_severity(value)
     except ParseError as e:
-        raise ValueError(str(e)) from e
+        raise ValueError(e) from e
     if isinstance(info.context, _Reading):
         info.context.numbers.setdefault(str(info.field_name), []).append(value)
     return number
@@ -141,7 +141,7 @@ def _identity(entry: Mapping[str, Any]) -> object:
 
 def _some(name: str) -> str:
     if _is_none(name):
-        raise ValueError(f"{name!r} is no anomaly; leave the list empty when nothing is wrong")
+        raise ValueError(ParseError(f"{name!r} is no anomaly", write="leave the list empty when nothing is wrong"))
     return name
 
 
@@ -377,12 +377,12 @@ def read_form(form: type[F], text: str, notes: Notes | None = None) -> F:
     try:
         value = form.model_validate(shaped, context=reading)
     except ValidationError as e:
-        raise ParseError(first_error(e, "the answer")) from e
+        raise _complaint(e) from e
     _on_the_scale("severity", reading.numbers.get("severity", []))
     try:
         _on_the_scale("score", reading.numbers.get("score", []))
     except ParseError as e:
-        raise _OtherScores(str(e), value) from e
+        raise _OtherScores(e, value) from e
     if found.repairs:
         reading.notes.append(
             f"a reply was not JSON to the letter and was read all the same: {', '.join(found.repairs)}"
@@ -392,11 +392,19 @@ def read_form(form: type[F], text: str, notes: Notes | None = None) -> F:
     return value
 
 
+def _complaint(error: ValidationError) -> ParseError:
+    """What the first error of a form says; a ParseError that a validator wrapped keeps its two parts apart."""
+    message = first_error(error, "the answer")
+    cause = error.errors()[0].get("ctx", {}).get("error")
+    write = next((e.write for e in getattr(cause, "args", ()) if isinstance(e, ParseError)), "")
+    return ParseError(message.removesuffix(f"; {write}"), write=write)
+
+
 class _OtherScores(ParseError):
     """Scores on another scale than the one asked for, in a form that is right apart from that."""
 
-    def __init__(self, message: str, form: _Form) -> None:
-        super().__init__(message)
+    def __init__(self, complaint: ParseError, form: _Form) -> None:
+        super().__init__(complaint.wrong, write=complaint.write)
         self.form = form
 
 
@@ -442,7 +450,8 @@ def _on_the_scale(key: str, numbers: Sequence[object]) -> None:
         value = read_severity(number)
         pointed = isinstance(number, float) or (isinstance(number, str) and "." in number.strip(". "))
         if 0 < value < 1 or (small and (not value.is_integer() or (pointed and value == 1))):
-            raise ParseError(f"{key!r} is {shown(number)}: write whole numbers from 0 to 100, on no other scale")
+            wrong = f"{key!r} is {shown(number)}, as on a scale other than 0 to 100"
+            raise ParseError(wrong, write="write whole numbers from 0 to 100, on no other scale")
 
 
 def read_prose(text: str, notes: Notes | None = None) -> str:
@@ -491,9 +500,8 @@ def inspection_reader(asked: Sequence[str]) -> Reader[tuple[Inspection, ...]]:
         answered = {i.object for i in inspections}
         missing = [name for name in asked if name not in answered]
         if missing:
-            raise ParseError(
-                f"no entry for {', '.join(map(repr, missing))}: give one for each thing, by its exact name"
-            )
+            wrong = f"there is no entry for {', '.join(map(repr, missing))}"
+            raise ParseError(wrong, write="give one for each object, by its exact name")
         return tuple(inspections)
 
     return read
@@ -524,7 +532,8 @@ def checks_reader(ids: Sequence[int]) -> Reader[tuple[Check, ...]]:
         _judged(checks, ids)
         if checks and max(c.score for c in checks) <= 10 and any(c.score in (6, 7, 8, 9) for c in checks):
             scores = [c.score for c in checks]
-            raise ParseError(f"the scores {scores} look like ones from 0 to 10: say from 0 to 100 how sure you are")
+            wrong = f"the scores {scores} look like ones from 0 to 10"
+            raise ParseError(wrong, write="say from 0 to 100 how sure you are")
         return tuple(checks)
 
     return read
@@ -586,7 +595,7 @@ def _checked(form: type[C], text: str, ids: Sequence[int], notes: Notes) -> C:
             check.score *= 100
         _agree(e.form, ids, notes)
         notes.append("scores from 0 to 1 were taken as shares of 1, also when asked again; the final list agrees")
-        raise ParseError(str(e), e.form) from e
+        raise ParseError(e.wrong, e.form, write=e.write) from e
     _agree(reply, ids, notes)
     return reply
 
@@ -604,8 +613,8 @@ def _agree(reply: Reviewed | CheckedReport, ids: Sequence[int], notes: Notes) ->
         below = {n: scores[n] for n in item.sources}
         if below and max(below.values()) < KEEP:
             raise ParseError(
-                f"{item.name!r} is in the final list, but 'checks' gives its ids only {below}: a score runs from 0 to "
-                f"100, and what is under {KEEP:g} is left out"
+                f"{item.name!r} is in the final list, but 'checks' gives its ids only {below}",
+                write=f"a score runs from 0 to 100, and what is under {KEEP:g} is left out",
             )
     if not final and max(scores.values(), default=0) >= KEEP:
         raise ParseError(
@@ -682,7 +691,8 @@ def read_source(text: str) -> bool | None:
             named = {"generated"}  # an AI-generated photo
         if len(named) == 1 and not _DENIED.search(_WORDS.sub("", part)):
             return _MEANING[str(named.pop())]
-    raise ParseError('answer with one word: "generated", "photograph" or "unsure"')
+    wrong = 'the answer is not one of "generated", "photograph" and "unsure"'
+    raise ParseError(wrong, write='answer with one word: "generated", "photograph" or "unsure"')
 
 
 def _explicit(items: Sequence[object], flag: bool | None, names: tuple[str, str], read: object, notes: Notes) -> None:

@@ -131,18 +131,18 @@ def read_severity(value: object) -> float:
 
     Raises ParseError for anything that is not one number on that scale: a range, another scale, a word.
     """
-    wrong = f"'{FIELDS['severity']}' is {shown(value)}; {_ONE_NUMBER}"
+    wrong = ParseError(f"'{FIELDS['severity']}' is {shown(value)}", write=_ONE_NUMBER)
     if isinstance(value, int | float) and not isinstance(value, bool):
         number: float = value
     elif isinstance(value, str):
         match = _SEVERITY.match(value.strip(" \t\r\n*_`\"'[("))
         if not match or not _one_number_of_100(match):
-            raise ParseError(wrong)
+            raise wrong
         number = float(match["value"])
     else:
-        raise ParseError(wrong)
+        raise wrong
     if not 0 <= number <= 100:
-        raise ParseError(wrong)
+        raise wrong
     return float(number) + 0.0  # never -0.0
 
 

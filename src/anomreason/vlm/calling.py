@@ -46,6 +46,7 @@ _SHORTER = (
     "Lower --max-objects or --max-side, take --schedule single for a model that was trained on it, or use a model that "
     "writes longer replies"
 )
+_BETTER = "Use a model that follows instructions better, or a server that supports JSON schemas"
 LOADING_POLL = 5.0
 """Seconds between two calls that ask whether the model is loaded."""
 _REFUSAL = re.compile(
@@ -185,8 +186,8 @@ class Caller:
                 continue
             again = sent.turns != request.turns
             sent, cap = attempt.sent, attempt.sent.sampling.max_tokens
-            outcome, value, complaint = _verdict(sent, reply, read, again=again)
-            then = None if outcome == "ok" else self._after(outcome, complaint, request, sent, reply)
+            outcome, value, unread = _verdict(sent, reply, read, again=again)
+            then = None if outcome == "ok" else self._after(outcome, unread, request, sent, reply)
             if outcome == "length":
                 then = _full(cap, reply, cut) or then
                 cut = _Cut(cap, _length(reply))
@@ -197,7 +198,9 @@ class Caller:
                 raise then
             go_on = then
 
-    def _after(self, outcome: str, complaint: str, request: Request, sent: Request, reply: Reply) -> Next | CallFailed:
+    def _after(
+        self, outcome: str, unread: ParseError | None, request: Request, sent: Request, reply: Reply
+    ) -> Next | CallFailed:
         """What follows a reply of no use: a larger cap, one re-ask, or the end."""
         cap = sent.sampling.max_tokens
         longest = self._longest(request.tag.step)
@@ -212,16 +215,16 @@ class Caller:
             return CallFailed("truncated", f"the reply was still cut at {cap} tokens: {more}")
         if outcome == "length":
             return Next(min(cap * 2, limit), sent.turns)
-        if complaint == ONLY_THINKING:  # asking again would bring no more
-            return CallFailed("unparsable", complaint)
+        assert unread is not None  # no other outcome is left
+        if unread.wrong == ONLY_THINKING:  # asking again would bring no more
+            return CallFailed("unparsable", ONLY_THINKING)
         if sent.turns != request.turns:
+            last = f" The last reply was {_excerpt(reply.text)}." if reply.text.strip() else ""
+            wrong = unread.wrong.rstrip(".")
             return CallFailed(
-                "unparsable",
-                f"the model did not answer in the requested form, twice: {complaint.rstrip('.')}. The last reply was "
-                f"{_excerpt(reply.text)}. Use a model that follows instructions better, or a server that supports JSON "
-                "schemas",
+                "unparsable", f"the model did not answer in the requested form, twice: {wrong}.{last} {_BETTER}"
             )
-        return Next(cap, (*request.turns, (reply.text[:8000], REASK.format(complaint=complaint))))
+        return Next(cap, (*request.turns, (reply.text[:8000], REASK.format(complaint=unread))))
 
     def _longest(self, step: str) -> int:
         """The longest reply that the server allows, as far as it has complained of longer ones."""
@@ -377,30 +380,32 @@ def _was_cut(sent: Request, reply: Reply) -> bool:
     return used >= cap or unclosed(reply.text)
 
 
-def _verdict(sent: Request, reply: Reply, read: Callable[[Reply], T], again: bool) -> tuple[str, T | None, str]:
+def _verdict(
+    sent: Request, reply: Reply, read: Callable[[Reply], T], again: bool
+) -> tuple[str, T | None, ParseError | None]:
     """Outcome for the ledger, the value when it is `ok`, the reader's complaint when it is `unparsable`.
 
     Words of refusal count only where the reader cannot tell: in what it did not accept, and in short free text.
     """
     if reply.finish == "refused":
-        return "refused", None, ""
+        return "refused", None, None
     if _was_cut(sent, reply):
-        return "length", None, ""
+        return "length", None, None
     refusing = bool(_REFUSAL.match(reply.text[:300]))
-    outcome, value, complaint = _read(reply, read, again)
+    outcome, value, unread = _read(reply, read, again)
     if refusing and (outcome == "unparsable" or (sent.schema is None and len(reply.text) < 300)):
-        return "refused", None, complaint
-    return outcome, value, complaint
+        return "refused", None, unread
+    return outcome, value, unread
 
 
-def _read(reply: Reply, read: Callable[[Reply], T], again: bool) -> tuple[str, T | None, str]:
+def _read(reply: Reply, read: Callable[[Reply], T], again: bool) -> tuple[str, T | None, ParseError | None]:
     """As `_verdict`. A reply to the second asking counts as its reader says that a repeated one does."""
     try:
-        return "ok", read(reply), ""
-    except ParseError as complaint:
-        if again and complaint.otherwise is not None:
-            return "ok", cast(T, complaint.otherwise), ""
-        return "unparsable", None, str(complaint)
+        return "ok", read(reply), None
+    except ParseError as unread:
+        if again and unread.otherwise is not None:
+            return "ok", cast(T, unread.otherwise), None
+        return "unparsable", None, unread
 
 
 def _full(cap: int, reply: Reply, cut: _Cut | None) -> CallFailed | None:
