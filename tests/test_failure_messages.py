@@ -133,8 +133,20 @@ SERVED = [
         ANOTHER,
     ),
     Case("always cut", cut('{"anomalies": ['), "truncated", "cut at 8192 tokens", "--max-reply-tokens 16384"),
-    Case("prose", reply("A woman with a cup."), "unparsable", ASKED_TWICE, BETTER),
-    Case("an empty list", reply("[]"), "unparsable", "The list of anomalies is empty", BETTER),
+    Case(
+        "prose",
+        reply("A cup."),
+        "unparsable",
+        f"{ASKED_TWICE}: no anomaly could be read. The last reply was 'A cup.'",
+        BETTER,
+    ),
+    Case(
+        "an empty list",
+        reply("[]"),
+        "unparsable",
+        "twice: the list of anomalies is empty, and the answer does not say that there are none. The",
+        BETTER,
+    ),
     Case("an empty reply", reply(""), "unparsable", "the reply is empty", BETTER),
     Case(
         "no number",

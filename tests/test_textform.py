@@ -336,7 +336,7 @@ GOOD = "@1. Name: a\nPhenomenon: b\nReasoning: c\nSeverity Score: 5\n\n"
         (f"{json.dumps(ENTRY)}\n{json.dumps(ENTRY)[:-9]}", "cut off"),
         (json.dumps([ENTRY, ENTRY])[:-20], "the JSON cannot be read"),
         ('[{"Name": "a", "Name": "b"}]', "the key 'Name' stands twice"),
-        ("Everything is odd.", "Write each anomaly on four lines"),
+        ("Everything is odd.", "write each anomaly on four lines"),
     ],
 )
 def test_a_reply_that_cannot_be_read_is_told_what_is_wrong(reply: str, told: str) -> None:

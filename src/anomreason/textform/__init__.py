@@ -36,7 +36,7 @@ __all__ = [
 ]
 NO_ANOMALIES = "No anomalies."
 _HOW = (
-    "Write each anomaly on four lines, '@1. Name: ...', 'Phenomenon: ...', 'Reasoning: ...', 'Severity Score: 20', "
+    "write each anomaly on four lines, '@1. Name: ...', 'Phenomenon: ...', 'Reasoning: ...', 'Severity Score: 20', "
     "or as a JSON list with these keys"
 )
 
@@ -103,12 +103,14 @@ def read_anomalies(text: str) -> tuple[Anomaly, ...]:
     if labels:
         *drafts, final = _CORRECTION.split(answer)
         if drafts and "phenomenon" not in labels_in(final, split_lines(final)):
-            raise ParseError("The anomalies are taken back in the words after them; write the whole corrected list.")
+            wrong = "the anomalies are taken back in the words after them"
+            raise ParseError(wrong, write="write the whole corrected list")
         read = read_fields(split_lines(final))
         return tuple(numbered(n, fields) for n, fields in enumerate(read, 1))
     if says_no_anomalies(answer):
         return ()
-    raise ParseError(f"No anomaly could be read{_complaint(answer)}. {_HOW}; write '{NO_ANOMALIES}' if there are none.")
+    wrong = f"no anomaly could be read{_complaint(answer)}"
+    raise ParseError(wrong, write=f"{_HOW}; write '{NO_ANOMALIES}' if there are none")
 
 
 _CORRECTION = re.compile(
@@ -160,7 +162,7 @@ def stands_in_json(answer: str) -> bool:
     starts = [*(v.start for v in found), len(answer)]
     rest = "\n".join(answer[end:start] for end, start in zip(ends, starts, strict=True))
     if found and "severity" in labels_in(rest, split_lines(rest)):
-        raise ParseError("There are anomalies in JSON and in words; write one list that holds all.")
+        raise ParseError("there are anomalies in JSON and in words", write="write one list that holds all")
     return bool(found)
 
 
@@ -172,17 +174,18 @@ def _entries(answer: str) -> list[Any]:
         if not between.strip(" \t\r\n,;`"):  # one object a line
             broken = [v.problem for v in values_in(answer[values[-1].end :]) if v.problem]
             if broken:
-                raise ParseError(f"A part of the anomalies cannot be read: {broken[0]}.")
+                raise ParseError(f"a part of the anomalies cannot be read: {broken[0]}")
             return [v.value for v in values]
     found = answer_in(answer, _is_reply)
     if found is None:
-        raise ParseError(f"No anomaly could be read{_complaint(answer)}. {_HOW}.")
+        raise ParseError(f"no anomaly could be read{_complaint(answer)}", write=_HOW)
     entries, none = _listed(found.value)
     if none and entries:
-        raise ParseError("Anomalies are listed and 'no_anomalies' is true; say one of the two.")
+        raise ParseError("anomalies are listed and 'no_anomalies' is true", write="say one of the two")
     around = _FENCE.sub("", answer[: found.start] + answer[found.end :])
     if not entries and not none and not says_no_anomalies(around):
-        raise ParseError('The list of anomalies is empty; list them, or write {"anomalies": [], "no_anomalies": true}.')
+        wrong = "the list of anomalies is empty, and the answer does not say that there are none"
+        raise ParseError(wrong, write='list them, or write {"anomalies": [], "no_anomalies": true}')
     return entries
 
 
@@ -195,7 +198,7 @@ def _listed(reply: Any) -> tuple[list[Any], bool]:
     for key in ("anomalies", "findings"):
         if key in values:
             if not isinstance(values[key], list):
-                raise ParseError(f"'{key}' is {shown(values[key])}; write a list of anomalies.")
+                raise ParseError(f"'{key}' is {shown(values[key])}", write="write a list of anomalies")
             return values[key], none
     return ([], True) if none else ([reply], False)
 

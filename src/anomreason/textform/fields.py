@@ -1,6 +1,6 @@
 """The fields of one anomaly: under which labels they come, and what a value must be to count.
 
-Messages end without a full stop: the reader of a list of anomalies adds which one it was.
+The reader of a list of anomalies adds to a message which one it was.
 
     >>> read_severity("25/100 (noticeable but not highly disruptive).")
     25.0
@@ -51,13 +51,13 @@ def anomaly_from_mapping(mapping: object) -> Anomaly:
     for key, value in mapping.items():
         label = LABELS.get(plain(key)) if isinstance(key, str) and len(key) < 40 else None
         if label and label in fields:
-            raise ParseError(twice(label))
+            raise twice(label)
         if label:
             fields[label] = value
     objects = mapping.get("objects")
     objects = () if objects is None else objects
     if not isinstance(objects, list | tuple) or not all(isinstance(o, str) and o.strip() for o in objects):
-        raise ParseError(f"'objects' is {shown(objects)}; write a list of names of objects")
+        raise ParseError(f"'objects' is {shown(objects)}", write="write a list of names of objects")
     return _build(fields, tuple(objects))
 
 
@@ -76,11 +76,13 @@ def anomaly_from_json(mapping: Any) -> Anomaly:
     except ValidationError as error:
         blame = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if blame["loc"][0] == "kind":
-            raise ParseError(f"'kind' is {shown(given['kind'])}; write a label of at most 100 characters") from None
+            wrong = f"'kind' is {shown(given['kind'])}"
+            raise ParseError(wrong, write="write a label of at most 100 characters") from None
         place = "".join(f" {part}" for part in blame["loc"][1:])
         raise ParseError(
-            f"the region is {shown(given['region'])}:{place} {blame['msg']}; write [x0, y0, x1, y1] in fractions 0..1 "
-            "with x0 < x1 and y0 < y1, or an object with these and a polygon of which they are the bounding box"
+            f"the region is {shown(given['region'])}:{place} {blame['msg']}",
+            write="write [x0, y0, x1, y1] in fractions 0..1 with x0 < x1 and y0 < y1, or an object with these and a "
+            "polygon of which they are the bounding box",
         ) from None
 
 
@@ -89,9 +91,9 @@ def _build(fields: Mapping[str, object], objects: tuple[str, ...] = ()) -> Anoma
         value = fields.get(field)
         if value is None:
             asked = _ONE_NUMBER if field == "severity" else "write it in plain words"
-            raise ParseError(f"'{label}' is missing; {asked} after '{label}:'")
+            raise ParseError(f"'{label}' is missing", write=f"{asked} after '{label}:'")
         if field != "severity" and not isinstance(value, str):
-            raise ParseError(f"'{label}' is {shown(value)}; write it as one text")
+            raise ParseError(f"'{label}' is {shown(value)}", write="write it as one text")
     severity = read_severity(fields["severity"])
     try:
         return Anomaly.model_validate({**fields, "severity": severity, "objects": objects})
@@ -99,7 +101,7 @@ def _build(fields: Mapping[str, object], objects: tuple[str, ...] = ()) -> Anoma
         blame = error.errors(include_url=False, include_context=False, include_input=False)[0]
         label = FIELDS.get(str(blame["loc"][0]), str(blame["loc"][0]))
         what = "is blank" if blame["type"] == "string_too_short" else "holds characters that are not text"
-        raise ParseError(f"'{label}' {what}; write it in plain words") from None
+        raise ParseError(f"'{label}' {what}", write="write it in plain words") from None
 
 
 def numbered(number: int, fields: object) -> Anomaly:
@@ -109,12 +111,13 @@ def numbered(number: int, fields: object) -> Anomaly:
     except ParseError as error:
         name = fields.get("name", fields.get("Name")) if isinstance(fields, Mapping) else None
         called = f" ({shown(name)})" if isinstance(name, str) and name.strip() else ""
-        raise ParseError(f"Anomaly {number}{called}: {error}.") from None
+        raise ParseError(f"Anomaly {number}{called}: {error.wrong}", write=error.write) from None
 
 
-def twice(field: str) -> str:
+def twice(field: str, where: str = "") -> ParseError:
     """What is wrong with an anomaly that has a field two times."""
-    return f"'{FIELDS[field]}' stands twice; write it once per anomaly, and start each anomaly with its name"
+    write = "write it once per anomaly, and start each anomaly with its name"
+    return ParseError(f"{where}'{FIELDS[field]}' stands twice", write=write)
 
 
 _SEVERITY = re.compile(

@@ -114,7 +114,6 @@ _SUPPOSED = re.compile(
     re.I,
 )
 _UNDECIDED = re.compile(r"\b(?:or|alternative(?:ly)?|unsure|not sure|perhaps|maybe|draft|first)\b", re.I)
-_UNCLEAR = "there are several answers, and it is not clear which one counts; give one that holds everything"
 _PLACEHOLDER = re.compile(
     r"\s*(?:\.\.\.|…|<[^<>]*>|the error in a few words|what is seen and where|why it cannot be so)\s*", re.I
 )
@@ -132,34 +131,41 @@ def answer_in(text: str, is_answer: Callable[[Any], bool]) -> Value | None:
     if not found:
         return None
     real = [v for v in found if not _is_example(v, text)]
+    if not real and not found[-1].problem:
+        raise ParseError("the answer only repeats the example of the form", write="write what you see")
     if not real:
-        raise ParseError(found[-1].problem or "the answer only repeats the example of the form; write what you see")
+        raise ParseError(found[-1].problem)
     last = real[-1]
     lead = _before(text, values, last)
     clause = _clause(lead)
     if len(real) > 1 and _UNDECIDED.search(clause):
-        raise ParseError(_UNCLEAR)
+        raise _unclear()
     if len(real) > 1 and _SUPPOSED.search(clause) and not _CORRECTED.search(lead):
         if last.problem or not _is_empty(last.value):
-            raise ParseError(_UNCLEAR)
+            raise _unclear()
         real.pop()  # "if nothing were wrong, I would write ..."
         last = real[-1]
         lead = _before(text, values, last)
     if last.problem:
         raise ParseError(last.problem)
     if _placeholders(last.value):
-        raise ParseError("a part of the answer only repeats the example of the form; write what you see")
+        raise ParseError("a part of the answer only repeats the example of the form", write="write what you see")
     if _is_empty(last.value) and any(v.problem for v in found):
-        raise ParseError(_UNCLEAR)
+        raise _unclear()
     corrected = _CORRECTED.search(lead) and not _UNDECIDED.search(lead)
     for earlier in real[:-1]:
         same = not earlier.problem and earlier.value == last.value
         emptied = not earlier.problem and _is_empty(earlier.value) and not _is_empty(last.value)
         if not (same or emptied or corrected):
-            raise ParseError(_UNCLEAR)
+            raise _unclear()
     if _RETRACTED.search(text, last.end) or (_is_empty(last.value) and _RESERVED.search(text, last.end)):
-        raise ParseError("the answer is taken back in the words after it; give the corrected answer")
+        raise ParseError("the answer is taken back in the words after it", write="give the corrected answer")
     return last
+
+
+def _unclear() -> ParseError:
+    wrong = "there are several answers, and it is not clear which one counts"
+    return ParseError(wrong, write="give one that holds everything")
 
 
 def _before(text: str, values: Sequence[Value], value: Value) -> str:

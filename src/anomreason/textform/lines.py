@@ -114,7 +114,7 @@ def _drafts(lines: list[Line]) -> list[dict[str, list[str]]]:
                 draft = {}
                 drafts.append(draft)
             if line.label in draft:
-                raise ParseError(f"Anomaly {len(drafts)}: {twice(line.label)}.")
+                raise twice(line.label, f"Anomaly {len(drafts)}: ")
             field = line.label
             draft[field] = [line.text]
         elif draft is not None and not (line.title and after.label == "name" and after.number is None):
@@ -153,20 +153,19 @@ def _unfold(draft: dict[str, list[str]], anomalies: list[dict[str, str]]) -> Non
             label = LABELS[plain(token["label"])]
             if label == "name" and token["number"]:
                 if current != "severity":
-                    raise ParseError(
-                        f"{where}the next anomaly starts inside '{FIELDS[current]}'; start it on a new line."
-                    )
+                    wrong = f"{where}the next anomaly starts inside '{FIELDS[current]}'"
+                    raise ParseError(wrong, write="start it on a new line")
                 anomalies.append({**found, current: text[start : token.start()]})
                 found = {}
             elif label in draft or not token["dash"]:
                 continue
             elif label in found or label == current:
-                raise ParseError(f"{where}{twice(label)}.")
+                raise twice(label, where)
             else:
                 found[current] = text[start : token.start()]
             start, current = token.end(), label
         if current in found:
-            raise ParseError(f"{where}{twice(current)}.")
+            raise twice(current, where)
         found[current] = text[start:]
     anomalies.append(found)
 

@@ -37,7 +37,7 @@ _LATER = {
 }
 """What to do after the last attempt failed in a way that may pass."""
 
-REASK = "Your answer could not be used: {complaint}\nGive the whole answer again, in the asked form and nothing else."
+REASK = "Your answer could not be used: {complaint}.\nGive the whole answer again, in the asked form and nothing else."
 LONGEST_ASKED = 600.0
 """Longest Retry-After, in seconds, that we wait for; a call is lost when the server asks for more."""
 SHORTEST_TOKEN = 2.5
@@ -220,10 +220,8 @@ class Caller:
             return CallFailed("unparsable", ONLY_THINKING)
         if sent.turns != request.turns:
             last = f" The last reply was {_excerpt(reply.text)}." if reply.text.strip() else ""
-            wrong = unread.wrong.rstrip(".")
-            return CallFailed(
-                "unparsable", f"the model did not answer in the requested form, twice: {wrong}.{last} {_BETTER}"
-            )
+            twice = f"the model did not answer in the requested form, twice: {unread.wrong}"
+            return CallFailed("unparsable", f"{twice}.{last} {_BETTER}")
         return Next(cap, (*request.turns, (reply.text[:8000], REASK.format(complaint=unread))))
 
     def _longest(self, step: str) -> int:
