@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from anomreason import archives
+from anomreason.decoding import SharedRoom
 from anomreason.errors import UnreadableImage, UsageError
 from anomreason.images import browser_can_show, image_size, load_image, thumbnail
 from anomreason.runs import read_results
@@ -60,6 +62,26 @@ def test_images_in_an_archive_are_read_as_those_in_a_folder(tmp_path: Path, kind
     assert archives.stat(image.path) == (len(files["b/Zoë.png"]), 1_714_979_290 * 10**9)
     with ThreadPoolExecutor(8) as pool:
         assert len({loaded.sha256 for loaded in pool.map(load_image, [image.path] * 40)}) == 1
+
+
+@pytest.mark.parametrize("read", [load_image, image_size, browser_can_show, lambda path: thumbnail(path, 20)])
+@pytest.mark.parametrize("name", ["p.zip/a.png", "p.tar/a.png", "a.png"])
+def test_an_image_waits_for_memory_before_it_is_read(
+    tmp_path: Path, name: str, read: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    for archive in ("p.zip", "p.tar"):
+        packed(tmp_path / archive, {"a.png": png()})
+    room = SharedRoom(1)  # whoever asks for more than there is gets all
+    monkeypatch.setattr("anomreason.images.DECODING", room)
+    with ThreadPoolExecutor(2) as pool:
+        with room.take(1):
+            reading = [pool.submit(read, tmp_path / name) for _ in range(2)]
+            while len(room._queue) < 2 and not any(one.done() for one in reading):
+                threading.Event().wait(0.001)
+            assert not any(one.done() for one in reading)
+        assert all(one.result() for one in reading)
+    assert not room._queue
 
 
 def test_archives_beside_folders_and_in_folders(tmp_path: Path) -> None:

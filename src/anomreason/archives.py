@@ -55,13 +55,18 @@ class Archive:
     _file: zipfile.ZipFile | IO[bytes] = field(kw_only=True)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def read(self, name: str) -> bytes:
-        """The bytes of a member. Raises UnreadableImage."""
+    def member(self, name: str) -> Member:
+        """What `read` reads. Raises UnreadableImage for a name that is not there, and for too many bytes."""
         member, where = self.members.get(name), f"{str(self.path / name)!r}"
         if member is None:
             raise UnreadableImage(f"{where} is not in the archive; check the name")
         if member.size > _MOST_BYTES:
             raise UnreadableImage(f"{where} has {member.size:,} bytes, too many to read in an archive; unpack it first")
+        return member
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a member. Raises UnreadableImage."""
+        member, where = self.member(name), f"{str(self.path / name)!r}"
         try:
             data = self._read(member)
         except (*_DAMAGED, RuntimeError) as error:

@@ -16,7 +16,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -112,7 +112,7 @@ def load_image(path: Path, max_side: int | None = 1536) -> LoadedImage:
 
 def load_here(path: Path, max_side: int | None, memory: int) -> LoadedImage:
     """As `load_image`, in this process and without waiting for memory; memory: what that takes, bytes."""
-    with _opened(path) as file, _reading(path, memory):
+    with _opened(path, has_room=True) as file, _reading(path, memory):
         data = file.read()
         sound = sound_metadata(data)
         image, kind = _header(BytesIO(sound), path)
@@ -216,7 +216,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def thumbnail(path: Path, side: int) -> bytes:
     """A small JPEG whose long edge is at most `side` pixels, oriented, flattened on white. Raises UnreadableImage."""
     memory = _cost_of(path).memory
-    with DECODING.take(memory), _opened(path) as file, _reading(path, memory):
+    with DECODING.take(memory), _opened(path, has_room=True) as file, _reading(path, memory):
         data = file.read()
         image, kind = _header(BytesIO(sound_metadata(data)), path)
         _check_scans(data, kind, path)
@@ -248,8 +248,12 @@ def _span(low: float, high: float, length: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The file, if it is a regular one of sensible size. Never waits for a pipe or device."""
+def _opened(path: Path, has_room: bool = False) -> Iterator[BinaryIO]:
+    """The file, if it is a regular one of sensible size. Never waits for a pipe or device.
+
+    Waits for room for all of its bytes, unless the caller has taken that: a member of an archive is unpacked into
+    memory, and a file whose header is damaged is read to its end.
+    """
     try:
         status = os.stat(path)
         problem = _why_not(status)
@@ -262,7 +266,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         if place is None:
             raise UnreadableImage(f"{str(path)!r} does not exist; check the path") from None
         archive, name = place
-        with BytesIO(archive.read(name)) as member:
+        size = archive.member(name).size
+        with nullcontext() if has_room else DECODING.take(2 * size), BytesIO(archive.read(name)) as member:
             yield member
         return
     except FileNotFoundError:
@@ -273,7 +278,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise UnreadableImage(f"{str(path)!r} cannot be opened ({error}); check the path") from error
     if problem is not None:
         raise UnreadableImage(f"{str(path)!r} {problem}")
-    with file:
+    with file, nullcontext() if has_room else DECODING.take(2 * status.st_size):
         yield file
 
 
