@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image
 
 import anomreason
-from anomreason.cli.demo import DEMO
+from anomreason.cli.demo import demo_scenes
 from anomreason.scenes.make import make_scenes
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +67,7 @@ def test_the_examples_of_a_module_do_what_they_show(name: str, tmp_path: Path, m
 
 @pytest.mark.parametrize("page", pages())
 def test_the_examples_of_a_page_do_what_they_show(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_scenes(tmp_path / "demo" / "scenes", DEMO, jobs=1)
+    make_scenes(tmp_path / "demo" / "scenes", demo_scenes(), jobs=1)
     monkeypatch.chdir(tmp_path)
     text = (ROOT / page).read_text(encoding="utf-8")
     examples = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from anomreason.cli import app
-from anomreason.cli.demo import DEMO
+from anomreason.cli.demo import demo_scenes
 from anomreason.scenes.make import make_scenes
 
 FOREIGN = {
@@ -30,7 +31,8 @@ README = ROOT / "README.md"
 def commands(group: TyperGroup, above: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     """All commands with their full names, the program itself ("") and those of groups such as `scenes` included."""
     yield " ".join(above), group
-    for name, command in group.commands.items():
+    for name in group.commands:
+        command = group.get_command(typer.Context(group), name)
         if isinstance(command, TyperGroup):
             yield from commands(command, (*above, name))
         else:
@@ -48,7 +50,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_output_that_the_readme_shows_is_what_is_printed(tmp_path: Path) -> None:
-    make_scenes(tmp_path, DEMO, jobs=1)
+    make_scenes(tmp_path, demo_scenes(), jobs=1)
     shown = re.search(r"```\n((\S+\.png): .*?)\nReport:", README.read_text(encoding="utf-8"), re.DOTALL)
     assert shown is not None
     ran = run("detect", f"images/{shown[2]}", "--model", "tiny", "--no-report", cwd=tmp_path)

@@ -5,39 +5,50 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from collections.abc import Callable
 
 import typer
 
-from anomreason.cli import deepfake, demo, detect, eval, leaderboard, plausibility, runs, scenes, simulate, train
+from anomreason.cli.group import Command, group_class, new_app
 from anomreason.errors import AnomreasonError, UsageError
 from anomreason.interrupt import end_on_ctrl_c
 
-app = typer.Typer(
+COMMANDS = {
+    "detect": Command("detect:command", "Find what is semantically wrong in images, and explain it."),
+    "report": Command("runs:report", "Build the HTML report of a run folder, or rebuild it."),
+    "calls": Command("runs:calls", "Print the calls, tokens and cost of a run by role and step."),
+    "eval": Command(
+        "eval:command",
+        "Score predictions against a truth: SemAP and SemF1, with interval, chance level and failures.",
+    ),
+    "leaderboard": Command(
+        "leaderboard:command", "Put results side by side, columns as in the paper's Tables 1, 2 and 3."
+    ),
+    "plausibility": Command("plausibility:command", "Score image generators by the anomalies found in their images."),
+    "deepfake": Command(
+        "deepfake:command",
+        'Score judgements "AI image" or "photograph", and explanations where they can be scored.',
+    ),
+    "train": Command("train:train", "Fine-tune a model by a recipe."),
+    "merge": Command(
+        "train:merge", "Write a base and its adapter as one checkpoint, and prove that both give the same logits."
+    ),
+    "simulate": Command(
+        "simulate:command", "Serve a simulated vision-language model, to try things and to test without a real one."
+    ),
+    "demo": Command(
+        "demo:command", "Draw scenes, detect with the bundled model, score exactly: no key, no network, no GPU."
+    ),
+    "scenes": Command("scenes:COMMANDS", "Make images in which every anomaly is known, each with a mended twin."),
+}
+"""The commands, in the order of the help."""
+
+app = new_app(
     name="anomreason",
     help="Find and explain semantic anomalies in images: what is wrong, where it shows, why it cannot be so, and how "
     "bad it is (severity 0 = completely implausible, 100 = fully realistic).",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    cls=group_class(COMMANDS),
 )
-COMMANDS: dict[str, Callable[..., None]] = {
-    "detect": detect.command,
-    "report": runs.report,
-    "calls": runs.calls,
-    "eval": eval.command,
-    "leaderboard": leaderboard.command,
-    "plausibility": plausibility.command,
-    "deepfake": deepfake.command,
-    "train": train.train,
-    "merge": train.merge,
-    "simulate": simulate.command,
-    "demo": demo.command,
-}
-for name, command in COMMANDS.items():
-    app.command(name=name)(command)
-app.add_typer(scenes.app, name="scenes")
 
 
 def _version(asked: bool) -> None:

@@ -27,7 +27,6 @@ from anomreason.cli.tables import (
     words,
 )
 from anomreason.english import counted
-from anomreason.metrics.image_scores import PROFILES
 
 if TYPE_CHECKING:
     from anomreason.evaluation.records import DeepfakeResult
@@ -87,6 +86,7 @@ def command(
 def print_judgements(found: DeepfakeResult) -> None:
     """Everything that one `deepfake.json` holds."""
     from anomreason.evaluation.notices import deepfake_notices
+    from anomreason.metrics.image_scores import PROFILES
 
     to = console()
     print_simulated(to, found.simulated)

@@ -13,14 +13,18 @@ import typer
 
 from anomreason.cli.output import say
 from anomreason.errors import UsageError
-from anomreason.scenes.make import SceneSettings
-from anomreason.vlm.card import TINY_KINDS
 
 if TYPE_CHECKING:
     from anomreason.evaluation.records import ExactResult
+    from anomreason.scenes.make import SceneSettings
 
-DEMO = SceneSettings(n=12, seed=11, kinds=TINY_KINDS)
-"""The scenes of the demo and of the README's examples: only kinds that the bundled model was taught to name."""
+
+def demo_scenes() -> SceneSettings:
+    """The scenes of the demo and of the README's examples: only kinds that the bundled model was taught to name."""
+    from anomreason.scenes.make import SceneSettings
+    from anomreason.vlm.card import TINY_KINDS
+
+    return SceneSettings(n=12, seed=11, kinds=TINY_KINDS)
 
 
 def command(folder: Annotated[Path, typer.Argument(help="Folder for images and results.")] = Path("demo")) -> None:
@@ -38,8 +42,8 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder for images and r
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{str(folder)!r} is a file; give another folder: anomreason demo FOLDER")
     scenes, run = folder / "scenes", folder / "run"
-    make_scenes(scenes, DEMO, jobs=1)
-    say(f"Drew {DEMO.n} scenes with planted anomalies, and their twins without them, into {scenes}.")
+    drawn = make_scenes(scenes, demo_scenes(), jobs=1)
+    say(f"Drew {drawn.scenes} scenes with planted anomalies, and their twins without them, into {scenes}.")
     say("The bundled model now looks at each. It gets the pixels and one question, nothing else.\n")
     setup, inputs = set_up("tiny"), [str(scenes)]
     found = find_images(inputs)

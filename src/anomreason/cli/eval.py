@@ -33,7 +33,6 @@ from anomreason.cli.tables import (
 )
 from anomreason.english import counted
 from anomreason.interrupt import saying
-from anomreason.metrics.image_scores import PROFILES
 
 if TYPE_CHECKING:
     from anomreason.evaluation.records import EvalResult, ExactResult
@@ -324,6 +323,8 @@ def _notes(result: EvalResult) -> Iterator[Text]:
 
 def _shared_notes(found: Sequence[EvalResult], verbose: bool) -> Iterator[Text]:
     """What holds for all files of a command, a line each."""
+    from anomreason.metrics.image_scores import PROFILES
+
     result = found[0]
     if verbose:
         for profile in result.profiles:

@@ -25,13 +25,13 @@ from anomreason.cli.tables import (
     words,
 )
 from anomreason.english import counted
-from anomreason.metrics.plausibility import METRICS, GeneratorPlausibility
-from anomreason.stats import Correlation
 
 if TYPE_CHECKING:
     from anomreason.evaluation.records import PlausibilityResult
+    from anomreason.metrics.plausibility import GeneratorPlausibility, Metric
+    from anomreason.stats import Correlation
 
-NAMES = dict(zip(METRICS, ("MAI", "AF", "CAP", "CAP of means"), strict=True))
+NAMES: dict[Metric, str] = {"mai": "MAI", "af": "AF", "cap": "CAP", "cap_of_means": "CAP of means"}
 MOST = 30
 """Pairs of generators that are shown."""
 
@@ -76,6 +76,7 @@ def command(
 def print_generators(found: PlausibilityResult) -> None:
     """Everything that one `plausibility.json` holds."""
     from anomreason.evaluation.notices import plausibility_notices
+    from anomreason.metrics.plausibility import METRICS
 
     to = console()
     print_simulated(to, found.simulated)
@@ -99,7 +100,7 @@ def _generators(found: PlausibilityResult) -> TextTable:
     table = TextTable("", [words("generator")], [[number("rank")], *scores, sizes])
     for one in sorted(found.generators, key=_cap):
         cells = []
-        for metric in METRICS:
+        for metric in NAMES:
             score = one.scores[metric]
             cells.append(Text(decimals(score.value, 3)).append(f"\n{interval(score.interval)}", style="dim"))
         rank = one.ranks.get("cap")

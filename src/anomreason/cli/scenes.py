@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
+from anomreason.cli.group import Command
 from anomreason.cli.output import say
 
-app = typer.Typer(no_args_is_help=True, help="Make images in which every anomaly is known, each with a mended twin.")
+COMMANDS = {
+    "make": Command("scenes:make", "Make a dataset of scenes."),
+    "kinds": Command(
+        "scenes:kinds",
+        "List the kinds of anomaly with meaning and severity (0 = completely implausible, 100 = fully realistic).",
+    ),
+}
 
 
-@app.command("make")
 def make(
     out: Annotated[Path, typer.Option(help="Folder of the dataset: images, twins, ground truth, contact sheet, card.")],
     world: Annotated[str, typer.Option(help="sprites (2D, milliseconds) or rooms (path-traced, seconds).")] = "sprites",
@@ -45,7 +51,6 @@ def make(
     say(f"Next: anomreason detect {out} --model ... --run RUN; anomreason eval RUN {out} --exact --out SCORES")
 
 
-@app.command("kinds")
 def kinds() -> None:
     """List the kinds of anomaly with meaning and severity (0 = completely implausible, 100 = fully realistic)."""
     from rich.console import Console

@@ -1,0 +1,9 @@
+"""`anomreason dataset`: a dataset of verified anomalies. One file a subcommand, each with a function `command`."""
+
+from __future__ import annotations
+
+from anomreason.cli.group import Command
+
+COMMANDS: dict[str, Command] = {}
+"""Subcommands in the order of the work: collect, filter, generate, annotate, split, stats, export, verify, list, retry,
+restore."""
