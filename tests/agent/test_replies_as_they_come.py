@@ -335,6 +335,40 @@ def test_severities_on_another_scale_are_asked_again(severity: object) -> None:
         assert replies.read_single(json.dumps({"anomalies": [{**ANOMALY, "severity": good}]}), [])
 
 
+@pytest.mark.parametrize(
+    ("severities", "noted"),
+    [
+        ((2, 7, 9), True),
+        ((1, 10, "5"), True),
+        ((9, 9, 4, 6), True),
+        ((5, 8), False),
+        ((5, 8, 8, 5), False),
+        ((0, 5, 8), False),
+        ((5, 8, 12), False),
+        ((5, 8, 90), False),
+    ],
+)
+def test_severities_that_may_be_on_a_scale_of_1_to_10_are_noted_and_never_rescaled(
+    severities: tuple[object, ...], noted: bool
+) -> None:
+    found = [{**ANOMALY, "name": f"Error {n}", "severity": s, "from": [1]} for n, s in enumerate(severities)]
+    blocks = [
+        f"@{n}. Name: Error {n}\nPhenomenon: A.\nReasoning: B.\nSeverity: {s}" for n, s in enumerate(severities, 1)
+    ]
+    for read, text in (
+        (replies.read_single, json.dumps({"anomalies": found})),
+        (replies.read_single, "\n\n".join(blocks)),
+        (lambda text, notes: replies.report_reader([1])(text, notes).anomalies, json.dumps({"anomalies": found})),
+        (
+            lambda text, notes: replies.checked_report_reader([1])(text, notes).anomalies,
+            json.dumps({"checks": [CHECK], "anomalies": found}),
+        ),
+    ):
+        notes: Notes = []
+        assert [a.severity for a in read(text, notes)] == [float(str(s)) for s in severities]
+        assert any("a scale of 1 to 10" in note for note in notes) == noted
+
+
 # --- what counts when the model repeats itself
 
 

@@ -378,7 +378,9 @@ def read_form(form: type[F], text: str, notes: Notes | None = None) -> F:
         value = form.model_validate(shaped, context=reading)
     except ValidationError as e:
         raise _complaint(e) from e
-    _on_the_scale("severity", reading.numbers.get("severity", []))
+    severities = reading.numbers.get("severity", [])
+    _on_the_scale("severity", severities)
+    _note_low(severities, reading.notes)
     try:
         _on_the_scale("score", reading.numbers.get("score", []))
     except ParseError as e:
@@ -452,6 +454,15 @@ def _on_the_scale(key: str, numbers: Sequence[object]) -> None:
         if 0 < value < 1 or (small and (not value.is_integer() or (pointed and value == 1))):
             wrong = f"{key!r} is {shown(number)}, as on a scale other than 0 to 100"
             raise ParseError(wrong, write="write whole numbers from 0 to 100, on no other scale")
+
+
+def _note_low(severities: Sequence[object], notes: Notes) -> None:
+    """Note severities as on a scale of 1 to 10. They may be meant so on ours, so that they are taken as they are."""
+    values = {read_severity(s) for s in severities}
+    if len(values) >= 3 and min(values) >= 1 and max(values) <= 10:
+        notes.append(
+            "all severities of a reply are between 1 and 10: the model may have used a scale of 1 to 10, not 0 to 100"
+        )
 
 
 def read_prose(text: str, notes: Notes | None = None) -> str:
@@ -637,8 +648,10 @@ def read_single(text: str, notes: Notes | None = None, boxes: BoxReader | None =
     anomalies = read_anomalies(text)
     _on_the_scale("severity", [a.severity for a in anomalies if not a.severity.is_integer()])
     once = {(a.name.casefold(), a.phenomenon.casefold()): a for a in reversed(anomalies)}
-    if len(once) < len(anomalies) and notes is not None:
-        notes.append(_repeated([a.name for a in anomalies]))
+    if notes is not None:
+        if len(once) < len(anomalies):
+            notes.append(_repeated([a.name for a in anomalies]))
+        _note_low([a.severity for a in anomalies], notes)
     return tuple(reversed(once.values()))
 
 
