@@ -38,6 +38,7 @@ FLOORS = {
     "training": 6,
     "audit": 6,
     "deepfake": 6,
+    "dataset": 6,
     "cli": 8,
 }
 NEIGHBOURS: set[tuple[str, str]] = set()

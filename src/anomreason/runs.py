@@ -138,6 +138,23 @@ class ImageStatus:
         return self.status == "ok" or self.failure in FINAL_FAILURES
 
 
+def take_lock(file: Path, busy: str) -> int:
+    """Take a file's lock for this process; the operating system gives it back however that ends, or `os.close` does.
+
+    busy: what another process does that has it, and what to do, for the message. Raises RunConflict.
+    """
+    fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        os.close(fd)
+        raise RunConflict(f"another process ({owner or 'unknown'}) {busy}") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    return fd
+
+
 @dataclass(frozen=True, slots=True)
 class FolderKind:
     """What the folders of one command have in common."""
@@ -167,7 +184,8 @@ class ResumableFolder:
         try:
             self._refuse_strangers()
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = self._take()
+            busy = f"works in the {kind.what} folder {str(path)!r}; wait until it ends, or give {kind.instead}"
+            self._lock = take_lock(path / kind.lock, busy)
         except OSError as e:
             why = "it is a file" if path.is_file() else e.strerror
             raise UsageError(f"cannot use {str(path)!r} as {kind.what} folder: {why}; give {kind.instead}") from e
@@ -182,21 +200,6 @@ class ResumableFolder:
                 f"{str(self.path)!r} holds other files ({strangers[0]!r}) and no {self.kind.settings}; empty it, or "
                 f"give {self.kind.instead}"
             )
-
-    def _take(self) -> int:
-        fd = os.open(self.path / self.kind.lock, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-            os.close(fd)
-            raise RunConflict(
-                f"another process ({owner or 'unknown'}) works in the {self.kind.what} folder {str(self.path)!r}; wait "
-                f"until it ends, or give {self.kind.instead}"
-            ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0)
-        return fd
 
     def settings(self) -> dict[str, Any] | None:
         """What the settings' file holds; None in a new folder. Raises UsageError for a damaged file."""
