@@ -29,6 +29,7 @@ from anomreason.metrics.leaks import FileFacts, Leak, leaks
 from anomreason.metrics.matching import rank
 from anomreason.metrics.semantic import MISSING, BothScores
 from anomreason.sources.annotations import ImageAnnotation, Source, key_of, named, read_source
+from anomreason.sources.generated import FOLDERS, is_generated
 from anomreason.sources.inputs import find_images
 from anomreason.sources.joining import Entrant, Truth, chosen, entrant
 
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from anomreason.metrics.bertscore import Backbone, Similarities
 
 T = TypeVar("T")
-KINDS = {"0_real": False, "1_fake": True}
-"""Folders of photographs and of AI images."""
 Explanations = dict[tuple[Profile, str, str], list[float | None]]
 """By profile, view, and `semap` or `semf1`: a score 0..1 an image in the truth's order.
 
@@ -102,7 +101,7 @@ def read_truth(given: str | Path, subset: str | Path | None = None) -> Truth:
     source = _folder(name, path) if path.is_dir() and not (path / "run.json").exists() else read_source(given)
     names, unknown = chosen(source, subset)
     failed = tuple(name for name in names if source.images[name].failure is not None)
-    kinds = {name: _kind(name, source.images[name], path) for name in names if name not in failed}
+    kinds = {name: _labelled(name, source.images[name], path) for name in names if name not in failed}
     if not kinds:
         raise UsageError(f"{path} has no image to judge{'' if subset is None else f' that {subset} names'}")
     return Truth(source, kinds, (), failed, unknown)
@@ -114,20 +113,14 @@ def _folder(name: str, path: Path) -> Source:
     return Source(name or path.resolve().name, path, "pictures", found, path)
 
 
-def _kind(name: str, annotation: ImageAnnotation, path: Path) -> ImageAnnotation:
-    """The same with its kind: as `generated` or a folder of the name says, else by what there is to read."""
-    kinds = [KINDS[part] for part in PurePosixPath(name).parent.parts if part in KINDS]
-    kinds += [] if annotation.generated is None else [annotation.generated]
-    read = False if annotation.description is not None else True if annotation.anomalies else None
-    kinds += [read] if read is not None else [True] if annotation.annotated and not kinds else []
-    where = f"{path}, image {annotation.image!r}"
-    if not kinds:
-        raise UsageError(f"{where}: AI image or photograph? Put it under 0_real/ or 1_fake/, or write 'generated'")
-    if len(set(kinds)) > 1:
+def _labelled(name: str, annotation: ImageAnnotation, path: Path) -> ImageAnnotation:
+    generated = is_generated(annotation, name, str(path))
+    if generated is None:
         raise UsageError(
-            f"{where}: both AI image and photograph (by folder, 'generated', anomalies or description); make them agree"
+            f"{path}, image {annotation.image!r}: AI image or photograph? Put it under 0_real/ or 1_fake/, or write "
+            "'generated'"
         )
-    return replace(annotation, generated=kinds[0])
+    return replace(annotation, generated=generated)
 
 
 def judged(entry: Entrant, truth: Truth) -> list[Judgement]:
@@ -141,7 +134,7 @@ def judged(entry: Entrant, truth: Truth) -> list[Judgement]:
 
 
 def _judged(name: str, true: ImageAnnotation, answer: ImageAnnotation | None, source: Source) -> Judgement:
-    place = [part for part in PurePosixPath(name).parent.parts if part not in KINDS]
+    place = [part for part in PurePosixPath(name).parent.parts if part not in FOLDERS]
     if answer is None or answer.failure is not None:
         kind = MISSING if answer is None else answer.failure
         return Judgement(name, bool(true.generated), None, failure=kind, source="/".join(place))

@@ -13,21 +13,20 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from anomreason.anomaly import Detection
 from anomreason.errors import UnreadableImage, UsageError, shown
 from anomreason.images import load_image
 from anomreason.runs import iter_results, read_settings
 from anomreason.sources.annotations import ImageAnnotation, key_of, read_source
+from anomreason.sources.generated import FOLDERS, by_folder, is_generated
 from anomreason.sources.inputs import SUFFIXES
 from anomreason.sources.joining import join
 from anomreason.sources.manifests import read_split
 from anomreason.sources.scenes import METADATA, iter_scenes
 from anomreason.training.data.instance import Annotated, Dropped
 
-KINDS = {"0_real": False, "1_fake": True}
-"""Folders of photographs and of AI images."""
 MISSING = "image is missing"
 UNREADABLE = "image cannot be opened"
 UNANNOTATED = "image without an annotation"
@@ -103,8 +102,8 @@ def _detected(detection: Detection, base: Path) -> Entry:
         return Dropped(detection.image, f"detecting failed: {detection.failure.kind}", detection.failure.message)
     if detection.out_of_domain:
         return Dropped(detection.image, OUT_OF_DOMAIN)
-    by_folder = _folder_kind(detection.image)
-    generated = detection.generated if by_folder is None else by_folder
+    label = by_folder(detection.image, str(base / detection.image))
+    generated = detection.generated if label is None else label
     return Annotated(base / detection.image, detection.image, detection.anomalies, generated, source="run")
 
 
@@ -129,7 +128,7 @@ def _published(path: Path, root: Path | None, split: Path | None) -> Iterator[En
             places = _places(annotation, base)
             annotated.update(os.path.abspath(base / place) for place in places)
             yield _entry(annotation, places, base, file, "lines" if source.form == "lines" else "published")
-    for image in _images_of_kinds(base):
+    for image in _images_in_folders(base):
         if os.path.abspath(image) not in annotated:
             yield Dropped(image.relative_to(base).as_posix(), UNANNOTATED)
 
@@ -142,9 +141,9 @@ def _published_files(folder: Path, split: Path | None) -> list[Path]:
     return files
 
 
-def _images_of_kinds(base: Path) -> Iterator[Path]:
-    for kind in KINDS:
-        for folder, folders, files in os.walk(base / kind):
+def _images_in_folders(base: Path) -> Iterator[Path]:
+    for top in FOLDERS:
+        for folder, folders, files in os.walk(base / top):
             folders.sort()
             yield from (Path(folder, f) for f in sorted(files) if Path(f).suffix.lower() in SUFFIXES)
 
@@ -157,7 +156,7 @@ def _entry(annotation: ImageAnnotation, places: Sequence[str], base: Path, file:
     if len(places) > 1:
         return Dropped(annotation.image, TWO_IMAGES, "write the folder into the image's name, as 1_fake/NAME")
     place = places[0] if places else annotation.image
-    generated = _generated(annotation, place, f"{file}, image {annotation.image!r}")
+    generated = is_generated(annotation, place, str(file))
     return Annotated(base / place, annotation.image, annotation.anomalies, generated, annotation.description, source)
 
 
@@ -166,34 +165,14 @@ def _places(annotation: ImageAnnotation, base: Path) -> list[str]:
     name = annotation.image.replace("\\", "/")
     if os.path.isfile(base / name):
         return [name]
-    kinds = [f"{kind}/{name}" for kind in KINDS if os.path.isfile(base / kind / name)]
+    found = [f"{folder}/{name}" for folder in FOLDERS if os.path.isfile(base / folder / name)]
     generated = annotation.generated
     if generated is None and (annotation.anomalies or annotation.description is not None):
         generated = annotation.description is None
-    if len(kinds) > 1 and generated is not None:
-        kinds = [place for place in kinds if _folder_kind(place) is generated]
+    if len(found) > 1 and generated is not None:
+        found = [place for place in found if by_folder(place, str(base / place)) is generated]
     usual = [f"images/{name}"] if os.path.isfile(base / "images" / name) else []
-    return kinds or usual
-
-
-def _folder_kind(name: str) -> bool | None:
-    kinds = [KINDS[folder] for folder in PurePosixPath(name).parent.parts if folder in KINDS]
-    return kinds[-1] if kinds else None
-
-
-def _generated(annotation: ImageAnnotation, place: str, where: str) -> bool:
-    """As `generated` or the folder says, else by what there is to read: anomalies are those of an AI image."""
-    labels = {kind for kind in (_folder_kind(place), annotation.generated) if kind is not None}
-    if annotation.anomalies:
-        labels.add(True)
-    if annotation.description is not None:
-        labels.add(False)
-    if len(labels) > 1:
-        raise UsageError(
-            f"{where}: labelled as both AI image and photograph (by folder, 'generated', anomalies or description); "
-            "make them agree"
-        )
-    return labels.pop() if labels else True
+    return found or usual
 
 
 def _of_part(entries: Iterable[Entry], split: Path, part: str) -> list[Entry]:
