@@ -15,8 +15,20 @@ from sqlalchemy import func, select, text, update
 
 import anomreason.dataset
 from anomreason.dataset.store import Store, add_new, decide, ids_by, open_store, put, refresh_status, storable
-from anomreason.dataset.tables import Base, CommandRow, DecisionRow, ImageRow, PromptRow, SourceRow
+from anomreason.dataset.tables import (
+    Base,
+    CandidateRow,
+    CommandRow,
+    DecisionRow,
+    ImageRow,
+    PromptRow,
+    SourceRow,
+    VerdictRow,
+)
 from anomreason.errors import RunConflict, StorageError, UsageError
+from tests.dataset.planting import Plan, plant
+
+PLANTED = (ImageRow, PromptRow, CandidateRow, VerdictRow)
 
 
 def prompt(command: int, text: str) -> dict[str, object]:
@@ -197,6 +209,13 @@ def test_the_address_of_the_server_is_needed_once_and_its_password_is_not_writte
         assert store.engine.dialect.name == "postgresql"
     with pytest.raises(UsageError, match=r"belongs to the database .*; leave --database out"):
         open_store(tmp_path / "data", "postgresql+psycopg://tester@127.0.0.1/other")
+
+
+def test_a_planted_dataset_has_rows_of_every_sort_on_both_databases(store: Store) -> None:
+    plant(store, Plan({"flux": 4, "photographs": 2}, prompts=2, verdicts=True))
+    with store.reading() as session:
+        counts = {t.__tablename__: session.scalar(select(func.count()).select_from(t)) for t in PLANTED}
+    assert counts == {"images": 6, "prompts": 2, "candidates": 12, "verdicts": 12}
 
 
 @pytest.mark.parametrize(

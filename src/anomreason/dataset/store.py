@@ -53,7 +53,7 @@ def open_store(folder: Path, database: str | None = None, *, create: bool = Fals
     if not create and not recorded.is_file() and not (folder / DATABASE).is_file():
         raise UsageError(
             f"{str(folder)!r} is no dataset in work (it has no {DATABASE}): begin one with "
-            f"anomreason dataset collect IMAGES --data {folder!s}"
+            f"anomreason dataset collect {folder} IMAGES"
         )
     if create:
         _make(folder)
@@ -231,7 +231,7 @@ class Store:
 
 
 class CommandRecord:
-    """The row of a command at work."""
+    """A command at work."""
 
     def __init__(self, id: int) -> None:
         self.id = id
