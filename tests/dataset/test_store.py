@@ -12,6 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import func, select, text, update
+from tests.dataset.planting import Plan, plant
 
 import anomreason.dataset
 from anomreason.dataset.store import Store, add_new, decide, ids_by, open_store, put, refresh_status, storable
@@ -26,7 +27,6 @@ from anomreason.dataset.tables import (
     VerdictRow,
 )
 from anomreason.errors import RunConflict, StorageError, UsageError
-from tests.dataset.planting import Plan, plant
 
 PLANTED = (ImageRow, PromptRow, CandidateRow, VerdictRow)
 
