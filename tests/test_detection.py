@@ -367,6 +367,23 @@ def test_the_command_line_has_the_defaults_of_the_python_api() -> None:
     }
 
 
+def test_the_options_of_the_command_line_reach_the_detector(world: World, tmp_path: Path) -> None:
+    truth = world(1)
+    (tmp_path / "prompts").mkdir()
+    prices = tmp_path / "prices.toml"
+    prices.write_text("[models]\n")
+    numbers = {"max_objects": 3, "temperature": 0.25, "spread": 0.5, "seed": 7, "max_reply_tokens": 512}
+    numbers |= {"in_flight": 2, "max_tokens": 10**6}
+    given = {"schedule": "paper", "boxes": "fractions", **numbers, "prompts": tmp_path / "prompts", "prices": prices}
+    flags = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    ran = detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}", "--judge-source", "--outside", *flags)
+    assert ran.returncode == 0, ran.stderr
+    recorded = read_settings(tmp_path / "run")["arguments"]
+    expected = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    expected |= {"judge_source": True, "outside": True}
+    assert {name: recorded[name] for name in expected} == expected
+
+
 def test_the_arguments_that_an_editor_completes_are_the_options() -> None:
     arguments, options = get_type_hints(DetectArguments), get_type_hints(DetectOptions)
     wider = {"base_urls": str | Sequence[str]} | dict.fromkeys(("prompts", "card", "prices"), str | Path | None)

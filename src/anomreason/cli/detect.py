@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,10 +17,10 @@ from anomreason.cli.output import json_line, say
 
 if TYPE_CHECKING:
     from anomreason.anomaly import Detection
-    from anomreason.detection import DetectorSetup
+    from anomreason.detection import DetectOptions, DetectorSetup
     from anomreason.planning import RunEstimate, RunPlan
     from anomreason.runs import RunFolder
-    from anomreason.sources.inputs import Image
+    from anomreason.sources.inputs import FoundImages, Image
 
 ASK_ABOVE_DOLLARS = 1.0
 ASK_ABOVE_TOKENS = 1_000_000
@@ -118,62 +119,86 @@ def command(
     130 interrupted.
     """
     from anomreason.cli.options import given
-    from anomreason.detection import DetectOptions, remaining, set_up
-    from anomreason.planning import plan_for
-    from anomreason.runs import default_run, done_in
-    from anomreason.sources.inputs import find_images
-    from anomreason.vlm.ledger import spent_in
+    from anomreason.detection import set_up
 
-    options = DetectOptions(
-        schedule=schedule,  # type: ignore[arg-type]  # checked by set_up
-        max_objects=max_objects,
-        judge_source=judge_source,
-        temperature=temperature,
-        spread=spread,
-        seed=seed,
-        max_reply_tokens=max_reply_tokens,
-        boxes=boxes,
-        control_question=control_question,
-        base_urls=tuple(base_url or ()),
-        api_key_env=api_key_env,
-        max_side=max_side,
-        in_flight=in_flight,
-        timeout=timeout,
-        retries=retries,
-        patience=patience,
-        max_cost=max_cost,
-        max_tokens=max_tokens,
-        outside=outside,
-        prompts=prompts,
-        card=card,
-        prices=prices,
-        device=device,
-        dtype=dtype,
-    )
-    setup = set_up(model, options, {"base_urls" if name == "base_url" else name for name in given(context)})
-    found = find_images(inputs, outside)
-    images = found.images[:limit]
+    names = {"base_urls" if name == "base_url" else name for name in given(context)}
+    setup = set_up(model, _detect_options(context), names)
+    options = CommandOptions(run, limit, yes, json_only, report)
+    if dry_run:
+        print_plan(setup, inputs, options)
+    else:
+        raise typer.Exit(run_detection(setup, inputs, options))
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOptions:
+    """Options of the command that do not concern the detector."""
+
+    run: Path | None
+    """Folder to record in; None for one whose name says what is asked."""
+    limit: int | None
+    """Images at most; None for all."""
+    yes: bool
+    """Whether money may be spent without asking."""
+    json_only: bool
+    report: bool
+
+
+def _detect_options(context: typer.Context) -> DetectOptions:
+    """The options of the detector. The command's parameters have the same names, so that none can be forgotten."""
+    from anomreason.detection import DetectOptions
+
+    values = context.params | {"base_urls": context.params["base_url"] or ()}
+    return DetectOptions.of({f.name: values[f.name] for f in fields(DetectOptions)})
+
+
+def _found(setup: DetectorSetup, inputs: Sequence[str], options: CommandOptions) -> tuple[FoundImages, Path]:
+    """The images that the inputs name, and the run folder; says what was passed over."""
+    from anomreason.runs import default_run
+    from anomreason.sources.inputs import find_images
+
+    found = find_images(inputs, setup.options.outside)
     for sentence in found.passed_over:
         say(f"Passed over: {sentence}", err=True)
-    folder = run or default_run([str(Path(i).absolute()) for i in inputs], setup.deciding())
-    if dry_run:
-        todo = list(remaining(images, done_in(folder)))
-        _note_processed(len(images) - len(todo), len(images), folder, json_only, err=False)
-        plan = plan_for(setup, todo, spent_in(folder))
-        say(plan.model_dump_json() if json_only else _described(plan) if todo else "Nothing is left to do.")
-        return
+    return found, options.run or default_run([str(Path(i).absolute()) for i in inputs], setup.deciding())
+
+
+def print_plan(setup: DetectorSetup, inputs: Sequence[str], options: CommandOptions) -> None:
+    """Print what the run would cost."""
+    from anomreason.detection import remaining
+    from anomreason.planning import plan_for
+    from anomreason.runs import done_in
+    from anomreason.vlm.ledger import spent_in
+
+    found, folder = _found(setup, inputs, options)
+    images = found.images[: options.limit]
+    todo = list(remaining(images, done_in(folder)))
+    _note_processed(len(images) - len(todo), len(images), folder, options.json_only, err=False)
+    plan = plan_for(setup, todo, spent_in(folder))
+    say(plan.model_dump_json() if options.json_only else _described(plan) if todo else "Nothing is left to do.")
+
+
+def run_detection(setup: DetectorSetup, inputs: Sequence[str], options: CommandOptions) -> int:
+    """Detect in what is left of the images, record and print it; gives the exit code."""
+    from anomreason.detection import remaining
+    from anomreason.planning import plan_for
+    from anomreason.vlm.ledger import spent_in
+
+    found, folder = _found(setup, inputs, options)
+    images = found.images[: options.limit]
     with setup.open_run(folder, found, inputs) as opened:
         todo = list(remaining(images, opened.done))
-        _note_processed(len(images) - len(todo), len(images), folder, json_only)
-        if todo and not yes:
+        _note_processed(len(images) - len(todo), len(images), folder, options.json_only)
+        if todo and not options.yes:
             _agree(plan_for(setup, todo, spent_in(folder)))
         try:
-            status = asyncio.run(detect_watched(setup, opened, todo, quiet=json_only)) if todo else DONE
+            status = asyncio.run(detect_watched(setup, opened, todo, quiet=options.json_only)) if todo else DONE
         except KeyboardInterrupt:
             status = INTERRUPTED
-        show_results(setup, opened, images, status, json_only, report and len(images) <= REPORT_UP_TO)
+        report = options.report and len(images) <= REPORT_UP_TO
+        show_results(setup, opened, images, status, options.json_only, report)
         failed = any(opened.done[i.name].status == "failed" for i in images if i.name in opened.done)
-    raise typer.Exit(FAILED if status == DONE and failed else status)
+    return FAILED if status == DONE and failed else status
 
 
 def _note_processed(done: int, total: int, folder: Path, quiet: bool, err: bool = True) -> None:
