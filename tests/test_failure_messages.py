@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -121,6 +122,17 @@ def rated(severity: object) -> str:
 ASKED_TWICE = "did not answer in the requested form, twice"
 ANOTHER = "Use another model for this image, or leave it out"
 BETTER = "Use a model that follows instructions better, or a server that supports JSON schemas"
+ADDRESS = "this is probably no OpenAI-compatible server: check --base-url, which usually ends in /v1"
+LATER = "run the same command again later; the server's log may say why"
+SHORTER = "or use a model that writes longer replies"
+
+
+def capped(body: dict[str, Any]) -> Answer:
+    """A server that allows replies of 1000 tokens, and cuts them there."""
+    longest = body.get("max_tokens") or body["max_completion_tokens"]
+    return cut('{"anomalies": [')(body) if longest <= 1000 else fault(400, "max_tokens must be at most 1000")
+
+
 SERVED = [
     Case("a content filter", reply("", "content_filter"), "refused", "a content filter", ANOTHER),
     Case("a refusal field", reply(None, refusal="I can't help with people."), "refused", "help with people", ANOTHER),
@@ -132,7 +144,22 @@ SERVED = [
         "content management policy",
         ANOTHER,
     ),
-    Case("always cut", cut('{"anomalies": ['), "truncated", "cut at 8192 tokens", "--max-reply-tokens 16384"),
+    Case(
+        "always cut",
+        cut('{"anomalies": ['),
+        "truncated",
+        "stopped at the reply limit of 8192 tokens",
+        "--max-reply-tokens 16384",
+    ),
+    Case(
+        "always thinking",
+        cut("<think>Hm, a"),
+        "truncated",
+        "8192 tokens, all of them thinking",
+        "turn the thinking off",
+    ),
+    Case("a limit of its own", cut('{"anomalies": [', 500), "truncated", "although 4096 were allowed", SHORTER),
+    Case("a known limit", capped, "truncated", "stopped at the reply limit of 1000 tokens, the longest", SHORTER),
     Case(
         "prose",
         reply("A cup."),
@@ -162,22 +189,29 @@ SERVED = [
         "an unknown model",
         fault(404, "model not found"),
         "endpoint",
-        "'my-model'",
-        "the base URL, which usually ends in /v1",
+        "answered 404: model not found",
+        "check the name 'my-model' (--model)",
+    ),
+    Case(
+        "a retired model",
+        fault(400, "The model is deprecated"),
+        "endpoint",
+        "is deprecated",
+        "check the name 'my-model'",
     ),
     Case(
         "a wrong path",
         page(404, "<h1>Not Found</h1>"),
         "endpoint",
-        "answered 404",
-        "the base URL, which usually ends in /v1",
+        "answered 404: a web page, 'Not Found'",
+        "check --base-url, which usually ends in /v1",
     ),
     Case(
         "a wrong method",
         page(405, ""),
         "endpoint",
         "no chat endpoint at this address",
-        "the base URL, which usually ends in /v1",
+        "check --base-url, which usually ends in /v1",
     ),
     Case(
         "no vision", fault(400, "no multimodal support"), "endpoint", "no multimodal", "check that 'my-model' accepts"
@@ -195,13 +229,49 @@ SERVED = [
     Case("no quota", fault(429, "Quota", "insufficient_quota"), "endpoint", "no money left", "billing page"),
     Case("busy", fault(429, "Rate limit reached"), "endpoint", "Rate limit reached", "lower --in-flight"),
     Case("asked to wait", fault(429, "Rate limit", **{"Retry-After": "7200"}), "endpoint", "2.0 hours", "after that"),
-    Case("broken", fault(500, "Internal error"), "endpoint", "answered 500", "the server's log may say why"),
-    Case("a login page", page(200, "<h1>Login</h1>"), "endpoint", "sent no completion", "base URL of an OpenAI-"),
+    Case("broken", fault(500, "Internal error"), "endpoint", "answered 500: Internal error (tried once)", LATER),
+    Case("no memory", fault(500, "CUDA out of memory"), "endpoint", "out of memory", "lower --in-flight or --max-side"),
+    Case("a gateway", page(502, "<html><h1>Bad Gateway</h1></html>"), "endpoint", "a web page, 'Bad Gateway'", LATER),
+    Case("a login page", page(200, "<h1>Login</h1>"), "endpoint", "no completion, but a web page, 'Login'", ADDRESS),
+    Case("other JSON", (200, {}, b'{"status": "ok"}'), "endpoint", """but '{"status": "ok"}'""", ADDRESS),
+    Case("nothing", (200, {}, b""), "endpoint", "sent no completion, but an empty answer", ADDRESS),
+    Case("another API", (200, {}, b'{"error": "Unexpected endpoint"}'), "endpoint", "Unexpected", "check --base-url"),
+    Case("broken off", reply("", "error"), "endpoint", "broke off the completion", LATER),
     Case("no text", reply(None), "endpoint", "a completion without text", "use another model"),
+    Case(
+        "packed badly",
+        page(200, "not packed", **{"Content-Encoding": "gzip"}),
+        "endpoint",
+        "compression",
+        "look at the proxy",
+    ),
+    Case(
+        "https wanted",
+        page(400, "<p>HTTP request sent to HTTPS port"),
+        "endpoint",
+        "HTTPS port",
+        "with https:// in place",
+    ),
+    Case("a proxy's key", page(407, ""), "endpoint", "answered 407", "into HTTPS_PROXY"),
+    Case("odd", page(451, ""), "endpoint", "answered 451 and gave no reason", "read the server's log for the reason"),
     Case(
         "thinking", reply(None, reasoning_content="Hm"), "unparsable", "only thinking came back", "--max-reply-tokens"
     ),
-    Case("redirected", page(301, "", Location="https://x/"), "endpoint", "redirects elsewhere", "check the base URL"),
+    Case(
+        "moved",
+        page(308, "", Location="https://me:pw@new.example/api/v1/chat/completions?key=sk-123"),
+        "endpoint",
+        "answered 308, a redirect to https://new.example/api/v1 (tried once)",
+        "give that as --base-url https://new.example/api/v1",
+    ),
+    Case(
+        "a login",
+        page(302, "", Location="/login?next=%2F"),
+        "endpoint",
+        "/login, which is no chat endpoint",
+        "check --base-url",
+    ),
+    Case("a redirect to nowhere", page(307, ""), "endpoint", "answered 307, a redirect to nowhere", "check --base-url"),
 ]
 
 
@@ -250,15 +320,50 @@ def test_a_server_that_is_silent_or_absent_is_named_with_what_to_do(photo: Path)
     with server(answer) as url:
         silent = asked(photo, url, timeout=0.5)
         held.set()
-    assert "'my-model' gave no answer within 0.5 s; raise --timeout or lower --in-flight" in message(silent)
+    assert "'my-model' gave no answer within 0.5 s (tried once); raise --timeout or lower --in-flight" in message(
+        silent
+    )
     with server(lambda _: fault(503, "Loading model")) as url:
         loading = message(asked(photo, url, patience=0))
     assert "Loading model" in loading
     assert "wait longer with --patience" in loading
     absent = message(asked(photo, "http://127.0.0.1:9/v1"))
-    assert (
-        "no connection to http://127.0.0.1:9/v1, is it running? Check the server, --base-url and the network" in absent
-    )
+    assert absent.startswith("no connection to http://127.0.0.1:9/v1 (Cannot connect to host 127.0.0.1:9")
+    assert absent.endswith("is it running? Check the server, --base-url and the network")
+
+
+def test_an_address_that_is_nearly_right_is_answered_with_the_right_one(photo: Path) -> None:
+    missing = page(404, "<h1>Not Found</h1>")
+    with server(lambda _: missing) as url:
+        assert f"check --base-url, which usually ends in /v1: {url}, and" in message(asked(photo, url[:-3]))
+        whole = message(asked(photo, f"{url}/chat/completions"))
+        assert f"give --base-url without /chat/completions: {url}, and" in whole
+        assert "give --base-url with http://" in message(asked(photo, url.replace("http:", "https:")))
+    assert "no such host: check --base-url and the network" in message(asked(photo, "http://no-such.invalid/v1"))
+
+
+def test_a_connection_that_is_closed_is_told_from_one_that_was_never_there(photo: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+
+        def hang_up() -> None:
+            connection, _ = listening.accept()
+            connection.recv(1000)
+            connection.close()
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        closed = message(asked(photo, url))
+        thread.join()
+    assert closed.startswith(f"{url} closed the connection without a whole answer (tried once); run the same command")
+
+
+def test_no_message_shows_the_secrets_of_a_redirect(photo: Path) -> None:
+    target = "https://me:hunter2@new.example/v1/chat/completions?key=sk-123#sk-456"
+    with server(lambda _: page(301, "", Location=target)) as url:
+        moved = message(asked(photo, url))
+    assert "https://new.example/v1" in moved
+    assert not re.search("hunter2|sk-", moved)
 
 
 def asked(photo: Path, url: str, **options: Any) -> Detection:
@@ -273,7 +378,7 @@ def message(detection: Detection) -> str:
 def test_a_limit_that_is_reached_is_named_with_the_one_that_suffices(photo: Path) -> None:
     with server(lambda _: reply("never asked")) as url:
         failed = message(asked(photo, url, max_tokens=100))
-    assert "0 of --max-tokens 100 are used" in failed
+    assert failed.startswith("stopped at --max-tokens 100: 0 are used")
     assert re.search(r"run the same command with --max-tokens \d{4,} or more$", failed)
 
 

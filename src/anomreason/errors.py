@@ -97,6 +97,8 @@ class EndpointError(AnomreasonError):
     kind: `rate_limit` (429), `server` (5xx), `loading` (the model is not ready yet), `timeout`, `connection`,
     `rejected` (the server will never take this request), `adjusted` (the server refused an option, which is
     left out from now on, so ask again at once).
+    wrong: what happened, without the remedy.
+    remedy: what a person can do, which the message adds; empty when the kind says enough.
     retry_after: seconds the server asked us to wait, None when it did not say.
     reply_limit: with `adjusted`, the longest reply that the server allows, tokens.
     charge: what the server charged for the attempt; None when nothing.
@@ -105,13 +107,15 @@ class EndpointError(AnomreasonError):
     def __init__(
         self,
         kind: EndpointErrorKind,
-        message: str,
+        wrong: str,
         retry_after: float | None = None,
         *,
+        remedy: str = "",
         reply_limit: ReplyLimit | None = None,
         charge: Charge | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(f"{wrong}; {remedy}" if remedy else wrong)
+        self.wrong, self.remedy = wrong, remedy
         self.kind: EndpointErrorKind = kind
         self.retry_after = retry_after
         self.reply_limit = reply_limit

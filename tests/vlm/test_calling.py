@@ -201,7 +201,7 @@ def test_the_servers_longest_reply_is_learnt_once_and_what_is_still_cut_is_trunc
 
 def test_a_limit_that_a_reply_was_cut_at_already_is_not_tried_again() -> None:
     vlm = Scripted([("cut", "length"), too_long(100)])
-    with pytest.raises(CallFailed, match="no longer one") as failed:
+    with pytest.raises(CallFailed, match="100 tokens, the longest that the server allows") as failed:
         asyncio.run(Caller(vlm, patience=QUICK).call(ASKED, number, Meter()))
     assert failed.value.kind == "truncated"
 

@@ -182,11 +182,10 @@ class Budget:
         paid, cost = spent.cost or 0.0, bill.cost or 0.0
         if self._max_cost is not None and paid + cost > self._max_cost:
             return (
-                f"one more call could cost up to ${cost:.4f}, and ${paid:.4f} of --max-cost {self._max_cost:g} are "
-                f"spent; to go on, run the same command with --max-cost {paid + cost:.4f} or more"
+                f"stopped at --max-cost {self._max_cost:g}: ${paid:.4f} are spent, and one more call could cost up to "
+                f"${cost:.4f}; to go on, run the same command with --max-cost {paid + cost:.4f} or more"
             )
         return (
-            f"one more call could use up to {bill.tokens:,} tokens, and {spent.tokens:,} of --max-tokens "
-            f"{self._max_tokens} are used; to go on, run the same command with --max-tokens "
-            f"{spent.tokens + bill.tokens} or more"
+            f"stopped at --max-tokens {self._max_tokens}: {spent.tokens:,} are used, and one more call could use up to "
+            f"{bill.tokens:,}; to go on, run the same command with --max-tokens {spent.tokens + bill.tokens} or more"
         )

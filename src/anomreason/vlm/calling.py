@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 from anomreason.anomaly import Usage
 from anomreason.errors import CallFailed, Charge, EndpointError, ParseError, ReplyLimit, Stopped
 from anomreason.textform.jsontext import unclosed
-from anomreason.textform.thinking import ONLY_THINKING
+from anomreason.textform.thinking import ONLY_THINKING, without_thinking
 from anomreason.vlm.budget import Budget
 from anomreason.vlm.cache import Next, ReplyStore, request_key
 from anomreason.vlm.ledger import Call, Ledger, completed, unanswered
@@ -32,10 +32,10 @@ from anomreason.vlm.slots import CallSlots, SentCall
 T = TypeVar("T")
 
 _LATER = {
-    "rate_limit": "; lower --in-flight, or run the same command again later",
-    "server": "; run the same command again later",
+    "rate_limit": "lower --in-flight, or run the same command again later",
+    "server": "run the same command again later",
 }
-"""What to do after the last attempt failed in a way that may pass."""
+"""What to do after the last attempt failed in a way that may pass, where the error has no remedy of its own."""
 
 REASK = "Your answer could not be used: {complaint}.\nGive the whole answer again, in the asked form and nothing else."
 LONGEST_ASKED = 600.0
@@ -176,9 +176,11 @@ class Caller:
                 faults += e.kind not in ("adjusted", "loading")
                 if e.retry_after is not None and e.retry_after > LONGEST_ASKED:
                     after = f"the server asks to wait {_duration(e.retry_after)}; run the same command again after that"
-                    raise CallFailed("endpoint", f"{e}: {after}") from e
+                    raise CallFailed("endpoint", f"{e.wrong}: {after}") from e
                 if e.kind == "rejected" or faults > self.patience.retries or adjusted > 8:
-                    raise CallFailed("endpoint", f"{e} ({_tried(faults)}){_LATER.get(e.kind, '')}") from e
+                    remedy = e.remedy or _LATER.get(e.kind, "")
+                    message = f"{e.wrong} ({_tried(faults)}){'; ' * bool(remedy)}{remedy}"
+                    raise CallFailed("endpoint", message) from e
                 if e.kind == "loading":
                     await self._wait_for_loading(e)
                 elif e.kind != "adjusted":
@@ -211,8 +213,10 @@ class Caller:
         if outcome == "length" and cap >= longest:
             return CallFailed("truncated", _no_longer(cap))
         if outcome == "length" and cap >= limit:
-            more = f"allow longer ones with --max-reply-tokens {2 * cap}"
-            return CallFailed("truncated", f"the reply was still cut at {cap} tokens: {more}")
+            stopped = f"stopped at the reply limit of {cap} tokens before the answer was complete;"
+            if _only_thinking(reply.text):
+                stopped = f"stopped at the reply limit of {cap} tokens, all of them thinking; turn the thinking off, or"
+            return CallFailed("truncated", f"{stopped} allow longer replies with --max-reply-tokens {2 * cap}")
         if outcome == "length":
             return Next(min(cap * 2, limit), sent.turns)
         assert unread is not None  # no other outcome is left
@@ -266,8 +270,10 @@ class Caller:
             return replace(reply, usage=used), attempt
         except TimeoutError:
             limit = self.patience.timeout
-            within = "in time" if limit is None else f"within {limit:g} s; raise --timeout or lower --in-flight"
-            error = EndpointError("timeout", f"{self.vlm.name!r} gave no answer {within}")
+            within, remedy = "in time", ""
+            if limit is not None:
+                within, remedy = f"within {limit:g} s", "raise --timeout or lower --in-flight"
+            error = EndpointError("timeout", f"{self.vlm.name!r} gave no answer {within}", remedy=remedy)
         except EndpointError as e:
             error = e
             if e.charge not in (None, Charge()) or (e.charge is None and e.kind != "timeout"):
@@ -343,7 +349,7 @@ class Caller:
         self._loading_since = now if self._loading_since is None else self._loading_since
         if now - self._loading_since >= self.patience.loading:
             waited = f"it was still loading after {now - self._loading_since:.0f} s; wait longer with --patience"
-            raise CallFailed("endpoint", f"{error}: {waited}")
+            raise CallFailed("endpoint", f"{error.wrong}: {waited}")
         self._slots.one_at_a_time()
         await self._sleep(min(error.retry_after or LOADING_POLL, LOADING_POLL) * min(1.0, 4 * self.patience.first_wait))
 
@@ -410,16 +416,23 @@ def _full(cap: int, reply: Reply, cut: _Cut | None) -> CallFailed | None:
     """A larger cap that brought no more tokens: the model's context is full, and a still larger one is of no use."""
     if cut is None or cap <= cut.cap or not 0 < _length(reply) <= cut.length:
         return None
-    counted = "" if not reply.usage.completion_tokens else f" after {reply.usage.completion_tokens} tokens"
+    counted = f" after {reply.usage.completion_tokens} tokens" if reply.usage.completion_tokens else ""
     return CallFailed(
         "truncated",
-        f"the reply was cut{counted} although more were allowed: the model's context is full, or the server has a "
-        f"limit of its own. {_SHORTER}",
+        f"the server stopped the reply{counted}, although {cap} were allowed: the model's context is full, or the "
+        f"server has a limit of its own. {_SHORTER}",
     )
 
 
+def _only_thinking(text: str) -> bool:
+    try:
+        return not without_thinking(text)
+    except ParseError:
+        return True
+
+
 def _no_longer(cap: int) -> str:
-    return f"the reply was cut at {cap} tokens, and the server allows no longer one here. {_SHORTER}"
+    return f"stopped at the reply limit of {cap} tokens, the longest that the server allows here. {_SHORTER}"
 
 
 def _duration(seconds: float) -> str:

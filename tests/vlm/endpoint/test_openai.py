@@ -243,6 +243,18 @@ class TestReply:
         assert failed((503, "")).charge is None
         assert failed((401, "")).charge is None
 
+    def test_a_server_that_was_never_reached_has_charged_nothing(self) -> None:
+        async def ask() -> None:
+            vlm = OpenAIVLM("m", VLMOptions(base_urls=("http://127.0.0.1:9/v1",)))
+            try:
+                await vlm.ask(ASK)
+            finally:
+                await vlm.close()
+
+        with pytest.raises(EndpointError) as refused:
+            asyncio.run(ask())
+        assert (refused.value.kind, refused.value.charge) == ("connection", None)
+
     @pytest.mark.parametrize(
         ("finish", "expected"),
         [

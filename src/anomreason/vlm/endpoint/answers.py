@@ -15,8 +15,10 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from anomreason.errors import Charge, EndpointError, ReplyLimit
+from anomreason.vlm.endpoint.address import redacted_url
 from anomreason.vlm.endpoint.limits import reply_limit
 from anomreason.vlm.endpoint.message import assembled, reply_text
 from anomreason.vlm.endpoint.usage import charged, read_usage, written
@@ -56,6 +58,16 @@ _BYTES = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s?(bytes?|[km]i?b)\b", re.I)
 SMALLEST_IMAGE = 20_000
 """An image of fewer bytes is not worth sending."""
 _IMAGE = re.compile(r"\bimages?\b|picture|base64|image_url|media type", re.I)
+_NO_MODEL = re.compile(
+    r"\bmodel\b.{0,120}\b(not (be )?(exist|found|available|know|a valid|recogni[sz]ed)|does ?n[o']t exist|unknown"
+    r"|deprecated|decommissioned|retired)|\b(no such|unknown|invalid) model\b",
+    re.I,
+)
+_NO_ENDPOINT = re.compile(r"unexpected endpoint|cannot post|unknown (request )?(url|endpoint|path)|no route", re.I)
+_MEMORY = re.compile(r"out of memory|\boom\b|not enough memory", re.I)
+_HTTPS = re.compile(r"http request (was )?(sent )?to (an )?https", re.I)
+_PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|title|h\d|center|p)\b", re.I)
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^<>]*>", re.I | re.DOTALL)
 _OPTIONS = {
     "response_format": re.compile(r"response[_ ]format|json[_ ]schema|response_?schema|grammar", re.I),
     "max_tokens": re.compile(r"\bmax_tokens\b", re.I),
@@ -88,10 +100,12 @@ class ServerAnswer:
         if status < 300 and isinstance(self.data, dict) and "error" in self.data and not self.data.get("choices"):
             code = error.get("code")  # gateways wrap a provider's error in a 200
             self.status = code if isinstance(code, int) and 400 <= code < 600 else 500
+            if self.status == 500 and _NO_ENDPOINT.search(_message(error)):
+                self.status = 404
         self.fault = self.status >= 300
         self.code = str(error.get("code") or "").lower()
         self.param = str(error.get("param") or "")
-        self.complaint = excerpt(redacted(_message(error), secret) or self.text, 400) if self.fault else ""
+        self.complaint = excerpt(redacted(_message(error), secret) or _readable(self.text), 400) if self.fault else ""
 
     @property
     def policy(self) -> bool:
@@ -161,6 +175,13 @@ class ServerAnswer:
         return seconds
 
     @property
+    def shown(self) -> str:
+        """What came, for messages."""
+        if _PAGE.match(self.text):
+            return _readable(self.text)
+        return repr(excerpt(self.text)) if self.text.strip() else "an empty answer"
+
+    @property
     def summary(self) -> str:
         """The answer in one line, for messages."""
         reason = f": {self.complaint}" if self.complaint else " and gave no reason"
@@ -182,16 +203,16 @@ class ServerAnswer:
         if self.status >= 500 and _LOADING.search(self.complaint) and not _BROKEN.search(self.complaint):
             return EndpointError("loading", self.summary, self.retry_after)
         if self.status in (408, 409, 425) or self.status >= 500:
-            return EndpointError(
-                "server", f"{self.summary}; the server's log may say why", self.retry_after, charge=self.charge
-            )
-        return EndpointError("rejected", f"{self.summary}; {self._hint(model)}", charge=self.charge)
+            later = "run the same command again later; the server's log may say why"
+            memory = "the server is short of memory: lower --in-flight or --max-side, or give it more"
+            remedy = memory if _MEMORY.search(self.complaint) else later
+            return EndpointError("server", self.summary, self.retry_after, remedy=remedy, charge=self.charge)
+        wrong, remedy = self._redirect() if self.status < 400 else (self.summary, self._remedy(model))
+        return EndpointError("rejected", wrong, remedy=remedy, charge=self.charge)
 
-    def _hint(self, model: str) -> str:
+    def _remedy(self, model: str) -> str:
         if self.status in (402, 429):
             return "the account has no money left for this: see the provider's billing page"
-        if self.status < 400:
-            return "it redirects elsewhere: check the base URL, http or https included"
         if self.status == 413:
             return "the request has too many bytes for the server, or for a proxy before it: lower --max-side"
         if self.too_long:
@@ -207,11 +228,43 @@ class ServerAnswer:
             return f"the key was not accepted: check {self.key_name}, and that it may use this model"
         if _IMAGE.search(self.complaint) and _TOO_LARGE.search(self.complaint):
             return "the image is over the server's limits: lower --max-side"
+        if _HTTPS.search(self.complaint):
+            return "the server wants https: give --base-url with https:// in place of http://"
+        if self.status in (400, 404, 410, 422) and _NO_MODEL.search(self.complaint):
+            return f"check the name {model!r} (--model): servers list the names they know at {self.server}/models"
         if self.status == 404:
-            return f"check that the server has the model {model!r}, and the base URL, which usually ends in /v1"
+            return f"{self.address}, and check that the server has the model {model!r}"
         if self.status == 405:
-            return "there is probably no chat endpoint at this address: check the base URL, which usually ends in /v1"
-        return f"check that {model!r} accepts images, and read the server's log for the reason"
+            return f"there is no chat endpoint at this address: {self.address}"
+        if self.status == 407:
+            return "a proxy wants a user name and password: put them into HTTPS_PROXY, or except the host with NO_PROXY"
+        if self.status in (400, 422) or _IMAGE.search(self.complaint):
+            return f"check that {model!r} accepts images, and read the server's log for the reason"
+        return f"{self.address}, check --model {model!r}, and read the server's log for the reason"
+
+    @property
+    def address(self) -> str:
+        """What to do about a base URL that may be wrong."""
+        path = urlsplit(self.server).path.rstrip("/")
+        if path.endswith("/chat/completions"):
+            base = self.server.rstrip("/").removesuffix("/chat/completions")
+            return f"give --base-url without /chat/completions: {base}"
+        if not re.search(r"/v\d", path):
+            return f"check --base-url, which usually ends in /v1: {self.server.rstrip('/')}/v1"
+        return "check --base-url, which usually ends in /v1"
+
+    def _redirect(self) -> tuple[str, str]:
+        """What a redirect says, and what to do: it is not followed, as the key would go where nobody sent it."""
+        answered = f"{self.server} answered {self.status}, a redirect"
+        try:
+            target = redacted_url(urljoin(f"{self.server.rstrip('/')}/chat/completions", self.headers["location"]))
+        except (KeyError, ValueError):
+            return f"{answered} to nowhere", self.address
+        target = excerpt(redacted(target, self.secret))
+        base = target.rstrip("/").removesuffix("/chat/completions")
+        if base == target.rstrip("/"):
+            return f"{answered} to {target}, which is no chat endpoint", self.address
+        return f"{answered} to {base}", f"give that as --base-url {base}"
 
 
 def read_completion(answer: ServerAnswer, asked: str) -> Reply:
@@ -222,24 +275,22 @@ def read_completion(answer: ServerAnswer, asked: str) -> Reply:
     message = choice.get("message")
     usage = read_usage(data.get("usage"), written(message)) if choices or data.get("usage") else None
     charge = charged(usage) if usage is not None else None
+    later = "run the same command again later; the server's log may say why"
+    if not choice:
+        wrong = f"{answer.server} sent no completion, but {answer.shown}"
+        remedy = later if choices == [] else f"this is probably no OpenAI-compatible server: {answer.address}"
+        raise EndpointError("server", wrong, remedy=remedy, charge=charge)
     if not isinstance(message, dict) or choice.get("finish_reason") == "error":
-        raise EndpointError(
-            "server",
-            f"{answer.server} sent no completion, but {excerpt(answer.text) or 'nothing'!r}; is this the base URL of "
-            "an OpenAI-compatible server? It usually ends in /v1",
-            charge=charge,
-        )
+        wrong = f"{answer.server} broke off the completion: {answer.shown}"
+        raise EndpointError("server", wrong, remedy=later, charge=charge)
     finish = _finish(choice)
     text, refusal = reply_text(message), message.get("refusal")
     if isinstance(refusal, str) and refusal:
         text, finish = text or refusal, "refused"
     if text is None and finish in ("stop", "unknown"):
-        raise EndpointError(
-            "server",
-            f"{answer.server} sent a completion without text: {excerpt(answer.text)!r}; if it goes on, use "
-            "another model",
-            charge=charge,
-        )
+        wrong = f"{answer.server} sent a completion without text: {answer.shown}"
+        remedy = "run the same command again later; if it goes on, use another model"
+        raise EndpointError("server", wrong, remedy=remedy, charge=charge)
     named = data.get("model")
     return Reply(
         text=redacted(text or "", answer.secret),
@@ -260,6 +311,11 @@ def _finish(choice: Mapping[str, Any]) -> Finish:
                 if words.search(plain):
                     return finish
     return "unknown"
+
+
+def _readable(text: str) -> str:
+    """A text as a person reads it: of a web page, what it shows."""
+    return f"a web page, {excerpt(_MARKUP.sub(' ', text[:20_000]))!r}" if _PAGE.match(text) else text
 
 
 def redacted(text: str, secret: str) -> str:

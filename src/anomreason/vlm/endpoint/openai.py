@@ -47,6 +47,7 @@ LARGEST_ANSWER = 8 * 2**20
 LONG_ANSWER = 2**20
 """Bytes above which only one answer is read at a time."""
 
+_GATEWAY = "run the same command again later; if it goes on, look at the proxy or gateway before the server"
 _CHUNK = 2**16
 # Under the 5 s after which common servers drop an idle connection, so that no request is written into a closing one.
 _KEEPALIVE_SECONDS = 4.0
@@ -202,26 +203,59 @@ class OpenAIVLM:
         except TimeoutError:
             error = EndpointError(
                 "timeout",
-                f"{server.shown} gave no answer within {self._options.timeout:g} s; raise --timeout or lower "
-                "--in-flight",
+                f"{server.shown} gave no answer within {self._options.timeout:g} s",
+                remedy="raise --timeout or lower --in-flight",
             )
         except APIStatusError as e:
             server.aside_until = None
             return e.response
         except (APIConnectionError, aiohttp.ClientError, OSError) as e:
             server.aside_until = time.monotonic() + ASIDE_SECONDS
-            sent = not isinstance(e.__cause__ or e, httpx2.ConnectError | aiohttp.ClientConnectorError)
+            sent = not _never_connected(e)
             reason = redacted(str(e.__cause__ or e).replace(" ssl:default", ""), server.secret)
             proxy = proxy_of(server.url)
             through = f" through the proxy {proxy} that the environment names (NO_PROXY excepts hosts)" if proxy else ""
+            wrong = f"no connection to {server.shown}{through} ({excerpt(reason) or type(e).__name__})"
+            if sent:
+                wrong = f"{server.shown}{through} closed the connection without a whole answer"
             error = EndpointError(
-                "connection",
-                f"no connection to {server.shown}{through}, is it running? Check the server, --base-url "
-                f"and the network ({excerpt(reason) or type(e).__name__})",
-                charge=Charge() if sent else None,
+                "connection", wrong, remedy=_reconnecting(reason, sent), charge=Charge() if sent else None
             )
         # Raised out here so that no traceback shows the SDK's own error, which may hold what a server echoed.
         raise error
+
+
+_CAUSES = (
+    (r"WRONG_VERSION_NUMBER|record layer", "the server speaks plain http: give --base-url with http://"),
+    (r"hostname mismatch|not valid for", "its certificate is that of another host: check --base-url"),
+    (
+        r"CERTIFICATE_VERIFY_FAILED",
+        "its certificate is not trusted: name the file of the one that signed it in SSL_CERT_FILE",
+    ),
+    (
+        r"name or service not known|nodename nor|getaddrinfo|name resolution|no address associated",
+        "there is no such host: check --base-url and the network",
+    ),
+)
+
+
+def _never_connected(error: BaseException) -> bool:
+    """Whether an error says that there was no connection; the SDK wraps aiohttp's into others of any name."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        cause = cause.__cause__
+    return cause is not None
+
+
+def _reconnecting(reason: str, sent: bool) -> str:
+    """What to do about a failed connection."""
+    if sent:
+        return (
+            "run the same command again later; if it goes on, check --base-url, http or https included, and the "
+            "server's log"
+        )
+    known = (remedy for cause, remedy in _CAUSES if re.search(cause, reason, re.I))
+    return next(known, "is it running? Check the server, --base-url and the network")
 
 
 @cache
@@ -256,12 +290,11 @@ class _Server:
         """Replace the body's stream by one that is unpacked here, within bounds."""
         packed = response.headers.pop("content-encoding", "identity").strip().lower()
         if packed not in ("identity", "gzip", "x-gzip", "deflate", ""):
-            raise EndpointError(
-                "server", f"{self.shown} sent an answer packed as {excerpt(packed)!r}, which was not asked for"
-            )
+            wrong = f"{self.shown} sent an answer packed as {excerpt(packed)!r}, which was not asked for"
+            raise EndpointError("server", wrong, remedy=_GATEWAY)
         if isinstance(response.stream, httpx2.AsyncByteStream):
             unpacked = packed in ("identity", "")
-            response.stream = _BoundedStream(response.stream, not unpacked, self.long_answers)
+            response.stream = _BoundedStream(response.stream, not unpacked, self)
 
     def usable(self, now: float) -> bool:
         """True when all is well, or when it may be tried again, by one request only."""
@@ -389,10 +422,10 @@ class _RequestBody:
 class _BoundedStream(httpx2.AsyncByteStream):
     """An answer's body, unpacked. What is long waits until no other long one is held: no server may fill our memory."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, packed: bool, long_answers: asyncio.Lock) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, packed: bool, server: _Server) -> None:
         self._stream = stream
         self._unpack = zlib.decompressobj(zlib.MAX_WBITS | 32) if packed else None
-        self._long_answers, self._long = long_answers, False
+        self._server, self._long_answers, self._long = server.shown, server.long_answers, False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
@@ -400,9 +433,8 @@ class _BoundedStream(httpx2.AsyncByteStream):
             for piece in self._pieces(chunk):
                 size += len(piece)
                 if size > LARGEST_ANSWER:
-                    raise EndpointError(
-                        "server", f"the answer is over {LARGEST_ANSWER:,} bytes; is this a model's server?"
-                    )
+                    wrong = f"{self._server} sent an answer of over {LARGEST_ANSWER:,} bytes"
+                    raise EndpointError("server", wrong, remedy="check --base-url: is this a model's server?")
                 if size > LONG_ANSWER and not self._long:
                     await self._long_answers.acquire()
                     self._long = True
@@ -417,7 +449,8 @@ class _BoundedStream(httpx2.AsyncByteStream):
                 yield self._unpack.decompress(chunk, _CHUNK)
                 chunk = self._unpack.unconsumed_tail
         except zlib.error as e:
-            raise EndpointError("server", f"the answer's compression cannot be read: {e}") from None
+            wrong = f"{self._server} sent an answer whose compression cannot be read: {e}"
+            raise EndpointError("server", wrong, remedy=_GATEWAY) from None
 
     async def aclose(self) -> None:
         if self._long:
