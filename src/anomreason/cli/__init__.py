@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from anomreason.cli.group import Command, group_class, new_app
+from anomreason.cli.group import Command, group_app
 from anomreason.errors import AnomreasonError, UsageError
 from anomreason.interrupt import end_on_ctrl_c
 
@@ -42,12 +42,11 @@ COMMANDS = {
 }
 """The commands, in the order of the help."""
 
-app = new_app(
-    name="anomreason",
-    help="Find and explain semantic anomalies in images: what is wrong, where it shows, why it cannot be so, and how "
-    "bad it is (severity 0 = completely implausible, 100 = fully realistic).",
-    no_args_is_help=True,
-    cls=group_class(COMMANDS),
+app = group_app(
+    "anomreason",
+    "Find and explain semantic anomalies in images: what is wrong, where it shows, why it cannot be so, and how bad it "
+    "is (severity 0 = completely implausible, 100 = fully realistic).",
+    COMMANDS,
 )
 
 

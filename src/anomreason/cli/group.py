@@ -1,6 +1,7 @@
 """Groups of commands that import a command's module only when that command is run.
 
-typer.Typer(cls=group_class({"calls": Command("runs:calls", "Print the calls of a run.")}))
+table = {"calls": Command("runs:calls", "Print the calls of a run.")}
+get_group(group_app("runs", "Look at runs.", table))(["calls", "--help"])
 """
 
 from __future__ import annotations
@@ -27,18 +28,13 @@ class Command(NamedTuple):
     """The first sentence of the function's docstring; for a group, its whole help."""
 
 
-def new_app(**settings: Any) -> typer.Typer:
-    """A Typer app with the settings that the program, its groups and its commands share."""
-    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **settings)
-
-
-def group_class(table: Mapping[str, Command]) -> type[TyperGroup]:
-    """Class of a group with these subcommands, for `typer.Typer(cls=...)`."""
+def group_app(name: str, help: str, table: Mapping[str, Command]) -> typer.Typer:
+    """The program or a group in it, with the commands of a table."""
 
     class TableGroup(TyperGroup):
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
-            # Names alone, which is what Typer lists and suggests from; get_command gives the commands.
+            # Only the names count, from which Typer takes its suggestions; get_command gives the commands.
             self.commands = {name: TyperCommand(name) for name in table}
 
         def get_command(self, ctx: object, cmd_name: str) -> ClickCommand | None:
@@ -48,14 +44,22 @@ def group_class(table: Mapping[str, Command]) -> type[TyperGroup]:
             with formatter.section("Commands"):
                 formatter.write_dl([(name, command.help) for name, command in table.items()])
 
-    return TableGroup
+    return typer.Typer(
+        name=name,
+        help=help,
+        cls=TableGroup,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
 
 
 def _load(name: str, command: Command) -> ClickCommand:
     module, _, attribute = command.place.partition(":")
     found = getattr(import_module(f"anomreason.cli.{module}"), attribute)
     if isinstance(found, Mapping):
-        return get_group(new_app(name=name, help=command.help, no_args_is_help=True, cls=group_class(found)))
-    app = new_app()
+        return get_group(group_app(name, command.help, found))
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(name)(found)
     return get_command(app)
