@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -369,12 +370,11 @@ def test_the_command_line_has_the_defaults_of_the_python_api() -> None:
 
 def test_the_options_of_the_command_line_reach_the_detector(world: World, tmp_path: Path) -> None:
     truth = world(1)
-    (tmp_path / "prompts").mkdir()
-    prices = tmp_path / "prices.toml"
-    prices.write_text("[models]\n")
-    numbers = {"max_objects": 3, "temperature": 0.25, "spread": 0.5, "seed": 7, "max_reply_tokens": 512}
-    numbers |= {"in_flight": 2, "max_tokens": 10**6}
-    given = {"schedule": "paper", "boxes": "fractions", **numbers, "prompts": tmp_path / "prompts", "prices": prices}
+    prompts = tmp_path / "prompts"
+    prompts.mkdir()
+    shutil.copy(Path(anomreason.__file__).parent / "agent" / "prompts" / "source.md", prompts)
+    numbers = {"max_objects": 3, "temperature": 0.25, "spread": 0.5, "seed": 7, "max_reply_tokens": 512, "in_flight": 2}
+    given = {"schedule": "release", "boxes": "fractions", **numbers, "prompts": prompts}
     flags = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
     ran = detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}", "--judge-source", "--outside", *flags)
     assert ran.returncode == 0, ran.stderr
