@@ -372,7 +372,7 @@ def test_calls_are_shown_with_prompt_and_reply_and_a_common_beginning_once(run: 
     run.call("a.png", "late", "third question", None, 1e9 + 4000)
     gallery = run.build()
     page = run.page(gallery, "a.png")
-    assert page.texts["pre"][0] == f"{COMMON}\n\n[picture 8x6]\n\nfirst question"
+    assert page.texts["pre"][0] == f"{COMMON}\n\n[image 8x6]\n\nfirst question"
     assert page.texts["pre"][1:] == ["first answer", "second question", "second answer"]
     assert "rate limit" in page.text
     assert "continued 1 h 6 min later" in page.text
@@ -532,7 +532,7 @@ def test_chromium_shows_hostile_names_and_texts_as_plain_text(run: Run, browser:
     browser.until("[...document.images].every(i => i.naturalWidth > 0)")
     assert browser.see("typeof pwned") == "undefined"
     browser.open(run.page(gallery, EVIL_NAME).path.as_uri())
-    browser.until("document.getElementById('picture').naturalWidth === 60")
+    browser.until("document.getElementById('image').naturalWidth === 60")
     assert browser.see("document.getElementById('gone').hidden") is True
     assert browser.see("document.querySelector('.finding h2').innerText").endswith(EVIL)
     assert browser.see("typeof pwned") == "undefined"
@@ -573,7 +573,7 @@ def test_chromium_lights_a_box_with_its_finding_and_the_reverse(run: Run, browse
     box = Region(x0=0.1, y0=0.1, x1=0.5, y1=0.5)
     run.add(run.picture("a.png"), anomaly(5, region=box), anomaly(50, region=Region(x0=0.6, y0=0.1, x1=0.9, y1=0.5)))
     browser.open(run.page(run.build(), "a.png").path.as_uri())
-    browser.until("document.getElementById('picture').style.width")
+    browser.until("document.getElementById('image').style.width")
     lit = "[...document.querySelectorAll('.lit')].map(e => e.dataset.link).join()"
     browser.see("document.querySelectorAll('.finding')[1].focus({preventScroll: true})")
     assert browser.see(lit) == "a2,a2"
@@ -589,5 +589,5 @@ def test_chromium_says_that_a_picture_has_gone_after_the_report_was_built(run: R
     page = run.page(run.build(), "a.png")
     (run.pictures / "a.png").unlink()
     browser.open(page.path.as_uri())
-    browser.until("!document.getElementById('gone').hidden && document.getElementById('picture').naturalWidth > 0")
+    browser.until("!document.getElementById('gone').hidden && document.getElementById('image').naturalWidth > 0")
     assert "image file is missing" in browser.see("document.getElementById('gone').textContent")

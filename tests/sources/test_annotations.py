@@ -62,7 +62,7 @@ def test_both_published_forms_ours_and_a_run_say_the_same(tmp_path: Path) -> Non
     assert [source.name for source in found] == ["a", "b", "c", "run"]
     assert len({tuple((k, s.anomalies, s.annotated) for k, s in source.images.items()) for source in found}) == 1
     assert found[3].detectors == ("m lean",)
-    assert found[3].pictures == tmp_path / "../pictures"
+    assert found[3].image_folder == tmp_path / "../pictures"
 
 
 def test_of_a_run_the_last_line_of_an_image_counts_and_a_torn_one_is_passed_over(tmp_path: Path) -> None:

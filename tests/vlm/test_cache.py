@@ -29,7 +29,7 @@ def test_a_good_reply_is_used_again_and_a_bad_one_is_only_kept(tmp_path: Path) -
     assert bad != good
     kept = store.read(bad)
     assert kept is not None
-    assert (kept.text, kept.prompt) == ("nonsense", "common\n\n[picture 20x10]\n\nwhat is odd?")
+    assert (kept.text, kept.prompt) == ("nonsense", "common\n\n[image 20x10]\n\nwhat is odd?")
 
 
 def test_a_reask_answers_the_first_request_from_then_on(tmp_path: Path) -> None:

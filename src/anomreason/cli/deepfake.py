@@ -45,7 +45,7 @@ def command(
     ] = "paper",
     rank_by: Annotated[str, typer.Option(help="Confidence: severity (100 - it), order or confidence.")] = "severity",
     subset: Annotated[str | None, typer.Option(help="Only these images: FILE or FILE:PART.")] = None,
-    pictures: Annotated[
+    image_folder: Annotated[
         Path | None, typer.Option(help="Folder of the image files, to check what they alone give away.")
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
@@ -73,7 +73,7 @@ def command(
         check_folder(out)
     spec = None if backbone is None else BackboneSpec(backbone, layer, precision, threads)
     with interruptible(out), progress("comparing texts") as step:
-        found = judge(predictions, truth, spec, settings, subset=subset, pictures=pictures, progress=step)
+        found = judge(predictions, truth, spec, settings, subset=subset, image_folder=image_folder, progress=step)
     if out is not None:
         # Before it is printed: a closed pipe ends the program there.
         make_folder(out)

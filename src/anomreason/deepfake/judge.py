@@ -51,13 +51,13 @@ def judge(
     settings: Settings = Settings(),  # noqa: B008
     *,
     subset: str | Path | None = None,
-    pictures: Path | None = None,
+    image_folder: Path | None = None,
     progress: Progress = lambda *_: None,
 ) -> DeepfakeResult:
     """Every number of one detector; what `deepfake.json` holds.
 
-    backbone: None leaves explanations out. pictures: folder of the image files, for the leak check;
-    by default the truth's folder, or that of the run. Raises UsageError, naming file and place.
+    backbone: None leaves explanations out. image_folder: for the leak check; by default the truth's
+    folder, or that of the run. Raises UsageError, naming file and place.
     """
     true = read_truth(truth, subset)
     entry = entrant(read_source(predictions), true)
@@ -81,7 +81,7 @@ def judge(
         rule=PHOTOGRAPH_RULE,
         undescribed=_undescribed(images, entry, true) if explained else 0,
         unexplained=_why_not(backbone, bare),
-        leaks=_leaks(entry, true, pictures or true.source.pictures or entry.source.pictures, rng),
+        leaks=_leaks(entry, true, image_folder or true.source.image_folder or entry.source.image_folder, rng),
         joined=JoinedImages.of(entry, true.images),
     )
 
@@ -110,7 +110,7 @@ def read_truth(given: str | Path, subset: str | Path | None = None) -> Truth:
 def _folder(name: str, path: Path) -> Source:
     images = find_images([path]).images
     found = {key_of(i.name): ImageAnnotation(i.name, annotated=False) for i in images}
-    return Source(name or path.resolve().name, path, "pictures", found, path)
+    return Source(name or path.resolve().name, path, "images", found, path)
 
 
 def _labelled(name: str, annotation: ImageAnnotation, path: Path) -> ImageAnnotation:

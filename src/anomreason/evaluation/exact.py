@@ -81,7 +81,7 @@ def _truth(path: Path, known: list[KnownImage]) -> Truth:
     images = {key_of(one.image): ImageAnnotation(one.image) for one in known}
     if len(images) < len(known):
         raise UsageError(f"{path} has duplicate images under names that are the same path: remove one of the two")
-    return Truth(Source(path.resolve().name, path, "pictures", images, path), images, (), (), ())
+    return Truth(Source(path.resolve().name, path, "images", images, path), images, (), (), ())
 
 
 def _answers(known: list[KnownImage], entry: Entrant) -> dict[str, ImagePrediction]:

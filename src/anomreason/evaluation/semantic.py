@@ -133,7 +133,7 @@ def _result(contest: Contest, truth: Truth, common: EvalCommon, against: Contest
         predictions=PredictionsFile(
             path=str(source.path),
             detectors=source.detectors,
-            pictures=None if source.pictures is None else str(source.pictures),
+            pictures=None if source.image_folder is None else str(source.image_folder),
         ),
     )
 

@@ -37,7 +37,7 @@ MAX_ANOMALIES = 1_000
 _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*+"|(-?Infinity|NaN)', re.DOTALL)
 
 
-SourceForm = Literal["run", "lines", "published", "pictures"]
+SourceForm = Literal["run", "lines", "published", "images"]
 Rated = tuple[Anomaly, float | None]
 """An anomaly and its confidence: any scale, higher = surer; None when not known."""
 _PACKED = TypeAdapter(list[Rated])
@@ -95,7 +95,7 @@ class Source:
     form: SourceForm
     images: dict[str, ImageAnnotation]
     """By the normalised name, in the file's order."""
-    pictures: Path | None = None
+    image_folder: Path | None = None
     """Folder that the names are relative to; only a run folder tells."""
 
     @property
@@ -122,7 +122,7 @@ def _source(given: str) -> Source:
     name, path = named(given)
     if path.is_dir():
         run = _run(path)
-        return Source(name or path.resolve().name, path, "run", run, _pictures(path))
+        return Source(name or path.resolve().name, path, "run", run, _image_folder(path))
     beside_run = path.name == "results.jsonl" and (path.parent / "run.json").is_file()
     if beside_run:
         return read_source(f"{name or path.resolve().parent.name}={path.parent}")
@@ -167,7 +167,7 @@ def named(given: str) -> tuple[str, Path]:
     return (name, Path(rest)) if mark and name and not Path(given).exists() else ("", Path(given))
 
 
-def _pictures(run: Path) -> Path | None:
+def _image_folder(run: Path) -> Path | None:
     root = read_settings(run).get("root")
     return run.parent / root if isinstance(root, str) else None
 

@@ -49,7 +49,7 @@ class Stored:
     """A kept reply and its prompt."""
 
     prompt: str
-    """Texts as sent; an image stands as `[picture WxH]`."""
+    """Texts as sent; an image stands as `[image WxH]`."""
     text: str
     finish: str
 
@@ -204,7 +204,7 @@ class ReplyStore:
     def _keep(self, part: Part) -> str:
         """Long texts that many calls share are stored once."""
         if isinstance(part, Encoded):
-            return f"[picture {part.width}x{part.height}]"
+            return f"[image {part.width}x{part.height}]"
         name = "#" + hashlib.sha256(part.encode()).hexdigest()[:32]
         if name not in self._known_texts:
             self._db.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (name, part))

@@ -38,24 +38,24 @@
   addEventListener("hashchange", open);
   open();
 
-  const picture = byId("picture");
-  if (!picture) return;
+  const image = byId("image");
+  if (!image) return;
 
   // Small images are enlarged, up to twice, as far as there is room.
   function fit() {
-    picture.style.width = "";
-    if (!picture.naturalWidth) return;
-    const high = parseFloat(getComputedStyle(picture).maxHeight) * picture.naturalWidth / picture.naturalHeight;
-    const wide = Math.min(byId("stage").parentElement.clientWidth, high, 2 * picture.naturalWidth);
-    picture.style.width = wide + "px";
+    image.style.width = "";
+    if (!image.naturalWidth) return;
+    const high = parseFloat(getComputedStyle(image).maxHeight) * image.naturalWidth / image.naturalHeight;
+    const wide = Math.min(byId("stage").parentElement.clientWidth, high, 2 * image.naturalWidth);
+    image.style.width = wide + "px";
   }
   function gone() {
     byId("gone").hidden = false;
-    if (picture.dataset.preview && picture.getAttribute("src") !== picture.dataset.preview) picture.src = picture.dataset.preview;
+    if (image.dataset.preview && image.getAttribute("src") !== image.dataset.preview) image.src = image.dataset.preview;
     else byId("stage").hidden = true;
   }
-  picture.addEventListener("load", fit);
-  picture.addEventListener("error", gone);
+  image.addEventListener("load", fit);
+  image.addEventListener("error", gone);
   addEventListener("resize", fit);
-  if (picture.complete) (picture.naturalWidth ? fit : gone)();
+  if (image.complete) (image.naturalWidth ? fit : gone)();
 })();
