@@ -323,7 +323,7 @@ class CandidateRow(Base):
 
 
 class VerdictRow(Base):
-    """What one person said of one candidate. Append only: the last one of a person and round counts."""
+    """What one person said of one candidate. Append only: the last one of a person that was not undone counts."""
 
     __tablename__ = "verdicts"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -334,11 +334,16 @@ class VerdictRow(Base):
     at: Mapped[datetime]
     seconds: Mapped[float | None]
     choice: Mapped[str]
-    """`accept`, `reject`, `unsure`, or `undo` for an earlier one taken back."""
+    """`accept`, `reject` or `unsure`; `undo` takes an earlier verdict back, `flag` asks the owner to look."""
+    undoes: Mapped[int | None]
+    """With `undo`: id of the verdict that is taken back."""
+    final: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether it settles a disagreement: then it counts alone."""
     edit: Mapped[Json | None]
     """Fields that the person wrote anew; the original stays in the candidate."""
     reason: Mapped[str | None]
-    round: Mapped[int] = mapped_column(default=1)
+    round: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """Id of the review round; 0: it came from elsewhere."""
     command_id: Mapped[int] = mapped_column(ForeignKey("commands.id"))
 
     __table_args__ = (Index(None, "person", "choice"),)
