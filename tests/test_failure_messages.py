@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -411,14 +412,25 @@ def test_a_file_that_cannot_be_read_is_named_with_its_cause_and_the_next_step(ph
         assert step in failed[name]
 
 
+LOCAL_FORMS = "--model local:FOLDER or --model local:OWNER/NAME"
 MISTAKES = [
     (["photo.png", "--model", "gpt-4o"], "no key for OpenAI", "set OPENAI_API_KEY, or pass --base-url"),
     (["phtos", "--model", "m"], "'phtos' does not exist", "give image files, folders"),
     (["empty", "--model", "m"], "'empty' holds no images", "name the folder that does, or the files"),
     (["*.tiff", "--model", "m"], "'*.tiff' matches no file", "check the pattern"),
     (["photo.png", "--model", "m", "--base-url", "localhost:8000"], "is not a base URL", "give one like http://"),
-    (["photo.png", "--model", "local:nowhere/here/it/is"], "there is no folder", "name a checkpoint's folder"),
-    (["photo.png", "--model", "local:"], "names no model", "write local:PATH"),
+    (["none.zip", "--model", "m"], "'none.zip' holds no images", "or unpack it and name the files"),
+    (["photo.png", "--model", "local:nowhere/..."], "there is no folder 'nowhere/...'", LOCAL_FORMS),
+    (["photo.png", "--model", "local:here/it/is"], "there is no folder 'here/it/is'", LOCAL_FORMS),
+    (["photo.png", "--model", "local:"], "'local:' names no model", "write local:FOLDER or local:OWNER/NAME"),
+    (["photo.png", "--model", "local:empty"], "empty holds no config.json", "name the folder of a Qwen2.5-VL"),
+    (["photo.png", "--model", "sim:truth.json"], "truth.json cannot be read: No such file", "check the path"),
+    (
+        ["photo.png", "--model", "m", "--prompts", "p"],
+        "'p' is not a folder",
+        "give one whose .md files replace prompts",
+    ),
+    (["photo.png", "--model", "m", "--prices", "p"], "cannot read prices from 'p': No such file", "check the path"),
     (["photo.png", "--model", " "], "is not a model name", "--model gpt-4o"),
     (["photo.png", "--model", "m", "--schedule", "fast"], "schedule must be one of lean, paper", "not 'fast'"),
     (["photo.png", "--model", "m", "--max-cost", "1", "--base-url", "http://h/v1"], "price", "--max-tokens"),
@@ -437,6 +449,8 @@ def test_the_first_mistakes_of_a_newcomer_are_answered_with_what_to_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (photo.parent / "empty").mkdir()
+    with zipfile.ZipFile(photo.parent / "none.zip", "w") as archive:
+        archive.writestr("notes.txt", "nothing to see")
     monkeypatch.chdir(photo.parent)
     monkeypatch.setattr("sys.argv", ["anomreason", "detect", *arguments])
     with pytest.raises(SystemExit) as ended:
@@ -447,3 +461,4 @@ def test_the_first_mistakes_of_a_newcomer_are_answered_with_what_to_do(
     assert shown.count("\n") == 1
     assert cause in shown
     assert step in shown
+    assert not (photo.parent / "runs").exists()

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,33 @@ def test_a_folder_with_other_files_is_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("x")
     with pytest.raises(RunConflict, match=r"precious\.txt"):
         RunFolder(tmp_path, SETTINGS, {})
+
+
+def fail_in(path: Path, work: Callable[[RunFolder], object] = bool) -> None:
+    with RunFolder(path, SETTINGS, {}) as run:
+        work(run)
+        raise UsageError("no key")
+
+
+def test_a_command_that_could_not_begin_leaves_no_folder_behind(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no key"):
+        fail_in(tmp_path / "runs" / "a", lambda run: (run.path / "calls.jsonl").touch())
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_command_that_fails_removes_nothing_but_an_empty_run_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    kept: dict[str, Callable[[RunFolder], object]] = {
+        "mine": bool,
+        "begun": lambda run: run.append(ok("a.jpg")),
+        "noted": lambda run: (run.path / "notes.txt").touch(),
+    }
+    for name, work in kept.items():
+        with pytest.raises(UsageError, match="no key"):
+            fail_in(tmp_path / name, work)
+    assert list(read_results(tmp_path / "begun")) == ["a.jpg"]
+    assert (tmp_path / "mine").is_dir()
+    assert (tmp_path / "noted" / "notes.txt").is_file()
 
 
 def test_a_file_in_the_folders_place_is_a_clear_error(tmp_path: Path) -> None:

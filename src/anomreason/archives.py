@@ -134,7 +134,9 @@ def open_archive(path: Path) -> Archive:
         found = os.stat(path)
         return _opened(path, found.st_size, found.st_mtime_ns)
     except (*_DAMAGED, RuntimeError) as error:
-        raise UsageError(f"the archive {str(path)!r} cannot be read ({error}); unpack it and give the folder") from None
+        raise UsageError(
+            f"the archive {str(path)!r} cannot be read ({error}); make it again, or unpack it and give the folder"
+        ) from None
 
 
 @lru_cache(maxsize=8)

@@ -92,7 +92,7 @@ def looks_like(head: bytes) -> str:
     if b"<html" in lower or b"<!doctype html" in lower:
         return "is a web page, not an image; download the image itself"
     if head.decode("utf-8", "ignore").strip() and not re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\xff]", head):
-        return "is a text file, not an image; give an image"
+        return "is a text file, not an image; give an image, or a list of images as .jsonl or .csv"
     return (
         "is not an image of a known type (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIF; the content decides, not "
         "the name); convert it to PNG"

@@ -37,7 +37,7 @@ def read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}; check the path") from None
     try:
         return data.decode("utf-16") if data.startswith(_UTF_16) else data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -68,9 +68,9 @@ def read_lines(path: Path, *, appended: bool = False) -> Iterator[tuple[int, dic
                     yield number, _object(text, where, "repair or remove the line")
     except FileNotFoundError as error:
         if not appended:
-            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+            raise UsageError(f"{path} cannot be read: {error.strerror}; check the path") from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}; check the path") from None
 
 
 def _utf_8_lines(file: BinaryIO) -> Iterator[bytes]:

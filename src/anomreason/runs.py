@@ -19,6 +19,7 @@ import os
 import re
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -183,6 +184,7 @@ class ResumableFolder:
         self.path, self.kind = path, kind
         try:
             self._refuse_strangers()
+            self._made = [folder for folder in (path, *path.parents) if not folder.exists()]  # the innermost first
             path.mkdir(parents=True, exist_ok=True)
             busy = f"works in the {kind.what} folder {str(path)!r}; wait until it ends, or give {kind.instead}"
             self._lock = take_lock(path / kind.lock, busy)
@@ -197,8 +199,8 @@ class ResumableFolder:
         strangers = sorted(p.name for p in self.path.iterdir() if p.name not in own and not p.name.endswith(".part"))
         if strangers:
             raise RunConflict(
-                f"{str(self.path)!r} holds other files ({strangers[0]!r}) and no {self.kind.settings}; empty it, or "
-                f"give {self.kind.instead}"
+                f"{str(self.path)!r} holds other files ({strangers[0]!r}) and no {self.kind.settings}; give "
+                f"{self.kind.instead} that is new or empty"
             )
 
     def settings(self) -> dict[str, Any] | None:
@@ -232,6 +234,7 @@ class ResumableFolder:
 
 
 RUN = FolderKind("run", "run.json", "run.lock", "another --run")
+REPLIES = ("responses.sqlite", "responses.sqlite-wal", "responses.sqlite-shm")
 
 
 class RunFolder(ResumableFolder):
@@ -278,6 +281,19 @@ class RunFolder(ResumableFolder):
     def close(self) -> None:
         self._results.close()
         super().close()
+
+    def __exit__(self, *raised: object) -> None:
+        # A command that could not begin (no key, a mistyped model) leaves nothing behind.
+        if any(isinstance(error, UsageError) for error in raised) and self._made and not self._begun():
+            self._remove()
+        super().__exit__(*raised)
+
+    def _remove(self) -> None:
+        for name in (RESULTS, "calls.jsonl", *REPLIES, self.kind.settings, self.kind.lock):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):  # there is something else in it
+            for folder in self._made:
+                folder.rmdir()
 
 
 def is_run(path: Path) -> bool:

@@ -120,7 +120,7 @@ class Prompts:
 
 def _replacements(folder: Path, names: set[str]) -> dict[str, Prompt]:
     if not folder.is_dir():
-        raise UsageError(f"--prompts: {str(folder)!r} is not a folder")
+        raise UsageError(f"--prompts: {str(folder)!r} is not a folder; give one whose .md files replace prompts")
     found = {}
     for file in sorted(folder.glob("*.md")):
         if file.stem not in names:

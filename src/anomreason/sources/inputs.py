@@ -132,7 +132,8 @@ def _archived(path: Path, search: Search) -> Iterator[tuple[FoundFile, bool]]:
             yield FoundFile(str(path / name), os.path.join(search.real(str(path)), name)), False
     if none:
         raise UsageError(
-            f"the archive {str(path)!r} holds no images ({', '.join(sorted(SUFFIXES))})"
+            f"the archive {str(path)!r} holds no images ({', '.join(sorted(SUFFIXES))}): give the archive that does, "
+            "or unpack it and name the files"
             + "".join(f"; passed over: {sentence}" for sentence in search.passed_over.sentences())
         )
 

@@ -78,7 +78,9 @@ def _table(path: Path | None) -> Mapping[str, Price]:
         )
         models = tomllib.loads(text)["models"]
         return {name: _price(p) for name, p in models.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+    except OSError as e:
+        raise UsageError(f"cannot read prices from {str(path)!r}: {e.strerror or e}; check the path") from e
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UsageError(
             f"cannot read prices from {str(path)!r} ({e!r}); it must look like\n"
             '[models."my-model"]\ninput = 1.0\ncached = 0.5\noutput = 4.0   # US dollars per million tokens'

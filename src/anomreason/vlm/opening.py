@@ -54,5 +54,8 @@ def _parsed(spec: str) -> tuple[str, str]:
     if kind not in ("sim", "local") or spec == kind:
         return "endpoint", spec
     if not name:
-        raise UsageError(f"{spec!r} names no {'truth file' if kind == 'sim' else 'model'}; write {kind}:PATH")
+        missing = "truth file; write sim:TRUTH.json"
+        if kind == "local":
+            missing = "model; write local:FOLDER or local:OWNER/NAME"
+        raise UsageError(f"{spec!r} names no {missing}")
     return kind, name

@@ -22,6 +22,7 @@ from anomreason.errors import EndpointError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_MORE_MEMORY = "use a smaller model or a device with more memory, or lower --max-reply-tokens"
 _log = logging.getLogger(__name__)
 
 
@@ -123,7 +124,8 @@ class Batcher(Generic[Item, Result]):
             # The failure belongs to these requests alone; later ones may still succeed.
             failure = f"{type(error).__name__}: {error}"
             _log.warning("a batch of %d failed: %s", len(live), failure, exc_info=len(live) == 1)
-            if isinstance(error, MemoryError):
+            short = isinstance(error, MemoryError)
+            if short:
                 self._area = max(1, len(live) * max(ticket.width for ticket in live) // 2)
         else:
             for ticket, result in answered:
@@ -132,7 +134,9 @@ class Batcher(Generic[Item, Result]):
             return
         # Outside of the handler, so that the failed attempt's frames, and the memory they hold, are gone.
         if len(live) == 1:
-            _fail(live[0], EndpointError("server", f"the local model failed on this request: {failure}"))
+            remedy = _MORE_MEMORY if short else "run the same command again; if it goes on, leave this image out"
+            wrong = f"the local model failed on this request: {failure}"
+            _fail(live[0], EndpointError("server", wrong, remedy=remedy))
             return
         half = len(live) // 2
         self._settle(live[:half])

@@ -24,7 +24,7 @@ from typing import Any
 
 from anomreason.anomaly import Usage
 from anomreason.errors import EndpointError
-from anomreason.vlm.card import DetectorCard
+from anomreason.vlm.card import CARD_NAME, DetectorCard
 from anomreason.vlm.local.batching import Batcher, Ticket
 from anomreason.vlm.local.processor import PromptTensors, Reader
 from anomreason.vlm.local.weights import find_checkpoint, load_model, require_libraries
@@ -82,7 +82,9 @@ class LocalVLM:
             room = self._context - prepared.width
             if room < 1:
                 raise EndpointError(
-                    "rejected", f"the prompt has {prepared.width} tokens, the model holds {self._context}; send less"
+                    "rejected",
+                    f"the prompt has {prepared.width} tokens, the model holds {self._context}",
+                    remedy=f"lower max_pixels in the checkpoint's {CARD_NAME}, or use a model with a longer context",
                 )
             limit = min(request.sampling.max_tokens, room)
             future = self._batcher.submit(_Job(request, prepared, limit), prepared.width + limit)

@@ -186,10 +186,13 @@ def _decode(encoded: Encoded) -> Image.Image:
     long, short = max(encoded.width, encoded.height), min(encoded.width, encoded.height)
     if long > 200 * short:
         raise EndpointError(
-            "rejected", f"an image of {encoded.width}x{encoded.height} is too thin for this model (at most 200:1)"
+            "rejected",
+            f"an image of {encoded.width}x{encoded.height} is too thin for this model (at most 200:1)",
+            remedy="crop or pad it first",
         )
     try:
         with Image.open(io.BytesIO(encoded.data)) as image:
             return image.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise EndpointError("rejected", f"an image could not be decoded for the model: {error}") from error
+        wrong = f"an image could not be decoded for the model: {error}"
+        raise EndpointError("rejected", wrong, remedy="convert it to PNG") from error

@@ -25,7 +25,11 @@ from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
 from anomreason.vlm.protocol import TINY, VLMOptions
 
 _LIBRARIES = ("torch", "transformers", "accelerate", "peft", "llguidance", "huggingface_hub")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?")
+_FORMS = (
+    "name the checkpoint's folder, or a model of the hub as OWNER/NAME (of detect: --model local:FOLDER or --model "
+    "local:OWNER/NAME)"
+)
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 """Of a hub repository. Weights in any other form can hold code and are never loaded."""
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -130,7 +134,7 @@ def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
     if path.exists() and name:
         raise UsageError(f"{name!r} is a file; name the folder that holds the checkpoint")
     if not _HUB_ID.fullmatch(name):
-        raise UsageError(f"there is no folder {name!r}; name a checkpoint's folder or a hub model as OWNER/NAME")
+        raise UsageError(f"there is no folder {name!r}; {_FORMS}")
     require("models of the hub", "local", "huggingface_hub")
     from huggingface_hub import snapshot_download
 
@@ -141,7 +145,7 @@ def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UsageError(
             f"there is no folder {name!r}, and the model hub did not give such a model ({reason}); check the name, "
-            "the connection and, for a gated model, `hf auth login`; or name a folder"
+            f"the connection and, for a gated model, `hf auth login`; or {_FORMS}"
         ) from error
 
 
