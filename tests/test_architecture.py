@@ -16,6 +16,7 @@ PACKAGE = Path(anomreason.__file__).parent
 FLOORS = {
     "errors": 0,
     "files": 1,
+    "recipes": 1,
     "english": 1,
     "stats": 1,
     "anomaly": 1,

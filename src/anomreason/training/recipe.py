@@ -8,19 +8,15 @@ The package carries recipes of its own, which are named without a path.
 
 from __future__ import annotations
 
-import tomllib
-from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from anomreason.anomaly import Record, Text
 from anomreason.errors import UsageError
+from anomreason.recipes import RecipeShelf
 from anomreason.training.data.questions import Task
-
-_LARGEST = 1 << 20
 
 
 class ModelPart(Record):
@@ -181,66 +177,17 @@ class Recipe(Record):
         return self.effective_batch // together
 
 
+_SHELF = RecipeShelf(Recipe, "anomreason.training", "recipe")
+
+
 def read_recipe(source: str | Path) -> Recipe:
     """A recipe by the path of its TOML file, or by the name of one of the package's own.
 
     Raises UsageError, naming file and key.
     """
-    name, data = _bytes_of(source)
-    try:
-        table = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{name} is not valid TOML ({error}); correct that line") from error
-    return recipe_of(table, name)
+    return _SHELF.read(source)
 
 
 def recipe_of(table: dict[str, Any], name: str) -> Recipe:
     """A recipe from what TOML holds; `name` is where it comes from, for messages. Raises UsageError."""
-    try:
-        return Recipe.model_validate(table)
-    except ValidationError as error:
-        raise UsageError(f"{name}: {'; '.join(_message(one) for one in error.errors()[:5])}") from error
-
-
-def _own() -> list[str]:
-    entries = (files("anomreason.training") / "recipes").iterdir()
-    return sorted(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
-
-
-def _bytes_of(source: str | Path) -> tuple[str, bytes]:
-    if source in _own():
-        return f"recipe {source!r}", (files("anomreason.training") / "recipes" / f"{source}.toml").read_bytes()
-    path = Path(source).expanduser()
-    if path.suffix != ".toml" and not path.is_file():
-        raise UsageError(f"there is no recipe {str(source)!r}; give a .toml file or one of {', '.join(_own())}")
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise UsageError(f"{path} is larger than {_LARGEST} bytes, so it is no recipe; give a recipe's .toml file")
-        return str(path), path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"the recipe {str(path)!r} cannot be read ({error.strerror}); check the path") from error
-
-
-def _settings(part: type[BaseModel], before: str = "") -> list[str]:
-    """Keys of a recipe with their sections, as they are written with dots."""
-    found = list[str]()
-    for name, field in part.model_fields.items():
-        kinds = (field.annotation, *get_args(field.annotation))
-        section = next((one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)), None)
-        found += _settings(section, f"{before}{name}.") if section else [before + name]
-    return found
-
-
-def _message(error: Any) -> str:
-    """One error with its key as it stands in the file."""
-    key = ".".join(str(part) for part in error["loc"]) or "the file"
-    if error["type"] == "extra_forbidden":
-        settings = _settings(Recipe)
-        near = get_close_matches(key, settings, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(settings)}"
-        return f"unknown setting {key!r}; {hint}"
-    if error["type"] == "missing":
-        return f"{key!r} is missing; add it"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    given = "" if isinstance(error["input"], dict) else f" (it is {error['input']!r})"
-    return f"{key}: {message[:1].lower()}{message[1:]}{given}"
+    return _SHELF.validate(table, name)
