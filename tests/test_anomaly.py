@@ -116,6 +116,15 @@ def test_a_failed_detection_has_a_failure_and_no_anomalies(
         Detection.model_validate(fields)
 
 
+def test_a_description_stands_alone() -> None:
+    described = Detection(image="a.jpg", detector="d", status="ok", description="A dog on a lawn.")
+    assert Detection.model_validate_json(described.json_line()) == described
+    anomaly = Anomaly(name="n", phenomenon="p", reasoning="r", severity=1)
+    for beside in ({"anomalies": (anomaly,)}, {"status": "failed", "failure": Failure(kind="refused", message="no")}):
+        with pytest.raises(ValidationError, match="a description has neither"):
+            Detection.model_validate({**described.model_dump(), **beside})
+
+
 def test_the_worst_anomaly_is_that_of_the_lowest_severity() -> None:
     milder = FINGERS.model_copy(update={"severity": 60.0})
     assert Detection(image="a", detector="x", status="ok", anomalies=(milder, FINGERS)).worst == 5

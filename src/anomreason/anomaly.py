@@ -235,6 +235,8 @@ class Detection(Record):
     anomalies: tuple[Anomaly, ...] = ()
     """Empty for a clean image and for a failed one: ask `status` (or `failure`) before counting."""
     failure: Failure | None = None
+    description: str | None = None
+    """What is to be seen, from a detector that was asked for that and not for anomalies; None otherwise."""
     candidates: tuple[Candidate, ...] = ()
     objects: tuple[SceneObject, ...] = ()
     generated: bool | None = None
@@ -258,6 +260,8 @@ class Detection(Record):
     def _failed_xor_ok(self) -> Detection:
         if (self.status == "failed") != (self.failure is not None) or (self.failure and self.anomalies):
             raise ValueError("a failed detection has a failure and no anomalies, an ok one has no failure")
+        if self.description is not None and (self.failure or self.anomalies):
+            raise ValueError("a description has neither a failure nor anomalies beside it")
         return self
 
     def json_line(self) -> str:

@@ -150,6 +150,14 @@ class DetectOptions(AgentSettings):
                 raise UsageError(f"{name} must be 0..2, not {getattr(self, name)}")
 
 
+class Detector(Protocol):
+    """Anything that turns an image into a detection."""
+
+    name: str
+
+    async def detect(self, loaded: LoadedImage, image: str) -> Detection: ...
+
+
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UsageError(f"{name} must be a number, not {value!r}")
@@ -191,6 +199,10 @@ class DetectorSetup:
             **provenance().model_dump(),
         }
         return RunFolder(path, self.deciding(), record)
+
+    def detector(self, caller: Caller, observer: Observer) -> Detector:
+        """What turns each image into a detection, with calls to the open model."""
+        return AnomAgent(caller, self.options, self.prompts, self.card, observer)
 
 
 def set_up(model: str | VLM, options: DetectOptions = DetectOptions(), given: Collection[str] = ()) -> DetectorSetup:
@@ -266,14 +278,6 @@ def _without_effect(setup: DetectorSetup) -> dict[str, str]:
     return idle
 
 
-class Detector(Protocol):
-    """Anything that turns an image into a detection."""
-
-    name: str
-
-    async def detect(self, loaded: LoadedImage, image: str) -> Detection: ...
-
-
 @dataclass
 class Session:
     """A model with its caller and files, open for as long as a command runs."""
@@ -312,8 +316,7 @@ async def open_session(setup: DetectorSetup, run: RunFolder | None = None) -> As
         patience = Patience(options.retries, timeout, max(8192, options.max_reply_tokens), options.patience)
         caller = Caller(model, ledger, store, budget, options.in_flight, patience)
         observer = Observer(caller, options.control_question, options.max_reply_tokens)
-        agent = AnomAgent(caller, options, setup.prompts, setup.card, observer)
-        yield Session(setup, caller, agent, run, observer)
+        yield Session(setup, caller, setup.detector(caller, observer), run, observer)
 
 
 async def detect_images(
@@ -342,6 +345,8 @@ async def detect_images(
                 if caller.stopping or session.dead:  # the budget may have waited
                     return
                 loaded = await asyncio.to_thread(load_image, image.path, max_side)
+                if image.sha256 not in (None, loaded.sha256):
+                    raise UnreadableImage(f"{str(image.path)!r} has changed: it is no longer the image it was")
                 detection = await detector.detect(loaded, image.name)
                 used = detection.usage
                 if session.observer and detection.status == "ok":

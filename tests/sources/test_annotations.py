@@ -78,6 +78,12 @@ def test_of_a_run_the_last_line_of_an_image_counts_and_a_torn_one_is_passed_over
         assert {name: said.failure for name, said in source.images.items()} == {"x.jpg": "refused", "y.jpg": None}
 
 
+def test_a_described_image_does_not_count_as_searched_for_anomalies(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", detection("x.jpg", description="A dog on a lawn."))
+    [said] = read_source(run).images.values()
+    assert (said.description, said.annotated, said.anomalies) == ("A dog on a lawn.", False, ())
+
+
 def test_confidences_are_read_where_there_are_any(tmp_path: Path) -> None:
     kept = Candidate(
         name="Odd hand", phenomenon="Six fingers.", reasoning="Hands have five.", role="r", step="s", score=81

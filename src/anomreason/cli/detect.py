@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -122,7 +122,7 @@ def command(
     from anomreason.detection import set_up
 
     names = {"base_urls" if name == "base_url" else name for name in given(context)}
-    setup = set_up(model, _detect_options(context), names)
+    setup = set_up(model, detect_options(context), names)
     options = CommandOptions(run, limit, yes, json_only, report)
     if dry_run:
         print_plan(setup, inputs, options)
@@ -144,12 +144,12 @@ class CommandOptions:
     report: bool
 
 
-def _detect_options(context: typer.Context) -> DetectOptions:
+def detect_options(context: typer.Context) -> DetectOptions:
     """The options of the detector. The command's parameters have the same names, so that none can be forgotten."""
     from anomreason.detection import DetectOptions
 
     values = context.params | {"base_urls": context.params["base_url"] or ()}
-    return DetectOptions.of({f.name: values[f.name] for f in fields(DetectOptions)})
+    return DetectOptions.of({f.name: values[f.name] for f in fields(DetectOptions) if f.name in values})
 
 
 def _found(setup: DetectorSetup, inputs: Sequence[str], options: CommandOptions) -> tuple[FoundImages, Path]:
@@ -166,47 +166,76 @@ def _found(setup: DetectorSetup, inputs: Sequence[str], options: CommandOptions)
 def print_plan(setup: DetectorSetup, inputs: Sequence[str], options: CommandOptions) -> None:
     """Print what the run would cost."""
     from anomreason.detection import remaining
-    from anomreason.planning import plan_for
     from anomreason.runs import done_in
-    from anomreason.vlm.ledger import spent_in
 
     found, folder = _found(setup, inputs, options)
     images = found.images[: options.limit]
     todo = list(remaining(images, done_in(folder)))
-    _note_processed(len(images) - len(todo), len(images), folder, options.json_only, err=False)
+    show_plan(setup, folder, todo, len(images), options.json_only)
+
+
+def show_plan(setup: DetectorSetup, folder: Path, todo: Sequence[Image], total: int, json_only: bool) -> None:
+    """Print what it would cost to process what is left of `total` images in this run folder."""
+    from anomreason.planning import plan_for
+    from anomreason.vlm.ledger import spent_in
+
+    note_processed(total - len(todo), total, folder, json_only, err=False)
     plan = plan_for(setup, todo, spent_in(folder))
-    say(plan.model_dump_json() if options.json_only else _described(plan) if todo else "Nothing is left to do.")
+    say(plan.model_dump_json() if json_only else _described(plan) if todo else "Nothing is left to do.")
 
 
 def run_detection(setup: DetectorSetup, inputs: Sequence[str], options: CommandOptions) -> int:
     """Detect in what is left of the images, record and print it; gives the exit code."""
     from anomreason.detection import remaining
-    from anomreason.planning import plan_for
-    from anomreason.vlm.ledger import spent_in
 
     found, folder = _found(setup, inputs, options)
     images = found.images[: options.limit]
     with setup.open_run(folder, found, inputs) as opened:
         todo = list(remaining(images, opened.done))
-        _note_processed(len(images) - len(todo), len(images), folder, options.json_only)
-        if todo and not options.yes:
-            _agree(plan_for(setup, todo, spent_in(folder)))
-        try:
-            status = asyncio.run(detect_watched(setup, opened, todo, quiet=options.json_only)) if todo else DONE
-        except KeyboardInterrupt:
-            status = INTERRUPTED
+        note_processed(len(images) - len(todo), len(images), folder, options.json_only)
+        status = process(setup, opened, todo, options)
         report = options.report and len(images) <= REPORT_UP_TO
         show_results(setup, opened, images, status, options.json_only, report)
         failed = any(opened.done[i.name].status == "failed" for i in images if i.name in opened.done)
     return FAILED if status == DONE and failed else status
 
 
-def _note_processed(done: int, total: int, folder: Path, quiet: bool, err: bool = True) -> None:
+def process(
+    setup: DetectorSetup,
+    run: RunFolder,
+    todo: Sequence[Image],
+    options: CommandOptions,
+    recorded: Callable[[Detection], None] = lambda _: None,
+) -> int:
+    """Detect in these images after asking before much is spent; gives DONE, CAPPED or INTERRUPTED.
+
+    recorded: gets each detection after it was recorded in the run folder. Raises UsageError when nobody agrees.
+    """
+    from anomreason.planning import plan_for
+    from anomreason.vlm.ledger import spent_in
+
+    if not todo:
+        return DONE
+    if not options.yes:
+        _agree(plan_for(setup, todo, spent_in(run.path)))
+    try:
+        return asyncio.run(detect_watched(setup, run, todo, options.json_only, recorded))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def note_processed(done: int, total: int, folder: Path, quiet: bool, err: bool = True) -> None:
     if done and not quiet:
         say(f"{done:,} of {total:,} images already processed in {folder}", err=err)
 
 
-async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Image], quiet: bool = False) -> int:
+async def detect_watched(
+    setup: DetectorSetup,
+    run: RunFolder,
+    todo: Sequence[Image],
+    quiet: bool = False,
+    recorded: Callable[[Detection], None] = lambda _: None,
+) -> int:
     """Detect with a progress bar; the first Ctrl-C lets calls in flight end for GRACE seconds, the second drops them.
 
     Gives DONE, CAPPED or INTERRUPTED.
@@ -246,6 +275,7 @@ async def detect_watched(setup: DetectorSetup, run: RunFolder, todo: Sequence[Im
                 def one_more(detection: Detection) -> None:
                     nonlocal failed, done
                     failed, done = failed + (detection.status == "failed"), done + 1
+                    recorded(detection)
                     step(done, len(todo))
 
                 step(0, len(todo))

@@ -199,8 +199,9 @@ def _detected(detection: Detection, where: str) -> ImageAnnotation:
             (_bounded(a, f"{where}, anomaly {n}"), sure.get((a.name, a.phenomenon, a.reasoning)))
             for n, a in enumerate(detection.anomalies, 1)
         ),
-        annotated=detection.failure is None,
+        annotated=detection.failure is None and detection.description is None,
         failure=detection.failure.kind if detection.failure else None,
+        description=detection.description,
         generated=detection.generated,
         p_generated=detection.p_generated,
         detector=detection.detector,

@@ -32,6 +32,8 @@ class Image:
     name: str
     """Relative to the run's root, with forward slashes; unique within the run."""
     path: Path
+    sha256: str | None = None
+    """Of its bytes, hex, where that is known before: a file that has changed since is not taken for the image."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,6 +287,11 @@ def source(query: Query) -> Content:
     return {True: "generated", False: "photograph", None: "unsure"}[query.truth.generated]
 
 
+def describe(query: Query) -> Content:
+    listed = ", ".join(" ".join(o.name.split()) for o in query.truth.visible())
+    return f"The image shows {listed}."
+
+
 LOOKING: dict[str, Callable[[Query], Content]] = {
     **dict.fromkeys(("objects-1", "objects-2", "objects-3", "draft"), objects),
     **dict.fromkeys(("attributes-1", "relations-1"), examine),
@@ -297,6 +302,7 @@ LOOKING: dict[str, Callable[[Query], Content]] = {
     "look-again": look_again,
     "single": single,
     "source": source,
+    "describe": describe,
 }
 """Steps whose request must show the image."""
 STEPS: dict[str, Callable[[Query], Content]] = {
