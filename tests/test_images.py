@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from anomreason.anomaly import Region
 from anomreason.errors import UnreadableImage
-from anomreason.images import LoadedImage, browser_can_show, crop, image_size, load_image, thumbnail
+from anomreason.images import LoadedImage, browser_can_show, crop, image_size, load_image, load_pixels, thumbnail
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"]
@@ -467,7 +467,7 @@ def test_a_file_of_odd_make_is_sent_as_the_pixels_it_gave(put: Put) -> None:
     assert picture.encoded.data.endswith(data[-12:])
 
 
-@pytest.mark.parametrize("read", [load_image, image_size, lambda p: thumbnail(p, 64)])
+@pytest.mark.parametrize("read", [load_image, load_pixels, image_size, lambda p: thumbnail(p, 64)])
 def test_what_cannot_be_opened_says_why_and_names_the_path(read: Callable[[Path], object], tmp_path: Path) -> None:
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
     bomb = png(30_000, 30_000, 8, 0, b"")
@@ -582,6 +582,16 @@ def test_a_thumbnail_is_a_small_upright_jpeg_without_metadata(put: Put) -> None:
     with Image.open(BytesIO(data)) as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (50, 100))
         assert not image.getexif()
+
+
+@pytest.mark.parametrize("size", [(400, 200), (6000, 5100)])
+def test_pixels_are_upright_whole_and_named_by_the_hash_of_their_file(size: tuple[int, int], put: Put) -> None:
+    path = put(saved(gradient(size=size), "JPEG", exif=turned(6)))
+    image, sha256 = load_pixels(path)
+    assert (image.size, image.mode, image.info) == (size[::-1], "RGB", {})
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    with Image.open(path) as opened:
+        assert image.tobytes() == ImageOps.exif_transpose(opened).tobytes()
 
 
 def test_a_thumbnail_is_never_larger_than_its_picture(put: Put) -> None:

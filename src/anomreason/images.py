@@ -201,6 +201,30 @@ def crop(loaded: LoadedImage, region: Region, margin: float = 0.1) -> Encoded:
     return _png(part, image)
 
 
+def load_pixels(path: Path) -> tuple[Image.Image, str]:
+    """All pixels of a file, upright, in mode RGB or L, transparency on white; and the sha256 of the file's bytes, hex.
+
+    Raises UnreadableImage.
+    """
+    cost = _cost_of(path)
+    with DECODING.take(cost.memory):
+        if cost.apart and sys.executable:
+            pixels: tuple[Image.Image, str] = call_apart("anomreason.images:pixels_here", path, cost.memory)
+            return pixels
+        return pixels_here(path, cost.memory)
+
+
+def pixels_here(path: Path, memory: int) -> tuple[Image.Image, str]:
+    """As `load_pixels`, in this process and without waiting for memory; memory: what that takes, bytes."""
+    with _opened(path, has_room=True) as file, _reading(path, memory):
+        data = file.read()
+        image, kind = _header(BytesIO(sound_metadata(data)), path)
+        _check_scans(data, kind, path)
+        pixels = _decoded(image, kind, []).copy()  # no ImageFile, which would hold on to the file's bytes
+    pixels.info = {}
+    return pixels, hashlib.sha256(data).hexdigest()
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height of the oriented image in pixels, from the file's header alone. Raises UnreadableImage.
 

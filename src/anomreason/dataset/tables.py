@@ -213,13 +213,26 @@ class DecisionRow(Base):
     score: Mapped[float | None]
     keep: Mapped[bool]
     reason: Mapped[str | None]
-    """Why it drops the image, as a word to list by; None when it keeps it."""
+    """Why it drops the image, as a word to list by; or why the rule failed, which keeps it; None otherwise."""
     message: Mapped[str | None]
     restored: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     """Whether somebody brought the image back: then this decision does not drop it."""
     command_id: Mapped[int] = mapped_column(ForeignKey("commands.id"))
 
     __table_args__ = (Index(None, "filter", "keep", "reason"),)
+
+
+class MeasureRow(Base):
+    """What was measured on one image: other thresholds decide anew from it, without opening the image again."""
+
+    __tablename__ = "measures"
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    """`pixels`, or the function that measured, with a hash of its code."""
+    record: Mapped[Json]
+    command_id: Mapped[int] = mapped_column(ForeignKey("commands.id"))
+
+    __table_args__ = (Index(None, "name"),)
 
 
 class GenerationRow(Base):

@@ -102,6 +102,17 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_decisions_filter_keep_reason"), "decisions", ["filter", "keep", "reason"], unique=False)
     op.create_table(
+        "measures",
+        sa.Column("image_id", NUMBER, nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("record", sa.JSON(), nullable=False),
+        sa.Column("command_id", NUMBER, nullable=False),
+        sa.ForeignKeyConstraint(["command_id"], ["commands.id"], name=op.f("fk_measures_command_id")),
+        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_measures_image_id")),
+        sa.PrimaryKeyConstraint("image_id", "name", name=op.f("pk_measures")),
+    )
+    op.create_index(op.f("ix_measures_name"), "measures", ["name"], unique=False)
+    op.create_table(
         "descriptions",
         sa.Column("image_id", NUMBER, nullable=False),
         sa.Column("author", sa.String(), nullable=False),
