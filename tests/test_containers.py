@@ -220,6 +220,8 @@ def test_containers_of_avif_and_heif_are_told_apart_by_their_brands() -> None:
         (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         (b"<!DOCTYPE html><title>404</title>", "web page"),
         ("höchst plain text\n".encode(), "text"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "`git lfs pull`"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommp42", "a video"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "text"),
         (b"\x00\x01\x02\x03\xff", "not an image of a known type"),
         (b"\x89\x90", "not an image of a known type"),

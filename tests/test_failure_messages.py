@@ -24,6 +24,7 @@ from PIL import Image
 
 from anomreason import Detection, detect
 from anomreason.cli import main
+from anomreason.errors import UsageError
 
 Answer = tuple[int, dict[str, str], bytes]
 ANOMALY = {
@@ -383,6 +384,24 @@ def test_a_limit_that_is_reached_is_named_with_the_one_that_suffices(photo: Path
     assert re.search(r"run the same command with --max-tokens \d{4,} or more$", failed)
 
 
+def test_what_python_is_given_by_mistake_is_answered_with_what_to_give(photo: Path) -> None:
+    opened: Any = Image.new("L", (8, 8))
+    for images in (opened, [opened], b"photo.png"):
+        with pytest.raises(UsageError, match=r"give paths of images, not \w+; images in memory must be saved first"):
+            detect(images, model="m")
+    with pytest.raises(UsageError, match="there is no option 'base_url'; did you mean 'base_urls'"):
+        detect(str(photo), model="m", base_url="http://h/v1")
+
+
+def test_a_damaged_run_is_answered_with_the_way_round_it(photo: Path) -> None:
+    (photo.parent / "run").mkdir()
+    (photo.parent / "run" / "run.json").write_text("{")
+    with pytest.raises(
+        UsageError, match=r"run\.json: the JSON cannot be read.*; repair the file, or give another --run"
+    ):
+        detect(str(photo), model="m", base_urls="http://h/v1", run=photo.parent / "run")
+
+
 FILES = [
     ("empty.png", b"", "is empty (0 bytes)", "copy or download it again"),
     ("text.jpg", b"hello there", "is a text file, not an image", "give an image"),
@@ -391,6 +410,8 @@ FILES = [
     ("odd.jpg", bytes(range(256)), "is not an image of a known type", "convert it to PNG"),
     ("cut.png", None, "is damaged, incomplete", "export it again, e.g. as PNG"),
     ("huge.png", None, "is 20000x6000 pixels", "scale it down first"),
+    ("pointer.png", b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer", "`git lfs pull`"),
+    ("link.png", None, "is a link to 'lost.png', which does not exist", "check the path"),
     ("pipe.png", None, "is a pipe or a device", "save the image to a file first"),
 ]
 
@@ -403,6 +424,7 @@ def test_a_file_that_cannot_be_read_is_named_with_its_cause_and_the_next_step(ph
     (folder / "cut.png").write_bytes(photo.read_bytes()[:300])
     Image.new("L", (20000, 6000)).save(folder / "huge.png")
     os.mkfifo(folder / "pipe.png")
+    (folder / "link.png").symlink_to("lost.png")
     (folder / "list.jsonl").write_text('{"file_name": "gone.png"}\n')
     inputs = [*(str(folder / name) for name, *_ in FILES), str(folder / "list.jsonl")]
     failed = {d.image: message(d) for d in detect(inputs, model="my-model", base_urls="http://127.0.0.1:9/v1")}

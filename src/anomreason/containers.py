@@ -91,6 +91,10 @@ def looks_like(head: bytes) -> str:
         return "is an SVG drawing, which has no pixels; render it to PNG first"
     if b"<html" in lower or b"<!doctype html" in lower:
         return "is a web page, not an image; download the image itself"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the image itself; fetch the images with `git lfs pull`"
+    if head[4:8] == b"ftyp" or head.startswith(b"\x1aE\xdf\xa3"):
+        return "is a video or another file of media, not an image; export its frames as PNG first"
     if head.decode("utf-8", "ignore").strip() and not re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\xff]", head):
         return "is a text file, not an image; give an image, or a list of images as .jsonl or .csv"
     return (

@@ -478,9 +478,11 @@ def inputs_of(images: str | Path | Sequence[str | Path]) -> list[str]:
     """What `find_images` takes, for what `detect` was called with. Raises UsageError."""
     if isinstance(images, str | Path):
         return [str(images)]
-    if isinstance(images, bytes) or not isinstance(images, Sequence):
-        raise UsageError(f"give paths of images, not {type(images).__name__}; images in memory must be saved first")
-    return [str(i) for i in images]
+    listed = images if isinstance(images, Sequence) and not isinstance(images, bytes) else [images]
+    strange = next((i for i in listed if not isinstance(i, str | Path)), None)
+    if strange is not None:
+        raise UsageError(f"give paths of images, not {type(strange).__name__}; images in memory must be saved first")
+    return [str(i) for i in listed]
 
 
 @overload

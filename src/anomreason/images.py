@@ -295,7 +295,8 @@ def _opened(path: Path, has_room: bool = False) -> Iterator[BinaryIO]:
             yield member
         return
     except FileNotFoundError:
-        raise UnreadableImage(f"{str(path)!r} does not exist; check the path") from None
+        link = f"is a link to {os.readlink(path)!r}, which " if path.is_symlink() else ""
+        raise UnreadableImage(f"{str(path)!r} {link}does not exist; check the path") from None
     except PermissionError:
         raise UnreadableImage(f"{str(path)!r} may not be read; change its permissions", final=False) from None
     except (OSError, ValueError) as error:

@@ -206,7 +206,10 @@ class ResumableFolder:
     def settings(self) -> dict[str, Any] | None:
         """What the settings' file holds; None in a new folder. Raises UsageError for a damaged file."""
         file = self.path / self.kind.settings
-        return read_object(file) if file.exists() else None
+        try:
+            return read_object(file) if file.exists() else None
+        except UsageError as error:
+            raise UsageError(f"{error}, or give {self.kind.instead}") from None
 
     def refuse(self, differences: Sequence[str]) -> None:
         """RunConflict that names the differences (see `settings_difference`), if there are any."""
