@@ -23,6 +23,7 @@ FLOORS = {
     "containers": 1,
     "archives": 1,
     "decoding": 1,
+    "facts": 1,
     "interrupt": 1,
     "textform": 2,
     "images": 2,

@@ -20,7 +20,17 @@ from PIL import Image, ImageCms, ImageOps
 
 from anomreason.anomaly import Region
 from anomreason.errors import UnreadableImage
-from anomreason.images import LoadedImage, browser_can_show, crop, image_size, load_image, load_pixels, thumbnail
+from anomreason.images import (
+    GREY_SIDE,
+    LoadedImage,
+    browser_can_show,
+    crop,
+    image_size,
+    inspect_image,
+    load_image,
+    load_pixels,
+    thumbnail,
+)
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"]
@@ -706,3 +716,46 @@ def test_a_damaged_file_is_opened_or_refused_and_nothing_else(folder: Path, data
 )
 def test_random_bytes_behind_any_signature_are_opened_or_refused(folder: Path, start: bytes, rest: bytes) -> None:
     opened_or_refused(folder / "random", start + rest)
+
+
+def jpeg(size: tuple[int, int], **settings: object) -> bytes:
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    out = BytesIO()
+    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(out, "JPEG", **settings)
+    return out.getvalue()
+
+
+def test_an_inspected_image_has_the_size_and_the_pixels_of_the_upright_one(tmp_path: Path) -> None:
+    upright = Image.open(BytesIO(jpeg((1200, 800), quality=95)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    turned.save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    upright.save(tmp_path / "upright.png")
+    found = [inspect_image(tmp_path / name) for name in ("turned.jpg", "upright.png")]
+    assert [(one.width, one.height, one.format) for one in found] == [(1200, 800, "JPEG"), (1200, 800, "PNG")]
+    assert found[0].sha256 == hashlib.sha256((tmp_path / "turned.jpg").read_bytes()).hexdigest()
+    first, second = (np.asarray(one.grey, dtype=int) for one in found)
+    assert first.shape == (GREY_SIDE, GREY_SIDE)
+    assert abs(first - second).mean() < 2
+
+
+def test_bytes_are_inspected_as_their_file_is(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(data := jpeg((64, 64)))
+    from_file, from_bytes = inspect_image(tmp_path / "a.jpg"), inspect_image(Path("shard/7"), data)
+    assert (from_bytes.sha256, from_bytes.facts) == (from_file.sha256, from_file.facts)
+    with pytest.raises(UnreadableImage, match="'shard/7' is damaged"):
+        inspect_image(Path("shard/7"), data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"", "empty"), (b"no image", "not_image"), (jpeg((64, 64))[:400], "damaged"), (None, "missing")],
+)
+def test_why_a_file_is_no_image_can_be_said_in_one_word(tmp_path: Path, data: bytes | None, reason: str) -> None:
+    if data is not None:
+        (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(UnreadableImage) as caught:
+        inspect_image(tmp_path / "a.jpg")
+    assert caught.value.reason == reason

@@ -59,9 +59,12 @@ class Archive:
         """What `read` reads. Raises UnreadableImage for a name that is not there, and for too many bytes."""
         member, where = self.members.get(name), f"{str(self.path / name)!r}"
         if member is None:
-            raise UnreadableImage(f"{where} is not in the archive; check the name")
+            raise UnreadableImage(f"{where} is not in the archive; check the name", reason="missing")
         if member.size > _MOST_BYTES:
-            raise UnreadableImage(f"{where} has {member.size:,} bytes, too many to read in an archive; unpack it first")
+            raise UnreadableImage(
+                f"{where} has {member.size:,} bytes, too many to read in an archive; unpack it first",
+                reason="too_large",
+            )
         return member
 
     def read(self, name: str) -> bytes:

@@ -93,20 +93,25 @@ def call_apart(function: str, *arguments: object) -> Any:
             raise UnreadableImage(
                 f"{name!r} was not decoded within {SECONDS} s on this busy machine; try again, or scale it down first",
                 final=False,
+                reason="too_large",
             ) from None
         finally:
             process.kill()
     if process.returncode == 0:
-        result, message, final = pickle.loads(answer)
-        if message is not None:
-            raise UnreadableImage(message, final)
+        result, refusal = pickle.loads(answer)
+        if refusal is not None:
+            message, final, reason = refusal
+            raise UnreadableImage(message, final, reason=reason)
         return result
     if process.returncode == -signal.SIGXCPU:
-        raise UnreadableImage(f"{name!r} takes more than {CPU_SECONDS} s to decode; scale it down first")
+        raise UnreadableImage(
+            f"{name!r} takes more than {CPU_SECONDS} s to decode; scale it down first", reason="too_large"
+        )
     if process.returncode == -signal.SIGKILL:
         raise UnreadableImage(
             f"decoding {name!r} was ended by the system, surely for lack of memory; free some and run again",
             final=False,
+            reason="memory",
         )
     raise UnreadableImage(
         f"{name!r} makes its decoder crash (status {process.returncode}); export it again, e.g. as PNG"
@@ -126,11 +131,10 @@ def _answer() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     module, _, attribute = function.partition(":")
-    result = message = None
-    final = True
+    result = refusal = None
     try:
         result = getattr(import_module(module), attribute)(*arguments)
     except UnreadableImage as error:
-        message, final = str(error), error.final
-    pickle.dump((result, message, final), sys.stdout.buffer)
+        refusal = str(error), error.final, error.reason
+    pickle.dump((result, refusal), sys.stdout.buffer)
     sys.stdout.buffer.flush()

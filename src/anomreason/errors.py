@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 CallFailureKind = Literal["refused", "truncated", "unparsable", "endpoint", "budget"]
+UnreadableReason = Literal[
+    "missing", "empty", "not_image", "damaged", "too_large", "forbidden", "unsupported", "memory"
+]
 EndpointErrorKind = Literal["rate_limit", "server", "loading", "timeout", "connection", "rejected", "adjusted"]
 
 
@@ -69,11 +72,13 @@ class UnreadableImage(AnomreasonError):
     """A file that is missing, not an image, damaged, or too large to be decoded safely.
 
     final: False when the file is not at fault (an optional part, a permission, memory), so that trying again may help.
+    reason: the message in one word, to count and list by.
     """
 
-    def __init__(self, message: str, final: bool = True) -> None:
+    def __init__(self, message: str, final: bool = True, *, reason: UnreadableReason = "damaged") -> None:
         super().__init__(message)
         self.final = final
+        self.reason: UnreadableReason = reason
 
 
 class ParseError(AnomreasonError):

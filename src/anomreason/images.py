@@ -29,7 +29,8 @@ from anomreason import archives
 from anomreason.anomaly import Region, SentImage
 from anomreason.containers import HEAD, Kind, jpeg_scans, kind_of, looks_like, sound_metadata, without_metadata
 from anomreason.decoding import DECODING, call_apart, memory_lacks
-from anomreason.errors import UnreadableImage, UsageError
+from anomreason.errors import UnreadableImage, UnreadableReason, UsageError
+from anomreason.facts import FileFacts, file_facts
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -142,6 +143,57 @@ def load_here(path: Path, max_side: int | None, memory: int) -> LoadedImage:
     return LoadedImage(path, hashlib.sha256(data).hexdigest(), width, height, encoded, sent)
 
 
+@dataclass(frozen=True)
+class InspectedImage:
+    """All that a dataset keeps of one image file."""
+
+    sha256: str
+    """Of the file's bytes, hex."""
+    width: int
+    height: int
+    """Of the oriented image, pixels."""
+    format: Kind
+    bytes: int
+    facts: FileFacts
+    grey: Image.Image
+    """The oriented image, squeezed to `GREY_SIDE` x `GREY_SIDE` grey pixels: what perceptual hashes are made of."""
+
+
+GREY_SIDE = 32
+
+
+def inspect_image(path: Path, data: bytes | None = None) -> InspectedImage:
+    """Decode one file to see that it is whole, and describe it. Raises UnreadableImage.
+
+    data: the file's bytes, where they do not lie at `path`, which then only names the image in messages. A JPEG is
+    decoded at an eighth of its size where that is enough, which moves a perceptual hash by at most 2 of 64 bits.
+    """
+    cost = _cost_of(path, data=data)
+    with DECODING.take(cost.memory):
+        if cost.apart and sys.executable:
+            inspected: InspectedImage = call_apart("anomreason.images:inspect_here", path, data, cost.memory)
+            return inspected
+        return inspect_here(path, data, cost.memory)
+
+
+def inspect_here(path: Path, data: bytes | None, memory: int) -> InspectedImage:
+    """As `inspect_image`, in this process and without waiting for memory; memory: what that takes, bytes."""
+    with _opened(path, has_room=True, data=data) as file, _reading(path, memory):
+        data = file.read()
+        image, kind = _header(BytesIO(sound_metadata(data)), path)
+        _check_scans(data, kind, path)
+        facts = file_facts(image, data, kind)
+        whole = image.size
+        reduced = kind == "JPEG" and image.draft("L", (4 * GREY_SIDE, 4 * GREY_SIDE))
+        plain = _decoded(image, kind, [])
+        size = plain.size
+        if reduced:
+            size = whole[::-1] if _orientation(image) >= 5 else whole
+        grey = plain.convert("L").resize((GREY_SIDE, GREY_SIDE), Image.Resampling.LANCZOS)
+    grey.info = {}
+    return InspectedImage(hashlib.sha256(data).hexdigest(), *size, kind, len(data), facts, grey)
+
+
 @dataclass(frozen=True, slots=True)
 class _Cost:
     """What decoding a file takes, by its header."""
@@ -152,9 +204,9 @@ class _Cost:
     """Whether it may take long, so that it is done in a process that can be ended."""
 
 
-def _cost_of(path: Path, encoded: bool = False) -> _Cost:
+def _cost_of(path: Path, encoded: bool = False, data: bytes | None = None) -> _Cost:
     """encoded: the whole image is written as PNG too. Raises UnreadableImage for a header that is refused."""
-    with _opened(path) as file, _reading(path):
+    with _opened(path, data=data) as file, _reading(path):
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         image, kind = _header(file, path)
@@ -169,7 +221,8 @@ def _check_scans(data: bytes, kind: Kind, path: Path) -> None:
     if (scans := jpeg_scans(data)) > _MAX_SCANS:
         raise UnreadableImage(
             f"{str(path)!r} is a JPEG of {scans:,} scans, each of which takes as long as an image; at most "
-            f"{_MAX_SCANS} are decoded: export it again, e.g. as PNG"
+            f"{_MAX_SCANS} are decoded: export it again, e.g. as PNG",
+            reason="too_large",
         )
 
 
@@ -272,23 +325,28 @@ def _span(low: float, high: float, length: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: Path, has_room: bool = False) -> Iterator[BinaryIO]:
+def _opened(path: Path, has_room: bool = False, data: bytes | None = None) -> Iterator[BinaryIO]:
     """The file, if it is a regular one of sensible size. Never waits for a pipe or device.
 
-    Waits for room for all of its bytes, unless the caller has taken that: a member of an archive is unpacked into
-    memory, and a file whose header is damaged is read to its end.
+    data: its bytes, where they are in memory already. Waits for room for all of its bytes, unless the caller has taken
+    that: a member of an archive is unpacked into memory, and a file whose header is damaged is read to its end.
     """
+    file: BinaryIO
+    if data is not None:
+        with BytesIO(data) as file:
+            yield file
+        return
     try:
         status = os.stat(path)
         problem = _why_not(status)
         if problem is None:
             # A pipe put there since the look above must not block either.
             flags = getattr(os, "O_NONBLOCK", 0)
-            file: BinaryIO = open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags))  # noqa: SIM115
+            file = open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags))  # noqa: SIM115
     except NotADirectoryError:
         place = _inside(path)
         if place is None:
-            raise UnreadableImage(f"{str(path)!r} does not exist; check the path") from None
+            raise UnreadableImage(f"{str(path)!r} does not exist; check the path", reason="missing") from None
         archive, name = place
         size = archive.member(name).size
         with nullcontext() if has_room else DECODING.take(2 * size), BytesIO(archive.read(name)) as member:
@@ -296,13 +354,15 @@ def _opened(path: Path, has_room: bool = False) -> Iterator[BinaryIO]:
         return
     except FileNotFoundError:
         link = f"is a link to {os.readlink(path)!r}, which " if path.is_symlink() else ""
-        raise UnreadableImage(f"{str(path)!r} {link}does not exist; check the path") from None
+        raise UnreadableImage(f"{str(path)!r} {link}does not exist; check the path", reason="missing") from None
     except PermissionError:
-        raise UnreadableImage(f"{str(path)!r} may not be read; change its permissions", final=False) from None
+        raise UnreadableImage(
+            f"{str(path)!r} may not be read; change its permissions", final=False, reason="forbidden"
+        ) from None
     except (OSError, ValueError) as error:
-        raise UnreadableImage(f"{str(path)!r} cannot be opened ({error}); check the path") from error
+        raise UnreadableImage(f"{str(path)!r} cannot be opened ({error}); check the path", reason="missing") from error
     if problem is not None:
-        raise UnreadableImage(f"{str(path)!r} {problem}")
+        raise UnreadableImage(f"{str(path)!r} {problem[1]}", reason=problem[0])
     with file, nullcontext() if has_room else DECODING.take(2 * status.st_size):
         yield file
 
@@ -314,15 +374,20 @@ def _inside(path: Path) -> tuple[archives.Archive, str] | None:
         raise UnreadableImage(str(error), final=False) from None
 
 
-def _why_not(status: os.stat_result) -> str | None:
+def _why_not(status: os.stat_result) -> tuple[UnreadableReason, str] | None:
+    """Why a file is not read, in a word and for people; None for one that is."""
     if stat.S_ISDIR(status.st_mode):
-        return "is a directory, not an image; name the images inside it"
+        return "not_image", "is a directory, not an image; name the images inside it"
     if not stat.S_ISREG(status.st_mode):
-        return "is a pipe or a device, not a regular file; save the image to a file first"
+        return "not_image", "is a pipe or a device, not a regular file; save the image to a file first"
     if status.st_size == 0:
-        return "is empty (0 bytes); copy or download it again"
+        return "empty", "is empty (0 bytes); copy or download it again"
     if status.st_size > _MAX_BYTES:
-        return f"has {status.st_size:,} bytes, more than the {_MAX_BYTES:,} that are read; make a smaller file of it"
+        most = f"{_MAX_BYTES:,}"
+        return (
+            "too_large",
+            f"has {status.st_size:,} bytes, more than the {most} that are read; make a smaller file of it",
+        )
     return None
 
 
@@ -334,13 +399,15 @@ def _reading(path: Path, memory: int = _HEADER_MEMORY) -> Iterator[None]:
     except UnreadableImage:
         raise
     except MemoryError as error:
-        raise UnreadableImage(_too_large(path), final=False) from error
+        raise UnreadableImage(_too_large(path), final=False, reason="memory") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImage(f"{str(path)!r} is too large to decode safely ({error}); scale it down first") from error
+        raise UnreadableImage(
+            f"{str(path)!r} is too large to decode safely ({error}); scale it down first", reason="too_large"
+        ) from error
     except Exception as error:
         what = f"{type(error).__name__}: {str(error)[:200]}"
         if memory_lacks(memory):
-            raise UnreadableImage(_too_large(path), final=False) from error
+            raise UnreadableImage(_too_large(path), final=False, reason="memory") from error
         raise UnreadableImage(
             f"{str(path)!r} is damaged, incomplete or of an unusual make ({what}); export it again, e.g. as PNG"
         ) from error
@@ -360,6 +427,7 @@ def _reader(kind: Kind, path: Path) -> Callable[[BinaryIO], ImageFile]:
                 f"{str(path)!r} is HEIF, which needs the optional part 'heif': pip install 'anomreason[heif]' "
                 "(in a clone: pip install '.[heif]')",
                 final=False,
+                reason="unsupported",
             ) from error
         reader: Callable[[BinaryIO], ImageFile] = HeifImageFile
         return reader
@@ -389,7 +457,7 @@ def _header(stream: BinaryIO, path: Path) -> tuple[ImageFile, Kind]:
     stream.seek(0)
     kind = kind_of(head)
     if kind is None:
-        raise UnreadableImage(f"{str(path)!r} {looks_like(head)}")
+        raise UnreadableImage(f"{str(path)!r} {looks_like(head)}", reason="not_image")
     try:
         image = _reader(kind, path)(stream)
     except (ValueError, SyntaxError):
@@ -400,7 +468,8 @@ def _header(stream: BinaryIO, path: Path) -> tuple[ImageFile, Kind]:
     if width * height > limit or max(width, height) > _MAX_SIDE:
         allowed = f"{limit:,} in all or {_MAX_SIDE:,} a side"
         raise UnreadableImage(
-            f"{str(path)!r} is {width}x{height} pixels, more than is decoded safely ({allowed}); scale it down first"
+            f"{str(path)!r} is {width}x{height} pixels, more than is decoded safely ({allowed}); scale it down first",
+            reason="too_large",
         )
     return image, kind
 
