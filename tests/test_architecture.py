@@ -24,6 +24,7 @@ FLOORS = {
     "archives": 1,
     "decoding": 1,
     "facts": 1,
+    "pixels": 1,
     "interrupt": 1,
     "textform": 2,
     "images": 2,

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from anomreason.facts import FileFacts, jpeg_quality
+from anomreason.facts import EncodingFacts, jpeg_quality
 from anomreason.images import inspect_image
 
 PROFILE = b"\0" * 128
 EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"
 
 
-def facts(format: str, mode: str = "RGB", **settings: object) -> FileFacts:
+def facts(format: str, mode: str = "RGB", **settings: object) -> EncodingFacts:
     out = BytesIO()
     Image.linear_gradient("L").convert(mode).save(out, format, **settings)
     return inspect_image(Path("a"), out.getvalue()).facts
@@ -43,7 +43,7 @@ def test_subsampling_and_progressive_scans_of_a_jpeg(subsampling: int, name: str
 
 def test_what_has_no_chroma_has_no_subsampling() -> None:
     assert facts("JPEG", "L").subsampling is None
-    assert facts("PNG") == FileFacts("RGB", ())
+    assert facts("PNG") == EncodingFacts("RGB", ())
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from anomreason.containers import Kind
-
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
@@ -52,7 +50,7 @@ _INFO_KINDS = {"exif": "exif", "icc_profile": "icc", "xmp": "xmp", "comment": "c
 
 
 @dataclass(frozen=True, slots=True)
-class FileFacts:
+class EncodingFacts:
     """What an image file tells of its making."""
 
     mode: str
@@ -69,16 +67,16 @@ class FileFacts:
     """None: no JPEG."""
 
 
-def file_facts(image: ImageFile, data: bytes, kind: Kind) -> FileFacts:
+def encoding_facts(image: ImageFile, data: bytes, kind: str) -> EncodingFacts:
     """image: with its header read, not yet decoded; data: the whole file."""
     metadata = tuple(sorted(set(_metadata(image.info, data, kind))))
     if kind != "JPEG":
-        return FileFacts(image.mode, metadata)
+        return EncodingFacts(image.mode, metadata)
     tables: Mapping[int, Sequence[int]] = getattr(image, "quantization", {})
     quality, standard = jpeg_quality(tables[min(tables)]) if tables else (None, None)
     layers: Sequence[Sequence[int]] = getattr(image, "layer", ())
     sampling = _SUBSAMPLING.get(tuple(layers[0][1:3]), "other") if len(layers) == 3 else None
-    return FileFacts(image.mode, metadata, quality, standard, sampling, "progressive" in image.info)
+    return EncodingFacts(image.mode, metadata, quality, standard, sampling, "progressive" in image.info)
 
 
 def jpeg_quality(table: Sequence[int]) -> tuple[int, bool]:
@@ -96,7 +94,7 @@ def jpeg_quality(table: Sequence[int]) -> tuple[int, bool]:
     return best + 1, bool(off[best] == 0)
 
 
-def _metadata(info: Mapping[str | tuple[int, int], object], data: bytes, kind: Kind) -> Iterator[str]:
+def _metadata(info: Mapping[str | tuple[int, int], object], data: bytes, kind: str) -> Iterator[str]:
     if kind == "JPEG":
         yield from _in_jpeg(data)
     elif kind == "PNG":

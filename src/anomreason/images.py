@@ -30,7 +30,8 @@ from anomreason.anomaly import Region, SentImage
 from anomreason.containers import HEAD, Kind, jpeg_scans, kind_of, looks_like, sound_metadata, without_metadata
 from anomreason.decoding import DECODING, call_apart, memory_lacks
 from anomreason.errors import UnreadableImage, UnreadableReason, UsageError
-from anomreason.facts import FileFacts, file_facts
+from anomreason.facts import EncodingFacts, encoding_facts
+from anomreason.pixels import to_rgb_or_grey
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -52,8 +53,6 @@ _APART_PIXELS, _APART_BYTES = 30_000_000, 1 << 26
 """An image with more pixels, or a longer file, is decoded in a process that can be ended."""
 _HEADER_MEMORY = 700_000_000
 """What a decoder may take for a header alone, bytes: WebP's makes room for two images."""
-_BAND_PIXELS = 1 << 22
-"""Pixels whose values are converted at a time."""
 _COUNTED_BYTES = 1 << 24
 """Counting the frames of a GIF reads all of it, so larger files are not counted."""
 _MAX_PROFILE = 1 << 19
@@ -154,7 +153,7 @@ class InspectedImage:
     """Of the oriented image, pixels."""
     format: Kind
     bytes: int
-    facts: FileFacts
+    facts: EncodingFacts
     grey: Image.Image
     """The oriented image, squeezed to `GREY_SIDE` x `GREY_SIDE` grey pixels: what perceptual hashes are made of."""
 
@@ -182,7 +181,7 @@ def inspect_here(path: Path, data: bytes | None, memory: int) -> InspectedImage:
         data = file.read()
         image, kind = _header(BytesIO(sound_metadata(data)), path)
         _check_scans(data, kind, path)
-        facts = file_facts(image, data, kind)
+        facts = encoding_facts(image, data, kind)
         whole = image.size
         reduced = kind == "JPEG" and image.draft("L", (4 * GREY_SIDE, 4 * GREY_SIDE))
         plain = _decoded(image, kind, [])
@@ -482,7 +481,7 @@ def _decoded(image: ImageFile, kind: Kind, notes: list[str]) -> Image.Image:
     if kind == "WEBP":  # the decoder holds three times the memory of the pixels
         vars(image).pop("_decoder", None)
         image.fp = None
-    plain = _plain(image, notes)
+    plain = to_rgb_or_grey(image, notes)
     if kind != "TIFF":
         turn = _orientation(image)
         plain = plain.transpose(_TURNS[turn]) if turn in _TURNS else plain
@@ -526,75 +525,6 @@ def _frame_note(image: ImageFile, size: int) -> list[str]:
     except Exception:  # a damaged later frame says nothing against the first
         image.seek(0)
         return [f"{which} of several frames"]
-
-
-def _plain(image: Image.Image, notes: list[str]) -> Image.Image:
-    """A decoded image in mode RGB or L."""
-    if image.mode in ("CMYK", "LAB"):
-        notes.append(f"{image.mode} converted to sRGB")
-        return _to_srgb(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _to_8_bits(image, notes)
-    if image.has_transparency_data:
-        return _flattened(image, notes)
-    return image if image.mode in ("RGB", "L") else image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _flattened(image: Image.Image, notes: list[str]) -> Image.Image:
-    """On white; an alpha channel that is opaque everywhere is dropped without a note."""
-    grey = image.mode in ("1", "L", "LA", "La")
-    straight = image.convert("LA") if image.mode == "La" else image
-    rgba = straight if straight.mode == "RGBA" else straight.convert("RGBA")
-    alpha = rgba.getchannel("A")
-    if alpha.getextrema()[0] == 255:
-        flat = rgba.convert("RGB")
-    else:
-        notes.append("transparency flattened on white")
-        flat = Image.new("RGB", rgba.size, "white")
-        flat.paste(rgba, mask=alpha)
-    return flat.convert("L") if grey else flat
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """By the file's own colour profile where it has a usable one, else by Pillow's plain formula (CMYK only)."""
-    from PIL import ImageCms
-
-    srgb = ImageCms.createProfile("sRGB")
-    try:
-        own: Any = BytesIO(image.info["icc_profile"]) if image.mode == "CMYK" else ImageCms.createProfile("LAB")
-        converted = ImageCms.profileToProfile(image, own, srgb, outputMode="RGB")
-    except (KeyError, TypeError, ImageCms.PyCMSError):
-        converted = None
-    return converted or image.convert("RGB")
-
-
-def _to_8_bits(image: Image.Image, notes: list[str]) -> Image.Image:
-    """One channel of 12, 16 or 32 bits, integer or float; brightness keeps its meaning if the range shows it."""
-    import numpy as np
-
-    values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        bits = max(getattr(image, "tag_v2", {}).get(258, (16,)))
-        grey = (values >> (bits - 8)).astype(np.uint8)
-        clear = image.info.get("transparency")
-        if isinstance(clear, int):
-            grey[values == clear] = 255
-            notes.append("transparency flattened on white")
-        return Image.fromarray(grey)
-    bands = np.array_split(values, math.ceil(values.size / _BAND_PIXELS) or 1)  # rows; views, not copies
-    ranges = [
-        (float(band[finite].min()), float(band[finite].max())) for band in bands if (finite := np.isfinite(band)).any()
-    ]
-    low, high = min((r[0] for r in ranges), default=0.0), max((r[1] for r in ranges), default=0.0)
-    scales = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-    full = next((s for s in scales if low >= 0 and high <= s), None)
-    notes.append(f"32-bit values {low:g} to {high:g} brought to 8 bits")
-    start, width = (0.0, full) if full else (low, high - low or 1.0)
-    grey = np.empty(values.shape, dtype=np.uint8)
-    for band, into in zip(bands, np.array_split(grey, len(bands)), strict=True):
-        scaled = np.nan_to_num((band.astype(np.float64) - start) / width, nan=0.0, posinf=1.0, neginf=0.0)
-        into[...] = (scaled.clip(0, 1) * 255).round()
-    return Image.fromarray(grey)
 
 
 def _png(plain: Image.Image, source: Image.Image) -> Encoded:
