@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from anomreason.cli.group import Command
 
-COMMANDS: dict[str, Command] = {}
+COMMANDS: dict[str, Command] = {
+    "split": Command("dataset.split:command", "Divide the kept images into splits, by a salted hash of their groups."),
+}
 """Subcommands in the order of the work: collect, filter, generate, annotate, split, stats, export, verify, list, retry,
 restore."""
