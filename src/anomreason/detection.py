@@ -21,9 +21,9 @@ from typing import Any, Protocol, TypedDict, Unpack, get_args, overload
 
 from anomreason import archives
 from anomreason.agent.boxes import AUTO, CONVENTIONS
+from anomreason.agent.forms import MOST_OBJECTS
 from anomreason.agent.observer import Observer
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
-from anomreason.agent.replies import MOST_OBJECTS
 from anomreason.agent.roles import Prompts
 from anomreason.anomaly import Detection, Failure, Usage
 from anomreason.errors import Stopped, UnreadableImage, UsageError

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+from anomreason.agent.forms import schema_of
 from anomreason.agent.pipeline import DRAFTS, GROUP, SAMPLES, Schedule
-from anomreason.agent.replies import schema_of
 from anomreason.agent.roles import STEPS
 from anomreason.anomaly import Record, Usage
 from anomreason.detection import DetectArguments, DetectOptions, DetectorSetup, inputs_of, remaining, set_up

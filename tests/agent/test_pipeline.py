@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from anomreason.agent import replies
+from anomreason.agent import forms
 from anomreason.agent.candidates import Entry, Proposal
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule, _verified, judgement
 from anomreason.agent.roles import STEPS
@@ -191,10 +191,10 @@ def test_candidates_keep_where_they_came_from_their_score_and_why_they_were_drop
 
 @pytest.mark.parametrize("order", [(95, 10), (10, 95)])
 def test_a_candidate_behind_two_proposals_keeps_the_better_score(order: tuple[int, int]) -> None:
-    finding = replies.ProposedAnomaly(name="n", phenomenon="p", reasoning="r")
+    finding = forms.ProposedAnomaly(name="n", phenomenon="p", reasoning="r")
     entry = Entry(finding, "role", "step")
     proposals = [Proposal(finding, frozenset({entry}))] * 2
-    checks = [replies.Check(id=n, score=score, reason=str(score)) for n, score in enumerate(order, start=1)]
+    checks = [forms.Check(id=n, score=score, reason=str(score)) for n, score in enumerate(order, start=1)]
     assert len(_verified(proposals, [checks])) == 1
     assert (entry.score, entry.dropped) == (95, None)
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomreason.agent import replies
+from anomreason.agent import forms, replies
 from anomreason.agent.boxes import BoxReader
-from anomreason.agent.roles import STEPS
 from anomreason.errors import ParseError
 
 FOUND = {"name": "n", "phenomenon": "p", "reasoning": "r", "objects": ["o"]}
@@ -101,39 +100,8 @@ def test_equal_names_are_told_apart() -> None:
     assert [o.name for o in read] == ["man", "Man #2", "man #3"]
 
 
-@pytest.mark.parametrize("form", sorted({s.form for s in STEPS.values() if s.form}, key=lambda f: f.__name__))
-def test_schemas_are_closed_whole_and_bounded(form: type[replies._Form]) -> None:
-    def walk(node: Any) -> None:
-        if isinstance(node, list):
-            for n in node:
-                walk(n)
-        if not isinstance(node, dict):
-            return
-        assert "$ref" not in node
-        kind = node.get("type")
-        if kind == "object":
-            assert node["additionalProperties"] is False
-            assert node["required"] == list(node["properties"])
-            assert len(node["properties"]) > 0
-            for n in node["properties"].values():
-                walk(n)
-            return
-        if kind == "array":
-            assert "maxItems" in node
-        if kind == "string" and "enum" not in node:
-            assert "maxLength" in node
-        if kind in ("integer", "number"):
-            assert "maximum" in node
-            assert "minimum" in node
-        for n in node.values():
-            walk(n)
-
-    walk(replies.schema_of(form))
-    assert json.loads(json.dumps(replies.schema_of(form))) == replies.schema_of(form)
-
-
 def test_a_text_that_is_too_long_is_shortened_with_a_note() -> None:
-    notes: replies.Notes = []
+    notes: forms.Notes = []
     (item,) = replies.inspection_reader(["cup"])(
         json.dumps({"objects": [{"object": "cup", "look": "It is whole. " * 90, "findings": []}]}), notes
     )

@@ -8,7 +8,7 @@ import pytest
 
 from anomreason.agent import replies
 from anomreason.agent.boxes import BoxReader
-from anomreason.agent.replies import Notes
+from anomreason.agent.forms import Notes
 from anomreason.anomaly import Usage
 from anomreason.errors import ParseError
 from anomreason.textform import find_json, read_anomalies, says_no_anomalies, without_thinking

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from anomreason.agent.boxes import BoxReader
-from anomreason.agent.replies import KEEP, Check, ProposedAnomaly, SourcedAnomaly
+from anomreason.agent.forms import Check, ProposedAnomaly, SourcedAnomaly
+from anomreason.agent.replies import KEEP
 from anomreason.anomaly import Anomaly, Candidate
 
 

@@ -16,9 +16,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
-from anomreason.agent import replies
+from anomreason.agent import forms, replies
 from anomreason.agent.boxes import AUTO, BoxReader
 from anomreason.agent.candidates import Entry, Pool, Proposal, judge, kept, lines, numbers
+from anomreason.agent.forms import ObjectItem, schema_of
 from anomreason.agent.objects import (
     agreed,
     croppable,
@@ -30,7 +31,7 @@ from anomreason.agent.objects import (
     unite,
 )
 from anomreason.agent.observer import Observer
-from anomreason.agent.replies import KEEP, ObjectItem, schema_of
+from anomreason.agent.replies import KEEP
 from anomreason.agent.roles import ATTRIBUTES, INTEGRATOR, RELATIONS, STEPS, Prompts
 from anomreason.anomaly import Anomaly, Detection, Failure, SceneObject
 from anomreason.errors import CallFailed, ParseError
@@ -94,7 +95,7 @@ class Look:
     out_of_domain: bool | None = None
     """Whether such a detector reported an image of a type it does not know; None when it cannot report that."""
     observer: Observer | None = None
-    notes: replies.Notes = field(default_factory=list)
+    notes: forms.Notes = field(default_factory=list)
     """What was assumed, repaired or left out while the replies were read."""
 
     def __post_init__(self) -> None:
@@ -115,14 +116,12 @@ class Look:
         request = self.request(step, values, of.name if of else None, sample, detail)
         return await self.answer(request, lambda reply, notes: read(reply.text, notes))
 
-    async def answer(
-        self, request: Request, read: Callable[[Reply, replies.Notes], T], meter: Meter | None = None
-    ) -> T:
+    async def answer(self, request: Request, read: Callable[[Reply, forms.Notes], T], meter: Meter | None = None) -> T:
         """The answer to any request about the image, with the notes of reading it added to ours."""
 
-        def noting(reply: Reply) -> tuple[T, replies.Notes]:
+        def noting(reply: Reply) -> tuple[T, forms.Notes]:
             self.boxes.answered_by(reply.model)
-            notes: replies.Notes = []  # a reply that cannot be read leaves none
+            notes: forms.Notes = []  # a reply that cannot be read leaves none
             if self.observer and (other := self.observer.hear(request, reply)):
                 notes.append(other)
             try:
@@ -259,7 +258,7 @@ async def _mine(look: Look, of: SceneObject, section: list[Entry]) -> None:
     section += [Entry(f, RELATIONS, "relations-2", of.name) for f in relations]
 
 
-def _reviewed(section: Sequence[Entry], reply: replies.Reviewed) -> list[Proposal]:
+def _reviewed(section: Sequence[Entry], reply: forms.Reviewed) -> list[Proposal]:
     """The paper's scored and pruned set: the candidates of one object that the integrator keeps."""
     judge(section, reply.checks)
     proposals = [Proposal(f, kept(section[n - 1] for n in f.sources)) for f in reply.findings]
@@ -270,7 +269,7 @@ def _reviewed(section: Sequence[Entry], reply: replies.Reviewed) -> list[Proposa
     return [p for p in proposals if p.sources]
 
 
-def _verified(proposals: Sequence[Proposal], samples: Sequence[Sequence[replies.Check]]) -> list[Proposal]:
+def _verified(proposals: Sequence[Proposal], samples: Sequence[Sequence[forms.Check]]) -> list[Proposal]:
     """Proposals with a mean score of at least KEEP; the others are dropped with the reason of the lowest score."""
     good = []
     judged: dict[Entry, float] = {}  # a candidate may stand behind several proposals: the best score counts
@@ -298,10 +297,10 @@ async def single(look: Look) -> tuple[Anomaly, ...]:
     card = look.card
     if card is None:
         return await look.ask("single", lambda text, notes: replies.read_single(text, notes, look.boxes))
-    schema = schema_of(replies.Anomalies) if card.answer == "json" else None
+    schema = schema_of(forms.Anomalies) if card.answer == "json" else None
     request = replace(look.request("single"), parts=(look.loaded.encoded, card.prompt), schema=schema)
 
-    def read(reply: Reply, notes: replies.Notes) -> tuple[Anomaly, ...]:
+    def read(reply: Reply, notes: forms.Notes) -> tuple[Anomaly, ...]:
         if card.out_of_domain is not None:
             look.out_of_domain = replies.read_prose(reply.text) == card.out_of_domain
         return () if look.out_of_domain else replies.read_single(reply.text, notes, look.boxes)

@@ -1,6 +1,6 @@
-"""The answer of each step: its JSON schema, and the strict reading of the reply.
+"""The strict reading of the reply to each step, in the forms of `forms.py`.
 
-A reply that is not in the asked form is a ParseError whose message can be shown to the model; nothing is filled in.
+A reply that is not in the form asked for is a ParseError whose message can be shown to the model; nothing is filled in.
 
     >>> read_proposals('{"findings": [], "nothing_found": true}')
     ()
@@ -9,26 +9,35 @@ A reply that is not in the asked form is a ParseError whose message can be shown
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
+from pydantic import ValidationError
+
+from anomreason.agent.boxes import BoxReader
+from anomreason.agent.forms import (
+    Anomalies,
+    Check,
+    CheckedReport,
+    Checks,
+    Findings,
+    Form,
+    Inspected,
+    Inspection,
+    MergedAnomaly,
+    Notes,
+    ObjectItem,
+    Objects,
+    ProposedAnomaly,
+    Reading,
+    Report,
+    Reviewed,
+    SourcedAnomaly,
+    plain_key,
+    repeated,
 )
-
-from anomreason.agent.boxes import BOX_KEYS, BoxReader, RawBox, read_box
-from anomreason.anomaly import Anomaly, Region, SceneObject
+from anomreason.anomaly import Anomaly
 from anomreason.errors import ParseError, first_error, shown
 from anomreason.textform import (
     answer_in,
@@ -40,326 +49,13 @@ from anomreason.textform import (
     without_thinking,
 )
 
-Notes = list[str]
-"""What was assumed, repaired or left out while a reply was read, in sentences for a person. Readers append to it."""
 KEEP = 50.0
 """A candidate with a lower score is dropped."""
-MOST_OBJECTS = 40
-"""Objects that one reply may list, so the most that `max_objects` can ask for."""
 
-
-@dataclass(eq=False)
-class _Reading:
-    """One reading of a reply."""
-
-    notes: Notes
-    numbers: dict[str, list[object]] = field(default_factory=dict)
-    """Scores and severities as the reply writes them."""
-
-
-def _score(value: object, info: ValidationInfo) -> float:
-    try:
-        number = read_severity(value)
-    except ParseError as e:
-        raise ValueError(e) from e
-    if isinstance(info.context, _Reading):
-        info.context.numbers.setdefault(str(info.field_name), []).append(value)
-    return number
-
-
-def _note(info: ValidationInfo, note: str) -> None:
-    """Add a note, where the reader of the reply keeps notes."""
-    if isinstance(info.context, _Reading):
-        info.context.notes.append(note)
-
-
-def _at_most(longest: int) -> BeforeValidator:
-    """Shortens a longer text: its beginning says what there is to say."""
-
-    def shorten(value: object, info: ValidationInfo) -> object:
-        if not isinstance(value, str) or len(value.strip()) <= longest:
-            return value
-        _note(info, f"the text {info.field_name!r} of a reply was shortened to {longest} characters")
-        return value.strip()[: longest - 1] + "…"
-
-    return BeforeValidator(shorten)
-
-
-def _first(most: int) -> BeforeValidator:
-    """Takes one entry for a list of it, null for an empty one, repeated anomalies once, and the first `most`."""
-
-    def listed(value: object, info: ValidationInfo) -> object:
-        if value is None or (isinstance(value, str) and _is_none(value)):
-            return []
-        entries = [e for e in value if e is not None and e != {}] if isinstance(value, list) else [value]
-        entries = _once([e for e in entries if not _names_nothing(e)], info)
-        if len(entries) > most:
-            _note(info, f"a reply held {len(entries)} {info.field_name}, of which the first {most} were read")
-        return entries[:most]
-
-    return BeforeValidator(listed)
-
-
-def _is_none(text: str) -> bool:
-    return text.strip(" .-*").casefold() in ("", "none", "n/a", "null", "no anomaly") or says_no_anomalies(text)
-
-
-def _names_nothing(entry: object) -> bool:
-    """Whether an anomaly is none, such as one with the name 'None'."""
-    if not isinstance(entry, dict) or "phenomenon" not in entry:
-        return False
-    texts = [str(entry[key] or "") for key in ("name", "phenomenon") if key in entry]
-    return all(map(_is_none, texts))
-
-
-def _once(entries: list[Any], info: ValidationInfo) -> list[Any]:
-    """Each entry once; a repeated anomaly keeps the ids of all."""
-    found: dict[object, Any] = {}
-    for number, entry in enumerate(entries):
-        key = _identity(entry) if isinstance(entry, dict) else None
-        same = found.setdefault(number if key is None else key, entry)
-        if same is not entry and isinstance(same.get("from"), list) and isinstance(entry.get("from"), list):
-            found[key] = {**same, "from": list(dict.fromkeys(map(str, same["from"] + entry["from"])))}
-    if len(found) < len(entries):
-        _note(info, _repeated([e.get("name") for e in entries if isinstance(e, dict)]))
-    return list(found.values())
-
-
-def _repeated(names: Sequence[object]) -> str:
-    name, count = Counter(map(str, names)).most_common(1)[0]
-    return f"the model repeated itself: {shown(name)} came {count} times in one reply and counts once"
-
-
-def _identity(entry: Mapping[str, Any]) -> object:
-    """What two entries share that are the same anomaly, or the same object at the same place; None: not comparable."""
-    values = {str(k).lower(): v for k, v in entry.items()}
-    keys = ("name", "phenomenon", "objects") if "phenomenon" in values else ("name", "description", "box")
-    if not values.get("name") or not values.get(keys[1]) or (keys[2] == "box" and not values.get("box")):
-        return None
-    return tuple(" ".join(re.findall(r"\w+", str(values.get(k)).casefold())) for k in keys)
-
-
-def _some(name: str) -> str:
-    if _is_none(name):
-        raise ValueError(ParseError(f"{name!r} is no anomaly", write="leave the list empty when nothing is wrong"))
-    return name
-
-
-def _ids(value: object) -> object:
-    """`1`, `"1, 2"` and `["#1"]` for a list of ids."""
-    if isinstance(value, str) and re.fullmatch(r"[\s\d,;#]*", value):
-        return re.findall(r"\d+", value)
-    if isinstance(value, list):
-        return [v.strip(" #") if isinstance(v, str) else v for v in value]
-    return value
-
-
-def _names(value: object) -> object:
-    """`[{"name": "hand"}]` for a list of names."""
-    if not isinstance(value, list):
-        return value
-    return [v["name"] if isinstance(v, dict) and len(v) < 3 and "name" in v else v for v in value]
-
-
-def _kind(value: object, info: ValidationInfo) -> object:
-    plain = value.strip().lower() if isinstance(value, str) else ""
-    for kind in ("attribute", "relation"):
-        if plain.startswith(kind[:8]):
-            return kind
-    _note(info, "a proposal did not say whether it concerns an object or a relation and was taken for one of an object")
-    return "attribute"
-
-
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _at_most(200)]
-Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1500), _at_most(1500)]
-Remark = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, max_length=800),
-    _at_most(800),
-    BeforeValidator(lambda value: "" if value is None else value),
-]
-
-
-AnomalyName = Annotated[Name, AfterValidator(_some)]
-Thousandth = Annotated[int, Field(ge=0, le=1000)]
-Box = Annotated[
-    RawBox | None,
-    BeforeValidator(
-        lambda value: read_box(value),
-        json_schema_input_type=Annotated[list[Thousandth], Field(min_length=4, max_length=4)] | None,
-    ),
-]
-Score = Annotated[
-    float,
-    Field(ge=0, le=100),
-    BeforeValidator(_score, json_schema_input_type=Annotated[int, Field(ge=0, le=100)]),
-]
-Ids = Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(max_length=60), _first(60), BeforeValidator(_ids)]
-Names = Annotated[list[Name], Field(max_length=12), _first(12), BeforeValidator(_names)]
-Flag = Annotated[bool | None, BeforeValidator(lambda value: value, json_schema_input_type=bool)]
-"""Says again whether a list is empty: may be missing where the list holds something."""
-Person = Annotated[bool, BeforeValidator(lambda value: False if value is None else value)]
-
-
-class _Form(BaseModel):
-    """Further keys in a reply are ignored; the schema forbids them."""
-
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_keys(cls, value: object) -> object:
-        """Keys in any case, with spaces, hyphens or underscores; a key as asked goes before its variants."""
-        if isinstance(value, str) and value.strip() and cls is ObjectItem:
-            return {"name": value}
-        if not isinstance(value, dict):
-            return value
-        return {_plain_key(key): entry for key, entry in value.items()} | value
-
-
-class _Boxed(_Form):
-    """What may have a box, which models also write under the keys of `BOX_KEYS`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _find_box(cls, value: Any) -> Any:
-        key = next((k for k in BOX_KEYS if value.get(k) is not None), None) if isinstance(value, dict) else None
-        return {**value, "box": read_box(value[key], key)} if key else value
-
-
-class ObjectItem(_Boxed):
-    name: Name
-    description: Remark = ""
-    person: Person = False
-    box: Box = None
-
-    def scene_object(self, region: Region | None) -> SceneObject:
-        return SceneObject(name=self.name, description=self.description, region=region, person=self.person)
-
-
-class Objects(_Form):
-    objects: Annotated[list[ObjectItem], Field(max_length=MOST_OBJECTS), _first(MOST_OBJECTS)]
-
-
-class ProposedAnomaly(_Form):
-    """An anomaly that one step proposes."""
-
-    name: AnomalyName
-    phenomenon: Prose
-    reasoning: Prose
-    objects: Names = []
-
-
-class Findings(_Form):
-    findings: Annotated[list[ProposedAnomaly], Field(max_length=12), _first(12)] = []
-    nothing_found: Flag = None
-
-
-class InspectedAnomaly(ProposedAnomaly):
-    kind: Annotated[Literal["attribute", "relation"], BeforeValidator(_kind), Field(validate_default=True)] = (
-        "attribute"
-    )
-
-
-class Inspection(_Form):
-    object: Name
-    look: Remark = ""
-    findings: Annotated[list[InspectedAnomaly], Field(max_length=8), _first(8)]
-
-
-class Inspected(_Form):
-    objects: Annotated[list[Inspection], Field(min_length=1, max_length=12), _first(12)]
-
-
-class Check(_Form):
-    """The score that a second look gives one candidate."""
-
-    id: Annotated[int, Field(ge=1, le=1000)]
-    score: Score
-    reason: Remark = ""
-
-
-class Checks(_Form):
-    checks: Annotated[list[Check], Field(max_length=1000), _first(1000)] = []
-
-
-class MergedAnomaly(ProposedAnomaly):
-    sources: Ids = Field(alias="from")
-
-
-class Reviewed(_Form):
-    checks: Annotated[list[Check], Field(max_length=1000), _first(1000)] = []
-    findings: Annotated[list[MergedAnomaly], Field(max_length=12), _first(12)] = []
-    nothing_found: Flag = None
-
-
-class AnomalyItem(_Boxed):
-    name: AnomalyName
-    phenomenon: Prose
-    reasoning: Prose
-    severity: Score
-    objects: Names = []
-    box: Box = None
-
-    def anomaly(self, region: Region | None = None) -> Anomaly:
-        return Anomaly(
-            name=self.name,
-            phenomenon=self.phenomenon,
-            reasoning=self.reasoning,
-            severity=self.severity,
-            objects=tuple(self.objects),
-            region=region,
-        )
-
-
-class Anomalies(_Form):
-    anomalies: Annotated[list[AnomalyItem], Field(max_length=25), _first(25)] = []
-    no_anomalies: Flag = None
-
-
-class SourcedAnomaly(AnomalyItem):
-    sources: Ids = Field(alias="from")
-
-
-class Report(_Form):
-    anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25), _first(25)] = []
-    no_anomalies: Flag = None
-
-
-class CheckedReport(_Form):
-    checks: Annotated[list[Check], Field(max_length=1000), _first(1000)] = []
-    anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25), _first(25)] = []
-    no_anomalies: Flag = None
-
-
-F = TypeVar("F", bound=_Form)
+F = TypeVar("F", bound=Form)
 T = TypeVar("T")
 Reader = Callable[[str, Notes], T]
 """Reads a reply and appends to the notes. Raises ParseError."""
-
-
-@cache
-def schema_of(form: type[_Form]) -> dict[str, Any]:
-    """JSON schema of a form: no references, nothing optional, no further keys, everything bounded."""
-    whole = form.model_json_schema(by_alias=True)
-    plain: dict[str, Any] = _plain(whole, whole.get("$defs", {}))
-    return plain
-
-
-def _plain(node: Any, definitions: dict[str, Any]) -> Any:
-    if isinstance(node, list):
-        return [_plain(n, definitions) for n in node]
-    if not isinstance(node, dict):
-        return node
-    if "$ref" in node:
-        return _plain(definitions[node["$ref"].rpartition("/")[2]], definitions)
-    dropped = ("$defs", "title", "default", "description") if node.get("type") == "object" else ("title", "default")
-    plain = {k: _plain(v, definitions) for k, v in node.items() if k not in dropped or k in node.get("required", ())}
-    if node.get("type") == "object":
-        plain["properties"] = {k: _plain(v, definitions) for k, v in node["properties"].items()}
-        plain["required"] = list(node["properties"])
-        plain["additionalProperties"] = False
-    return plain
 
 
 def read_form(form: type[F], text: str, notes: Notes | None = None) -> F:
@@ -367,9 +63,9 @@ def read_form(form: type[F], text: str, notes: Notes | None = None) -> F:
     found = answer_in(without_thinking(text), lambda value: _shaped(form, value) is not None)
     if found is None:
         raise ParseError(f"there is no JSON object with {' and '.join(map(repr, _keys(form)))} in the answer")
-    reading = _Reading([])
+    reading = Reading([])
     shaped = _shaped(form, found.value) or {}
-    plain = {_plain_key(key): entry for key, entry in shaped.items()}
+    plain = {plain_key(key): entry for key, entry in shaped.items()}
     missing = [key for key, inner in _keys(form).items() if inner and key not in plain]
     strange = [key for key, entry in plain.items() if key not in _keys(form) and isinstance(entry, list | dict)]
     if missing and strange:
@@ -405,32 +101,27 @@ def _complaint(error: ValidationError) -> ParseError:
 class _OtherScores(ParseError):
     """Scores on another scale than the one asked for, in a form that is right apart from that."""
 
-    def __init__(self, complaint: ParseError, form: _Form) -> None:
+    def __init__(self, complaint: ParseError, form: Form) -> None:
         super().__init__(complaint.wrong, write=complaint.write)
         self.form = form
 
 
-def _plain_key(key: object) -> str:
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(key))
-    return "_".join(re.split(r"[\s_-]+", words.strip().lower()))
-
-
 @cache
-def _keys(form: type[_Form]) -> dict[str, frozenset[str]]:
+def _keys(form: type[Form]) -> dict[str, frozenset[str]]:
     """The keys of a form; for those that hold a list of forms, the keys of these."""
     found = {}
     for name, info in form.model_fields.items():
         inner = next(iter(get_args(info.annotation)), None)
-        is_form = isinstance(inner, type) and issubclass(inner, _Form)
+        is_form = isinstance(inner, type) and issubclass(inner, Form)
         found[info.alias or name] = frozenset(_keys(inner)) if is_form else frozenset()
     return found
 
 
-def _shaped(form: type[_Form], value: object, wrapped: bool = False) -> dict[str, Any] | None:
+def _shaped(form: type[Form], value: object, wrapped: bool = False) -> dict[str, Any] | None:
     """A JSON value as an object of the form, from a bare list or entry of its list too; None when it is neither."""
     keys = _keys(form)
     if isinstance(value, dict):
-        plain = {_plain_key(key) for key in value}
+        plain = {plain_key(key) for key in value}
         if plain & keys.keys():
             return value
         if len(value) == 1 and not wrapped:  # {"answer": {...}}
@@ -440,7 +131,7 @@ def _shaped(form: type[_Form], value: object, wrapped: bool = False) -> dict[str
     entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
     if not entries:
         return None
-    first = {_plain_key(key) for key in entries[0]}
+    first = {plain_key(key) for key in entries[0]}
     key = max(keys, key=lambda key: len(first & keys[key]))
     return {key: value} if len(first & keys[key]) > 1 else None
 
@@ -650,7 +341,7 @@ def read_single(text: str, notes: Notes | None = None, boxes: BoxReader | None =
     once = {(a.name.casefold(), a.phenomenon.casefold()): a for a in reversed(anomalies)}
     if notes is not None:
         if len(once) < len(anomalies):
-            notes.append(_repeated([a.name for a in anomalies]))
+            notes.append(repeated([a.name for a in anomalies]))
         _note_low([a.severity for a in anomalies], notes)
     return tuple(reversed(once.values()))
 
@@ -658,10 +349,10 @@ def read_single(text: str, notes: Notes | None = None, boxes: BoxReader | None =
 def _is_ours(value: object) -> bool:
     """Whether a JSON value is in our form, and not as published data write anomalies."""
     shaped = _shaped(Anomalies, value) or {}
-    plain = {_plain_key(key): entry for key, entry in shaped.items()}
+    plain = {plain_key(key): entry for key, entry in shaped.items()}
     entries = plain.get("anomalies")
     first = entries[0] if isinstance(entries, list) and entries else entries
-    return "no_anomalies" in plain or (isinstance(first, dict) and {_plain_key(key) for key in first} >= _FIELDS)
+    return "no_anomalies" in plain or (isinstance(first, dict) and {plain_key(key) for key in first} >= _FIELDS)
 
 
 _FIELDS = {"name", "phenomenon", "reasoning", "severity"}

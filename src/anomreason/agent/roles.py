@@ -17,8 +17,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from anomreason.agent import replies
-from anomreason.agent.replies import _Form
+from anomreason.agent import forms
+from anomreason.agent.forms import Form
 from anomreason.errors import UsageError
 
 
@@ -31,7 +31,7 @@ class Step:
     """Name of the prompt file."""
     sees: bool
     """Whether the image is shown."""
-    form: type[_Form] | None
+    form: type[Form] | None
     """Form of the answer; None for free text."""
     asks_with: frozenset[str] = frozenset()
     """Placeholders of the prompt."""
@@ -42,7 +42,7 @@ class Step:
 
 
 def _step(
-    role: str, prompt: str, sees: bool, form: type[_Form] | None, asks_with: str = "", usual: tuple[int, int] = (0, 300)
+    role: str, prompt: str, sees: bool, form: type[Form] | None, asks_with: str = "", usual: tuple[int, int] = (0, 300)
 ) -> Step:
     return Step(role, prompt, sees, form, frozenset(asks_with.split()), *usual)
 
@@ -51,25 +51,25 @@ PERCEIVER, ATTRIBUTES, RELATIONS = "ObjectPerceiver", "AttributeAnalyzer", "Rela
 INTEGRATOR, FORMATTER = "AnomalyIntegrator", "AnomalyFormatter"
 
 STEPS: Mapping[str, Step] = {
-    "objects-1": _step(PERCEIVER, "objects-1", True, replies.Objects, "limit", (0, 520)),
-    "objects-2": _step(PERCEIVER, "objects-2", True, replies.Objects, "limit", (0, 520)),
-    "objects-3": _step(PERCEIVER, "objects-3", True, replies.Objects, "limit", (0, 520)),
-    "draft": _step(PERCEIVER, "objects-1", True, replies.Objects, "limit", (0, 520)),
-    "merge": _step(PERCEIVER, "merge", False, replies.Objects, "limit drafts", (1560, 520)),
+    "objects-1": _step(PERCEIVER, "objects-1", True, forms.Objects, "limit", (0, 520)),
+    "objects-2": _step(PERCEIVER, "objects-2", True, forms.Objects, "limit", (0, 520)),
+    "objects-3": _step(PERCEIVER, "objects-3", True, forms.Objects, "limit", (0, 520)),
+    "draft": _step(PERCEIVER, "objects-1", True, forms.Objects, "limit", (0, 520)),
+    "merge": _step(PERCEIVER, "merge", False, forms.Objects, "limit drafts", (1560, 520)),
     "attributes-1": _step(ATTRIBUTES, "attributes-1", True, None, "object description crop_note", (60, 250)),
-    "attributes-2": _step(ATTRIBUTES, "attributes-2", False, replies.Findings, "object notes", (260, 130)),
+    "attributes-2": _step(ATTRIBUTES, "attributes-2", False, forms.Findings, "object notes", (260, 130)),
     "relations-1": _step(RELATIONS, "relations-1", True, None, "object description others known", (200, 250)),
-    "relations-2": _step(RELATIONS, "relations-2", False, replies.Findings, "object others notes", (300, 130)),
+    "relations-2": _step(RELATIONS, "relations-2", False, forms.Findings, "object others notes", (300, 130)),
     "review-1": _step(INTEGRATOR, "review-1", False, None, "object candidates", (220, 150)),
-    "review-2": _step(INTEGRATOR, "review-2", False, replies.Reviewed, "object candidates notes", (370, 220)),
-    "summary": _step(INTEGRATOR, "summary", False, replies.Reviewed, "object candidates", (220, 220)),
-    "verify": _step(INTEGRATOR, "verify", True, replies.Checks, "candidates", (800, 300)),
-    "scan": _step(RELATIONS, "scan", True, replies.Findings, "others", (40, 250)),
-    "inspect": _step(ATTRIBUTES, "inspect", True, replies.Inspected, "objects others", (300, 600)),
-    "look-again": _step(FORMATTER, "look-again", True, replies.CheckedReport, "candidates", (600, 700)),
-    "format": _step(FORMATTER, "format", True, replies.Report, "candidates", (800, 700)),
-    "finish": _step(FORMATTER, "format", True, replies.Report, "candidates", (900, 700)),
-    "single": _step(FORMATTER, "single", True, replies.Anomalies, "", (0, 500)),
+    "review-2": _step(INTEGRATOR, "review-2", False, forms.Reviewed, "object candidates notes", (370, 220)),
+    "summary": _step(INTEGRATOR, "summary", False, forms.Reviewed, "object candidates", (220, 220)),
+    "verify": _step(INTEGRATOR, "verify", True, forms.Checks, "candidates", (800, 300)),
+    "scan": _step(RELATIONS, "scan", True, forms.Findings, "others", (40, 250)),
+    "inspect": _step(ATTRIBUTES, "inspect", True, forms.Inspected, "objects others", (300, 600)),
+    "look-again": _step(FORMATTER, "look-again", True, forms.CheckedReport, "candidates", (600, 700)),
+    "format": _step(FORMATTER, "format", True, forms.Report, "candidates", (800, 700)),
+    "finish": _step(FORMATTER, "format", True, forms.Report, "candidates", (900, 700)),
+    "single": _step(FORMATTER, "single", True, forms.Anomalies, "", (0, 500)),
     "source": _step(INTEGRATOR, "source", True, None, "", (0, 3)),
 }
 
