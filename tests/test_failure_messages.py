@@ -218,6 +218,13 @@ SERVED = [
     Case(
         "no vision", fault(400, "no multimodal support"), "endpoint", "no multimodal", "check that 'my-model' accepts"
     ),
+    Case(
+        "no images",
+        fault(400, "model: unknown part image_url"),
+        "endpoint",
+        "unknown part",
+        "'my-model' accepts images",
+    ),
     Case("no reason", fault(400, ""), "endpoint", "answered 400", "read the server's log"),
     Case("too large", fault(413, "Payload too large"), "endpoint", "too many bytes for the server", "lower --max-side"),
     Case(

@@ -226,11 +226,12 @@ class ServerAnswer:
             )
         if self.status in (401, 403):
             return f"the key was not accepted: check {self.key_name}, and that it may use this model"
-        if _IMAGE.search(self.complaint) and _TOO_LARGE.search(self.complaint):
+        about_image = bool(_IMAGE.search(self.complaint))
+        if about_image and _TOO_LARGE.search(self.complaint):
             return "the image is over the server's limits: lower --max-side"
         if _HTTPS.search(self.complaint):
             return "the server wants https: give --base-url with https:// in place of http://"
-        if self.status in (400, 404, 410, 422) and _NO_MODEL.search(self.complaint):
+        if self.status in (400, 404, 410, 422) and _NO_MODEL.search(self.complaint) and not about_image:
             return f"check the name {model!r} (--model): servers list the names they know at {self.server}/models"
         if self.status == 404:
             return f"{self.address}, and check that the server has the model {model!r}"
@@ -238,7 +239,7 @@ class ServerAnswer:
             return f"there is no chat endpoint at this address: {self.address}"
         if self.status == 407:
             return "a proxy wants a user name and password: put them into HTTPS_PROXY, or except the host with NO_PROXY"
-        if self.status in (400, 422) or _IMAGE.search(self.complaint):
+        if self.status in (400, 422) or about_image:
             return f"check that {model!r} accepts images, and read the server's log for the reason"
         return f"{self.address}, check --model {model!r}, and read the server's log for the reason"
 
@@ -315,7 +316,7 @@ def _finish(choice: Mapping[str, Any]) -> Finish:
 
 def _readable(text: str) -> str:
     """A text as a person reads it: of a web page, what it shows."""
-    return f"a web page, {excerpt(_MARKUP.sub(' ', text[:20_000]))!r}" if _PAGE.match(text) else text
+    return f"a web page, {excerpt(_MARKUP.sub(' ', text[:8000]))!r}" if _PAGE.match(text) else text
 
 
 def redacted(text: str, secret: str) -> str:
