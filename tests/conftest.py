@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
 import runpy
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
+
+if TYPE_CHECKING:
+    from anomreason.dataset.store import Store
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -110,3 +118,81 @@ def served() -> Served:
             process.stdout.close()
 
     return start
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Address of a throw-away server on a loopback port, less the database's name."""
+    folders = [*sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True), *os.environ["PATH"].split(os.pathsep)]
+    tools = shutil.which("pg_ctl", path=os.pathsep.join(folders))
+    if tools is None:
+        pytest.skip("no PostgreSQL server is installed (apt-get install postgresql): tested with SQLite alone")
+    # A server refuses to run as root.
+    owner = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    with tempfile.TemporaryDirectory(prefix="pg") as base, socket.socket() as probe:
+        os.chmod(base, 0o777)
+        cluster = Path(base) / "cluster"
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        initdb = [str(Path(tools).with_name("initdb")), "-D", str(cluster), "-U", "tester", "-A", "trust", "-N"]
+        subprocess.run([*owner, *initdb], check=True, capture_output=True, cwd="/")
+        settings = f"-p {port} -h 127.0.0.1 -k {base} -c fsync=off -c max_connections=50"
+        start = [tools, "-D", str(cluster), "-w", "-l", f"{base}/log", "-o", settings, "start"]
+        subprocess.run([*owner, *start], check=True, capture_output=True, cwd="/")
+        try:
+            yield f"postgresql+psycopg://tester@127.0.0.1:{port}"
+        finally:
+            stop = [tools, "-D", str(cluster), "-m", "immediate", "stop"]
+            subprocess.run([*owner, *stop], check=True, capture_output=True, cwd="/")
+
+
+def _create_database(server: str, template: str = "template1") -> str:
+    import psycopg
+
+    name = f"t{uuid.uuid4().hex}"
+    with psycopg.connect(server.replace("+psycopg", "") + "/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return f"{server}/{name}"
+
+
+@pytest.fixture
+def new_database(postgres: str) -> str:
+    """Address of an empty database."""
+    return _create_database(postgres)
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Name of a database that has the schema; copied, it saves each test the migrations."""
+    from anomreason.dataset.store import open_store
+
+    address = _create_database(postgres)
+    open_store(tmp_path_factory.mktemp("migrated") / "data", address, create=True).close()
+    return address.rpartition("/")[2]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """What to give as `database`: None for SQLite. A test with it runs on both."""
+    if request.param == "sqlite":
+        return None
+    return _create_database(request.getfixturevalue("postgres"), request.getfixturevalue("migrated"))
+
+
+@pytest.fixture
+def store(tmp_path: Path, database: str | None) -> Iterator[Store]:
+    """A new, empty store of a dataset; a test with it runs on SQLite and on PostgreSQL."""
+    from anomreason.dataset.store import open_store
+
+    with open_store(tmp_path / "data", database, create=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Iterator[Store]:
+    """A new, empty store in SQLite, for what does not depend on the database."""
+    from anomreason.dataset.store import open_store
+
+    with open_store(tmp_path / "data", create=True) as opened:
+        yield opened

@@ -42,6 +42,7 @@ FLOORS = {
     "audit": 6,
     "deepfake": 6,
     "dataset": 6,
+    "review": 7,
     "cli": 8,
 }
 NEIGHBOURS: set[tuple[str, str]] = set()

@@ -71,7 +71,7 @@ def undeclared(imports: Iterator[tuple[str, str]], allowed: set[str]) -> str:
     return "\n".join(wrong)
 
 
-OF_AN_EXTRA = {"src/anomreason/dataset/": "dataset"}
+OF_AN_EXTRA = {"src/anomreason/dataset/": "dataset", "src/anomreason/review/": "review"}
 """Rooms whose modules are imported only after their entrance has asked for the extra."""
 
 

@@ -122,7 +122,7 @@ def _candidates(session: Session, source: int, plan: Plan, command: int) -> None
         places = select(CandidateRow.id).join(ImageRow).where(ImageRow.source_id == source)
         ids = list(session.scalars(places.order_by(CandidateRow.image_id, CandidateRow.number)))
         at = datetime(2026, 1, 1, tzinfo=UTC)
-        verdict = {"person": "ada", "at": at, "seconds": 4.0, "round": 1, "command_id": command}
+        verdict = {"person": "ada", "at": at, "seconds": 4.0, "command_id": command}
         verdicts = [
             {"key": f"{i}", "candidate_id": i, "choice": c, **verdict} for i, c in zip(ids, choices, strict=True)
         ]

@@ -285,7 +285,7 @@ def add_new(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any
     """
     if not rows:
         return 0
-    statement = _insert(session, table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    statement = insert_into(session, table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
     return session.connection().execute(statement, [dict(row) for row in rows]).rowcount
 
 
@@ -293,13 +293,14 @@ def put(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]], 
     """Insert the rows, all with the same keys; where one with the same key is there, give it the new values."""
     if not rows:
         return
-    statement = _insert(session, table)
+    statement = insert_into(session, table)
     new = {name: statement.excluded[name] for name in rows[0] if name not in key}
     statement = statement.on_conflict_do_update(index_elements=list(key), set_=new)
     session.connection().execute(statement, [dict(row) for row in rows])
 
 
-def _insert(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+def insert_into(session: Session, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that can say what to do where a key is there already."""
     made = cast("Table", table.__table__)
     return postgresql.insert(made) if session.get_bind().dialect.name == "postgresql" else sqlite.insert(made)
 

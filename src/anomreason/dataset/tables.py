@@ -348,7 +348,7 @@ class VerdictRow(Base):
     seconds: Mapped[float | None]
     choice: Mapped[str]
     """`accept`, `reject` or `unsure`; `undo` takes an earlier verdict back, `flag` asks the owner to look."""
-    undoes: Mapped[int | None]
+    undoes: Mapped[int | None] = mapped_column(index=True)
     """With `undo`: id of the verdict that is taken back."""
     final: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     """Whether it settles a disagreement: then it counts alone."""
@@ -359,7 +359,7 @@ class VerdictRow(Base):
     """Id of the review round; 0: it came from elsewhere."""
     command_id: Mapped[int] = mapped_column(ForeignKey("commands.id"))
 
-    __table_args__ = (Index(None, "person", "choice"),)
+    __table_args__ = (Index(None, "round", "person", "id"),)
 
 
 class SplitRow(Base):
@@ -374,3 +374,86 @@ class SplitRow(Base):
     command_id: Mapped[int] = mapped_column(ForeignKey("commands.id"))
 
     __table_args__ = (Index(None, "scheme", "split"),)
+
+
+class PersonRow(Base):
+    """Somebody who gives verdicts."""
+
+    __tablename__ = "people"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    """Of the secret in the person's link, hex; the secret itself is never stored."""
+    owner: Mapped[bool]
+    """Whether the person may see the progress of all, settle disagreements and export."""
+    command_id: Mapped[int] = mapped_column(ForeignKey("commands.id"))
+
+
+class RoundRow(Base):
+    """One pass of review over chosen candidates, in an order fixed when it begins."""
+
+    __tablename__ = "rounds"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    settings: Mapped[Json]
+    """How candidates were chosen and ordered; see `review.rounds.RoundOptions`."""
+    size: Mapped[int]
+    """Items, gold ones left out."""
+    passes: Mapped[int]
+    """Verdicts until each of these is judged as often as it should be."""
+    command_id: Mapped[int] = mapped_column(ForeignKey("commands.id"))
+
+
+class ItemRow(Base):
+    """One candidate in one round."""
+
+    __tablename__ = "items"
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), primary_key=True)
+    candidate_id: Mapped[int] = mapped_column(ForeignKey("candidates.id"), primary_key=True)
+    position: Mapped[int]
+    """Its place in the order in which people get the items, from 0."""
+    rank: Mapped[int]
+    """Its place by worth alone, from 0."""
+    random: Mapped[bool]
+    """Whether it was drawn at random; else it has its position for its worth."""
+    gold: Mapped[str | None]
+    """The right choice where it is known and people are tested by it."""
+    passes: Mapped[int]
+    """How many people are to judge it, 1 or 2."""
+    needed: Mapped[int]
+    """How many of them have not yet."""
+    done: Mapped[bool]
+    """Whether nobody is needed any more."""
+    first_person: Mapped[str] = mapped_column(default="", server_default="")
+    """Who judged it while another one is still needed; that other one must be somebody else."""
+
+    __table_args__ = (Index(None, "round_id", "done", "first_person", "position"),)
+
+
+class LeaseRow(Base):
+    """Who has an item open, so that nobody else gets it."""
+
+    __tablename__ = "leases"
+    round_id: Mapped[int] = mapped_column(primary_key=True)
+    candidate_id: Mapped[int] = mapped_column(primary_key=True)
+    person: Mapped[str]
+    until: Mapped[datetime]
+
+    __table_args__ = (Index(None, "round_id", "person"),)
+
+
+class TallyRow(Base):
+    """How often one person made one choice about one sort of candidates: kept with each verdict."""
+
+    __tablename__ = "tallies"
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), primary_key=True)
+    person: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    detector: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    gold: Mapped[str] = mapped_column(primary_key=True)
+    """The right choice of gold items; empty for all others."""
+    choice: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int]
+    seconds: Mapped[float]
+    """Together."""

@@ -244,4 +244,5 @@ def upgrade() -> None:
         sa.UniqueConstraint("key", name=op.f("uq_verdicts_key")),
     )
     op.create_index(op.f("ix_verdicts_candidate_id"), "verdicts", ["candidate_id"], unique=False)
-    op.create_index(op.f("ix_verdicts_person_choice"), "verdicts", ["person", "choice"], unique=False)
+    op.create_index(op.f("ix_verdicts_undoes"), "verdicts", ["undoes"], unique=False)
+    op.create_index(op.f("ix_verdicts_round_person_id"), "verdicts", ["round", "person", "id"], unique=False)

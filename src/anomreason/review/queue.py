@@ -1,0 +1,315 @@
+"""Hands candidates out to people and takes their verdicts, however many people work at once.
+
+    queue = Queue(store, round_id, command.id)
+    items = queue.next("ada", 3)
+    queue.answer("ada", Answer(key="...", candidate=items[0], choice="accept", seconds=2.5))
+
+Each call is one short transaction. An item is leased to one person; a lease that expires frees it. A verdict that is
+sent again changes nothing, and one that comes late is kept all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import Select, case, delete, func, select, update
+from sqlalchemy.orm import Session, aliased
+
+from anomreason.dataset.store import Store, insert_into
+from anomreason.dataset.tables import (
+    CandidateRow,
+    ImageRow,
+    ItemRow,
+    LeaseRow,
+    Outcome,
+    RoundRow,
+    SourceRow,
+    TallyRow,
+    VerdictRow,
+)
+from anomreason.dataset.verdicts import OUTCOMES, record_verdicts
+from anomreason.errors import UsageError
+from anomreason.review.estimate import Judged, ShareCorrect, share_correct
+
+LEASE = timedelta(minutes=10)
+"""How long an item stays with somebody who does not answer."""
+MOST = 20
+"""Items that one person may hold at a time."""
+Choice = Literal["accept", "reject", "unsure", "flag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One verdict as a person sends it."""
+
+    key: str
+    """Made by the sender, unique for each verdict: the same key again is the same verdict."""
+    candidate: int
+    choice: Choice
+    seconds: float | None = None
+    reason: str | None = None
+    edit: dict[str, Any] | None = None
+    """Fields written anew."""
+    final: bool = False
+    """Whether it settles a disagreement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What an undo took back."""
+
+    candidate: int
+    choice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a round is; gold items are left out."""
+
+    verdicts: int
+    wanted: int
+    """Verdicts until every item is judged as often as it should be."""
+    share_correct: ShareCorrect
+
+
+class Queue:
+    """One round's items. Threads and processes may share a round; the database keeps them apart."""
+
+    def __init__(self, store: Store, round_id: int, command_id: int) -> None:
+        self.store, self.round, self.command = store, round_id, command_id
+
+    def next(self, person: str, count: int = 3, have: Sequence[int] = (), now: datetime | None = None) -> list[int]:
+        """Candidates for this person, the most urgent first: those already held and not answered, then new ones.
+
+        have: what the person's page holds already; it is not given again. now: for tests. At most MOST are held.
+        """
+        now = now or datetime.now(UTC)
+        count = max(0, min(count, MOST - len(have)))
+        leased = (ItemRow.round_id == LeaseRow.round_id) & (ItemRow.candidate_id == LeaseRow.candidate_id)
+        with self.store.writing() as session:
+            held = session.scalars(
+                select(LeaseRow.candidate_id)
+                .join(ItemRow, leased)
+                .where(LeaseRow.round_id == self.round, LeaseRow.person == person)
+                .order_by(ItemRow.position)
+            ).all()
+            given = [c for c in held if c not in have][:count]
+            for candidate in self._waiting(session, person, now):
+                if len(given) >= count:
+                    break
+                if candidate not in held and self._take(session, candidate, person, now):
+                    given.append(candidate)
+            mine = (LeaseRow.round_id == self.round, LeaseRow.person == person)
+            session.execute(update(LeaseRow).where(*mine).values(until=now + LEASE))
+        return given
+
+    def _waiting(self, session: Session, person: str, now: datetime) -> list[int]:
+        """Items that this person may get, in order: of those judged by nobody, and by each other person, the first."""
+        firsts, found = [""], list[tuple[int, int]]()
+        pending = select(func.min(ItemRow.first_person)).where(ItemRow.round_id == self.round, ItemRow.done.is_(False))
+        while (first := session.scalar(pending.where(ItemRow.first_person > firsts[-1]))) is not None:
+            firsts.append(first)
+        leased = (LeaseRow.round_id == ItemRow.round_id) & (LeaseRow.candidate_id == ItemRow.candidate_id)
+        for first in firsts:
+            if first == person:
+                continue
+            query = (
+                select(ItemRow.position, ItemRow.candidate_id)
+                .outerjoin(LeaseRow, leased)
+                .where(
+                    ItemRow.round_id == self.round,
+                    ItemRow.done.is_(False),
+                    ItemRow.first_person == first,
+                    (LeaseRow.person.is_(None)) | (LeaseRow.until < now),
+                )
+                .order_by(ItemRow.position)
+                .limit(MOST)
+            )
+            found += [(position, candidate) for position, candidate in session.execute(query)]
+        return [candidate for _, candidate in sorted(found)]
+
+    def _take(self, session: Session, candidate: int, person: str, now: datetime) -> bool:
+        """Lease an item that seemed to wait; False when somebody else was faster."""
+        if not self._lease(session, candidate, person, now):
+            return False
+        # Since it was looked up, somebody may have answered it.
+        item = session.get_one(ItemRow, (self.round, candidate), populate_existing=True)
+        if item.done or item.first_person == person:
+            of_item = (LeaseRow.round_id == self.round, LeaseRow.candidate_id == candidate)
+            session.execute(delete(LeaseRow).where(*of_item))
+            return False
+        return True
+
+    def _lease(self, session: Session, candidate: int, person: str, now: datetime) -> bool:
+        """Whether the item is this person's now, and nobody else holds it."""
+        row = {"round_id": self.round, "candidate_id": candidate, "person": person, "until": now + LEASE}
+        statement = insert_into(session, LeaseRow).values(row)
+        statement = statement.on_conflict_do_update(
+            index_elements=["round_id", "candidate_id"],
+            set_={"person": person, "until": now + LEASE},
+            where=LeaseRow.until < now,
+        )
+        return session.connection().execute(statement.execution_options(preserve_rowcount=True)).rowcount > 0
+
+    def answer(self, person: str, answer: Answer, now: datetime | None = None) -> bool:
+        """Keep a verdict; False when it was there already. Raises UsageError for a candidate outside the round."""
+        now = now or datetime.now(UTC)
+        with self.store.writing() as session:
+            item = session.get(ItemRow, (self.round, answer.candidate), with_for_update=True)
+            if item is None:
+                raise UsageError(f"candidate {answer.candidate} is not in this round; load the page again")
+            before = self._standing(session, person, answer.candidate)
+            row = {
+                "key": answer.key,
+                "candidate_id": answer.candidate,
+                "person": person,
+                "at": now,
+                "seconds": answer.seconds,
+                "choice": answer.choice,
+                "edit": answer.edit,
+                "reason": answer.reason,
+                "undoes": None,
+                "final": answer.final,
+                "round": self.round,
+                "command_id": self.command,
+            }
+            if not record_verdicts(session, [row]):
+                return False
+            if answer.choice not in OUTCOMES:
+                return True
+            if before is not None:
+                self._count(session, before, item, -1)
+            elif item.needed:
+                item.needed -= 1
+                item.done = not item.needed
+                item.first_person = person if item.needed else ""
+            verdict = self._standing(session, person, answer.candidate)
+            assert verdict is not None  # it was inserted just now
+            self._count(session, verdict, item, 1)
+            mine = (
+                LeaseRow.round_id == self.round,
+                LeaseRow.candidate_id == answer.candidate,
+                LeaseRow.person == person,
+            )
+            session.execute(delete(LeaseRow).where(*mine))
+        return True
+
+    def undo(self, person: str, key: str, now: datetime | None = None) -> Undone | None:
+        """Take this person's latest verdict back and lease its item to them again; None when nothing is left to undo.
+
+        key: of the undo; sent again, it gives the same answer and undoes nothing more.
+        """
+        now = now or datetime.now(UTC)
+        with self.store.writing() as session:
+            sent = session.scalar(select(VerdictRow).where(VerdictRow.key == key))
+            if sent is not None:
+                undone = session.get_one(VerdictRow, sent.undoes)
+                return Undone(undone.candidate_id, undone.choice)
+            last = session.scalar(self._standing_verdicts().where(VerdictRow.person == person).limit(1))
+            if last is None:
+                return None
+            item = session.get_one(ItemRow, (self.round, last.candidate_id), with_for_update=True)
+            row = {
+                "key": key,
+                "candidate_id": last.candidate_id,
+                "person": person,
+                "at": now,
+                "choice": "undo",
+                "undoes": last.id,
+                "round": self.round,
+                "command_id": self.command,
+            }
+            record_verdicts(session, [row])
+            if last.choice in OUTCOMES:
+                self._count(session, last, item, -1)
+                standing = self._standing(session, person, last.candidate_id)
+                if standing is not None:
+                    self._count(session, standing, item, 1)
+                else:
+                    self._reopen(session, item, person)
+            self._lease(session, last.candidate_id, person, now)
+            return Undone(last.candidate_id, last.choice)
+
+    def _reopen(self, session: Session, item: ItemRow, person: str) -> None:
+        """The item is short of one verdict again."""
+        judged = self._standing_verdicts().where(
+            VerdictRow.candidate_id == item.candidate_id, VerdictRow.choice.in_(OUTCOMES), VerdictRow.person != person
+        )
+        others = {verdict.person for verdict in session.scalars(judged)}
+        item.needed = max(0, item.passes - len(others))
+        item.done = not item.needed
+        item.first_person = min(others) if others and item.needed else ""
+
+    def _standing_verdicts(self) -> Select[VerdictRow]:
+        """The verdicts of this round that nobody took back, the latest first."""
+        undo = aliased(VerdictRow)
+        undone = select(undo.id).where(undo.undoes == VerdictRow.id).exists()
+        return (
+            select(VerdictRow)
+            .where(VerdictRow.round == self.round, VerdictRow.choice != "undo", ~undone)
+            .order_by(VerdictRow.id.desc())
+        )
+
+    def _standing(self, session: Session, person: str, candidate: int) -> VerdictRow | None:
+        """What this person says of a candidate by now."""
+        return session.scalar(
+            self._standing_verdicts()
+            .where(VerdictRow.candidate_id == candidate, VerdictRow.person == person, VerdictRow.choice.in_(OUTCOMES))
+            .limit(1)
+        )
+
+    def _count(self, session: Session, verdict: VerdictRow, item: ItemRow, by: int) -> None:
+        """Add one verdict to the tallies, or take it out again."""
+        sort = (
+            select(SourceRow.name, CandidateRow.detector, CandidateRow.role, CandidateRow.kind)
+            .select_from(CandidateRow)
+            .join(ImageRow, ImageRow.id == CandidateRow.image_id)
+            .join(SourceRow, SourceRow.id == ImageRow.source_id)
+            .where(CandidateRow.id == item.candidate_id)
+        )
+        source, detector, role, kind = session.execute(sort).one()
+        key = {
+            "round_id": self.round,
+            "person": verdict.person,
+            "source": source,
+            "detector": detector,
+            "role": role or "",
+            "kind": kind or "",
+            "gold": item.gold or "",
+            "choice": verdict.choice,
+        }
+        seconds = by * (verdict.seconds or 0.0)
+        statement = insert_into(session, TallyRow).values(count=by, seconds=seconds, **key)
+        more = {"count": TallyRow.count + by, "seconds": TallyRow.seconds + seconds}
+        session.connection().execute(statement.on_conflict_do_update(index_elements=list(key), set_=more))
+
+    def progress(self) -> Progress:
+        """How far the round is, from the tallies."""
+        with self.store.reading() as session:
+            round_row = session.get_one(RoundRow, self.round)
+            verdicts = session.scalar(
+                select(func.coalesce(func.sum(TallyRow.count), 0)).where(
+                    TallyRow.round_id == self.round, TallyRow.gold == ""
+                )
+            )
+            return Progress(min(int(verdicts or 0), round_row.passes), round_row.passes, self._estimate(session))
+
+    def _estimate(self, session: Session) -> ShareCorrect:
+        """The share of correct candidates among all of the round."""
+        mine = (ItemRow.round_id == self.round, ItemRow.gold.is_(None))
+        judged = ItemRow.needed < ItemRow.passes
+        last = session.scalar(select(func.max(ItemRow.rank)).where(*mine, ItemRow.random.is_(False), judged))
+        last = -1 if last is None else last
+        size = session.get_one(RoundRow, self.round).size
+        known, correct = ItemRow.rank <= last, CandidateRow.outcome == Outcome.ACCEPTED
+        counted = [
+            func.coalesce(func.sum(case((of, 1), else_=0)), 0) for of in (known, known & correct, ~known, correct)
+        ]
+        query = select(*counted).join_from(ItemRow, CandidateRow, CandidateRow.id == ItemRow.candidate_id)
+        in_known, right_known, in_sample, right = session.execute(query.where(*mine, judged)).one()
+        return share_correct(
+            Judged(in_known, right_known, last + 1), Judged(in_sample, right - right_known, size - last - 1)
+        )
