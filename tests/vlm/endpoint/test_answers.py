@@ -36,6 +36,20 @@ anything = st.recursive(
 
 
 @pytest.mark.parametrize(
+    ("secret", "name", "remedy"),
+    [
+        ("", None, "no key was sent: put the key for this server in an environment variable"),
+        ("", "OPENROUTER_API_KEY", "no key was sent: set OPENROUTER_API_KEY"),
+        ("sk-1234567890ab", "OPENROUTER_API_KEY", "the key was not accepted: check OPENROUTER_API_KEY"),
+    ],
+)
+def test_a_key_that_is_missing_or_wrong_is_named_by_its_variable(secret: str, name: str | None, remedy: str) -> None:
+    answer = ServerAnswer(401, {}, '{"error": "who are you?"}', URL, secret)
+    answer.key_name = name
+    assert remedy in answer.error("m").remedy
+
+
+@pytest.mark.parametrize(
     ("headers", "seconds"),
     [
         ({}, None),

@@ -88,7 +88,7 @@ class ServerAnswer:
     def __init__(self, status: int, headers: Mapping[str, str], body: str, server: str, secret: str = "") -> None:
         self.status, self.headers, self.server, self.secret = status, headers, server, secret
         self.key_name: str | None = None
-        """The environment variable of the key that was sent; None when none was."""
+        """The environment variable of the server's key; None when none is known."""
         self.text = redacted(body, secret)
         try:
             self.data: Any = json.loads(
@@ -219,7 +219,9 @@ class ServerAnswer:
             return (
                 "the request is over the model's limits: lower --max-side or --max-reply-tokens, or serve more context"
             )
-        if self.status in (401, 403) and self.key_name is None:
+        if self.status in (401, 403) and not self.secret:
+            if self.key_name:
+                return f"no key was sent: set {self.key_name} to the key for this server"
             return (
                 "no key was sent: put the key for this server in an environment variable and name that, e.g. "
                 "--api-key-env MY_KEY"

@@ -121,7 +121,7 @@ class OpenAIVLM:
             server.in_flight -= 1
         text = response.content.decode("utf-8", "replace")
         answer = ServerAnswer(response.status_code, response.headers, text, server.shown, server.secret)
-        answer.key_name = server.key_name if server.secret else None
+        answer.key_name = server.key_name
         if not answer.fault:
             self._rejected.worked(request, sent)
             return replace(read_completion(answer, self.name), sent_notes=notes)
