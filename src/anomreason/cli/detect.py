@@ -28,6 +28,7 @@ REPORT_UP_TO = 5000
 """No report is built for more images; `anomreason report` builds it."""
 
 DONE, FAILED, CAPPED, INTERRUPTED = 0, 3, 4, 130
+SIMULATED = "These answers are SIMULATED: they come from a prepared file, not from a model."
 GRACE = 3.0
 """Seconds that calls in flight get to end after Ctrl-C."""
 
@@ -326,19 +327,25 @@ def show_results(
             summary.print(len(images))
         if report and not is_current(run.path):
             build_report(run.path, results)
+    note_unfinished(run, images, status)
+    if json_only:
+        return
+    if setup.model.startswith("sim:"):
+        say(SIMULATED, err=True)
+    if report:
+        say(f"Report: {run.path / 'report.html'}", err=True)
+    else:
+        say(f"Results: {run.path}   (for the report: anomreason report {run.path})", err=True)
+
+
+def note_unfinished(run: RunFolder, images: Sequence[Image], status: int) -> None:
+    """Say how many of the images are left when the command was stopped."""
+    names = {i.name for i in images}
     if status in (CAPPED, INTERRUPTED):
         left = sum(name not in run.done or not run.done[name].final for name in names)
         why = "Stopped at the limit" if status == CAPPED else "Interrupted"
         how = "The same command with a higher limit continues" if status == CAPPED else "The same command continues"
         say(f"{why} with {left:,} of {len(images):,} images unfinished. {how} ({run.path}).", err=True)
-    if json_only:
-        return
-    if setup.model.startswith("sim:"):
-        say("These answers are SIMULATED: they come from a prepared file, not from a model.", err=True)
-    if report:
-        say(f"Report: {run.path / 'report.html'}", err=True)
-    else:
-        say(f"Results: {run.path}   (for the report: anomreason report {run.path})", err=True)
 
 
 def _agree(plan: RunPlan) -> None:

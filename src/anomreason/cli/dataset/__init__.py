@@ -5,6 +5,10 @@ from __future__ import annotations
 from anomreason.cli.group import Command
 
 COMMANDS: dict[str, Command] = {
+    "annotate": Command(
+        "dataset.annotate:command",
+        "Detect anomalies in the images of a dataset: candidates for people to verify.",
+    ),
     "split": Command("dataset.split:command", "Divide the kept images into splits, by a salted hash of their groups."),
 }
 """Subcommands in the order of the work: collect, filter, generate, annotate, split, stats, export, verify, list, retry,
