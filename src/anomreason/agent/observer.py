@@ -62,6 +62,7 @@ _VARIANT = re.compile(
 
 def _bare(name: str) -> str:
     name = re.sub(r"\.(gguf|safetensors|bin)$", "", name.strip().lower().replace("\\", "/").rstrip("/"))
+    name = re.sub(r"^local:|@[0-9a-f]{8}$", "", name)  # a local model gives its weights' fingerprint
     return re.sub(r"[-:]latest$", "", name.rpartition("/")[2])
 
 
