@@ -96,6 +96,14 @@ def test_a_request_that_fails_fails_alone(desk: Desk) -> None:
     assert [futures[i].result(WAIT) for i in (0, 1, 3)] == ["A", "B", "D"]
 
 
+def test_a_request_that_fails_says_what_may_help(desk: Desk) -> None:
+    desk.poison |= {"odd": ZeroDivisionError("odd"), "large": MemoryError("no room")}
+    with pytest.raises(EndpointError, match="ZeroDivisionError: odd; run the same command again; if it goes on, leave"):
+        desk.batcher.submit("odd", 1).result(WAIT)
+    with pytest.raises(EndpointError, match="MemoryError: no room; use a smaller model or a device with more memory"):
+        desk.batcher.submit("large", 1).result(WAIT)
+
+
 def test_a_batch_too_large_for_memory_is_halved_and_later_ones_are_smaller_from_the_start(desk: Desk) -> None:
     desk.room = 40
     desk.hold()
