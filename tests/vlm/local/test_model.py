@@ -208,7 +208,7 @@ def test_extreme_and_damaged_pictures_are_refused_or_shown_without_harm_to_other
 
 
 def test_a_prompt_longer_than_the_context_is_rejected_and_a_long_reply_is_capped(local: LocalVLM) -> None:
-    with pytest.raises(EndpointError, match="4096; lower max_pixels in .*longer context") as caught:
+    with pytest.raises(EndpointError, match=r"4096; lower max_pixels in .*longer context") as caught:
         ask(local, request("word " * 5000))
     assert caught.value.kind == "rejected"
     (reply,) = ask(local, request("~" * 3900, schema={"type": "string", "minLength": 10_000}, max_tokens=10_000))
