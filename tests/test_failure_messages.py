@@ -68,7 +68,7 @@ def server(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[str]:
             pass
 
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{running.server_address[1]}/v1"
@@ -348,7 +348,16 @@ def test_an_address_that_is_nearly_right_is_answered_with_the_right_one(photo: P
         whole = message(asked(photo, f"{url}/chat/completions"))
         assert f"give --base-url without /chat/completions: {url}, and" in whole
         assert "give --base-url with http://" in message(asked(photo, url.replace("http:", "https:")))
-    assert "no such host: check --base-url and the network" in message(asked(photo, "http://no-such.invalid/v1"))
+
+
+def test_a_host_without_an_address_is_named(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)  # the answer of a network without such a host, on any network
+    failed = message(asked(photo, "http://no-such.invalid/v1"))
+    assert "no connection to http://no-such.invalid/v1" in failed
+    assert failed.endswith("there is no such host: check --base-url and the network")
 
 
 def test_a_connection_that_is_closed_is_told_from_one_that_was_never_there(photo: Path) -> None:
