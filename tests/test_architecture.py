@@ -45,7 +45,7 @@ FLOORS = {
     "review": 7,
     "cli": 8,
 }
-NEIGHBOURS: set[tuple[str, str]] = set()
+NEIGHBOURS = {("dataset", "training")}  # exports of conversations ask what training asks
 """Rooms of one floor that may know each other."""
 
 

@@ -277,6 +277,12 @@ def pixels_here(path: Path, memory: int) -> tuple[Image.Image, str]:
     return pixels, hashlib.sha256(data).hexdigest()
 
 
+def file_bytes(path: Path) -> bytes:
+    """The bytes of an image file as they are, in an archive too; nothing is decoded. Raises UnreadableImage."""
+    with _opened(path) as file, _reading(path):
+        return file.read()
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height of the oriented image in pixels, from the file's header alone. Raises UnreadableImage.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
@@ -46,18 +46,40 @@ def refresh_outcomes(session: Session, candidates: Iterable[int]) -> None:
         session.connection().execute(change.values(outcome=bindparam("now")), values)
 
 
+class Verdict(Protocol):
+    """What counting needs of a verdict; see `VerdictRow`."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def person(self) -> str: ...
+    @property
+    def choice(self) -> str: ...
+    @property
+    def undoes(self) -> int | None: ...
+
+
+V = TypeVar("V", bound=Verdict)
+
+
+def last_verdicts(verdicts: Sequence[V]) -> list[V]:
+    """Of the verdicts on one candidate: each person's last one that was not undone, in the order of their ids."""
+    undone = {v.undoes for v in verdicts if v.choice == "undo"}
+    of_person = {v.person: v for v in verdicts if v.choice in OUTCOMES and v.id not in undone}
+    return sorted(of_person.values(), key=lambda v: v.id)
+
+
 def outcome(verdicts: Sequence[VerdictRow]) -> Outcome:
     """What all verdicts on one candidate, in the order of their ids, together say.
 
     Of a person the last verdict counts that was not undone. One that settles a disagreement counts alone. Otherwise
     more of `accept` or `reject` wins; as many of both are disputed; people who are unsure leave it to the others.
     """
-    undone = {v.undoes for v in verdicts if v.choice == "undo"}
-    of_person = {v.person: v for v in verdicts if v.choice in OUTCOMES and v.id not in undone}
-    final = [v for v in of_person.values() if v.final]
+    counting = last_verdicts(verdicts)
+    final = [v for v in counting if v.final]
     if final:
-        return OUTCOMES[max(final, key=lambda v: v.id).choice]
-    choices = [v.choice for v in of_person.values()]
+        return OUTCOMES[final[-1].choice]
+    choices = [v.choice for v in counting]
     accepts, rejects = choices.count("accept"), choices.count("reject")
     if accepts != rejects:
         return Outcome.ACCEPTED if accepts > rejects else Outcome.REJECTED

@@ -10,6 +10,13 @@ COMMANDS: dict[str, Command] = {
         "Detect anomalies in the images of a dataset: candidates for people to verify.",
     ),
     "split": Command("dataset.split:command", "Divide the kept images into splits, by a salted hash of their groups."),
+    "export": Command(
+        "dataset.export:command",
+        "Write kept images and verified anomalies into a folder to give away, for Hugging Face and others.",
+    ),
+    "verify": Command(
+        "dataset.verify:command", "Recompute the sums and counts of an export, offline, and say what differs."
+    ),
 }
 """Subcommands in the order of the work: collect, filter, generate, annotate, split, stats, export, verify, list, retry,
 restore."""

@@ -85,20 +85,26 @@ def write_published(path: Path, published: Mapping[str, PublishedImage], *, lowe
 
     `kind`, `objects` and `region` of an anomaly have no place in it. Raises StorageError when it cannot be written.
     """
+    entries = [published_entry(image, one, lower_case=lower_case) for image, one in published.items()]
+    write_atomically(path, b"{\n" + b",\n".join(entries) + b"\n}\n" if entries else b"{}\n")
+
+
+def published_entry(image: str, one: PublishedImage, *, lower_case: bool = False) -> bytes:
+    """The lines of one image, for files that are written image by image. Raises UsageError for a name that is no text.
+
+    A whole file is `{`, the entries with `,` between them, and `}`, each on its own line.
+    """
     keys = _LOWER_CASE_KEYS if lower_case else _PUBLISHED_KEYS
-    rows = {
-        image: [dict(zip(keys, _quadruple(a, lower_case), strict=True)) for a in one.anomalies]
-        if one.description is None
-        else one.description
-        for image, one in published.items()
-    }
+    value: object = one.description
+    if one.description is None:
+        value = [dict(zip(keys, _quadruple(a, lower_case), strict=True)) for a in one.anomalies]
+    text = json.dumps({image: value}, ensure_ascii=False, indent=2)
     try:
-        data = json.dumps(rows, ensure_ascii=False, indent=2).encode("utf-8")
+        return text.removeprefix("{\n").removesuffix("\n}").encode("utf-8")
     except UnicodeEncodeError as error:
         raise UsageError(
-            f"{path}: {shown(error.object[error.start : error.end])} is not text; rename the image"
+            f"image {shown(image)}: {shown(error.object[error.start : error.end])} is not text; rename the image"
         ) from None
-    write_atomically(path, data + b"\n")
 
 
 def _quadruple(anomaly: Anomaly, lower_case: bool) -> tuple[str, str, str, str | float]:

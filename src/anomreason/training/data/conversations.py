@@ -135,6 +135,14 @@ def make_instances(
     return ConversationSet(task, counter, len(given), tuple(instances), tuple(lengths), learnt, clean, tuple(dropped))
 
 
+def conversation(
+    image: Annotated, task: Task, seed: int = 0, questions: Questions | None = None
+) -> tuple[Turn, ...] | Dropped:
+    """The conversation that `make_instances` makes of an image, in one part and of any length; or why there is none."""
+    dialogue = _dialogue(image, task, seed, questions or Questions.load())
+    return dialogue if isinstance(dialogue, Dropped) else dialogue.turns(dialogue.anomalies)
+
+
 def _ordered(images: Iterable[Annotated]) -> list[Annotated]:
     given = sorted(images, key=lambda one: (one.name, str(one.image)))
     seen: dict[str, Annotated] = {}
