@@ -46,7 +46,7 @@ def refresh_outcomes(session: Session, candidates: Iterable[int]) -> None:
         session.connection().execute(change.values(outcome=bindparam("now")), values)
 
 
-class Verdict(Protocol):
+class GivenVerdict(Protocol):
     """What counting needs of a verdict; see `VerdictRow`."""
 
     @property
@@ -59,7 +59,7 @@ class Verdict(Protocol):
     def undoes(self) -> int | None: ...
 
 
-V = TypeVar("V", bound=Verdict)
+V = TypeVar("V", bound=GivenVerdict)
 
 
 def last_verdicts(verdicts: Sequence[V]) -> list[V]:

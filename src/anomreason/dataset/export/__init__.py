@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from anomreason.dataset.export.card import Summary, card_text, commands_of, manifest
+from anomreason.dataset.export.card import ExportSummary, card_text, commands_of, manifest
 from anomreason.dataset.export.folder import CARD, MANIFEST, Draft, check_place
 from anomreason.dataset.export.formats import FORMATS, format_of
 from anomreason.dataset.export.options import ExportOptions, ExportReport
 from anomreason.dataset.export.selecting import ExportedImage, exported_images, plan_images
-from anomreason.dataset.export.tally import Tally
+from anomreason.dataset.export.tally import ExportTally
 from anomreason.dataset.export.verifying import Difference, Verification, verify
 from anomreason.dataset.export.writing import Writer
 from anomreason.dataset.store import Store
@@ -54,7 +54,7 @@ def export(
         with store.command("export", {**settings, "out": str(out)}) as command:
             draft = Draft(out, settings)
             writer = form.writer(draft, plan, options)
-            tally, left_out = Tally(), Counter(plan.left_out)
+            tally, left_out = ExportTally(), Counter(plan.left_out)
             problems: list[str] = []
             for done, image in enumerate(exported_images(session, store, plan, options), 1):
                 lost = _put(writer, image)
@@ -64,7 +64,7 @@ def export(
                     left_out[lost[0]] += 1
                     problems += [f"{image.name}: {lost[1]}"] if len(problems) < _SHOWN and lost[1] else []
                 progress(done, len(plan.images))
-            summary = Summary(
+            summary = ExportSummary(
                 title=f"Semantic anomalies: {store.folder.absolute().name}",
                 options=options,
                 plan=plan,

@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 
 from anomreason.dataset.export.options import ExportOptions
 from anomreason.dataset.export.selecting import Plan
-from anomreason.dataset.export.tally import Tally
-from anomreason.dataset.export.writing import Layout
+from anomreason.dataset.export.tally import ExportTally
+from anomreason.dataset.export.writing import FileLayout
 from anomreason.dataset.tables import CommandRow
 from anomreason.english import counted
 from anomreason.runs import Provenance
@@ -27,15 +27,15 @@ _OWN = "export"
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ExportSummary:
     """All that card and manifest say."""
 
     title: str
     options: ExportOptions
     plan: Plan
-    tally: Tally
+    tally: ExportTally
     left_out: Mapping[str, int]
-    layout: Layout
+    layout: FileLayout
     code: Provenance
     commands: list[dict[str, Any]]
 
@@ -63,7 +63,7 @@ def _without_places(value: Any) -> Any:
     return os.path.basename(value.rstrip("/")) if isinstance(value, str) and os.path.isabs(value) else value
 
 
-def manifest(summary: Summary) -> dict[str, Any]:
+def manifest(summary: ExportSummary) -> dict[str, Any]:
     """The counts and settings of an export, as JSON holds them."""
     tally, code = summary.tally, summary.code
     return {
@@ -92,7 +92,7 @@ def manifest(summary: Summary) -> dict[str, Any]:
     }
 
 
-def card_text(summary: Summary) -> str:
+def card_text(summary: ExportSummary) -> str:
     """The card: front matter for `datasets` and the hub, then what a reader must know."""
     tally, plan = summary.tally, summary.plan
     return "\n".join(
@@ -128,7 +128,7 @@ def card_text(summary: Summary) -> str:
     )
 
 
-def _front_matter(summary: Summary) -> list[str]:
+def _front_matter(summary: ExportSummary) -> list[str]:
     licences = sorted({source.licence or "unknown" for source in summary.tally.sources.values()})
     known = len(licences) == 1 and re.fullmatch(r"[A-Za-z0-9][\w.+-]*", licences[0])
     lines = ["---", f"license: {licences[0].lower() if known else 'other'}"]
@@ -147,7 +147,7 @@ def _size(images: int) -> str:
     return next((name for most, name in steps if images < most), "n>1M")
 
 
-def _sources(tally: Tally) -> list[str]:
+def _sources(tally: ExportTally) -> list[str]:
     splits = sorted(tally.splits)
     heads = ["source", "kind", "generator", "licence", "terms", *(f"{split}: images / anomalies" for split in splits)]
     rows = [heads, ["---"] * len(heads)]
@@ -169,7 +169,7 @@ def _split(plan: Plan) -> str:
     )
 
 
-def _verification(summary: Summary) -> list[str]:
+def _verification(summary: ExportSummary) -> list[str]:
     tally, judging, options = summary.tally, summary.plan.judging, summary.options
     asked = ", ".join(options.verdicts)
     lines = ["## Verification", "", f"In this export are candidates with the outcome {asked}:", ""]
@@ -206,14 +206,14 @@ def _verification(summary: Summary) -> list[str]:
     return lines
 
 
-def _severities(tally: Tally) -> list[str]:
+def _severities(tally: ExportTally) -> list[str]:
     if not tally.anomalies:
         return []
     counts = [f"{10 * tenth}-{10 * tenth + 10}: {tally.severities[tenth]:,}" for tenth in range(10)]
     return ["Severities (0 = completely implausible): " + ", ".join(counts) + ".", ""]
 
 
-def _kinds(tally: Tally) -> list[str]:
+def _kinds(tally: ExportTally) -> list[str]:
     if not tally.kinds:
         return []
     rows = [
@@ -232,7 +232,7 @@ _WHY = {
 }
 
 
-def _limits(summary: Summary) -> list[str]:
+def _limits(summary: ExportSummary) -> list[str]:
     tally = summary.tally
     lines = ["## Known limits", ""]
     lines += [
@@ -257,7 +257,7 @@ def _limits(summary: Summary) -> list[str]:
     return [*lines, ""]
 
 
-def _provenance(summary: Summary) -> list[str]:
+def _provenance(summary: ExportSummary) -> list[str]:
     code = summary.code
     lines = [
         "## Provenance",

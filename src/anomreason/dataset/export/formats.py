@@ -17,7 +17,7 @@ from anomreason.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class ExportFormat:
     """One form of export."""
 
     writer: type[Writer]
@@ -32,14 +32,14 @@ class Format:
 
 
 _NEEDED: tuple[Images, ...] = ("copy", "link")
-FORMATS: dict[str, Format] = {
-    "imagefolder": Format(imagefolder.ImageFolder, imagefolder.count, _NEEDED, steps=True),
-    "parquet": Format(parquet.Parquet, parquet.count, ("copy",), steps=True),
-    "published": Format(published.Published, published.count),
+FORMATS: dict[str, ExportFormat] = {
+    "imagefolder": ExportFormat(imagefolder.ImageFolder, imagefolder.count, _NEEDED, steps=True),
+    "parquet": ExportFormat(parquet.Parquet, parquet.count, ("copy",), steps=True),
+    "published": ExportFormat(published.Published, published.count),
 }
 
 
-def format_of(options: ExportOptions) -> Format:
+def format_of(options: ExportOptions) -> ExportFormat:
     """The format that is asked for. Raises UsageError for an unknown one, and for options without effect in it."""
     if options.format not in FORMATS:
         raise UsageError(f"unknown format {options.format!r}; choose one of {', '.join(FORMATS)}")

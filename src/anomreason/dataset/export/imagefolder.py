@@ -19,7 +19,7 @@ from anomreason.dataset.export.folder import Draft
 from anomreason.dataset.export.options import Counts, ExportOptions, split_counts
 from anomreason.dataset.export.rows import STRING, Feature, Row, columns, row_of, schema
 from anomreason.dataset.export.selecting import ExportedImage, Plan
-from anomreason.dataset.export.writing import Layout, Writer
+from anomreason.dataset.export.writing import FileLayout, Writer
 
 TABLE = "metadata.parquet"
 _GROUP = 2000
@@ -92,8 +92,8 @@ class ImageFolder(Writer):
     def add(self, image: ExportedImage, data: bytes | None) -> None:
         self._tables.add(image, {"file_name": image.place, **row_of(image, self.options.with_steps)})
 
-    def finish(self) -> Layout:
-        return Layout(
+    def finish(self) -> FileLayout:
+        return FileLayout(
             f"`SPLIT/NAME` are the images as they were collected, `SPLIT/{TABLE}` what is known of them. Open with\n"
             '`datasets.load_dataset("OUT")`.',
             self._tables.close(),

@@ -12,7 +12,7 @@ from anomreason.dataset.export.imagefolder import RowFile, count_tables
 from anomreason.dataset.export.options import Counts, ExportOptions
 from anomreason.dataset.export.rows import IMAGE, columns, row_of, schema
 from anomreason.dataset.export.selecting import ExportedImage, Plan
-from anomreason.dataset.export.writing import Layout, Writer
+from anomreason.dataset.export.writing import FileLayout, Writer
 
 GROUP = 100
 """Rows of a row group: what a reader that wants one row has to read."""
@@ -44,9 +44,9 @@ class Parquet(Writer):
         if self._open:
             self._open[1].close()
 
-    def finish(self) -> Layout:
+    def finish(self) -> FileLayout:
         self._close()
-        return Layout(
+        return FileLayout(
             "`data/*.parquet` hold the images' own bytes and what is known of them. Open with\n"
             '`datasets.load_dataset("OUT")`; other readers find the bytes in the column `image.bytes`.',
             tuple((split, (f"data/{split}-*.parquet",)) for split in self._splits),

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from anomreason.dataset.export.folder import Draft, json_bytes
 from anomreason.dataset.export.options import Counts, ExportOptions, split_counts
 from anomreason.dataset.export.selecting import ExportedImage, Plan
-from anomreason.dataset.export.writing import Layout, Writer
+from anomreason.dataset.export.writing import FileLayout, Writer
 from anomreason.sources.formats.published import PublishedImage, iter_published, published_entry
 from anomreason.sources.generated import FOLDERS
 from anomreason.sources.manifests import read_split
@@ -39,11 +39,11 @@ class Published(Writer):
         self._file.write(published_entry(image.name, published_image(image)))
         self._names.setdefault(image.split, []).append(image.name)
 
-    def finish(self) -> Layout:
+    def finish(self) -> FileLayout:
         self._file.write(b"\n}\n" if self._names else b"{}\n")
         self._stack.close()
         self.draft.write(SPLIT, [json_bytes(self._names) + b"\n"])
-        return Layout(
+        return FileLayout(
             f"`{ANNOTATIONS}` holds, by image name, a list of anomalies (`Name`, `Observed Phenomenon`, `Reasoning`,\n"
             f"`Severity Score`) or the description of a photograph; `{SPLIT}` the names of each split. Photographs are "
             "in\n`0_real/`, generated images in `1_fake/`. Kind, objects and region have no place in this form."

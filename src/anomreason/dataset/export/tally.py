@@ -1,6 +1,6 @@
 """Counts of what an export holds, for its manifest and its card.
 
-tally = Tally()
+tally = ExportTally()
 tally.add(image)
 """
 
@@ -29,7 +29,7 @@ class SourceTally:
 
 
 @dataclass(slots=True)
-class Tally:
+class ExportTally:
     """Of a whole export."""
 
     sources: dict[str, SourceTally] = field(default_factory=dict)

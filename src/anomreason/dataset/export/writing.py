@@ -22,7 +22,7 @@ from anomreason.dataset.export.selecting import ExportedImage, Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class FileLayout:
     """What the card says of an export's files."""
 
     text: str
@@ -53,7 +53,7 @@ class Writer(ABC):
         """Write one image; they come sorted by split and name. data: None unless `embeds`."""
 
     @abstractmethod
-    def finish(self) -> Layout:
+    def finish(self) -> FileLayout:
         """Write what is still missing."""
 
 
