@@ -94,16 +94,24 @@ def test_a_folder_with_other_files_is_not_taken_over(tmp_path: Path) -> None:
         RunFolder(tmp_path, SETTINGS, {})
 
 
-def fail_in(path: Path, work: Callable[[RunFolder], object] = bool) -> None:
+def fail_in(path: Path, work: Callable[[RunFolder], object] = bool, error: type[BaseException] = UsageError) -> None:
     with RunFolder(path, SETTINGS, {}) as run:
         work(run)
-        raise UsageError("no key")
+        raise error("no key")
 
 
 def test_a_command_that_could_not_begin_leaves_no_folder_behind(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no key"):
         fail_in(tmp_path / "runs" / "a", lambda run: (run.path / "calls.jsonl").touch())
     assert not any(tmp_path.iterdir())
+
+
+def test_a_command_that_is_interrupted_leaves_a_folder_only_if_a_model_may_have_been_asked(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fail_in(tmp_path / "question", error=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fail_in(tmp_path / "asked", lambda run: (run.path / "responses.sqlite").touch(), KeyboardInterrupt)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["asked"]
 
 
 def test_a_command_that_fails_removes_nothing_but_an_empty_run_of_its_own(tmp_path: Path) -> None:

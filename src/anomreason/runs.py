@@ -286,8 +286,10 @@ class RunFolder(ResumableFolder):
         super().close()
 
     def __exit__(self, *raised: object) -> None:
-        # A command that could not begin (no key, a mistyped model) leaves nothing behind.
-        if any(isinstance(error, UsageError) for error in raised) and self._made and not self._begun():
+        # A command that could not begin (no key, a mistyped model, Ctrl-C at the question) leaves nothing behind.
+        refused = any(isinstance(error, UsageError) for error in raised)
+        unasked = any(raised) and not (self.path / REPLIES[0]).exists()
+        if (refused or unasked) and self._made and not self._begun():
             self._remove()
         super().__exit__(*raised)
 
