@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomreason.errors import UsageError
-from anomreason.metrics.leaks import FileFacts, Leak, _best_range, leaks
+from anomreason.metrics.leaks import Fact, FileFacts, Leak, _best_range, fact_leaks, joint_leak, leaks
 from anomreason.stats import Estimate
 
 
@@ -129,3 +129,69 @@ def test_files_of_one_kind_alone_are_an_error() -> None:
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
     assert leaks(alike(60), rng()) == leaks(alike(60), rng())
+
+
+def test_what_is_known_of_a_group_is_not_tried_on_the_rest_of_it() -> None:
+    """Each prompt has a file type of its own: learnt from one image, it would tell the others of the prompt apart."""
+    groups = np.arange(200) // 10
+    fake = groups % 2 == 0
+    fact = [Fact("file type", [f"type {group}" for group in groups])]
+    ungrouped, grouped = (fact_leaks(fact, fake, rng(), g)[0] for g in (None, groups))
+    assert value(ungrouped) == 1.0
+    assert value(grouped) <= 0.5
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_photographs_and_ai_images_may_share_groups_in_any_way(drawn: list[tuple[int, bool]]) -> None:
+    groups, fake = (np.array(side) for side in zip(*drawn, strict=True))
+    if fake.all() or not fake.any():
+        return
+    facts = [Fact("size", [float(f) for f in fake])]
+    (leak,) = fact_leaks(facts, fake, rng(), groups, resamples=20)
+    held_out = min(len(set(groups[fake])), len(set(groups[~fake]))) > 1
+    assert (value(leak), leak.cross_validated) == (1.0, held_out)
+    assert (joint_leak(facts, fake, rng(), groups, resamples=20) is not None) == held_out
+
+
+def test_properties_that_tell_little_alone_may_tell_much_together() -> None:
+    draw = np.random.default_rng(3)
+    fake = draw.random(900) < 0.6
+    noisy = [(fake == (draw.random(900) < 0.7)) for _ in range(6)]  # each right in 7 of 10 images
+    facts = [Fact(f"property {n}", ["yes" if flag else "no" for flag in flags]) for n, flags in enumerate(noisy)]
+    together = joint_leak(facts, fake, rng())
+    assert together is not None
+    assert together.base_rate == pytest.approx(0.6, abs=0.03)
+    best = max(value(leak) for leak in fact_leaks(facts, fake, rng()))
+    assert together.balanced_accuracy.value is not None
+    assert together.balanced_accuracy.value > best + 0.05
+    assert together.auc.interval is not None
+    assert together.auc.interval.low > 0.8
+
+
+def test_together_too_nothing_leaks_from_files_that_are_alike() -> None:
+    files = alike(600)
+    facts = [Fact("type", [f.file_type for f in files]), Fact("bytes", [f.size for f in files])]
+    found = joint_leak(facts, np.array([f.generated for f in files]), rng())
+    assert found is not None
+    for estimate in (found.balanced_accuracy, found.auc):
+        assert estimate.interval is not None
+        assert estimate.interval.low < 0.5
+
+
+def test_the_auc_is_that_of_the_definition() -> None:
+    """One property with three levels orders the images; a pair counts 1, or a half in the same level."""
+    levels = ["a"] * 40 + ["b"] * 40 + ["c"] * 40
+    fake = np.array([n % 40 < {"a": 4, "b": 20, "c": 36}[level] for n, level in enumerate(levels)])
+    place = np.array([ord(level) for level in levels])
+    pairs = place[fake][:, None] - place[~fake][None, :]
+    found = joint_leak([Fact("level", levels)], fake, rng())
+    assert found is not None
+    assert found.auc.value == pytest.approx(np.mean((pairs > 0) + (pairs == 0) / 2), abs=0.02)
+
+
+def test_unknown_is_a_property_too_when_all_are_taken_together() -> None:
+    values = [None if n % 2 else 5.0 for n in range(60)]
+    found = joint_leak([Fact("quality", values)], np.array([n % 2 == 0 for n in range(60)]), rng())
+    assert found is not None
+    assert found.accuracy.value == 1.0
