@@ -266,9 +266,7 @@ def load_members(
     rows = session.execute(query.execution_options(yield_per=_ROWS))
     for done, (image, sha, group, cluster, prompt, prompts, status, name) in enumerate(rows, 1):
         ids.append(image)
-        # Prompts of one group share a key. Names of groups and hashes of prompts may not meet.
-        by_prompt = code("prompts", prompts) if prompts is not None else code("prompt", prompt)
-        keys.extend((code("group", group), by_prompt, code("cluster", cluster), code("image", sha)))
+        keys.extend(image_keys(sha, group, cluster, prompt, prompts))
         # A split whose name is no longer asked for (with `reassign`) gets a place after the others.
         splits.append(NEW if name is None else places.setdefault(name, len(places)))
         kept.append(status == ImageState.KEPT)
@@ -276,6 +274,14 @@ def load_members(
             progress(done, total)
     table = np.frombuffer(keys, dtype=np.uint64).reshape(-1, len(KINDS))
     return Members(np.array(ids), table, np.array(splits, dtype=np.int64), np.array(kept, dtype=np.bool_))
+
+
+def image_keys(
+    sha: str, group: str | None, cluster: str | None, prompt: str | None, prompts: str | None
+) -> tuple[int, int, int, int]:
+    """A row of `Members.keys`; prompt: its hash, prompts: its group, whose prompts share a key."""
+    by_prompt = code("prompts", prompts) if prompts is not None else code("prompt", prompt)
+    return code("group", group), by_prompt, code("cluster", cluster), code("image", sha)
 
 
 def code(kind: str, value: str | None) -> int:

@@ -272,6 +272,7 @@ _FREQUENT = 0.02
 """Share of the images from which on a value is a level of its own, e.g. a width of 1024."""
 _BINS = 8
 """Ranges of the other numbers."""
+_RIDGE = 5.0
 _CELLS = 64
 """Ranges of ranks by which the AUC is counted."""
 
@@ -305,8 +306,8 @@ def _logistic(levels: Floats, fake: Flags) -> Floats:
     found = np.zeros(levels.shape[1])
     for _ in range(20):
         p = 1 / (1 + np.exp(-(levels @ found)))
-        slope = levels.T @ (weights * (fake - p)) - found
-        curve = (levels * (weights * p * (1 - p))[:, None]).T @ levels + np.eye(len(found))
+        slope = levels.T @ (weights * (fake - p)) - _RIDGE * found
+        curve = (levels * (weights * p * (1 - p))[:, None]).T @ levels + _RIDGE * np.eye(len(found))
         step = np.linalg.solve(curve, slope)
         found += step
         if np.abs(step).max(initial=0.0) < 1e-6:
