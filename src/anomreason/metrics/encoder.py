@@ -118,7 +118,7 @@ def open_encoder(
     place = _place(spec)
     layer = DEFAULT_LAYERS.get(Path(place).name) if layer is None else layer
     device = usable_device(device)
-    with _quiet():
+    with quiet_loading():
         model, tokenizer = _load(place, revision)
         depth = _depth(model)
         if layer is None:
@@ -405,7 +405,7 @@ def usable_device(requested: str | None) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """No progress bars and notes of the loader on a user's terminal; what matters is raised."""
     from transformers.utils import logging
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from anomreason.cli.group import Command
 
 COMMANDS: dict[str, Command] = {
+    "filter": Command(
+        "dataset.filter:command",
+        "Drop images by rules: blurry, dark, near-duplicates, not what the prompt says, no photograph, and your own.",
+    ),
     "annotate": Command(
         "dataset.annotate:command",
         "Detect anomalies in the images of a dataset: candidates for people to verify.",

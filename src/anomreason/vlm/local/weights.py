@@ -52,7 +52,7 @@ class Checkpoint:
     def name(self) -> str:
         """The spec and a short hash of the weights: another training run in the same folder is another model."""
         folders = [self.base, *([self.adapter] if self.adapter else [])]
-        return f"local:{self.spec}@{_fingerprint(folders)}"
+        return f"local:{self.spec}@{fingerprint(folders)}"
 
 
 def require_libraries() -> None:
@@ -214,7 +214,7 @@ def _dtype(asked: str | None, device: str) -> str:
     return asked
 
 
-def _fingerprint(folders: list[Path]) -> str:
+def fingerprint(folders: list[Path]) -> str:
     """Eight hex digits over name, size and last 64 KiB of each file of a model; training changes weights everywhere."""
     digest = hashlib.sha256()
     for folder in folders:
