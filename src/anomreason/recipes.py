@@ -91,7 +91,8 @@ def _message(error: Any, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in error["loc"]) or "the file"
     if error["type"] == "extra_forbidden":
         settings = _settings(model)
-        near = get_close_matches(key, settings, n=1)
+        sections = {name.rpartition(".")[0] for name in settings} - {""}
+        near = get_close_matches(key, [*settings, *sorted(sections)], n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(settings)}"
         return f"unknown setting {key!r}; {hint}"
     if error["type"] == "missing":

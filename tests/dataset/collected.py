@@ -14,7 +14,7 @@ from anomreason.errors import UnreadableImage
 from anomreason.images import image_size
 
 
-def put_images(store: Store, folder: Path, prompts: Mapping[str, str] = {}, groups: Mapping[str, str] = {}) -> None:  # noqa: B006
+def put_images(store: Store, folder: Path, prompts: Mapping[str, str] = {}, groups: Mapping[str, str] = {}) -> None:
     """All files of a folder by name; prompts, groups: by the file's name."""
     with store.command("collect", {}) as command, store.writing() as session:
         by = {"command_id": command.id}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from tests.dataset.collected import put_images
 
 from anomreason.dataset.filter.duplicates import Reach, cluster_equal, cluster_hashes
 from anomreason.dataset.filter.measuring import ImageMeasurer
@@ -17,7 +18,6 @@ from anomreason.dataset.filter.pool import load_pool
 from anomreason.dataset.filter.rules import Rule, Rules
 from anomreason.dataset.filter.scoring import Scorer
 from anomreason.dataset.store import Store
-from tests.dataset.collected import put_images
 
 CHECKS = ("odd_aspect_ratio", "odd_size", "grayscale", "dark", "light", "low_information", "blurry")
 RULES = Rules.model_validate(
