@@ -228,7 +228,7 @@ class MeasureRow(Base):
     __tablename__ = "measures"
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
-    """`pixels`, or the function that measured, with a hash of its code."""
+    """`pixels 1`, or the function that measured, with a hash of its code."""
     record: Mapped[Json]
     command_id: Mapped[int] = mapped_column(ForeignKey("commands.id"))
 

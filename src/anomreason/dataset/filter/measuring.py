@@ -20,8 +20,8 @@ from anomreason.errors import UnreadableImage
 from anomreason.images import load_pixels
 
 Progress = Callable[[int, int], None]
-PIXELS = "pixels"
-"""Name of what `pixels.measure` gives."""
+PIXELS = "pixels 1"
+"""Name of what `pixels.measure` gives; another number when its record changes, so that images are measured anew."""
 _BATCH = 200
 """Images of one transaction."""
 
