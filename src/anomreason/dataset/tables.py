@@ -332,6 +332,13 @@ class CandidateRow(Base):
     __table_args__ = (
         UniqueConstraint("image_id", "detector", "number"),
         Index(None, "outcome", "detector"),
+        # Holds all that `stats` counts, which is several times faster than a pass over the texts.
+        Index(
+            None,
+            *("origin", "detector", "role", "kind", "outcome", "severity"),
+            sqlite_where=text("dropped IS NULL"),
+            postgresql_where=text("dropped IS NULL"),
+        ),
     )
 
 

@@ -223,6 +223,14 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_candidates_detection_id"), "candidates", ["detection_id"], unique=False)
     op.create_index(op.f("ix_candidates_outcome_detector"), "candidates", ["outcome", "detector"], unique=False)
+    op.create_index(
+        op.f("ix_candidates_origin_detector_role_kind_outcome_severity"),
+        "candidates",
+        ["origin", "detector", "role", "kind", "outcome", "severity"],
+        unique=False,
+        sqlite_where=sa.text("dropped IS NULL"),
+        postgresql_where=sa.text("dropped IS NULL"),
+    )
     op.create_table(
         "verdicts",
         sa.Column("id", NUMBER, nullable=False),
