@@ -106,6 +106,27 @@ class Queue:
             session.execute(update(LeaseRow).where(*mine).values(until=now + LEASE))
         return given
 
+    def of_image(self, person: str, image: int, now: datetime | None = None) -> list[int]:
+        """The candidates of one image that wait for this person's verdict, all leased to them."""
+        now = now or datetime.now(UTC)
+        query = (
+            select(ItemRow.candidate_id)
+            .join(CandidateRow, CandidateRow.id == ItemRow.candidate_id)
+            .where(
+                CandidateRow.image_id == image,
+                ItemRow.round_id == self.round,
+                ItemRow.done.is_(False),
+                ItemRow.first_person != person,
+            )
+            .order_by(CandidateRow.id)
+        )
+        with self.store.writing() as session:
+            held = session.scalars(
+                select(LeaseRow.candidate_id).where(LeaseRow.round_id == self.round, LeaseRow.person == person)
+            ).all()
+            waiting = session.scalars(query).all()
+            return [c for c in waiting if c in held or self._take(session, c, person, now)]
+
     def _waiting(self, session: Session, person: str, now: datetime) -> list[int]:
         """Items that this person may get, in order: of those judged by nobody, and by each other person, the first."""
         firsts, found = [""], list[tuple[int, int]]()
@@ -178,7 +199,7 @@ class Queue:
             }
             if not record_verdicts(session, [row]):
                 return False
-            if answer.choice not in OUTCOMES:
+            if answer.choice not in OUTCOMES or answer.final:
                 return True
             if before is not None:
                 self._count(session, before, item, -1)
@@ -206,6 +227,8 @@ class Queue:
         with self.store.writing() as session:
             sent = session.scalar(select(VerdictRow).where(VerdictRow.key == key))
             if sent is not None:
+                if sent.undoes is None or sent.person != person:
+                    raise UsageError(f"the key {key!r} was used before; make a new one for each undo")
                 undone = session.get_one(VerdictRow, sent.undoes)
                 return Undone(undone.candidate_id, undone.choice)
             last = session.scalar(self._standing_verdicts().where(VerdictRow.person == person).limit(1))
@@ -223,7 +246,7 @@ class Queue:
                 "command_id": self.command,
             }
             record_verdicts(session, [row])
-            if last.choice in OUTCOMES:
+            if last.choice in OUTCOMES and not last.final:
                 self._count(session, last, item, -1)
                 standing = self._standing(session, person, last.candidate_id)
                 if standing is not None:
@@ -236,7 +259,10 @@ class Queue:
     def _reopen(self, session: Session, item: ItemRow, person: str) -> None:
         """The item is short of one verdict again."""
         judged = self._standing_verdicts().where(
-            VerdictRow.candidate_id == item.candidate_id, VerdictRow.choice.in_(OUTCOMES), VerdictRow.person != person
+            VerdictRow.candidate_id == item.candidate_id,
+            VerdictRow.choice.in_(OUTCOMES),
+            VerdictRow.final.is_(False),
+            VerdictRow.person != person,
         )
         others = {verdict.person for verdict in session.scalars(judged)}
         item.needed = max(0, item.passes - len(others))
@@ -254,10 +280,15 @@ class Queue:
         )
 
     def _standing(self, session: Session, person: str, candidate: int) -> VerdictRow | None:
-        """What this person says of a candidate by now."""
+        """What this person says of a candidate by now; what settles a disagreement is none of the round's passes."""
         return session.scalar(
             self._standing_verdicts()
-            .where(VerdictRow.candidate_id == candidate, VerdictRow.person == person, VerdictRow.choice.in_(OUTCOMES))
+            .where(
+                VerdictRow.candidate_id == candidate,
+                VerdictRow.person == person,
+                VerdictRow.choice.in_(OUTCOMES),
+                VerdictRow.final.is_(False),
+            )
             .limit(1)
         )
 

@@ -43,6 +43,13 @@ class RoundOptions:
     seed: int = 0
 
 
+def options_of(store: Store, name: str) -> RoundOptions | None:
+    """What a round was begun with; None when there is no such round."""
+    with store.reading() as session:
+        settings = session.scalar(select(RoundRow.settings).where(RoundRow.name == name))
+    return None if settings is None else RoundOptions(**settings)
+
+
 def begin_round(store: Store, command: int, options: RoundOptions = RoundOptions()) -> int:
     """Begin a round over all candidates that nobody has judged yet; gives its id. One that exists is continued.
 

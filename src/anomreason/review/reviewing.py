@@ -1,0 +1,271 @@
+"""What a person does on the review page, as calls on the store.
+
+review = Review(store, queue, links, people, "default")
+review.next(people[0], 3, have=[])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, aliased
+
+from anomreason.dataset.store import Store, add_new, decide
+from anomreason.dataset.tables import (
+    CandidateRow,
+    DecisionRow,
+    DetectionRow,
+    ImageRow,
+    ImageState,
+    ItemRow,
+    Origin,
+    Outcome,
+    TallyRow,
+    VerdictRow,
+)
+from anomreason.dataset.verdicts import OUTCOMES, record_verdicts
+from anomreason.errors import UsageError
+from anomreason.review.estimate import ShareCorrect
+from anomreason.review.items import images, items
+from anomreason.review.messages import (
+    AnnotatedSent,
+    Annotation,
+    AnnotationSent,
+    ImageDecisionSent,
+    ItemImages,
+    Items,
+    Me,
+    NextItems,
+    Opinion,
+    Opinions,
+    PageProgress,
+    Taken,
+    Undoing,
+    UndoneChoice,
+    VerdictSent,
+)
+from anomreason.review.queue import Answer, Queue
+from anomreason.review.security import Links, Reviewer
+
+FILTER = "review"
+"""Name of the rule by which people drop images."""
+FRESH = 5.0
+"""Seconds for which an estimate for the owner is good enough."""
+
+
+@dataclass
+class Review:
+    """One round, its people and its store. Safe in threads."""
+
+    store: Store
+    queue: Queue
+    links: Links
+    people: Sequence[Reviewer]
+    round: str
+    """Name of the round."""
+    within: float = 0.02
+    """Half of the interval that is enough for the owner, 0..1."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _estimate: tuple[float, ShareCorrect] | None = None
+
+    def me(self, person: Reviewer) -> Me:
+        with self.store.reading() as session:
+            kinds = session.scalars(select(CandidateRow.kind).distinct().where(CandidateRow.kind.is_not(None)))
+            return Me(person=person.name, owner=person.owner, round=self.round, kinds=sorted(filter(None, kinds)))
+
+    def next(self, person: Reviewer, count: int, have: Sequence[int]) -> NextItems:
+        ids = self.queue.next(person.name, count, have)
+        with self.store.reading() as session:
+            found = items(session, ids)
+        progress = self.progress(person)
+        state: Literal["working", "finished", "empty"] = "working"
+        if not found and not have:
+            state = "finished" if progress.verdicts >= progress.wanted else "empty"
+        return NextItems(items=found, progress=progress, state=state)
+
+    def answer(self, person: Reviewer, sent: VerdictSent) -> Taken:
+        edit = sent.edit.fields() if sent.edit else None
+        answer = Answer(sent.key, sent.candidate, sent.choice, sent.seconds, sent.reason, edit, sent.final)
+        new = self.queue.answer(person.name, answer)
+        return Taken(new=new, progress=self.progress(person))
+
+    def undo(self, person: Reviewer, key: str) -> Undoing:
+        undone = self.queue.undo(person.name, key)
+        with self.store.reading() as session:
+            again = items(session, [undone.candidate]) if undone else []
+        return Undoing(
+            undone=UndoneChoice(candidate=undone.candidate, choice=undone.choice) if undone else None,
+            item=again[0] if again else None,
+            progress=self.progress(person),
+        )
+
+    def image_items(self, person: Reviewer, image: int) -> Items:
+        ids = self.queue.of_image(person.name, image)
+        with self.store.reading() as session:
+            return Items(items=items(session, ids))
+
+    def images(
+        self, person: Reviewer, mode: Literal["keep", "annotate"], count: int, have: Sequence[int]
+    ) -> ItemImages:
+        """All go around the same circle of images; who keeps or drops begins at a place of their own."""
+        open_images = select(ImageRow.id).where(ImageRow.status == ImageState.KEPT, ImageRow.id.not_in(have))
+        if mode == "keep":
+            decided = select(DecisionRow.image_id).where(
+                DecisionRow.image_id == ImageRow.id, DecisionRow.filter == FILTER
+            )
+            begin = hashlib.sha256(person.name.encode()).hexdigest()
+        else:
+            decided = select(DetectionRow.image_id).where(
+                DetectionRow.image_id == ImageRow.id, DetectionRow.detector == person.name
+            )
+            begin = ""
+        query = open_images.where(~decided.exists()).order_by(ImageRow.sha256)
+        with self.store.reading() as session:
+            found = images(session, query.where(ImageRow.sha256 >= begin).limit(count))
+            if len(found) < count and begin:
+                found += images(session, query.where(ImageRow.sha256 < begin).limit(count - len(found)))
+        return ItemImages(images=found)
+
+    def decide(self, person: Reviewer, image: int, sent: ImageDecisionSent) -> Taken:
+        decision = {
+            "image_id": image,
+            "filter": FILTER,
+            "score": None,
+            "keep": sent.keep,
+            "reason": None if sent.keep else sent.reason or FILTER,
+            "message": f"{'kept' if sent.keep else 'dropped'} by {person.name}",
+            "command_id": self.queue.command,
+        }
+        with self.store.writing() as session:
+            _need_image(session, image)
+            before = session.get(DecisionRow, (image, FILTER))
+            new = before is None or (before.keep, before.reason, before.message) != (
+                decision["keep"],
+                decision["reason"],
+                decision["message"],
+            )
+            decide(session, [decision])
+        return Taken(new=new, progress=self.progress(person))
+
+    def annotate(self, person: Reviewer, sent: AnnotationSent) -> Annotation:
+        """What a person found is accepted by that person, so that one verdict stands from the beginning."""
+        fields = sent.model_dump(mode="json", exclude={"key", "image"})
+        with self.store.writing() as session:
+            _need_image(session, sent.image)
+            before = session.scalar(select(VerdictRow).where(VerdictRow.key == sent.key))
+            if before is not None:
+                return Annotation(candidate=before.candidate_id, new=False)
+            number = session.scalar(
+                select(func.coalesce(func.max(CandidateRow.number), -1) + 1).where(
+                    CandidateRow.image_id == sent.image, CandidateRow.detector == person.name
+                )
+            )
+            row = CandidateRow(
+                image_id=sent.image,
+                number=number or 0,
+                origin=Origin.PERSON,
+                detector=person.name,
+                command_id=self.queue.command,
+                **fields,
+            )
+            session.add(row)
+            session.flush()
+            verdict = {
+                "key": sent.key,
+                "candidate_id": row.id,
+                "person": person.name,
+                "at": datetime.now(UTC),
+                "choice": "accept",
+                "command_id": self.queue.command,
+            }
+            record_verdicts(session, [verdict])
+            return Annotation(candidate=row.id, new=True)
+
+    def annotated(self, person: Reviewer, sent: AnnotatedSent) -> Taken:
+        row = {
+            "image_id": sent.image,
+            "detector": person.name,
+            "status": "ok",
+            "record": {},
+            "calls": 0,
+            "tokens": 0,
+            "command_id": self.queue.command,
+        }
+        with self.store.writing() as session:
+            _need_image(session, sent.image)
+            new = add_new(session, DetectionRow, [row])
+        return Taken(new=bool(new), progress=self.progress(person))
+
+    def progress(self, person: Reviewer) -> PageProgress:
+        """Gold items count as all others here: nobody can tell them by a number that stands still."""
+        with self.store.reading() as session:
+            mine = TallyRow.person == person.name
+            counts = select(func.sum(TallyRow.count), func.sum(TallyRow.count).filter(mine))
+            verdicts, own = session.execute(counts.where(TallyRow.round_id == self.queue.round)).one()
+            today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            mine_today = session.scalar(
+                select(func.count()).where(
+                    VerdictRow.round == self.queue.round, VerdictRow.person == person.name, VerdictRow.at >= today
+                )
+            )
+        share = self.estimate() if person.owner else None
+        return PageProgress(
+            verdicts=verdicts or 0,
+            wanted=self.wanted,
+            mine=own or 0,
+            mine_today=mine_today or 0,
+            share=share.share if share else None,
+            low=share.low if share else None,
+            high=share.high if share else None,
+        )
+
+    @property
+    def wanted(self) -> int:
+        with self.store.reading() as session:
+            return session.scalar(select(func.sum(ItemRow.passes)).where(ItemRow.round_id == self.queue.round)) or 0
+
+    def estimate(self) -> ShareCorrect:
+        """The share of correct candidates as it was a few seconds ago at most."""
+        with self._lock:
+            if self._estimate is None or time.monotonic() - self._estimate[0] > FRESH:
+                self._estimate = time.monotonic(), self.queue.progress().share_correct
+            return self._estimate[1]
+
+    def disputed(self) -> Items:
+        query = (
+            select(CandidateRow.id)
+            .join(ItemRow, ItemRow.candidate_id == CandidateRow.id)
+            .where(ItemRow.round_id == self.queue.round, CandidateRow.outcome == Outcome.DISPUTED)
+            .order_by(CandidateRow.id)
+            .limit(100)
+        )
+        with self.store.reading() as session:
+            return Items(items=items(session, session.scalars(query).all()))
+
+    def opinions(self, candidate: int) -> Opinions:
+        undo = aliased(VerdictRow)
+        undone = select(undo.id).where(undo.undoes == VerdictRow.id).exists()
+        query = select(VerdictRow).where(VerdictRow.candidate_id == candidate, VerdictRow.choice.in_(OUTCOMES), ~undone)
+        with self.store.reading() as session:
+            last = {verdict.person: verdict for verdict in session.scalars(query.order_by(VerdictRow.id))}
+        return Opinions(
+            opinions=[
+                Opinion(person=v.person, choice=v.choice, reason=v.reason, edit=v.edit, seconds=v.seconds)
+                for v in last.values()
+            ]
+        )
+
+    def report(self) -> dict[str, Any]:
+        return {}
+
+
+def _need_image(session: Session, image: int) -> None:
+    if session.get(ImageRow, image) is None:
+        raise UsageError(f"there is no image {image}; load the page again")

@@ -1,0 +1,75 @@
+"""Serves the review page until Ctrl-C.
+
+with listening("127.0.0.1", 0) as socket:
+    print(address(socket))
+    serve(create_app(review), socket)
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from anomreason.errors import UsageError
+
+_GRACE = 3
+"""Seconds that requests under way get at the end."""
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that takes connections. Raises UsageError for an address that cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        made = socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UsageError(f"cannot serve on {host}:{port}: {why}; give another --port or --host") from None
+    with made:
+        yield made
+
+
+def address(made: socket.socket) -> str:
+    """The page's address for a browser, e.g. `http://127.0.0.1:8022`."""
+    host, port = made.getsockname()[:2]
+    if ip_address(host).is_unspecified:
+        host = socket.getfqdn()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(made: socket.socket) -> bool:
+    """Whether only this machine reaches the page."""
+    return ip_address(made.getsockname()[0]).is_loopback
+
+
+def serve(app: ASGIApp, made: socket.socket) -> None:
+    """Serve until Ctrl-C or SIGTERM; what people have sent by then is kept."""
+    config = uvicorn.Config(
+        app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE, lifespan="off"
+    )
+    PageServer(config).run(sockets=[made])
+
+
+class PageServer(uvicorn.Server):
+    """Ends when it is asked to, as a success."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        wakeup = signal.set_wakeup_fd(-1)
+        before = {name: signal.signal(name, self.handle_exit) for name in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for name, handler in before.items():
+                signal.signal(name, handler)
+            signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
