@@ -25,11 +25,11 @@ from anomreason.errors import StorageError, UnreadableImage, UsageError, shown
 from anomreason.review.images import ShownImage, Side, shown_crop, shown_image
 from anomreason.review.messages import (
     AnnotatedSent,
-    Annotation,
     AnnotationSent,
     ImageDecisionSent,
     ItemImages,
     Items,
+    KeptAnnotation,
     Me,
     NextItems,
     Opinions,
@@ -218,7 +218,7 @@ def _add_reviewing(app: FastAPI) -> None:
         return review.decide(person, image, sent)
 
     @app.post("/api/annotation")
-    def annotation(review: _Reviewing, person: _Person, sent: AnnotationSent) -> Annotation:
+    def annotation(review: _Reviewing, person: _Person, sent: AnnotationSent) -> KeptAnnotation:
         """Keep an anomaly that a person found."""
         return review.annotate(person, sent)
 

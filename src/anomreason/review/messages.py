@@ -175,7 +175,7 @@ class Undoing(BaseModel):
     progress: PageProgress
 
 
-class Annotation(BaseModel):
+class KeptAnnotation(BaseModel):
     """The server has a person's annotation."""
 
     candidate: int

@@ -36,11 +36,11 @@ from anomreason.review.estimate import ShareCorrect
 from anomreason.review.items import images, items
 from anomreason.review.messages import (
     AnnotatedSent,
-    Annotation,
     AnnotationSent,
     ImageDecisionSent,
     ItemImages,
     Items,
+    KeptAnnotation,
     Me,
     NextItems,
     Opinion,
@@ -154,14 +154,14 @@ class Review:
             decide(session, [decision])
         return Taken(new=new, progress=self.progress(person))
 
-    def annotate(self, person: Reviewer, sent: AnnotationSent) -> Annotation:
+    def annotate(self, person: Reviewer, sent: AnnotationSent) -> KeptAnnotation:
         """What a person found is accepted by that person, so that one verdict stands from the beginning."""
         fields = sent.model_dump(mode="json", exclude={"key", "image"})
         with self.store.writing() as session:
             _need_image(session, sent.image)
             before = session.scalar(select(VerdictRow).where(VerdictRow.key == sent.key))
             if before is not None:
-                return Annotation(candidate=before.candidate_id, new=False)
+                return KeptAnnotation(candidate=before.candidate_id, new=False)
             number = session.scalar(
                 select(func.coalesce(func.max(CandidateRow.number), -1) + 1).where(
                     CandidateRow.image_id == sent.image, CandidateRow.detector == person.name
@@ -186,7 +186,7 @@ class Review:
                 "command_id": self.queue.command,
             }
             record_verdicts(session, [verdict])
-            return Annotation(candidate=row.id, new=True)
+            return KeptAnnotation(candidate=row.id, new=True)
 
     def annotated(self, person: Reviewer, sent: AnnotatedSent) -> Taken:
         row = {
