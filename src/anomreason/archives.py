@@ -52,6 +52,8 @@ class Archive:
     """By name, with forward slashes; regular files with safe names alone."""
     passed_over: list[tuple[str, str]] = field(default_factory=list)
     """Reason and name of what is no such file."""
+    damage: str | None = None
+    """Why what follows its last member cannot be read, e.g. since the file was cut off; None for a whole one."""
     _file: zipfile.ZipFile | IO[bytes] = field(kw_only=True)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -111,7 +113,7 @@ def inside(path: Path) -> tuple[Archive, str] | None:
     """The archive and member that a path inside of an archive names; None for any other path."""
     for parent in path.parents:
         if is_archive(parent):
-            return open_archive(parent), path.relative_to(parent).as_posix()
+            return open_archive(parent, damaged=True), path.relative_to(parent).as_posix()
     return None
 
 
@@ -131,11 +133,17 @@ def stat(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def open_archive(path: Path) -> Archive:
-    """The archive, opened once as long as it does not change. Raises UsageError for one that cannot be read."""
+def open_archive(path: Path, *, damaged: bool = False) -> Archive:
+    """The archive, opened once as long as it does not change. Raises UsageError for one that cannot be read.
+
+    damaged: take a tar that was cut off too; it has the members before the cut.
+    """
     try:
         found = os.stat(path)
-        return _opened(path, found.st_size, found.st_mtime_ns)
+        archive = _opened(path, found.st_size, found.st_mtime_ns)
+        if archive.damage and not (damaged and archive.members):
+            raise ValueError(archive.damage)
+        return archive
     except (*_DAMAGED, RuntimeError) as error:
         raise UsageError(
             f"the archive {str(path)!r} cannot be read ({error}); make it again, or unpack it and give the folder"
@@ -172,9 +180,10 @@ def _nanoseconds(info: zipfile.ZipInfo) -> int:
 
 
 def _tar(path: Path, size: int) -> Archive:
-    archive = Archive(path, _file=(plain := _uncompressed(path, size)))
+    plain, damage = _uncompressed(path, size)
+    archive = Archive(path, damage=damage, _file=plain)
     with tarfile.open(fileobj=plain, mode="r:") as opened:
-        for info in opened:
+        for info in _infos(opened, archive):
             if info.isreg() and not info.issparse():
                 archive.add(info.name, Member(info.size, int(info.mtime * 10**9), info.offset_data))
             elif not info.isdir():
@@ -183,21 +192,31 @@ def _tar(path: Path, size: int) -> Archive:
     return archive
 
 
-def _uncompressed(path: Path, size: int) -> IO[bytes]:
-    """A tar as it is, or unpacked into a file without a name, which goes with the process."""
+def _infos(opened: tarfile.TarFile, archive: Archive) -> Iterator[tarfile.TarInfo]:
+    try:
+        yield from opened
+    except _DAMAGED as error:
+        archive.damage = archive.damage or str(error)
+
+
+def _uncompressed(path: Path, size: int) -> tuple[IO[bytes], str | None]:
+    """A tar as it is, or unpacked into a file without a name, which goes with the process; and its damage."""
     if path.name.lower().endswith(".tar"):
-        return path.open("rb")
+        return path.open("rb"), None
+    damage = None
     plain = tempfile.TemporaryFile()  # noqa: SIM115
     try:
         for part in _parts(path):
             if plain.tell() > max(_MOST_RATIO * size, _MOST_UNPACKED):
                 raise ValueError(f"it unpacks to more than {_MOST_RATIO} times its size")
             plain.write(part)
+    except EOFError as error:
+        damage = str(error)
     except BaseException:
         plain.close()
         raise
     plain.seek(0)
-    return plain
+    return plain, damage
 
 
 def _parts(path: Path) -> Iterator[bytes]:
@@ -209,7 +228,7 @@ def _parts(path: Path) -> Iterator[bytes]:
     unpacked = lzma.open if name.endswith("xz") else bz2.open if name.endswith("2") else gzip.open
     try:
         with unpacked(path, "rb") as file:
-            while part := file.read(1 << 16):
+            while part := file.read1(1 << 16):  # of a file that was cut off, all that can be unpacked
                 yield part
     except lzma.LZMAError as error:
         raise ValueError(str(error)) from None

@@ -50,27 +50,40 @@ def read_object(path: Path) -> dict[str, Any]:
     return _object(read_text(path), str(path), "repair the file")
 
 
-def read_lines(path: Path, *, appended: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_lines(
+    path: Path, *, appended: bool = False, damaged: Callable[[int, str], None] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and JSON object of each line that is not blank; one line is held in memory at a time.
 
     appended: the file is written by an `Appender`. It need not exist yet, and a last line without its newline was cut
     off when its writer was killed: it is passed over. Any other damaged line is a UsageError that names file and line.
+    damaged: called instead, with the line's number and that message; the next lines follow.
     """
     try:
         with path.open("rb") as file:
             for number, line in enumerate(_utf_8_lines(file), 1):
                 if line.strip() and not (appended and not line.endswith(b"\n")):
-                    where = f"{path}, line {number}"
                     try:
-                        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                    except UnicodeDecodeError:
-                        raise UsageError(f"{where}: not UTF-8; save the file as UTF-8") from None
-                    yield number, _object(text, where, "repair or remove the line")
+                        found = _line(line, number, f"{path}, line {number}")
+                    except UsageError as error:
+                        if damaged is None:
+                            raise
+                        damaged(number, str(error))
+                    else:
+                        yield number, found
     except FileNotFoundError as error:
         if not appended:
             raise UsageError(f"{path} cannot be read: {error.strerror}; check the path") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}; check the path") from None
+
+
+def _line(line: bytes, number: int, where: str) -> dict[str, Any]:
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{where}: not UTF-8; save the file as UTF-8") from None
+    return _object(text, where, "repair or remove the line")
 
 
 def _utf_8_lines(file: BinaryIO) -> Iterator[bytes]:

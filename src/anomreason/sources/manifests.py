@@ -103,10 +103,10 @@ def manifest_rows(path: Path) -> Iterator[ManifestRow]:
     if read is None:
         raise UsageError(f"{path}: a manifest is a .jsonl, .csv or .tsv file; rename it to what it is")
     for line, key, values in read(path):
-        yield ManifestRow(line, _image_path(f"{path}, line {line}", values.get(key)), values)
+        yield ManifestRow(line, check_image_path(f"{path}, line {line}", values.get(key)), values)
 
 
-def _image_path(where: str, name: Any) -> str:
+def check_image_path(where: str, name: Any) -> str:
     if not isinstance(name, str) or not name.strip():
         raise UsageError(f"{where}: write the path of an image, not {shown(name)}")
     if "://" in name:
@@ -123,14 +123,14 @@ def _image_path(where: str, name: Any) -> str:
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
     """Line, the image's column and the values of each row."""
     for number, row in read_lines(path):
-        yield number, _image_key(row, f"{path}, line {number}"), row
+        yield number, check_image_key(row, f"{path}, line {number}"), row
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
     """The same, whatever separates the columns: a comma, semicolon, tab or bar."""
     text = read_text(path)
     declared = re.match(r"sep=(.)\r?\n", text)  # as Excel writes it
-    separator = declared[1] if declared else _separator(text)
+    separator = declared[1] if declared else separator_of(text)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     header: list[str] = []
     key = ""
@@ -140,25 +140,25 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
                 continue
             if not header:
                 header = [name.strip() for name in row]
-                key = _image_key(header, f"{path}, line {reader.line_num}", separator) if header else ""
+                key = check_image_key(header, f"{path}, line {reader.line_num}", separator) if header else ""
             elif row:
                 yield reader.line_num, key, dict(zip(header, row, strict=False))
     except csv.Error as error:
         raise UsageError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
 
 
-def _separator(text: str) -> str:
+def separator_of(text: str) -> str:
     """What separates the columns of the first line: the first by which it names an image's column."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     for separator in _SEPARATORS:
         with suppress(csv.Error):
             for header in csv.reader([first], delimiter=separator):
-                if _known_key([name.strip() for name in header]):
+                if known_image_key([name.strip() for name in header]):
                     return separator
     return max(_SEPARATORS, key=first.count)
 
 
-def _known_key(keys: Collection[str]) -> str | None:
+def known_image_key(keys: Collection[str]) -> str | None:
     """The key that names the image."""
     for key in IMAGE_KEYS:
         if key in keys:
@@ -167,8 +167,8 @@ def _known_key(keys: Collection[str]) -> str | None:
     return next((plain[key] for key in (*IMAGE_KEYS, *_OTHER_KEYS) if key in plain), None)
 
 
-def _image_key(keys: Collection[str], where: str, separator: str = "") -> str:
-    if known := _known_key(keys):
+def check_image_key(keys: Collection[str], where: str, separator: str = "") -> str:
+    if known := known_image_key(keys):
         return known
     seen = ", ".join(map(shown, list(keys)[:12])) or "nothing"
     columns = f"the columns separated by {_SEPARATORS[separator]}" if separator in _SEPARATORS else "the keys"

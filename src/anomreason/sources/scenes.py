@@ -43,6 +43,9 @@ class SceneImage(_Line):
     objects: list[_Object] | None = None
     twin_of: str = ""
     mended: int = -1
+    world: str | None = None
+    seed: int | None = None
+    """Of the scene and its twins; None in folders of other makers."""
 
 
 def iter_scenes(path: Path) -> Iterator[tuple[str, SceneImage, tuple[Anomaly, ...]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from anomreason.cli.group import Command
 
 COMMANDS: dict[str, Command] = {
+    "collect": Command("dataset.collect:command", "Collect images and prompts."),
     "filter": Command(
         "dataset.filter:command",
         "Drop images by rules: blurry, dark, near-duplicates, not what the prompt says, no photograph, and your own.",

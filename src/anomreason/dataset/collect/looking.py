@@ -1,0 +1,66 @@
+"""Opens collected images: whole or not, hash, perceptual hash, facts; and copies them into the dataset's folder.
+
+seen = look(ImageEntry("a.png", "a.png", Path("a.png")), Path("data"), copy=False)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import imagehash
+from PIL import Image
+
+from anomreason.dataset.collect.entries import ImageEntry, Remark
+from anomreason.dataset.store import storable
+from anomreason.errors import UnreadableImage
+from anomreason.files import write_atomically
+from anomreason.images import InspectedImage, file_bytes, inspect_image
+
+IMAGES = "images"
+"""Folder of the dataset that holds copies, in folders named by the first three digits of their hash: 4,096 folders hold
+less than 5,000 files each up to some 19 million images."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenImage:
+    """An image that is whole."""
+
+    image: InspectedImage
+    phash: int
+    copied: str | None
+    """Place of its copy in the dataset's folder; None: it lies where the entry says."""
+
+
+def look(entry: ImageEntry, folder: Path, copy: bool) -> SeenImage | Remark:
+    """What there is to see, or why nothing is.
+
+    folder: of the dataset. Images of which no file holds the bytes are always copied. Raises StorageError.
+    """
+    try:
+        image = inspect_image(entry.path, entry.data)
+        copied = _copy(entry, image, folder) if copy or entry.data is not None else None
+    except UnreadableImage as error:
+        return Remark(error.reason, storable(str(error)))
+    return SeenImage(image, perceptual_hash(image.grey), copied)
+
+
+def perceptual_hash(grey: Image.Image) -> int:
+    """`imagehash.phash` as a signed number of 64 bits, the first bit its sign."""
+    bits = imagehash.phash(grey).hash.flatten()
+    number = int("".join("1" if bit else "0" for bit in bits), 2)
+    return number - (1 << 64) if bits[0] else number
+
+
+def _copy(entry: ImageEntry, image: InspectedImage, folder: Path) -> str:
+    ending = {"JPEG": "jpg"}.get(image.format, image.format.lower())
+    place = f"{IMAGES}/{image.sha256[:3]}/{image.sha256}.{ending}"
+    target = folder / place
+    if not target.is_file() or target.stat().st_size != image.bytes:
+        data = entry.data if entry.data is not None else file_bytes(entry.path)
+        if hashlib.sha256(data).hexdigest() != image.sha256:
+            raise UnreadableImage(f"{str(entry.path)!r} changes while it is read; collect it again", final=False)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, data, sync=False)
+    return place
