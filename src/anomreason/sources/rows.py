@@ -56,7 +56,7 @@ def _json_rows(path: Path) -> Iterator[TableRow]:
 
 
 def _csv_rows(path: Path) -> Iterator[TableRow]:
-    csv.field_size_limit(max(_FIELD, csv.field_size_limit()))
+    limit = csv.field_size_limit(_FIELD)  # of the whole process
     try:
         with path.open("rb") as binary:
             head = binary.read(_HEAD)
@@ -72,6 +72,8 @@ def _csv_rows(path: Path) -> Iterator[TableRow]:
         raise UsageError(f"{path}: not UTF-8, nor whole UTF-16; save the file as UTF-8") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _separated(text: io.TextIOWrapper, path: Path, separator: str, passed: int) -> Iterator[TableRow]:
