@@ -193,12 +193,6 @@ def inspect_here(path: Path, data: bytes | None, memory: int) -> InspectedImage:
     return InspectedImage(hashlib.sha256(data).hexdigest(), *size, kind, len(data), facts, grey)
 
 
-def file_bytes(path: Path) -> bytes:
-    """The bytes of an image file, in an archive too, as they are. Raises UnreadableImage."""
-    with _opened(path) as file, _reading(path):
-        return file.read()
-
-
 @dataclass(frozen=True, slots=True)
 class _Cost:
     """What decoding a file takes, by its header."""
