@@ -22,7 +22,7 @@ from anomreason.dataset.collect.entries import ImageEntry, ImageSource, PromptEn
 from anomreason.dataset.collect.inputs import Inputs, check_input, count_entries
 from anomreason.dataset.collect.looking import look
 from anomreason.dataset.collect.prompts import check_prompts, count_prompts, read_prompts
-from anomreason.dataset.collect.recording import Recorder, Seen, Tally
+from anomreason.dataset.collect.recording import Recorder, Seen, CollectTally
 from anomreason.dataset.store import Store, storable
 from anomreason.dataset.tables import ImageRow, SourceRow
 from anomreason.errors import UsageError
@@ -109,7 +109,7 @@ def collect(
     rule = SourceRule(options.source, options.kind, options.generator, options.licence, options.terms)
     _check_source(store, rule)
     with store.command("collect", {"inputs": given, **asdict(options)}) as command:
-        job = _Job(store, command.id, rule, options.copy, progress)
+        job = _Collecting(store, command.id, rule, options.copy, progress)
         job.total = sum(map(_counted(count_entries), given)) + sum(map(_counted(count_prompts), options.prompts))
         named = bool(options.annotations or options.splits)
         with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "look") as pool:
@@ -130,14 +130,14 @@ def collect(
     return report
 
 
-class _Job:
+class _Collecting:
     """One command at work."""
 
     def __init__(
         self, store: Store, command: int, rule: SourceRule, copy: bool, progress: Callable[[int, int], None]
     ) -> None:
         self._store, self._rule, self._copy, self._progress = store, rule, copy, progress
-        self._tally = Tally()
+        self._tally = CollectTally()
         self._recorder = Recorder(store, command, self._tally)
         self._inputs = Inputs(store.place, rule, self._recorder.all_known)
         self._problems: list[str] = []

@@ -1,6 +1,6 @@
 """Writes collected images and prompts into the store, a batch a transaction; what is there already is left alone.
 
-recorder = Recorder(store, command.id, Tally())
+recorder = Recorder(store, command.id, CollectTally())
 recorder.images(entries, lambda fresh: {entry.place: look(entry, store.folder, False) for entry in fresh})
 """
 
@@ -41,7 +41,7 @@ BAD_ROWS = ("bad_row", "bad_prompt", "long_prompt", "bad_input", "outside")
 
 
 @dataclass
-class Tally:
+class CollectTally:
     """What a command did so far."""
 
     images: int = 0
@@ -59,7 +59,7 @@ class Tally:
     """By reason; of images that were collected all the same."""
 
 
-class _File(NamedTuple):
+class _StoredFile(NamedTuple):
     """A file as the store knows it."""
 
     size: int | None
@@ -68,7 +68,7 @@ class _File(NamedTuple):
     image_id: int | None
 
 
-class _Image(NamedTuple):
+class _StoredImage(NamedTuple):
     """An image as the store knows it."""
 
     id: int
@@ -79,7 +79,7 @@ class _Image(NamedTuple):
 class Recorder:
     """Records the entries of one command."""
 
-    def __init__(self, store: Store, command: int, tally: Tally) -> None:
+    def __init__(self, store: Store, command: int, tally: CollectTally) -> None:
         self._store, self._command, self._tally = store, command, tally
         self._sources: dict[ImageSource, int] = {}
 
@@ -119,7 +119,7 @@ class Recorder:
 
     def _collect(
         self, session: Session, fresh: Sequence[ImageEntry], seen: Seen, prompts: Mapping[str, int]
-    ) -> dict[str, _File]:
+    ) -> dict[str, _StoredFile]:
         """Store new images and what became of each file; gives the files by place."""
         whole = [(entry, one) for entry in fresh if isinstance(one := seen.get(entry.place), SeenImage)]
         stored = self._stored(session, [one.image.sha256 for _, one in whole])
@@ -142,14 +142,14 @@ class Recorder:
         stored |= self._stored(session, owners)
         files = [self._file_row(session, e, e.unreadable or seen[e.place], stored, owners) for e in fresh]
         put(session, FileRow, files, ("path",))
-        return {row["path"]: _File(row["size"], row["mtime"], row["status"], row["image_id"]) for row in files}
+        return {row["path"]: _StoredFile(row["size"], row["mtime"], row["status"], row["image_id"]) for row in files}
 
     def _file_row(
         self,
         session: Session,
         entry: ImageEntry,
         seen: SeenImage | Remark,
-        stored: Mapping[str, _Image],
+        stored: Mapping[str, _StoredImage],
         owners: Mapping[str, str],
     ) -> dict[str, Any]:
         image, remark = None, entry.remark
@@ -199,21 +199,23 @@ class Recorder:
             "command_id": self._command,
         }
 
-    def _stored(self, session: Session, shas: Iterable[str]) -> dict[str, _Image]:
+    def _stored(self, session: Session, shas: Iterable[str]) -> dict[str, _StoredImage]:
         query = select(ImageRow.sha256, ImageRow.id, ImageRow.path, ImageRow.reason)
         rows = session.execute(query.where(ImageRow.sha256.in_(set(shas)))).all()
-        return {row[0]: _Image(*row[1:]) for row in rows}
+        return {row[0]: _StoredImage(*row[1:]) for row in rows}
 
-    def _is_gone(self, image: _Image) -> bool:
+    def _is_gone(self, image: _StoredImage) -> bool:
         """Whether the file that an image was taken from is no more, or holds other bytes."""
         return image.reason == CHANGED or archives.stat(self._store.path(image.path)) is None
 
-    def _bring_back(self, session: Session, image: _Image, place: str) -> None:
+    def _bring_back(self, session: Session, image: _StoredImage, place: str) -> None:
         session.execute(update(ImageRow).where(ImageRow.id == image.id).values(path=place))
         if image.reason == CHANGED:
             self._decide(session, image.id, None)
 
-    def _drop_changed(self, session: Session, known: Mapping[str, _File], files: Mapping[str, _File]) -> None:
+    def _drop_changed(
+        self, session: Session, known: Mapping[str, _StoredFile], files: Mapping[str, _StoredFile]
+    ) -> None:
         """Images whose file holds other bytes by now are dropped: nobody can open them any more."""
         lost = {
             file.image_id: place
@@ -235,7 +237,7 @@ class Recorder:
         self,
         session: Session,
         found: Sequence[tuple[ImageEntry, int]],
-        files: Mapping[str, _File],
+        files: Mapping[str, _StoredFile],
         prompts: Mapping[str, int],
     ) -> None:
         """What a later row says of an image, and no earlier one did, is added to it; a second prompt is recorded."""
@@ -360,12 +362,12 @@ def candidate_rows(image: int, anomalies: Iterable[Anomaly], **shared: object) -
     ]
 
 
-def _files(session: Session, places: Collection[str]) -> dict[str, _File]:
+def _files(session: Session, places: Collection[str]) -> dict[str, _StoredFile]:
     query = select(FileRow.path, FileRow.size, FileRow.mtime, FileRow.status, FileRow.image_id)
-    return {row[0]: _File(*row[1:]) for row in session.execute(query.where(FileRow.path.in_(places))).all()}
+    return {row[0]: _StoredFile(*row[1:]) for row in session.execute(query.where(FileRow.path.in_(places))).all()}
 
 
-def _is_known(entry: ImageEntry, file: _File | None) -> bool:
+def _is_known(entry: ImageEntry, file: _StoredFile | None) -> bool:
     """Whether the file is as the store knows it; one that was wrong, or is wrong now, only if it still is."""
     if file is None or (file.size, file.mtime) != (entry.size, entry.mtime):
         return False
