@@ -22,7 +22,7 @@ from anomreason.dataset.collect.entries import ImageEntry, ImageSource, PromptEn
 from anomreason.dataset.collect.inputs import Inputs, check_input, count_entries
 from anomreason.dataset.collect.looking import look
 from anomreason.dataset.collect.prompts import check_prompts, count_prompts, read_prompts
-from anomreason.dataset.collect.recording import Recorder, Seen, CollectTally
+from anomreason.dataset.collect.recording import CollectTally, Recorder, Seen
 from anomreason.dataset.store import Store, storable
 from anomreason.dataset.tables import ImageRow, SourceRow
 from anomreason.errors import UsageError
