@@ -25,7 +25,11 @@ def command(
     out: Annotated[Path, typer.Argument(help="New folder, or an export of the same settings, which is replaced.")],
     form: Annotated[
         str,
-        typer.Option("--format", help="imagefolder, parquet (images inside), published (the authors' JSON)."),
+        typer.Option(
+            "--format",
+            help="imagefolder, parquet (images inside), published (the authors' JSON), trl, llamafactory, ms-swift, "
+            "coco, label-studio, prodigy or csv.",
+        ),
     ] = "imagefolder",
     scheme: Annotated[str, typer.Option(help="Division into splits.")] = "default",
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from anomreason.dataset.export import imagefolder, parquet, published
+from anomreason.dataset.export import chat, coco, csv, imagefolder, label_studio, parquet, prodigy, published
 from anomreason.dataset.export.options import Counts, ExportOptions, Images
 from anomreason.dataset.export.writing import Writer
 from anomreason.errors import UsageError
@@ -36,6 +36,13 @@ FORMATS: dict[str, ExportFormat] = {
     "imagefolder": ExportFormat(imagefolder.ImageFolder, imagefolder.count, _NEEDED, steps=True),
     "parquet": ExportFormat(parquet.Parquet, parquet.count, ("copy",), steps=True),
     "published": ExportFormat(published.Published, published.count),
+    "trl": ExportFormat(chat.Trl, chat.count_trl, _NEEDED, chat=True),
+    "llamafactory": ExportFormat(chat.LlamaFactory, chat.count_llamafactory, _NEEDED, chat=True),
+    "ms-swift": ExportFormat(chat.Swift, chat.count_swift, _NEEDED, chat=True),
+    "coco": ExportFormat(coco.Coco, coco.count),
+    "label-studio": ExportFormat(label_studio.LabelStudio, label_studio.count),
+    "prodigy": ExportFormat(prodigy.Prodigy, prodigy.count),
+    "csv": ExportFormat(csv.Csv, csv.count, steps=True),
 }
 
 

@@ -97,6 +97,8 @@ class ExportedImage:
     format: str
     bytes: int
     description: str | None
+    searched: bool
+    """Whether anybody looked for anomalies: then none means that there are none."""
     anomalies: tuple[ExportedCandidate, ...]
     """Those that were selected."""
     undecided: int
@@ -119,6 +121,7 @@ class PlannedImage(NamedTuple):
     place: str
     split: str
     bytes: int
+    searched: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ def plan_images(session: Session, options: ExportOptions) -> Plan:
     for (split, _, id_, size), file in zip(found, files, strict=True):
         folder = f"{placed[split] // _FOLDER_FILES:03}/" if sizes[split] > _FOLDER_FILES else ""
         placed[split] += 1
-        images.append(PlannedImage(id_, file, folder + file, names[split], size))
+        images.append(PlannedImage(id_, file, folder + file, names[split], size, id_ in facts.searched))
     return Plan(images, left_out, facts.unverified, scheme, facts.judging)
 
 
@@ -393,6 +396,7 @@ def exported_images(session: Session, store: Store, plan: Plan, options: ExportO
                 format=image.format,
                 bytes=image.bytes,
                 description=described.get(planned.id),
+                searched=planned.searched,
                 anomalies=tuple(chosen),
                 undecided=sum(not one.dropped for one in mine) - len(chosen) - rejected,
                 candidates=tuple(mine) if options.with_steps else (),

@@ -24,12 +24,16 @@ IMAGE = "<image>"
 """Stands for the image in LLaMA-Factory's and ms-swift's texts: exactly once, before the first user text."""
 DATASET = "anomreason"
 """Name of the dataset in LLaMA-Factory's dataset_info.json."""
-_INFO = {
-    "file_name": f"{DATASET}.json",
-    "formatting": "sharegpt",
-    "columns": {"messages": "messages", "images": "images"},
-    "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
-}
+
+
+def dataset_info(file_name: str) -> dict[str, Any]:
+    """An entry of LLaMA-Factory's dataset_info.json, for a JSON list of `message_rows`."""
+    return {
+        "file_name": file_name,
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages", "images": "images"},
+        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
+    }
 
 
 def trl_rows(instance: Instance) -> Iterator[ExportRow]:
@@ -110,12 +114,13 @@ def _array(lines: Sequence[str]) -> str:
 
 def _with_ours(file: Path) -> dict[str, Any]:
     """What LLaMA-Factory's list of datasets holds, and ours."""
+    ours = {DATASET: dataset_info(f"{DATASET}.json")}
     if not file.exists():
-        return {DATASET: _INFO}
+        return ours
     try:
         known = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ParseError) as error:
         raise UsageError(f"{file}: {error}; correct it, or export into another folder") from None
     if not isinstance(known, dict):
         raise UsageError(f"{file} holds {shown(known)}, not a list of datasets by name; export into another folder")
-    return {**known, DATASET: _INFO}
+    return known | ours
