@@ -1,6 +1,6 @@
 """The formats of export by name.
 
->>> sorted(FORMATS)[:2]
+>>> list(FORMATS)[:2]
 ['imagefolder', 'parquet']
 """
 
