@@ -32,6 +32,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "halved": lambda image: image.resize((image.width // 2, image.height // 2)),
     "enlarged": lambda image: image.resize((image.width * 3 // 2, image.height * 3 // 2)),
     "cropped": lambda image: image.crop((4, 4, image.width - 4, image.height - 4)),
+    "without colours": lambda image: image.convert("L"),
     "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.1),
     "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.85),
 }

@@ -28,6 +28,9 @@ _SAMPLE = 20_000
 """Embeddings from which those directions come."""
 _PAIRS = 1 << 16
 """Pairs that are compared in all dimensions at a time."""
+_GREY = 8
+"""Largest difference of the channels of an image without colours."""
+_LUMA = np.array([0.299, 0.587, 0.114])
 _MARGIN = 0.05
 """Pairs less similar than the threshold by at most this are seen too: they are its border cases."""
 
@@ -103,11 +106,12 @@ def cluster_hashes(
         for leader, hash_number in zip(leaders.tolist(), own[free].tolist(), strict=True):
             slot = slots[hash_number]
             near = found[limits[slot] : limits[slot + 1]]
-            if len(near) == 1 and starts[hash_number + 1] - starts[hash_number] == 1:
-                continue  # none but itself
+            single = len(near) == 1 and starts[hash_number + 1] - starts[hash_number] == 1
+            if single or clusters.leader[leader] >= 0:
+                continue
             others = np.concatenate([by_hash[starts[one] : starts[one + 1]] for one in near])
-            if clusters.leader[leader] < 0:
-                others = _open(clusters, leader, others, order, groups)
+            others = _open(clusters, leader, others, order, groups)
+            if len(others):
                 _join(clusters, leader, others, _correlations(thumbs[leader], thumbs[others]), reach.correlation)
     return clusters
 
@@ -182,11 +186,21 @@ def _join(clusters: Clusters, leader: int, others: Ints, similarity: npt.NDArray
 
 
 def _correlations(one: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Pearson's, of one thumbnail with each of the others; of one without contrast 1 with its equal, else 0."""
-    a, b = one.astype(np.float64), others.astype(np.float64)
+    """Pearson's, of one thumbnail with each of the others; of one without contrast 1 with its equal, else 0.
+
+    Over the colours, or over the brightness where one of the two has no colours.
+    """
+    a, b = one.reshape(-1, 3).astype(np.float64), others.reshape(len(others), -1, 3).astype(np.float64)
+    coloured = _pearson(a.reshape(-1), b.reshape(len(b), -1))
+    grey = (np.ptp(a, -1).max() <= _GREY) | (np.ptp(b, -1).max(-1) <= _GREY)
+    if grey.any():
+        coloured[grey] = _pearson(a @ _LUMA, b[grey] @ _LUMA)
+    return np.where((others == one).all(1), 1.0, coloured)
+
+
+def _pearson(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Of a (k,) with each row of b (n, k); 0 where one of them is constant."""
     a, b = a - a.mean(), b - b.mean(1, keepdims=True)
-    product, sizes = b @ a, np.sqrt((a @ a) * (b * b).sum(1))
-    found: npt.NDArray[np.float64] = np.where(
-        sizes > 0, product / np.where(sizes > 0, sizes, 1), (others == one).all(1)
-    )
+    sizes = np.sqrt((a @ a) * (b * b).sum(1))
+    found: npt.NDArray[np.float64] = (b @ a) / np.where(sizes > 0, sizes, 1)
     return found

@@ -111,6 +111,8 @@ class DualEncoder:
 
         self.spec, self._device = spec, device
         self._folder = folder_of(spec)
+        if not (self._folder / "config.json").is_file():
+            raise UsageError(f"{spec!r} holds no config.json, so it is no checkpoint; name the folder of one")
         name = re.sub(r"[^\w.-]+", "-", spec if not Path(spec).is_dir() else Path(spec).resolve().name)[-80:]
         self.name = f"{name}-{fingerprint([self._folder])}"
         """Of the folder of its embeddings: another training's weights have another."""
