@@ -149,7 +149,8 @@ def _similar(
     left, right = np.hstack([small, halves, ones]), np.hstack([small, ones, halves])
     bound = least - 1 - 1e-4  # left x right is minus half the squared distance, which is 1 - cosine at most
     for start in range(0, len(rank), _ROWS):
-        rows, columns = np.nonzero(left[start : start + _ROWS] @ right[start:].T >= bound)
+        close = left[start : start + _ROWS] @ right[start:].T >= bound
+        rows, columns = np.divmod(np.flatnonzero(close), close.shape[1])  # nonzero in two dimensions is far slower
         later = columns > rows
         first, second = rank[start + rows[later]], rank[start + columns[later]]
         cosines = np.concatenate(

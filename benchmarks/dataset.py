@@ -1,0 +1,144 @@
+"""Claims about datasets in work, each measured by one function.
+
+python benchmarks/dataset.py near_duplicates --images 100000
+python benchmarks/dataset.py filter --images 20000
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+
+def peak() -> str:
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB at most"
+
+
+def near_duplicates(images: int) -> None:
+    """Claim: near-duplicates among 100,000 hashes, and among 100,000 embeddings of 512, are found in 60 s each.
+
+    One image in a hundred is a copy of an earlier one: 6 bits of its hash differ, its thumbnail is noisier, its
+    embedding is turned by about 11 degrees. Every planted pair must be found and no other.
+    """
+    from anomreason.dataset.filter.duplicates import Reach, cluster_embeddings, cluster_hashes
+
+    rng = np.random.default_rng(0)
+    copies = images // 100
+    originals = np.arange(copies)
+    planted = np.full(images, -1)
+    planted[images - copies :] = originals
+    alone, rank = np.full(images, -1), np.arange(images)
+
+    hashes = rng.integers(0, 2**64, images, np.uint64)
+    bits = np.array(
+        [np.bitwise_or.reduce(np.uint64(1) << rng.choice(64, 6, False).astype(np.uint64)) for _ in originals]
+    )
+    hashes[images - copies :] = hashes[:copies] ^ bits
+    thumbs = rng.integers(0, 256, (images, 768), np.uint8)
+    thumbs[images - copies :] = np.clip(thumbs[:copies] + rng.normal(0, 10, (copies, 768)), 0, 255)
+    start = time.perf_counter()
+    found = cluster_hashes(hashes, thumbs, Reach(12, 0.955), rank, alone).leader
+    report("hashes", images, found, planted, time.perf_counter() - start)
+
+    # 40 directions hold most of the variance, and all vectors point to one side, as those of CLIP do.
+    scales = np.concatenate([np.full(40, 3.0), np.full(472, 0.5)]).astype(np.float32)
+    vectors = rng.standard_normal((images, 512), np.float32) * scales
+    vectors[:, 0] += 15
+    noise = rng.standard_normal((copies, 512), np.float32) * scales * 0.2
+    vectors[images - copies :] = vectors[:copies] + noise
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    start = time.perf_counter()
+    found = cluster_embeddings(vectors, 0.95, rank, alone).leader
+    report("embeddings of 512", images, found, planted, time.perf_counter() - start)
+
+
+def filter_again(images: int) -> None:
+    """Claim: other thresholds decide anew from stored measures, without opening an image; memory stays flat.
+
+    The store holds so many images and their measures, but no file. Then the time for a real image of 1024x1024.
+    """
+    from PIL import Image
+
+    from anomreason.dataset.filter.filtering import filter_images
+    from anomreason.dataset.filter.measuring import PIXELS
+    from anomreason.dataset.filter.pixels import measure
+    from anomreason.dataset.filter.rules import RULES, Rules
+    from anomreason.dataset.store import add_new, open_store
+    from anomreason.dataset.tables import ImageRow, MeasureRow, SourceRow
+
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (128, 128, 3), np.uint8)).resize((1024, 1024))
+    record = measure(image).model_dump()
+    with tempfile.TemporaryDirectory() as folder, open_store(Path(folder) / "data", create=True) as store:
+        with store.command("plant", {}) as command, store.writing() as session:
+            by = {"command_id": command.id}
+            add_new(session, SourceRow, [{"name": "planted", "kind": "ai", **by}])
+            shape = {"source_id": 1, "width": 1024, "height": 1024, "format": "PNG", "bytes": 1, "facts": {}, **by}
+            for start in range(0, images, 500):
+                numbers = range(start + 1, min(start + 500, images) + 1)
+                names = [
+                    {"id": n, "sha256": f"{n:064x}", "path": f"{n}.png", "name": f"{n}.png", **shape} for n in numbers
+                ]
+                add_new(session, ImageRow, names)
+                varied = [
+                    {
+                        **record,
+                        "brightness_99": float(rng.uniform(0.25, 1)),
+                        "phash": rng.bytes(8).hex(),
+                        "pixels": rng.bytes(16).hex(),
+                    }
+                    for _ in numbers
+                ]
+                rows = [
+                    {"image_id": n, "name": PIXELS, "record": one, **by} for n, one in zip(numbers, varied, strict=True)
+                ]
+                add_new(session, MeasureRow, rows)
+        rules = RULES.read("default")
+        for what, chosen in (
+            ("first", rules),
+            ("again", rules),
+            ("other thresholds", Rules.model_validate({**rules.model_dump(), "dark": {"threshold": 0.5}})),
+        ):
+            start = time.perf_counter()
+            found = filter_images(store, chosen)
+            seconds = time.perf_counter() - start
+            numbers = f"{seconds:.1f} s, {found.dropped:,} dropped, {found.opened} opened, {peak()}"
+            print(f"{images:,} images, {what}: {numbers}")
+    seconds = min(_cpu_seconds(lambda: measure(image)) for _ in range(5))
+    print(f"measuring 1024x1024 pixels: {1000 * seconds:.0f} ms of CPU an image")
+
+
+def _cpu_seconds(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def report(what: str, images: int, found: np.ndarray, planted: np.ndarray, seconds: float) -> None:
+    missed, false = int(((planted >= 0) & (found != planted)).sum()), int(((planted < 0) & (found >= 0)).sum())
+    pairs = int((planted >= 0).sum())
+    print(f"{images:,} {what}: {seconds:.1f} s, {pairs - missed:,} of {pairs:,} pairs, {false:,} others, {peak()}")
+    if missed or false:
+        sys.exit("planted pairs were missed, or others found")
+
+
+BENCHMARKS: dict[str, Callable[[int], None]] = {"near_duplicates": near_duplicates, "filter": filter_again}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmark", choices=BENCHMARKS)
+    parser.add_argument("--images", type=int, default=100_000)
+    given = parser.parse_args()
+    BENCHMARKS[given.benchmark](given.images)
+
+
+if __name__ == "__main__":
+    main()
