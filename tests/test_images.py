@@ -29,6 +29,8 @@ from anomreason.images import (
     inspect_image,
     load_image,
     load_pixels,
+    pixels_of,
+    png_of,
     thumbnail,
 )
 
@@ -759,3 +761,30 @@ def test_why_a_file_is_no_image_can_be_said_in_one_word(tmp_path: Path, data: by
     with pytest.raises(UnreadableImage) as caught:
         inspect_image(tmp_path / "a.jpg")
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_image_in_memory_becomes_an_upright_png_with_its_colours_and_without_metadata(kind: str) -> None:
+    buffer = BytesIO()
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "A camera"
+    gradient(size=(40, 30)).save(buffer, kind, exif=exif, icc_profile=PROFILE, lossless=True, comment="secret")
+    with Image.open(BytesIO(png_of(pixels_of(buffer.getvalue(), "the answer")).data)) as made:
+        assert (made.format, made.size) == ("PNG", (30, 40))
+        assert made.info == {"icc_profile": PROFILE}
+        if kind != "JPEG":
+            assert made.tobytes() == gradient(size=(40, 30)).transpose(Image.Transpose.ROTATE_270).tobytes()
+
+
+def test_pixels_with_transparency_lie_on_white_in_a_png() -> None:
+    with Image.open(BytesIO(png_of(Image.new("RGBA", (2, 2), (9, 9, 9, 0))).data)) as made:
+        assert (made.mode, made.getpixel((0, 0))) == ("RGB", (255, 255, 255))
+
+
+def test_bytes_that_are_no_image_or_too_large_a_one_are_refused_by_name() -> None:
+    with pytest.raises(UnreadableImage, match="'the answer' is a text file, not an image"):
+        pixels_of(b"plain words", "the answer")
+    buffer = BytesIO()
+    Image.new("1", (6000, 6000)).save(buffer, "PNG")
+    with pytest.raises(UnreadableImage, match="'the answer' has over 30,000,000 pixels"):
+        pixels_of(buffer.getvalue(), "the answer")

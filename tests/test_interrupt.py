@@ -83,3 +83,34 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes, within one step of Py
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert said == b"\nanomreason: interrupted\n"
+
+
+FIRST_ASKS = """
+import sys, time
+from anomreason.interrupt import end_on_ctrl_c, first_ctrl_c
+end_on_ctrl_c()
+asked = []
+with first_ctrl_c(lambda: asked.append(1)):
+    print("ready", flush=True)
+    while not asked:
+        time.sleep(0.01)
+    print("asked", flush=True)
+    if sys.argv[1] == "finish":
+        time.sleep(2.5)
+        print("finished", flush=True)
+    else:
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("way", "code", "last"), [("finish", 0, "finished\n"), ("hurry", 130, "")])
+def test_work_can_be_finished_after_the_first_ctrl_c_and_dropped_by_the_second(way: str, code: int, last: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", FIRST_ASKS, way], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "asked\n"
+        if way == "hurry":
+            process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == last
+        assert process.wait(30) == code

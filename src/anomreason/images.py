@@ -283,6 +283,32 @@ def file_bytes(path: Path) -> bytes:
         return file.read()
 
 
+def pixels_of(data: bytes, name: str) -> Image.Image:
+    """The pixels of an image in memory, upright, in mode RGB or L, with its colour profile and no other metadata.
+
+    name: of the image in messages. Raises UnreadableImage, also for one that would take a process of its own.
+    """
+    path = Path(name)
+    cost = _cost_of(path, data=data)
+    if cost.apart:
+        raise UnreadableImage(
+            f"{name!r} has over {_APART_PIXELS:,} pixels, too many to decode here; ask for a smaller image",
+            reason="too_large",
+        )
+    with DECODING.take(cost.memory), _reading(path, cost.memory):
+        image, kind = _header(BytesIO(sound_metadata(data)), path)
+        _check_scans(data, kind, path)
+        pixels = _decoded(image, kind, []).copy()
+    profile = image.info.get("icc_profile")
+    pixels.info = {} if profile is None or image.mode in ("CMYK", "LAB") else {"icc_profile": profile}
+    return pixels
+
+
+def png_of(image: Image.Image) -> Encoded:
+    """An image of any mode as PNG, losslessly, with its colour profile if it still holds, and no other metadata."""
+    return _png(to_rgb_or_grey(image, []), image)
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height of the oriented image in pixels, from the file's header alone. Raises UnreadableImage.
 

@@ -54,6 +54,27 @@ def saying(message: Callable[[], str]) -> Iterator[None]:
         _message = before
 
 
+@contextmanager
+def first_ctrl_c(act: Callable[[], None]) -> Iterator[None]:
+    """In here the first Ctrl-C calls `act`, which asks the work to come to an end; the second ends the process."""
+
+    def first(*_: object) -> None:
+        watch_again()
+        act()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        watch_again()
+
+
 def end_now(message: str) -> None:
     """End this process with status 130, without waiting for threads."""
     try:

@@ -244,10 +244,12 @@ class GenerationRow(Base):
     generator: Mapped[str]
     seed: Mapped[int]
     status: Mapped[str]
-    """`done`, `refused`, `blank` or `failed`."""
+    """`done`, `refused`, `blank` or `failed`; `asked`: sent to a server that charges, and not answered so far."""
     message: Mapped[str | None]
     image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id"))
     seconds: Mapped[float | None]
+    cost: Mapped[float | None]
+    """US dollars that were charged for it at most, over all commands; None where the price is not known."""
     command_id: Mapped[int] = mapped_column(ForeignKey("commands.id"))
 
     __table_args__ = (

@@ -10,6 +10,10 @@ COMMANDS: dict[str, Command] = {
         "dataset.filter:command",
         "Drop images by rules: blurry, dark, near-duplicates, not what the prompt says, no photograph, and your own.",
     ),
+    "generate": Command(
+        "dataset.generate:command",
+        "Make images for the prompts of a dataset, by a diffusers pipeline or an OpenAI-compatible images endpoint.",
+    ),
     "annotate": Command(
         "dataset.annotate:command",
         "Detect anomalies in the images of a dataset: candidates for people to verify.",

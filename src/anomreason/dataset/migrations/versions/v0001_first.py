@@ -175,6 +175,7 @@ def upgrade() -> None:
         sa.Column("message", sa.String(), nullable=True),
         sa.Column("image_id", NUMBER, nullable=True),
         sa.Column("seconds", sa.Double(), nullable=True),
+        sa.Column("cost", sa.Double(), nullable=True),
         sa.Column("command_id", NUMBER, nullable=False),
         sa.ForeignKeyConstraint(["command_id"], ["commands.id"], name=op.f("fk_generations_command_id")),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_generations_image_id")),
