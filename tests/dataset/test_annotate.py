@@ -392,6 +392,8 @@ def test_photographs_are_described_once_and_failures_are_tried_again(
 def test_a_description_takes_no_option_that_has_no_effect_on_it(planted: Store, truth: Path) -> None:
     with pytest.raises(UsageError, match=r"schedule \(--schedule\) has no effect on descriptions; leave it out"):
         run(planted.folder, "--model", f"sim:{truth}", "--describe", "--schedule", "paper")
+    with pytest.raises(UsageError, match="--report has no effect with --describe; leave it out"):
+        run(planted.folder, "--model", f"sim:{truth}", "--describe", "--no-report")
     with pytest.raises(UsageError, match="tiny was trained on one question only and cannot describe"):
         run(planted.folder, "--model", "tiny", "--describe")
 

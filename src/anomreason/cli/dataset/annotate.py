@@ -12,7 +12,7 @@ from anomreason.cli import detect
 from anomreason.cli.output import json_line, say
 
 if TYPE_CHECKING:
-    from anomreason.dataset.annotate import AnnotateOptions, Annotation
+    from anomreason.dataset.annotate import AnnotateOptions, AnnotateReport, Annotation
     from anomreason.dataset.store import Store
     from anomreason.detection import DetectorSetup
 
@@ -53,9 +53,11 @@ def command(
     images processed, 2 usage error, 3 some images failed, 4 stopped at a limit, 130 interrupted.
     """
     import anomreason.dataset
-    from anomreason.cli.options import given
+    from anomreason.cli.options import given, refuse_unused
     from anomreason.dataset.annotate import AnnotateOptions, annotator
 
+    if describe or json_only:
+        refuse_unused(context, ("report",), "with --describe" if describe else "with --json")
     options = AnnotateOptions(tuple(source or ()), tuple(kind or ()), context.params["limit"], describe, run)
     names = {"base_urls" if name == "base_url" else name for name in given(context)}
     setup = annotator(context.params["model"], options, detect.detect_options(context), names - {"run"})
@@ -101,25 +103,21 @@ def _annotate(store: Store, setup: DetectorSetup, options: AnnotateOptions, show
         detect.note_processed(len(images) - len(todo), len(images), work.run.path, shown.json_only)
         status = detect.process(setup, work.run, todo, shown, work.recorded)
         work.store_waiting()
+        found = work.report()
         if shown.json_only:
-            print(json_line(work.report().model_dump_json()))
+            print(json_line(found.model_dump_json()))
         else:
-            _show(store, work, status, shown.report)
-        return detect.FAILED if status == detect.DONE and work.report().failed else status
+            _show(work, found, status, shown.report)
+        return detect.FAILED if status == detect.DONE and found.failed else status
 
 
-def _show(store: Store, work: Annotation, status: int, report: bool) -> None:
-    images, found = work.selected.images, work.report()
+def _show(work: Annotation, found: AnnotateReport, status: int, report: bool) -> None:
+    images = work.selected.images
     if not images:
         kinds = "photographs" if work.describes else "images of generators"
         say(f"There are no {kinds} to annotate among those that are kept; choose others with --source or --kind.")
         return
-    if not work.describes:
-        report = report and len(images) <= detect.REPORT_UP_TO
-        detect.show_results(work.setup, work.run, images, status, json_only=False, report=report)
-        also = f", and {found.dropped:,} that it dropped on the way" if found.dropped else ""
-        say(f"In the dataset: {found.anomalies:,} candidates of {found.detector!r}{also}")
-    else:
+    if work.describes:
         if work.setup.model.startswith("sim:"):
             say(detect.SIMULATED, err=True)
         failures = "".join(f", {count:,} failed: {reason}" for reason, count in found.failed.items())
@@ -127,4 +125,9 @@ def _show(store: Store, work: Annotation, status: int, report: bool) -> None:
         for message, count in work.failures():
             say(f"  {message}  <- {count:,}")
         detect.note_unfinished(work.run, images, status)
-    say(f"Next: anomreason dataset split {store.folder}")
+    else:
+        report = report and len(images) <= detect.REPORT_UP_TO
+        detect.show_results(work.setup, work.run, images, status, json_only=False, report=report)
+        also = f", and {found.dropped:,} that it dropped on the way" if found.dropped else ""
+        say(f"In the dataset: {found.anomalies:,} candidates of {found.detector!r}{also}")
+    say(f"Next: anomreason dataset split {work.store.folder}")
