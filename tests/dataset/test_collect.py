@@ -30,6 +30,7 @@ from anomreason.dataset.tables import (
     CandidateRow,
     DecisionRow,
     DescriptionRow,
+    DetectionRow,
     FileRow,
     ImageRow,
     PromptRow,
@@ -347,6 +348,8 @@ def test_a_scene_and_its_twins_are_one_group_and_bring_their_truth(store: Store,
     assert report.candidates == sum(len(row["anomalies"]) for row in truth.values())
     assert set(column(store, CandidateRow.origin, CandidateRow.detector)) == {("scene", "scenes")}
     assert column(store, SourceRow.kind) == ["ai"]
+    searched = column(store, DetectionRow.detector, DetectionRow.status)  # the mended twins too: none is known there
+    assert searched == [("scenes", "ok")] * made.images
     assert collect(store, [tmp_path / "sc"]).candidates == 0
 
 
@@ -377,6 +380,9 @@ def test_the_authors_release_gives_kinds_candidates_descriptions_and_splits(stor
         == [("published", "anomreason", 5.0)] * 2
     )
     assert column(store, DescriptionRow.author, DescriptionRow.text) == [("anomreason", "A cat.")]
+    searched = select(ImageRow.name, DetectionRow.status).join(DetectionRow, DetectionRow.image_id == ImageRow.id)
+    with store.reading() as session:  # the one without anomalies too, but not the photograph
+        assert sorted(session.execute(searched).all()) == [("1_fake/flux/7.png", "ok"), ("1_fake/sd/8.png", "ok")]
     assert sorted(column(store, SplitRow.scheme, SplitRow.split)) == [
         ("published", s) for s in ("test", "train", "train")
     ]

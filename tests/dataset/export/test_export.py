@@ -251,7 +251,7 @@ def test_one_split_alone_and_a_dataset_without_splits(filled: Store, tmp_path: P
     assert report.left_out == {"not_annotated": 1}
     with pytest.raises(UsageError, match="there is no split 'dev'; choose one of 'test', 'train'"):
         export(filled, tmp_path / "dev", ExportOptions(split="dev"))
-    with pytest.raises(UsageError, match="no division 'other' into splits; choose one of 'default'"):
+    with pytest.raises(UsageError, match="no division 'other' into splits; give --scheme 'default'"):
         export(filled, tmp_path / "other", ExportOptions(scheme="other"))
     with filled.writing() as session:
         session.execute(delete(SplitRow))

@@ -3,12 +3,16 @@
 import json
 from pathlib import Path
 
-from tests.dataset.export.filling import Filler
+import pytest
+from tests.dataset.export.filling import picture
 
 from anomreason.anomaly import Anomaly
+from anomreason.dataset.collect import CollectOptions, collect
 from anomreason.dataset.export import ExportOptions, export
 from anomreason.dataset.export.selecting import exported_images, plan_images
 from anomreason.dataset.store import Store, open_store
+from anomreason.errors import UsageError
+from anomreason.scenes.make import SceneSettings, make_scenes
 from anomreason.sources.annotations import read_source
 from anomreason.sources.formats.published import PublishedImage, read_published, write_published
 from anomreason.sources.manifests import read_split
@@ -60,7 +64,6 @@ def test_the_folder_can_be_trained_on_as_it_is(filled: Store, tmp_path: Path) ->
 
 
 def test_a_release_goes_in_and_comes_out_as_it_was(tmp_path: Path) -> None:
-    """As `collect` stores one: names as its keys, candidates of origin `published`."""
     release = {
         "1_fake/b.jpg": PublishedImage(
             anomalies=(
@@ -71,25 +74,31 @@ def test_a_release_goes_in_and_comes_out_as_it_was(tmp_path: Path) -> None:
         "1_fake/clean.jpg": PublishedImage(),
         "0_real/a.jpg": PublishedImage(description="A street\nin the rain."),
     }
-    write_published(tmp_path / "release.json", release)
+    splits = {"test": ["1_fake/clean.jpg"], "train": ["0_real/a.jpg", "1_fake/b.jpg"]}
+    for number, name in enumerate(release):
+        (tmp_path / "release" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "release" / name).write_bytes(picture(number, "JPEG"))
+    write_published(tmp_path / "anomalies.json", release)
+    (tmp_path / "split.json").write_text(json.dumps(splits))
+    options = CollectOptions(annotations=(str(tmp_path / "anomalies.json"),), splits=(tmp_path / "split.json",))
     with open_store(tmp_path / "data", create=True) as store:
-        with store.command("collect", {}) as command, store.writing() as session:
-            make = Filler(store, session, command.id)
-            kinds = {"0_real": "photograph", "1_fake": "ai"}
-            sources = {folder: make.source(folder, kind=kind) for folder, kind in kinds.items()}
-            for name, one in release.items():
-                image = make.image(sources[name[:6]], name, split="train", format="JPEG")
-                if one.description:
-                    make.described(image, one.description)
-                else:
-                    make.searched(image)
-                for number, anomaly in enumerate(one.anomalies):
-                    values = anomaly.model_dump(include={"name", "phenomenon", "reasoning", "severity"})
-                    make.candidate(image, values, number, origin="published", detector="authors")
-        export(store, tmp_path / "out", ExportOptions("published"))
+        collect(store, [tmp_path / "release"], options)
+        with pytest.raises(UsageError, match="no division 'default' into splits; give --scheme 'published'"):
+            export(store, tmp_path / "out", ExportOptions("published"))
+        export(store, tmp_path / "out", ExportOptions("published", scheme="published"))
     assert read_published(tmp_path / "out/annotations.json") == release
-    text = (tmp_path / "out/annotations.json").read_text()
-    assert json.loads(text) == json.loads((tmp_path / "release.json").read_text())
-    assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.jpg")) == sorted(
-        release
-    )
+    annotations = (json.loads((tmp_path / f).read_text()) for f in ("out/annotations.json", "anomalies.json"))
+    assert next(annotations) == next(annotations)
+    written = json.loads((tmp_path / "out/split.json").read_text())
+    assert {split: sorted(names) for split, names in written.items()} == splits
+    for name in release:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "release" / name).read_bytes()
+
+
+def test_scenes_come_out_with_all_that_was_planted_and_clean_ones_as_clean(tmp_path: Path) -> None:
+    made = make_scenes(tmp_path / "scenes", SceneSettings(n=6, size=64), jobs=1)
+    with open_store(tmp_path / "data", create=True) as store:
+        collect(store, [tmp_path / "scenes"])
+        report = export(store, tmp_path / "out", ExportOptions("published"))
+    assert (report.images, report.left_out) == (made.images, {})
+    assert read_published(tmp_path / "out/annotations.json") == read_published(tmp_path / "scenes/published.json")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from anomreason.dataset.collect.recording import candidate_rows
+from anomreason.dataset.collect.recording import candidate_rows, searched_row
 from anomreason.dataset.store import BATCH, Store, add_new, storable
-from anomreason.dataset.tables import CandidateRow, DescriptionRow, Origin, SplitRow
+from anomreason.dataset.tables import CandidateRow, DescriptionRow, DetectionRow, Origin, SplitRow
 from anomreason.sources.annotations import ImageAnnotation, Source, key_of
 from anomreason.sources.joining import Joined, join
 from anomreason.sources.manifests import read_split
@@ -57,7 +57,13 @@ def add_annotations(store: Store, command: int, source: Source, names: Mapping[s
         candidates = [row for image, one in part for row in _candidates(image, one, source.name, command)]
         described = [(image, one.description) for image, one in part if one.description is not None]
         by = {"author": storable(source.name), "command_id": command}
+        searched = [
+            searched_row(image, storable(one.detector or source.name), command, one.failure)
+            for image, one in part
+            if one.annotated or one.failure is not None
+        ]
         with store.writing() as session:
+            add_new(session, DetectionRow, searched)
             new["candidates"] += add_new(session, CandidateRow, candidates)
             rows = [{"image_id": image, "text": storable(text), **by} for image, text in described]
             new["descriptions"] += add_new(session, DescriptionRow, rows)

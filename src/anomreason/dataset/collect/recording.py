@@ -22,6 +22,7 @@ from anomreason.dataset.collect.looking import SeenImage
 from anomreason.dataset.store import BATCH, Store, add_new, decide, ids_by, put, storable
 from anomreason.dataset.tables import (
     CandidateRow,
+    DetectionRow,
     FileRow,
     FileState,
     ImageRow,
@@ -111,7 +112,8 @@ class Recorder:
             self._drop_changed(session, known, files)
             found = [(entry, image) for entry in entries if (image := files[entry.place].image_id) is not None]
             self._complete(session, found, files, prompts)
-            self._add_candidates(session, [(image, entry.anomalies) for entry, image in found if entry.anomalies])
+            truths = [(image, entry.anomalies) for entry, image in found if entry.anomalies is not None]
+            self._add_candidates(session, truths)
             for source in {entry.source for entry in entries}:
                 self._source(session, source, create=False)
         self._tally.known += len(files) - len(fresh)
@@ -262,13 +264,11 @@ class Recorder:
                 done = session.execute(change.values(reason="other_prompt", message=message))
                 self._tally.remarks.update(["other_prompt"] * done.rowcount)  # type: ignore[attr-defined]
 
-    def _add_candidates(self, session: Session, known: Iterable[tuple[int, tuple[Anomaly, ...]]]) -> None:
+    def _add_candidates(self, session: Session, known: Sequence[tuple[int, tuple[Anomaly, ...]]]) -> None:
+        by = {"detector": "scenes", "command_id": self._command}
+        add_new(session, DetectionRow, [searched_row(image, "scenes", self._command) for image, _ in known])
         rows = [
-            row
-            for image, anomalies in known
-            for row in candidate_rows(
-                image, anomalies, origin=Origin.SCENE, detector="scenes", command_id=self._command
-            )
+            row for image, anomalies in known for row in candidate_rows(image, anomalies, origin=Origin.SCENE, **by)
         ]
         self._tally.candidates += add_new(session, CandidateRow, rows)
 
@@ -341,6 +341,16 @@ class Recorder:
         values = {"status": FileState.COLLECTED, "reason": "repaired", "message": "the list was repaired since"}
         with self._store.writing() as session:
             session.execute(update(FileRow).where(wrong, settled).values(**values))
+
+
+def searched_row(image: int, detector: str, command: int, failure: str | None = None) -> dict[str, Any]:
+    """A row of `DetectionRow`: the image was searched, also where no anomaly was found.
+
+    failure: why the search failed, in a word.
+    """
+    status = "ok" if failure is None else "failed"
+    row = {"image_id": image, "detector": detector, "status": status, "reason": failure, "command_id": command}
+    return {**row, "record": {}, "calls": 0, "tokens": 0}
 
 
 def candidate_rows(image: int, anomalies: Iterable[Anomaly], **shared: object) -> list[dict[str, Any]]:

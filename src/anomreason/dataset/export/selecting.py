@@ -176,7 +176,7 @@ def _scheme(session: Session, options: ExportOptions) -> str | None:
             raise UsageError(f"there is no split {options.split!r}; choose one of {', '.join(map(shown, splits))}")
         return options.scheme
     if known or options.scheme != ExportOptions().scheme:
-        there = f"choose one of {', '.join(map(shown, known))}" if known else "make it with: anomreason dataset split"
+        there = f"give --scheme {' or '.join(map(shown, known))}" if known else "make it with: anomreason dataset split"
         raise UsageError(f"the dataset has no division {options.scheme!r} into splits; {there}")
     if options.split is not None:
         raise UsageError(f"the dataset is not split, so there is no {options.split!r}; first: anomreason dataset split")
