@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self, cast
 
 from alembic import command as alembic_command
@@ -116,6 +117,8 @@ class Store:
         """For messages; a password in it is hidden."""
         self.engine = _engine(url)
         self._writing = self.engine.execution_options(begin="IMMEDIATE")
+        # Threads wait for one another here: SQLite would make each look again after ever longer pauses.
+        self._turn = Lock() if url.get_backend_name() == "sqlite" else nullcontext()
 
     def upgrade(self) -> None:
         """Bring the schema to this version's. Raises UsageError for a database of a later version."""
@@ -145,7 +148,7 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session whose changes are all stored at the end, or none of them."""
-        with self._errors(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with self._errors(), self._turn, Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager

@@ -11,11 +11,11 @@ sent again changes nothing, and one that comes late is kept all the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Select, case, delete, func, select, update
+from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from anomreason.dataset.store import Store, insert_into
@@ -63,6 +63,16 @@ class Undone:
 
     candidate: int
     choice: str
+    new: bool = field(default=True, compare=False)
+    """False when the undo came before."""
+
+
+class _Counted(NamedTuple):
+    """What the tallies count of a verdict."""
+
+    person: str
+    choice: str
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,7 @@ class Queue:
                 .order_by(ItemRow.position)
             ).all()
             given = [c for c in held if c not in have][:count]
-            for candidate in self._waiting(session, person, now):
+            for candidate in self._waiting(session, person, now) if len(given) < count else ():
                 if len(given) >= count:
                     break
                 if candidate not in held and self._take(session, candidate, person, now):
@@ -202,14 +212,12 @@ class Queue:
             if answer.choice not in OUTCOMES or answer.final:
                 return True
             if before is not None:
-                self._count(session, before, item, -1)
+                self._count(session, _Counted(person, before.choice, before.seconds), item, -1)
             elif item.needed:
                 item.needed -= 1
                 item.done = not item.needed
                 item.first_person = person if item.needed else ""
-            verdict = self._standing(session, person, answer.candidate)
-            assert verdict is not None  # it was inserted just now
-            self._count(session, verdict, item, 1)
+            self._count(session, _Counted(person, answer.choice, answer.seconds), item, 1)
             mine = (
                 LeaseRow.round_id == self.round,
                 LeaseRow.candidate_id == answer.candidate,
@@ -230,8 +238,17 @@ class Queue:
                 if sent.undoes is None or sent.person != person:
                     raise UsageError(f"the key {key!r} was used before; make a new one for each undo")
                 undone = session.get_one(VerdictRow, sent.undoes)
-                return Undone(undone.candidate_id, undone.choice)
-            last = session.scalar(self._standing_verdicts().where(VerdictRow.person == person).limit(1))
+                return Undone(undone.candidate_id, undone.choice, new=False)
+            taken_back = aliased(VerdictRow)
+            is_undone = select(taken_back.id).where(taken_back.undoes == VerdictRow.id).exists()
+            last = session.scalar(
+                select(VerdictRow)
+                .where(
+                    VerdictRow.round == self.round, VerdictRow.person == person, VerdictRow.choice != "undo", ~is_undone
+                )
+                .order_by(VerdictRow.id.desc())
+                .limit(1)
+            )
             if last is None:
                 return None
             item = session.get_one(ItemRow, (self.round, last.candidate_id), with_for_update=True)
@@ -247,10 +264,10 @@ class Queue:
             }
             record_verdicts(session, [row])
             if last.choice in OUTCOMES and not last.final:
-                self._count(session, last, item, -1)
+                self._count(session, _Counted(person, last.choice, last.seconds), item, -1)
                 standing = self._standing(session, person, last.candidate_id)
                 if standing is not None:
-                    self._count(session, standing, item, 1)
+                    self._count(session, _Counted(person, standing.choice, standing.seconds), item, 1)
                 else:
                     self._reopen(session, item, person)
             self._lease(session, last.candidate_id, person, now)
@@ -258,41 +275,26 @@ class Queue:
 
     def _reopen(self, session: Session, item: ItemRow, person: str) -> None:
         """The item is short of one verdict again."""
-        judged = self._standing_verdicts().where(
-            VerdictRow.candidate_id == item.candidate_id,
-            VerdictRow.choice.in_(OUTCOMES),
-            VerdictRow.final.is_(False),
-            VerdictRow.person != person,
-        )
-        others = {verdict.person for verdict in session.scalars(judged)}
+        others = {verdict.person for verdict in self._said(session, item.candidate_id) if verdict.person != person}
         item.needed = max(0, item.passes - len(others))
         item.done = not item.needed
         item.first_person = min(others) if others and item.needed else ""
 
-    def _standing_verdicts(self) -> Select[VerdictRow]:
-        """The verdicts of this round that nobody took back, the latest first."""
-        undo = aliased(VerdictRow)
-        undone = select(undo.id).where(undo.undoes == VerdictRow.id).exists()
-        return (
-            select(VerdictRow)
-            .where(VerdictRow.round == self.round, VerdictRow.choice != "undo", ~undone)
-            .order_by(VerdictRow.id.desc())
-        )
+    def _said(self, session: Session, candidate: int) -> list[VerdictRow]:
+        """The verdicts on one candidate that count as passes of this round and that nobody took back, in order."""
+        # Its verdicts in other rounds too: they are few, and the database finds them by the candidate alone.
+        query = select(VerdictRow).where(VerdictRow.candidate_id == candidate).order_by(VerdictRow.id)
+        verdicts = session.scalars(query).all()
+        undone = {v.undoes for v in verdicts}
+        return [
+            v for v in verdicts if v.round == self.round and v.choice in OUTCOMES and not v.final and v.id not in undone
+        ]
 
     def _standing(self, session: Session, person: str, candidate: int) -> VerdictRow | None:
-        """What this person says of a candidate by now; what settles a disagreement is none of the round's passes."""
-        return session.scalar(
-            self._standing_verdicts()
-            .where(
-                VerdictRow.candidate_id == candidate,
-                VerdictRow.person == person,
-                VerdictRow.choice.in_(OUTCOMES),
-                VerdictRow.final.is_(False),
-            )
-            .limit(1)
-        )
+        """What this person says of a candidate by now."""
+        return next((v for v in reversed(self._said(session, candidate)) if v.person == person), None)
 
-    def _count(self, session: Session, verdict: VerdictRow, item: ItemRow, by: int) -> None:
+    def _count(self, session: Session, verdict: _Counted, item: ItemRow, by: int) -> None:
         """Add one verdict to the tallies, or take it out again."""
         sort = (
             select(SourceRow.name, CandidateRow.detector, CandidateRow.role, CandidateRow.kind)

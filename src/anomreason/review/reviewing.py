@@ -10,11 +10,13 @@ import hashlib
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.orm import Session, aliased
 
 from anomreason.dataset.store import Store, add_new, decide
@@ -27,6 +29,7 @@ from anomreason.dataset.tables import (
     ItemRow,
     Origin,
     Outcome,
+    RoundRow,
     TallyRow,
     VerdictRow,
 )
@@ -74,6 +77,24 @@ class Review:
     """Half of the interval that is enough for the owner, 0..1."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _estimate: tuple[float, ShareCorrect] | None = None
+    _golds: int = 0
+    _days: dict[str, tuple[datetime, int]] = field(default_factory=dict)
+    """Verdicts of each person on their last day; kept here, since no other process takes verdicts for this dataset."""
+
+    def __post_init__(self) -> None:
+        golds = select(func.count()).where(ItemRow.round_id == self.queue.round, ItemRow.gold.is_not(None))
+        undo = aliased(VerdictRow)
+        undone = select(undo.id).where(undo.undoes == VerdictRow.id).exists()
+        today = select(VerdictRow.person, func.count()).where(
+            VerdictRow.round == self.queue.round,
+            VerdictRow.at >= _midnight(),
+            VerdictRow.choice.in_(OUTCOMES),
+            ~undone,
+        )
+        with self.store.reading() as session:
+            self._golds = session.scalar(golds) or 0
+            counts = session.execute(today.group_by(VerdictRow.person)).all()
+        self._days = {person: (_midnight(), count) for person, count in counts}
 
     def me(self, person: Reviewer) -> Me:
         with self.store.reading() as session:
@@ -83,8 +104,8 @@ class Review:
     def next(self, person: Reviewer, count: int, have: Sequence[int]) -> NextItems:
         ids = self.queue.next(person.name, count, have)
         with self.store.reading() as session:
-            found = items(session, ids)
-        progress = self.progress(person)
+            found = items(session, ids) if ids else []
+            progress = self.progress(person, session)
         state: Literal["working", "finished", "empty"] = "working"
         if not found and not have:
             state = "finished" if progress.verdicts >= progress.wanted else "empty"
@@ -94,10 +115,12 @@ class Review:
         edit = sent.edit.fields() if sent.edit else None
         answer = Answer(sent.key, sent.candidate, sent.choice, sent.seconds, sent.reason, edit, sent.final)
         new = self.queue.answer(person.name, answer)
+        self._today(person.name, int(new and sent.choice in OUTCOMES))
         return Taken(new=new, progress=self.progress(person))
 
     def undo(self, person: Reviewer, key: str) -> Undoing:
         undone = self.queue.undo(person.name, key)
+        self._today(person.name, -int(undone is not None and undone.new and undone.choice in OUTCOMES))
         with self.store.reading() as session:
             again = items(session, [undone.candidate]) if undone else []
         return Undoing(
@@ -203,33 +226,37 @@ class Review:
             new = add_new(session, DetectionRow, [row])
         return Taken(new=bool(new), progress=self.progress(person))
 
-    def progress(self, person: Reviewer) -> PageProgress:
+    def progress(self, person: Reviewer, session: Session | None = None) -> PageProgress:
         """Gold items count as all others here: nobody can tell them by a number that stands still."""
-        with self.store.reading() as session:
-            mine = TallyRow.person == person.name
-            counts = select(func.sum(TallyRow.count), func.sum(TallyRow.count).filter(mine))
-            verdicts, own = session.execute(counts.where(TallyRow.round_id == self.queue.round)).one()
-            today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-            mine_today = session.scalar(
-                select(func.count()).where(
-                    VerdictRow.round == self.queue.round, VerdictRow.person == person.name, VerdictRow.at >= today
-                )
-            )
+        with nullcontext(session) if session else self.store.reading() as reading:
+            counts = reading.execute(self._counts, {"person": person.name}).one()
         share = self.estimate() if person.owner else None
         return PageProgress(
-            verdicts=verdicts or 0,
-            wanted=self.wanted,
-            mine=own or 0,
-            mine_today=mine_today or 0,
+            verdicts=counts.verdicts or 0,
+            wanted=counts.passes + self._golds,
+            mine=counts.mine or 0,
+            mine_today=self._today(person.name, 0),
             share=share.share if share else None,
             low=share.low if share else None,
             high=share.high if share else None,
         )
 
-    @property
-    def wanted(self) -> int:
-        with self.store.reading() as session:
-            return session.scalar(select(func.sum(ItemRow.passes)).where(ItemRow.round_id == self.queue.round)) or 0
+    @cached_property
+    def _counts(self) -> Select[int, int | None, int | None]:
+        """Passes of the round, verdicts of all, verdicts of `person`."""
+        given = select(func.sum(TallyRow.count)).where(TallyRow.round_id == self.queue.round)
+        mine = given.where(TallyRow.person == bindparam("person"))
+        return select(
+            RoundRow.passes, given.scalar_subquery().label("verdicts"), mine.scalar_subquery().label("mine")
+        ).where(RoundRow.id == self.queue.round)
+
+    def _today(self, person: str, more: int) -> int:
+        """How many verdicts a person has given since midnight, `more` of them just now."""
+        with self._lock:
+            day, count = self._days.get(person, (_midnight(), 0))
+            count = (count if day == _midnight() else 0) + more
+            self._days[person] = _midnight(), max(0, count)
+            return max(0, count)
 
     def estimate(self) -> ShareCorrect:
         """The share of correct candidates as it was a few seconds ago at most."""
@@ -264,6 +291,11 @@ class Review:
 
     def report(self) -> dict[str, Any]:
         return {}
+
+
+def _midnight() -> datetime:
+    """The beginning of this day, UTC."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _need_image(session: Session, image: int) -> None:
