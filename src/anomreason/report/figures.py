@@ -8,6 +8,7 @@ sheet. Try it:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,6 +19,8 @@ WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 22, 56
 STEPS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Where an axis of scores may end."""
+WIDE_STEPS = (1.2, 1.6, 2.0, 2.4, 3.2, 4.0, 6.0, 8.0, 10.0)
+"""Where an axis of larger numbers may end, times a power of ten."""
 NEAR = 13
 """Pixels that two labels need between them."""
 Ends = tuple[float, float]
@@ -86,7 +89,8 @@ class PlotFrame:
 
     def _tick(self, value: float) -> Markup:
         y = self.y(value)
-        return _line((LEFT, y), (WIDTH - RIGHT, y), "grid") + plot_text(LEFT - 6, y + 4, f"{value:.4g}", "tick end")
+        text = f"{value / 1000:.4g}k" if value >= 1000 else f"{value:.4g}"
+        return _line((LEFT, y), (WIDTH - RIGHT, y), "grid") + plot_text(LEFT - 6, y + 4, text, "tick end")
 
 
 def against_threshold(levels: Sequence[Level], name: str, title: str) -> Markup:
@@ -117,7 +121,7 @@ def against_threshold(levels: Sequence[Level], name: str, title: str) -> Markup:
 
 
 def bars(groups: Sequence[Group], series: Sequence[str], title: str, below: str, beside: str = "mean score") -> Markup:
-    """Groups of bars, one bar a series, with intervals."""
+    """Groups of bars, one bar a series, with intervals; of shares (0..1) or of larger numbers."""
     values = [v for group in groups for mark in group.marks if mark for v in (mark.value, *(mark.interval or ()))]
     axes = PlotFrame(_top(values))
     parts: list[Markup] = []
@@ -211,14 +215,16 @@ def _bar(axes: PlotFrame, x: float, wide: float, mark: Mark, css: str, text: str
 
 def _value(mark: Mark) -> str:
     if not mark.interval:
-        return f"{mark.value:.3f}"
+        return f"{mark.value:,.0f}" if mark.value >= 100 else f"{mark.value:.3f}"
     return f"{mark.value:.3f} (95 % interval {mark.interval[0]:.3f} to {mark.interval[1]:.3f})"
 
 
 def _top(values: Iterable[float | None]) -> float:
-    """End of an axis that holds all values with some air above them."""
-    most = max((1.12 * value for value in values if value is not None), default=0.0)
-    return next((step for step in STEPS if step >= most), 1.0)
+    """End of an axis that holds all values with some air above them; a quarter of it has few digits."""
+    highest = max((value for value in values if value is not None), default=0.0)
+    most = 1.12 * highest if highest > 1 else min(1.12 * highest, 1.0)
+    scale = 10.0 ** max(math.floor(math.log10(most)), 0) if most > 1 else 1.0
+    return next(scale * step for step in (*STEPS, *WIDE_STEPS) if scale * step >= most)
 
 
 def _path(points: Sequence[Ends], css: str) -> Markup:

@@ -19,6 +19,10 @@ COMMANDS: dict[str, Command] = {
         "Detect anomalies in the images of a dataset: candidates for people to verify.",
     ),
     "split": Command("dataset.split:command", "Divide the kept images into splits, by a salted hash of their groups."),
+    "stats": Command(
+        "dataset.stats:command",
+        "Count what a dataset holds: images by source, anomalies before and after review, acceptance, cost.",
+    ),
     "export": Command(
         "dataset.export:command",
         "Write kept images and verified anomalies into a folder to give away, for Hugging Face and others.",

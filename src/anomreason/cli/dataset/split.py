@@ -184,7 +184,7 @@ def _print_format(found: FormatLeak | None) -> None:
         names = ", ".join(leak.fact for leak in found.telling) or "only all properties together"
         say(
             f"Format leak: {names} give the source away. A detector of AI images can score well without seeing them: "
-            "write all images alike at export (one format, quality and size), and take off the metadata."
+            "write all images alike (one format, quality and size, no metadata) before you train or score with them."
         )
     else:
         say("No format leak: nothing known of the files tells photographs from AI images.")
