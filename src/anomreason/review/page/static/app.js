@@ -1,0 +1,190 @@
+// The review page: which mode is on, and what all modes share.
+
+import { get, Problem } from "./api.js";
+import { Candidates } from "./candidates.js";
+import { clone, count, make } from "./dom.js";
+import { ACTIONS, Keys } from "./keys.js";
+import { Outbox } from "./outbox.js";
+import { Stage } from "./stage.js";
+
+const byId = (id) => document.getElementById(id);
+
+/** Title, text and whether the page goes on by itself. */
+const STATES = {
+  finished: ["All done", "Every candidate of this round has the verdicts that it needs. Thank you! You can close this page."],
+  settled: ["No disagreement is left", "Wherever people disagreed, a verdict settles it now."],
+  empty: ["Nothing for you just now", "Others have the last candidates open. If they leave them, they come to you: this page looks again by itself."],
+  working: ["One moment", "The next candidate is on its way."],
+  sending: ["One moment", "Your last verdicts are on their way."],
+  offline: ["The server cannot be reached", "Your verdicts are safe in this browser and are sent when the server is back. This page tries again by itself. If it stays like this, ask the person who runs the review."],
+  ended: ["You are signed out", "Open the link that you were given again, in this browser. Verdicts that were not sent yet wait here and are sent then."],
+  images: ["No image is left", "You have seen all images that wait here. You can close this page, or choose something else above."],
+};
+
+/** What all modes share: who reviews, the keys, what is sent, the lines at the top. */
+class Desk {
+  constructor(me, keys, outbox) {
+    Object.assign(this, { me, keys, outbox });
+    this.outlined = true;
+    this.counts = null;
+    outbox.addEventListener("change", () => this.refresh());
+    this.refresh();
+  }
+
+  /** Send in the background; the answer's progress is shown when it comes. */
+  send(path, body) {
+    const answer = this.outbox.send(path, body);
+    answer.then(({ progress }) => progress && this.progress(progress)).catch(() => {});
+    return answer;
+  }
+
+  progress(counts) {
+    this.counts = counts;
+    this.refresh();
+  }
+
+  refresh() {
+    const { waiting, refused, offline, signedOut, durable } = this.outbox;
+    if (this.counts) {
+      const { verdicts, wanted, mine, share, low, high } = this.counts;
+      const bar = make("progress", { max: Math.max(1, wanted), value: verdicts });
+      bar.setAttribute("aria-label", "Verdicts of all people");
+      const percent = (value) => `${(100 * value).toFixed(1)} %`;
+      const estimate = typeof share === "number" ? ` · correct ${percent(share)} (${percent(low)} to ${percent(high)})` : "";
+      const text = `${count(mine)} by you · ${count(verdicts)} of ${count(wanted)}${estimate}`;
+      byId("progress").replaceChildren(bar, make("span", {}, text));
+    }
+    const line = byId("connection");
+    const kept = waiting.length === 1 ? "1 waits here" : `${count(waiting.length)} wait here`;
+    line.className = signedOut || offline ? "bad" : "";
+    line.textContent = signedOut
+      ? `Signed out: open your link again${waiting.length ? ` (${kept})` : ""}`
+      : offline && waiting.length
+        ? `Offline: ${kept}, sent when the server is back${durable ? "" : "; do not close this tab"}`
+        : "";
+    const list = byId("refused");
+    list.hidden = !refused.length;
+    list.replaceChildren(
+      ...refused.map((entry) => {
+        const dismiss = make("button", { type: "button" }, "Dismiss");
+        dismiss.addEventListener("click", () => this.outbox.dismiss(entry));
+        return make("li", {}, `The server did not take something that you sent: ${entry.problem} `, dismiss);
+      }),
+    );
+  }
+
+  /** One short line about what just happened. */
+  note(text) {
+    byId("note").textContent = text;
+    byId("note").className = "toast";
+    clearTimeout(this.fading);
+    this.fading = setTimeout(() => (byId("note").className = "hidden"), 2500);
+  }
+
+  /** An image with its buttons. */
+  viewer() {
+    const root = clone("viewer");
+    this.keys.mark(root);
+    root.querySelector('[data-action="outline"]').setAttribute("aria-pressed", this.outlined);
+    return { root, stage: new Stage(root.querySelector(".stage")) };
+  }
+
+  toggleOutline() {
+    this.outlined = !this.outlined;
+    for (const button of document.querySelectorAll('[data-action="outline"]')) button.setAttribute("aria-pressed", this.outlined);
+  }
+
+  /** Say on the stage that there is no image; null: there is one. */
+  missing(stage, text) {
+    stage.place.querySelector(".missing")?.remove();
+    if (text) stage.place.append(make("p", { className: "missing" }, text));
+  }
+
+  /** A page that says how things stand and what to do. */
+  state(name, problem) {
+    const page = clone("state");
+    const [title, text] = STATES[name];
+    page.dataset.state = name;
+    page.querySelector("h1").textContent = title;
+    page.querySelector("p").textContent = name === "offline" && problem?.status ? `${text} (${problem.message})` : text;
+    if (name === "finished" && this.me.owner) {
+      page.querySelector(".buttons").append(make("a", { href: "/owner", className: "primary" }, "See the results"));
+    }
+    byId("main").replaceChildren(page);
+  }
+}
+
+function modes(desk) {
+  return {
+    candidates: new Candidates(desk),
+    disputed: new Candidates(desk, true),
+  };
+}
+
+async function start() {
+  const [me, keys] = await Promise.all([get("/api/me"), Keys.load()]);
+  const outbox = new Outbox(`${me.dataset ?? ""}/${me.round}/${me.person}`, storage());
+  const desk = new Desk(me, keys, outbox);
+  const all = modes(desk);
+  let mode = null;
+  for (const link of document.querySelectorAll("[data-owner]")) link.hidden = !me.owner;
+
+  const choose = () => {
+    const name = all[location.hash.slice(1)] ? location.hash.slice(1) : "candidates";
+    for (const link of document.querySelectorAll("#modes a")) {
+      if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    mode?.end();
+    mode = all[name];
+    mode.begin(byId("main"));
+  };
+  const act = (action) => {
+    if (action === "help") {
+      if (!byId("keys").open) byId("keys").showModal();
+      return true;
+    }
+    return mode.act(action);
+  };
+
+  addEventListener("hashchange", choose);
+  addEventListener("keydown", (event) => {
+    const action = keys.action(event);
+    if (action && act(action)) event.preventDefault();
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-action]");
+    if (button) act(button.dataset.action);
+  });
+  // A click leaves the focus where it is, so that the space bar does not press the same button again.
+  document.addEventListener("mousedown", (event) => event.target.closest("[data-action]") && event.preventDefault());
+  byId("help").addEventListener("click", () => act("help"));
+  for (const [action, text] of Object.entries(ACTIONS)) {
+    const caps = keys.labels(action).flatMap((label) => [make("kbd", {}, label), " "]);
+    byId("key-list").append(make("tr", {}, make("th", { scope: "row" }, ...caps), make("td", {}, text)));
+  }
+  byId("key-list").append(make("tr", {}, make("th", { scope: "row" }, make("kbd", {}, "1"), " – ", make("kbd", {}, "9")), make("td", {}, "Reject, and say why")));
+  byId("help").append(" ", make("kbd", { ariaHidden: "true" }, keys.labels("help")[0] ?? ""));
+  choose();
+}
+
+function storage() {
+  try {
+    return localStorage;
+  } catch {
+    return null; // forbidden: what is not sent lives as long as the tab
+  }
+}
+
+function failed(problem) {
+  const page = clone("state");
+  const [title, text] = STATES[problem.signedOut ? "ended" : "offline"];
+  page.dataset.state = problem.signedOut ? "ended" : "offline";
+  page.querySelector("h1").textContent = title;
+  page.querySelector("p").textContent = text;
+  byId("main").replaceChildren(page);
+  if (!(problem instanceof Problem)) throw problem;
+  if (!problem.signedOut) setTimeout(() => start().catch(failed), 2000);
+}
+
+start().catch(failed);

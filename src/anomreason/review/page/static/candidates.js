@@ -1,0 +1,248 @@
+// One candidate a screen, one key a verdict. Disagreements are settled in the same way, by the owner.
+//
+//   const mode = new Candidates(desk); await mode.begin(place);
+
+import { get } from "./api.js";
+import { clone, fill, make, part, plain } from "./dom.js";
+import { Editor } from "./editor.js";
+import { Feed } from "./feed.js";
+import { picture } from "./pictures.js";
+import { EDIT_REASONS, REJECT_REASONS, SAID } from "./reasons.js";
+import { band, severity } from "./severity.js";
+import { Stopwatch } from "./stopwatch.js";
+
+export class Candidates {
+  /** desk: what all modes share; settling: whether disagreements are settled instead. */
+  constructor(desk, settling = false) {
+    Object.assign(this, { desk, settling });
+    this.history = []; // verdicts of this tab: {item, choice}, the latest last
+    this.feed = new Feed(settling ? () => this.#disputed() : (count, have) => this.#next(count, have), desk.outbox);
+    this.watch = new Stopwatch();
+  }
+
+  async begin(place) {
+    this.place = place;
+    await this.#forward();
+  }
+
+  end() {
+    this.place = null;
+    clearTimeout(this.again);
+    if (this.feed.current) this.feed.back(this.feed.current);
+    this.stage?.stopDrawing();
+    this.editor = null;
+    this.built = false;
+  }
+
+  act(action) {
+    if (action === "undo") return this.#undo();
+    if (!this.feed.current || this.editor) return false;
+    if (this.stage.look(action)) return true;
+    if (action === "outline") return this.#toggleOutline();
+    if (SAID[action]) return this.#judge(action);
+    const reason = /^reason_(\d)$/.exec(action);
+    if (reason) return this.#judge("reject", { reason: REJECT_REASONS[reason[1] - 1][0] });
+    if (action === "edit") return this.#edit();
+    return false;
+  }
+
+  async #next(count, have) {
+    const answer = await get(`/api/next?count=${count}&have=${have}`);
+    this.desk.progress(answer.progress);
+    return answer;
+  }
+
+  async #disputed() {
+    const judged = new Set(this.history.map(({ item }) => item.candidate));
+    const { items } = await get("/api/disputed");
+    return { items: items.filter((item) => !judged.has(item.candidate)) };
+  }
+
+  /** Keep a verdict and go on. Nothing can be judged that is not on the screen yet. */
+  #judge(choice, more = {}) {
+    const item = this.feed.current;
+    if (!this.shown) return true;
+    const verdict = { candidate: item.candidate, choice, seconds: this.watch.seconds(), ...more };
+    if (this.settling && choice !== "flag") verdict.final = true;
+    this.desk.send("/api/verdict", verdict);
+    this.history.push({ item, choice });
+    this.desk.note(`${SAID[choice]}: ${plain(item.name)}`);
+    if (choice === "flag") return true; // it still waits for a verdict
+    this.#forward();
+    return true;
+  }
+
+  async #forward() {
+    const coming = this.feed.advance();
+    if (this.feed.current) return this.#show();
+    this.shown = false;
+    await coming;
+    if (!this.place) return;
+    if (this.feed.current) await this.#show();
+    else await this.#nothing();
+  }
+
+  /** Nothing is left to show: say why, and look again. */
+  async #nothing() {
+    this.built = false;
+    const { feed, desk } = this;
+    if (!feed.problem && desk.outbox.waiting.length) {
+      desk.state("sending"); // what is on the way is not counted yet
+      await desk.outbox.idle();
+      if (this.place && !feed.current) await this.#forward();
+      return;
+    }
+    const state = feed.problem ? (feed.problem.signedOut ? "ended" : "offline") : this.settling ? "settled" : feed.state;
+    desk.state(state, feed.problem);
+    if (state === "offline" || state === "empty" || state === "working") {
+      clearTimeout(this.again);
+      this.again = setTimeout(() => this.place && !feed.current && this.#forward(), state === "empty" ? 10_000 : 2_000);
+    }
+  }
+
+  #build() {
+    const viewer = this.desk.viewer();
+    this.stage = viewer.stage;
+    this.card = clone("candidate");
+    const verdicts = clone("verdicts");
+    part(verdicts, "reasons").append(
+      ...REJECT_REASONS.map(([, text], n) => {
+        const button = make("button", { type: "button" }, text);
+        button.dataset.action = `reason_${n + 1}`;
+        return button;
+      }),
+    );
+    this.side = make("div", { className: "side" }, this.card, verdicts);
+    this.verdicts = verdicts;
+    this.desk.keys.mark(verdicts);
+    this.place.replaceChildren(make("div", { className: "review" }, viewer.root, this.side));
+    this.built = true;
+  }
+
+  /** Put the current item on the screen. */
+  async #show() {
+    const item = this.feed.current;
+    if (!this.built) this.#build();
+    this.shown = false;
+    const { card } = this;
+    card.dataset.candidate = item.candidate;
+    fill(card, item);
+    part(card, "severity").replaceChildren(severity(item.severity));
+    part(card, "chips").replaceChildren(...chips(item));
+    const prompt = card.querySelector(".prompt");
+    prompt.hidden = !item.prompt;
+    card.querySelector(".noregion").hidden = Boolean(item.region);
+    card.scrollTop = 0;
+    this.verdicts.querySelector(".reasons").open = false;
+    part(card, "opinions").replaceChildren(...(this.settling ? [this.#opinions(item)] : []));
+    this.#crop(item);
+    let image = null;
+    try {
+      image = await picture(item.src);
+    } catch {}
+    if (this.feed.current !== item || !this.place) return;
+    this.stage.show(image, this.#outlines(item));
+    this.desk.missing(this.stage, image ? null : "This image cannot be shown. Flag it, and say that you are unsure.");
+    this.watch.start();
+    this.shown = true;
+  }
+
+  #outlines(item) {
+    return this.desk.outlined ? [{ region: item.region, tone: tone(item) }] : [];
+  }
+
+  async #crop(item) {
+    const figure = this.card.querySelector(".crop");
+    figure.hidden = !item.crop;
+    if (!item.crop) return;
+    const crop = await picture(item.crop).catch(() => null);
+    if (this.feed.current !== item) return;
+    figure.hidden = !crop;
+    if (!crop) return;
+    crop.alt = "The marked place, enlarged";
+    figure.firstElementChild.replaceWith(crop);
+  }
+
+  #toggleOutline() {
+    this.desk.toggleOutline();
+    this.stage.outline(this.#outlines(this.feed.current));
+    return true;
+  }
+
+  #edit() {
+    if (!this.shown) return true;
+    const item = this.feed.current;
+    const close = () => {
+      this.editor.root.remove();
+      this.editor = null;
+      this.stage.stopDrawing();
+      this.card.hidden = this.verdicts.hidden = false;
+      this.stage.outline(this.#outlines(item));
+    };
+    this.editor = new Editor(this.stage, {
+      title: "Edit, then accept",
+      hint: "The original stays in the dataset beside what you write.",
+      fields: item,
+      kinds: this.desk.me.kinds,
+      reasons: EDIT_REASONS,
+      cancel: { label: "Cancel", action: close },
+      save: {
+        label: "Save and accept",
+        action: (_, edit, reason) => {
+          if (!Object.keys(edit).length) return this.desk.note("Nothing was changed.");
+          close();
+          return this.#judge("accept", { edit, reason });
+        },
+      },
+    });
+    this.card.hidden = this.verdicts.hidden = true;
+    this.side.append(this.editor.root);
+    this.editor.focus();
+    return true;
+  }
+
+  /** Take the latest verdict back. What this tab knows is shown at once; before that, the server knows. */
+  #undo() {
+    if (this.editor) return true;
+    const last = this.history.pop();
+    const answer = this.desk.send("/api/undo", {});
+    if (last) {
+      this.#again(last.item, last.choice);
+      answer.then(({ undone, item }) => {
+        // Another tab of the same person judged later: what the server took back is shown instead.
+        if (undone && item && undone.candidate !== last.item.candidate) this.#again(item, undone.choice);
+      }).catch(() => {});
+    } else {
+      answer.then(({ undone, item }) => {
+        if (!undone || !item) this.desk.note("There is nothing to undo.");
+        else if (this.place) this.#again(item, undone.choice);
+      }).catch(() => {});
+    }
+    return true;
+  }
+
+  #again(item, choice) {
+    this.feed.back(item);
+    this.desk.note(`Taken back: ${(SAID[choice] ?? choice).toLowerCase()}`);
+    this.#show();
+  }
+
+  /** What people said, hidden until the owner has looked for themselves. */
+  #opinions(item) {
+    const fold = make("details", { className: "opinions" }, make("summary", {}, "Show what people said"));
+    fold.addEventListener("toggle", async () => {
+      if (!fold.open || fold.children.length > 1) return;
+      const { opinions } = await get(`/api/opinions/${item.candidate}`);
+      const line = ({ person, choice, reason }) => make("li", {}, plain(`${person}: ${choice}${reason ? ` (${reason})` : ""}`));
+      fold.append(make("ul", {}, ...opinions.map(line)));
+    });
+    return fold;
+  }
+}
+
+/** The colour of an outline. */
+export const tone = (item) => (item.severity === null ? "band-0" : `band-${band(item.severity)}`);
+
+export function chips(item) {
+  return [item.kind, ...item.objects].filter(Boolean).map((text) => make("span", { className: "chip", dir: "auto" }, plain(text)));
+}

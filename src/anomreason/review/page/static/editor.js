@@ -1,0 +1,87 @@
+// The form in which a person writes an anomaly, or corrects one.
+//
+//   new Editor(stage, { title: "Edit", fields: item, kinds, reasons, save, cancel }).root
+
+import { clone, make, part, plain } from "./dom.js";
+import { band } from "./severity.js";
+
+const TEXTS = ["name", "phenomenon", "reasoning", "kind"];
+
+export class Editor {
+  /** options: title, hint, fields (what stands there at first), kinds, reasons ([[value, text]] or null), save, cancel. */
+  constructor(stage, options) {
+    Object.assign(this, { stage, options });
+    const form = (this.root = clone("editor"));
+    part(form, "title").textContent = options.title;
+    part(form, "hint").textContent = options.hint;
+    this.fields = options.fields;
+    for (const name of TEXTS) form.elements[name].value = plain(this.fields[name]);
+    this.first = this.#texts();
+    form.elements.severity.value = Math.round(this.fields.severity ?? 50);
+    form.elements.severity.addEventListener("input", () => this.#severity());
+    this.#severity();
+    form.querySelector("datalist").append(...options.kinds.map((kind) => make("option", { value: kind })));
+    const { reason } = form.elements;
+    if (options.reasons) {
+      reason.append(make("option", { value: "" }, "Choose …"));
+      reason.append(...options.reasons.map(([value, text]) => make("option", { value }, text)));
+    } else {
+      part(form, "reason").remove();
+    }
+    this.region = this.fields.region;
+    stage.draw(this.region, (region) => (this.region = region));
+    part(form, "nobox").addEventListener("click", () => stage.draw((this.region = null), (region) => (this.region = region)));
+    part(form, "save").textContent = options.save.label;
+    part(form, "cancel").textContent = options.cancel.label;
+    part(form, "cancel").addEventListener("click", () => options.cancel.action());
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#save();
+    });
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.#save();
+      else if (event.key === "Escape") options.cancel.action();
+      else return;
+      event.preventDefault();
+    });
+  }
+
+  focus() {
+    this.root.elements.name.focus();
+  }
+
+  #texts() {
+    return Object.fromEntries(TEXTS.map((name) => [name, this.root.elements[name].value.trim()]));
+  }
+
+  #severity() {
+    const { severity } = this.root.elements;
+    const output = this.root.querySelector("output");
+    output.textContent = severity.value;
+    output.className = `chip band-${band(Number(severity.value))}`;
+  }
+
+  #save() {
+    const texts = this.#texts();
+    const missing = TEXTS.slice(0, 3).find((name) => !texts[name]);
+    const { reason, severity } = this.root.elements;
+    if (missing || (this.options.reasons && !reason.value)) {
+      this.root.querySelector(".error").textContent = missing
+        ? "Please fill in what is wrong, how it shows and why it cannot be."
+        : "Please choose what was changed.";
+      (missing ? this.root.elements[missing] : reason).focus();
+      return;
+    }
+    const written = { ...texts, severity: Number(severity.value), region: this.region };
+    this.options.save.action(written, this.#changes(written), this.options.reasons ? reason.value : null);
+  }
+
+  /** The fields that differ from what stood there. */
+  #changes(written) {
+    const changes = {};
+    for (const name of TEXTS) if (written[name] && written[name] !== this.first[name]) changes[name] = written[name];
+    if (written.severity !== Math.round(this.fields.severity ?? -1)) changes.severity = written.severity;
+    if (written.region && JSON.stringify(written.region) !== JSON.stringify(this.fields.region)) changes.region = written.region;
+    return changes;
+  }
+}

@@ -1,0 +1,69 @@
+// What comes next: a few items ahead, their images decoded.
+//
+//   const feed = new Feed((count, have) => get(`/api/next?count=${count}&have=${have}`), outbox);
+//   await feed.advance(); feed.current;
+
+import { prefetch } from "./pictures.js";
+
+const AHEAD = 3;
+const MOST_NAMED = 100; // ids that one request may name
+
+export class Feed {
+  /** ask: gives {items, state?} of candidates or images that are not in `have`. id: what tells them apart. */
+  constructor(ask, outbox, id = (item) => item.candidate) {
+    Object.assign(this, { ask, outbox, id });
+    this.current = null;
+    this.ahead = [];
+    this.state = "working";
+    this.problem = null; // why nothing came, when nothing is left
+  }
+
+  /** Go to the next item, at once when one is there; gives it, or null when none is to be had now. */
+  async advance() {
+    this.current = this.ahead.shift() ?? null;
+    const filled = this.fill();
+    if (!this.current) {
+      await filled;
+      this.current = this.ahead.shift() ?? null;
+      this.fill();
+    }
+    return this.current;
+  }
+
+  /** Put an item in front of the current one. */
+  back(item) {
+    this.ahead = this.ahead.filter((other) => this.id(other) !== this.id(item));
+    if (this.current && this.id(this.current) !== this.id(item)) this.ahead.unshift(this.current);
+    this.current = item;
+    prefetch(item.src, item.crop);
+  }
+
+  /** Leave out items that were dealt with in another way. */
+  drop(ids) {
+    this.ahead = this.ahead.filter((item) => !ids.includes(this.id(item)));
+  }
+
+  /** Fetch what is missing; one request at a time. */
+  fill() {
+    this.filling ??= this.#fill().finally(() => (this.filling = null));
+    return this.filling;
+  }
+
+  async #fill() {
+    const wanted = AHEAD - this.ahead.length;
+    if (wanted <= 0) return;
+    const known = [this.current, ...this.ahead].filter(Boolean).map(this.id);
+    const have = [...new Set([...known, ...this.outbox.candidates])].slice(0, MOST_NAMED);
+    try {
+      const answer = await this.ask(wanted, have.join(","));
+      const there = new Set([this.current, ...this.ahead].filter(Boolean).map(this.id));
+      const fresh = answer.items.filter((item) => !there.has(this.id(item)) && !have.includes(this.id(item)));
+      this.ahead.push(...fresh);
+      for (const item of fresh) prefetch(item.src, item.crop);
+      this.state = answer.state ?? (answer.items.length ? "working" : "finished");
+      this.problem = null;
+    } catch (problem) {
+      this.problem = problem;
+    }
+  }
+}
