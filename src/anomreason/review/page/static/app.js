@@ -3,9 +3,11 @@
 import { get, Problem } from "./api.js";
 import { Candidates } from "./candidates.js";
 import { clone, count, make } from "./dom.js";
+import { Annotating, Keeping } from "./images.js";
 import { ACTIONS, Keys } from "./keys.js";
 import { Outbox } from "./outbox.js";
 import { Stage } from "./stage.js";
+import { WholeImages } from "./whole.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -100,6 +102,20 @@ class Desk {
     if (text) stage.place.append(make("p", { className: "missing" }, text));
   }
 
+  /** Nothing is there to show: say why. Gives the milliseconds after which to look again. finished: the state then. */
+  async nothing(feed, finished = "finished") {
+    if (!feed.problem && this.outbox.waiting.length && !this.outbox.offline && !this.outbox.signedOut) {
+      this.state("sending"); // what is on the way is not counted yet
+      await this.outbox.idle();
+      return 0;
+    }
+    const { signedOut, offline, waiting } = this.outbox;
+    const gone = signedOut || feed.problem?.signedOut;
+    const state = gone ? "ended" : feed.problem || (offline && waiting.length) ? "offline" : feed.state === "finished" ? finished : feed.state;
+    this.state(state, feed.problem);
+    return state === "offline" ? 2_000 : state === "working" ? 500 : 10_000;
+  }
+
   /** A page that says how things stand and what to do. */
   state(name, problem) {
     const page = clone("state");
@@ -117,6 +133,9 @@ class Desk {
 function modes(desk) {
   return {
     candidates: new Candidates(desk),
+    images: new WholeImages(desk),
+    annotate: new Annotating(desk),
+    keep: new Keeping(desk),
     disputed: new Candidates(desk, true),
   };
 }

@@ -4,10 +4,10 @@
 
 import { get } from "./api.js";
 import { clone, fill, make, part, plain } from "./dom.js";
-import { Editor } from "./editor.js";
+import { editCandidate } from "./editor.js";
 import { Feed } from "./feed.js";
 import { picture } from "./pictures.js";
-import { EDIT_REASONS, REJECT_REASONS, SAID } from "./reasons.js";
+import { REJECT_REASONS, SAID, reasonButtons, reasonOf } from "./reasons.js";
 import { band, severity } from "./severity.js";
 import { Stopwatch } from "./stopwatch.js";
 
@@ -16,7 +16,7 @@ export class Candidates {
   constructor(desk, settling = false) {
     Object.assign(this, { desk, settling });
     this.history = []; // verdicts of this tab: {item, choice}, the latest last
-    this.feed = new Feed(settling ? () => this.#disputed() : (count, have) => this.#next(count, have), desk.outbox);
+    this.feed = new Feed(settling ? () => this.#disputed() : (count, have) => this.#next(count, have), "candidate", desk.outbox);
     this.watch = new Stopwatch();
   }
 
@@ -40,8 +40,8 @@ export class Candidates {
     if (this.stage.look(action)) return true;
     if (action === "outline") return this.#toggleOutline();
     if (SAID[action]) return this.#judge(action);
-    const reason = /^reason_(\d)$/.exec(action);
-    if (reason) return this.#judge("reject", { reason: REJECT_REASONS[reason[1] - 1][0] });
+    const reason = reasonOf(action, REJECT_REASONS);
+    if (reason) return this.#judge("reject", { reason });
     if (action === "edit") return this.#edit();
     return false;
   }
@@ -85,19 +85,9 @@ export class Candidates {
   /** Nothing is left to show: say why, and look again. */
   async #nothing() {
     this.built = false;
-    const { feed, desk } = this;
-    if (!feed.problem && desk.outbox.waiting.length) {
-      desk.state("sending"); // what is on the way is not counted yet
-      await desk.outbox.idle();
-      if (this.place && !feed.current) await this.#forward();
-      return;
-    }
-    const state = feed.problem ? (feed.problem.signedOut ? "ended" : "offline") : this.settling ? "settled" : feed.state;
-    desk.state(state, feed.problem);
-    if (state === "offline" || state === "empty" || state === "working") {
-      clearTimeout(this.again);
-      this.again = setTimeout(() => this.place && !feed.current && this.#forward(), state === "empty" ? 10_000 : 2_000);
-    }
+    const waits = await this.desk.nothing(this.feed, this.settling ? "settled" : "finished");
+    clearTimeout(this.again);
+    this.again = setTimeout(() => this.place && !this.feed.current && this.#forward(), waits);
   }
 
   #build() {
@@ -105,13 +95,7 @@ export class Candidates {
     this.stage = viewer.stage;
     this.card = clone("candidate");
     const verdicts = clone("verdicts");
-    part(verdicts, "reasons").append(
-      ...REJECT_REASONS.map(([, text], n) => {
-        const button = make("button", { type: "button" }, text);
-        button.dataset.action = `reason_${n + 1}`;
-        return button;
-      }),
-    );
+    part(verdicts, "reasons").append(...reasonButtons(REJECT_REASONS));
     this.side = make("div", { className: "side" }, this.card, verdicts);
     this.verdicts = verdicts;
     this.desk.keys.mark(verdicts);
@@ -179,22 +163,9 @@ export class Candidates {
       this.card.hidden = this.verdicts.hidden = false;
       this.stage.outline(this.#outlines(item));
     };
-    this.editor = new Editor(this.stage, {
-      title: "Edit, then accept",
-      hint: "The original stays in the dataset beside what you write.",
-      fields: item,
-      kinds: this.desk.me.kinds,
-      reasons: EDIT_REASONS,
-      cancel: { label: "Cancel", action: close },
-      save: {
-        label: "Save and accept",
-        action: (_, edit, reason) => {
-          if (!Object.keys(edit).length) return this.desk.note("Nothing was changed.");
-          close();
-          return this.#judge("accept", { edit, reason });
-        },
-      },
-    });
+    const accept = (more) => this.#judge("accept", more);
+    const note = (text) => this.desk.note(text);
+    this.editor = editCandidate(this.stage, item, this.desk.me.kinds, { accept, close, note });
     this.card.hidden = this.verdicts.hidden = true;
     this.side.append(this.editor.root);
     this.editor.focus();

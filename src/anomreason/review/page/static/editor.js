@@ -1,8 +1,9 @@
 // The form in which a person writes an anomaly, or corrects one.
 //
-//   new Editor(stage, { title: "Edit", fields: item, kinds, reasons, save, cancel }).root
+//   side.append(new Editor(stage, { title: "Edit", fields: item, kinds, reasons, save, cancel }).root);
 
 import { clone, make, part, plain } from "./dom.js";
+import { EDIT_REASONS } from "./reasons.js";
 import { band } from "./severity.js";
 
 const TEXTS = ["name", "phenomenon", "reasoning", "kind"];
@@ -18,7 +19,11 @@ export class Editor {
     for (const name of TEXTS) form.elements[name].value = plain(this.fields[name]);
     this.first = this.#texts();
     form.elements.severity.value = Math.round(this.fields.severity ?? 50);
-    form.elements.severity.addEventListener("input", () => this.#severity());
+    form.elements.severity.addEventListener("input", () => {
+      this.unset = false;
+      this.#severity();
+    });
+    this.unset = typeof this.fields.severity !== "number";
     this.#severity();
     form.querySelector("datalist").append(...options.kinds.map((kind) => make("option", { value: kind })));
     const { reason } = form.elements;
@@ -50,6 +55,17 @@ export class Editor {
     this.root.elements.name.focus();
   }
 
+  /** Say what keeps the form from being saved, and go to that field. */
+  complain(text, field) {
+    this.root.querySelector(".error").textContent = text;
+    this.root.elements[field].focus();
+  }
+
+  /** Whether nothing was written or drawn. */
+  get untouched() {
+    return JSON.stringify(this.#texts()) === JSON.stringify(this.first) && this.region === this.fields.region;
+  }
+
   #texts() {
     return Object.fromEntries(TEXTS.map((name) => [name, this.root.elements[name].value.trim()]));
   }
@@ -57,21 +73,17 @@ export class Editor {
   #severity() {
     const { severity } = this.root.elements;
     const output = this.root.querySelector("output");
-    output.textContent = severity.value;
-    output.className = `chip band-${band(Number(severity.value))}`;
+    output.textContent = this.unset ? "?" : severity.value;
+    output.className = this.unset ? "chip" : `chip band-${band(Number(severity.value))}`;
   }
 
   #save() {
     const texts = this.#texts();
     const missing = TEXTS.slice(0, 3).find((name) => !texts[name]);
     const { reason, severity } = this.root.elements;
-    if (missing || (this.options.reasons && !reason.value)) {
-      this.root.querySelector(".error").textContent = missing
-        ? "Please fill in what is wrong, how it shows and why it cannot be."
-        : "Please choose what was changed.";
-      (missing ? this.root.elements[missing] : reason).focus();
-      return;
-    }
+    if (missing) return this.complain("Please fill in what is wrong, how it shows and why it cannot be.", missing);
+    if (this.unset && !this.options.reasons) return this.complain("Please set the severity.", "severity");
+    if (this.options.reasons && !reason.value) return this.complain("Please choose what was changed.", "reason");
     const written = { ...texts, severity: Number(severity.value), region: this.region };
     this.options.save.action(written, this.#changes(written), this.options.reasons ? reason.value : null);
   }
@@ -80,8 +92,28 @@ export class Editor {
   #changes(written) {
     const changes = {};
     for (const name of TEXTS) if (written[name] && written[name] !== this.first[name]) changes[name] = written[name];
-    if (written.severity !== Math.round(this.fields.severity ?? -1)) changes.severity = written.severity;
+    if (!this.unset && written.severity !== Math.round(this.fields.severity ?? -1)) changes.severity = written.severity;
     if (written.region && JSON.stringify(written.region) !== JSON.stringify(this.fields.region)) changes.region = written.region;
     return changes;
   }
+}
+
+/** Let a person correct a candidate; `accept` gets the verdict's edit and reason, `close` is called at the end. */
+export function editCandidate(stage, item, kinds, { accept, close, note }) {
+  return new Editor(stage, {
+    title: "Edit, then accept",
+    hint: "The original stays in the dataset beside what you write.",
+    fields: item,
+    kinds,
+    reasons: EDIT_REASONS,
+    cancel: { label: "Cancel", action: close },
+    save: {
+      label: "Save and accept",
+      action: (_, edit, reason) => {
+        if (!Object.keys(edit).length) return note("Nothing was changed.");
+        close();
+        accept({ edit, reason });
+      },
+    },
+  });
 }

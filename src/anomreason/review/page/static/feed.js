@@ -1,6 +1,6 @@
 // What comes next: a few items ahead, their images decoded.
 //
-//   const feed = new Feed((count, have) => get(`/api/next?count=${count}&have=${have}`), outbox);
+//   const feed = new Feed((count, have) => get(`/api/next?count=${count}&have=${have}`), "candidate", outbox);
 //   await feed.advance(); feed.current;
 
 import { prefetch } from "./pictures.js";
@@ -9,9 +9,10 @@ const AHEAD = 3;
 const MOST_NAMED = 100; // ids that one request may name
 
 export class Feed {
-  /** ask: gives {items, state?} of candidates or images that are not in `have`. id: what tells them apart. */
-  constructor(ask, outbox, id = (item) => item.candidate) {
-    Object.assign(this, { ask, outbox, id });
+  /** ask: gives {items, state?} that are not in `have`. name: of their id, `candidate` or `image`. */
+  constructor(ask, name, outbox) {
+    Object.assign(this, { ask, name, outbox });
+    this.id = (item) => item[name];
     this.current = null;
     this.ahead = [];
     this.state = "working";
@@ -53,7 +54,7 @@ export class Feed {
     const wanted = AHEAD - this.ahead.length;
     if (wanted <= 0) return;
     const known = [this.current, ...this.ahead].filter(Boolean).map(this.id);
-    const have = [...new Set([...known, ...this.outbox.candidates])].slice(0, MOST_NAMED);
+    const have = [...new Set([...known, ...this.outbox.ids(this.name)])].slice(0, MOST_NAMED);
     try {
       const answer = await this.ask(wanted, have.join(","));
       const there = new Set([this.current, ...this.ahead].filter(Boolean).map(this.id));

@@ -24,11 +24,12 @@ export class Outbox extends EventTarget {
     this.#run();
   }
 
-  /** Keep and send; gives the server's answer, which may take long. Each entry is stored alone, so tabs do not clash. */
-  send(path, body) {
+  /** Keep and send; gives the server's answer, which may take long. Each entry is stored alone, so tabs do not clash.
+   * more: what `ids` should find that is not in the body. */
+  send(path, body, more = {}) {
     const key = newKey();
     this.last = Math.max(this.last + 1, Date.now() * 1000);
-    const entry = { name: `${this.prefix}${String(this.last).padStart(18, "0")}:${key}`, path, body: { key, ...body } };
+    const entry = { name: `${this.prefix}${String(this.last).padStart(18, "0")}:${key}`, path, body: { key, ...body }, ...more };
     this.#store(entry);
     this.waiting.push(entry);
     const answer = new Promise((resolve, reject) => this.answers.set(key, { resolve, reject }));
@@ -38,9 +39,9 @@ export class Outbox extends EventTarget {
     return answer;
   }
 
-  /** Candidates with a verdict on the way: the server may still offer them. */
-  get candidates() {
-    return this.waiting.map((entry) => entry.body.candidate).filter((candidate) => candidate !== undefined);
+  /** Ids in what is on the way (`candidate`, or `image`): the server may still offer these. */
+  ids(name) {
+    return this.waiting.map((entry) => entry.body[name] ?? entry[name]).filter((id) => id !== undefined);
   }
 
   /** Resolves when all is sent or refused. */

@@ -1,5 +1,7 @@
 // The closed lists of reasons, and the words for choices. The short names are what the dataset keeps.
 
+import { make } from "./dom.js";
+
 /** By the number of the key. */
 export const REJECT_REASONS = [
   ["not visible", "The image does not show it"],
@@ -36,3 +38,18 @@ export const DROP_REASONS = [
 ];
 
 export const SAID = { accept: "Accepted", reject: "Rejected", unsure: "Unsure", flag: "Flagged for the owner" };
+
+/** A button for each reason of a list. */
+export function reasonButtons(reasons) {
+  return reasons.map(([, text], n) => {
+    const button = make("button", { type: "button" }, text);
+    button.dataset.action = `reason_${n + 1}`;
+    return button;
+  });
+}
+
+/** The reason that an action names, or undefined. */
+export function reasonOf(action, reasons) {
+  const number = /^reason_(\d)$/.exec(action);
+  return number ? reasons[number[1] - 1]?.[0] : undefined;
+}

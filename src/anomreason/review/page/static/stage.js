@@ -18,6 +18,7 @@ export class Stage {
     this.overlay = makeSvg("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
     this.canvas.append(this.overlay);
     place.append(this.canvas);
+    this.outlines = [];
     this.pointers = new Map();
     this.zoom = 1;
     this.x = this.y = 0.5; // what of the image is in the middle
@@ -30,7 +31,7 @@ export class Stage {
     place.addEventListener("keydown", (event) => this.#draw(event));
   }
 
-  /** Show a decoded image (null: none) with outlines {region, label, tone}; the whole of it, unless it is there already. */
+  /** Show a decoded image (null: none) with outlines {region, tone}; the whole of it, unless it is there already. */
   show(image, outlines = []) {
     if (image !== this.image) {
       this.image?.remove();
@@ -45,7 +46,10 @@ export class Stage {
   }
 
   outline(outlines) {
-    this.overlay.replaceChildren(...outlines.filter(({ region }) => region).map((outline) => this.#shape(outline)));
+    this.outlines = outlines;
+    const drawn = this.drawing?.region ? [{ region: this.drawing.region, tone: "drawn" }] : [];
+    const shapes = [...outlines, ...drawn].filter(({ region }) => region);
+    this.overlay.replaceChildren(...shapes.map((outline) => this.#shape(outline)));
   }
 
   /** Let the user draw one box; `changed` gets it each time, in fractions of the image, or null. */
@@ -75,14 +79,12 @@ export class Stage {
     return true;
   }
 
-  #shape({ region, label, tone = "" }) {
+  #shape({ region, tone = "" }) {
     const points = region.polygon?.map(([x, y]) => `${x},${y}`).join(" ");
     const box = { x: region.x0, y: region.y0, width: region.x1 - region.x0, height: region.y1 - region.y0 };
     const outline = (kind) =>
       points ? makeSvg("polygon", { class: kind, points }) : makeSvg("rect", { class: kind, ...box });
-    const shape = makeSvg("g", { class: `box ${tone}` }, outline("casing"), outline("edge"));
-    if (label) shape.dataset.label = label;
-    return shape;
+    return makeSvg("g", { class: `box ${tone}` }, outline("casing"), outline("edge"));
   }
 
   #size() {
@@ -183,7 +185,7 @@ export class Stage {
 
   #drawn(region) {
     this.drawing.region = region;
-    this.outline(region ? [{ region, tone: "drawn" }] : []);
+    this.outline(this.outlines);
   }
 }
 

@@ -1,0 +1,152 @@
+// What is done with images as such: people write down what is wrong in them, or keep and drop them.
+//
+//   const mode = new Annotating(desk); await mode.begin(place);
+
+import { get } from "./api.js";
+import { clone, fill, make, part, plain } from "./dom.js";
+import { Editor } from "./editor.js";
+import { Feed } from "./feed.js";
+import { picture } from "./pictures.js";
+import { DROP_REASONS, reasonButtons, reasonOf } from "./reasons.js";
+import { badge } from "./severity.js";
+
+/** One image after another. */
+class ImageMode {
+  constructor(desk, mode) {
+    this.desk = desk;
+    const ask = async (count, have) => ({ items: (await get(`/api/images?mode=${mode}&count=${count}&have=${have}`)).images });
+    this.feed = new Feed(ask, "image", desk.outbox);
+  }
+
+  async begin(place) {
+    this.place = place;
+    if (this.feed.current) await this.show();
+    else await this.forward();
+  }
+
+  end() {
+    this.place = null;
+    clearTimeout(this.again);
+  }
+
+  async forward() {
+    const image = await this.feed.advance();
+    if (!this.place) return;
+    if (image) return this.show();
+    const waits = await this.desk.nothing(this.feed, "images");
+    this.again = setTimeout(() => this.place && !this.feed.current && this.forward(), waits);
+  }
+
+  /** Put the image and what `aside` makes on the screen. */
+  async show() {
+    const item = this.feed.current;
+    this.shown = false;
+    const image = await picture(item.src).catch(() => null);
+    if (this.feed.current !== item || !this.place) return;
+    const viewer = this.desk.viewer();
+    this.stage = viewer.stage;
+    this.stage.show(image);
+    this.desk.missing(this.stage, image ? null : "This image cannot be shown.");
+    this.side = make("div", { className: "side" }, ...this.aside(item));
+    this.place.replaceChildren(make("div", { className: "review" }, viewer.root, this.side));
+    this.shown = true;
+  }
+}
+
+export class Annotating extends ImageMode {
+  constructor(desk) {
+    super(desk, "annotate");
+  }
+
+  act(action) {
+    return Boolean(this.feed.current && this.shown) && this.stage.look(action);
+  }
+
+  aside(item) {
+    this.saved = [];
+    this.list = make("ul", { className: "list saved" });
+    this.list.setAttribute("aria-label", "What you wrote of this image");
+    return [this.list, this.#form(item)];
+  }
+
+  #form(item) {
+    const form = (this.editor = new Editor(this.stage, {
+      title: this.saved.length ? "Is more wrong?" : "What is wrong in this image?",
+      hint: "Write down one thing that cannot be so, and mark its place.",
+      fields: { name: "", phenomenon: "", reasoning: "", kind: "", region: null },
+      kinds: this.desk.me.kinds,
+      reasons: null,
+      save: { label: "Save", action: (written) => this.#save(item, written) },
+      cancel: { label: this.saved.length ? "Nothing more: next image" : "Nothing is wrong: next image", action: () => this.#done(item) },
+    }));
+    return form.root;
+  }
+
+  #save(item, { kind, ...written }) {
+    this.desk.send("/api/annotation", { image: item.image, ...written, ...(kind ? { kind } : {}) }, { annotates: item.image });
+    this.saved.push(written);
+    this.list.append(make("li", { className: "entry" }, make("span", { dir: "auto" }, plain(written.name)), " ", badge(written.severity)));
+    this.desk.note("Saved");
+    const before = this.editor.root;
+    this.stage.stopDrawing();
+    before.replaceWith(this.#form(item));
+    this.stage.outline(this.saved.map(({ region }) => ({ region, tone: "band-4 faint" })));
+    this.editor.focus();
+  }
+
+  #done(item) {
+    if (!this.editor.untouched) return this.editor.complain("Save what you wrote, or clear it, before you go on.", "name");
+    this.desk.send("/api/annotated", { image: item.image });
+    this.stage.stopDrawing();
+    this.forward();
+  }
+}
+
+export class Keeping extends ImageMode {
+  constructor(desk) {
+    super(desk, "keep");
+    this.history = []; // images decided in this tab, the latest last
+  }
+
+  act(action) {
+    if (action === "undo") return this.#undo();
+    const item = this.feed.current;
+    if (!item || !this.shown) return false;
+    if (this.stage.look(action)) return true;
+    const reason = reasonOf(action, DROP_REASONS);
+    if (action === "accept") this.#decide(item, true);
+    else if (action === "reject") this.#decide(item, false);
+    else if (reason) this.#decide(item, false, reason);
+    else return false;
+    return true;
+  }
+
+  aside(item) {
+    const card = fill(clone("image"), item);
+    card.querySelector(".prompt").hidden = !item.prompt;
+    const decisions = clone("decisions");
+    part(decisions, "reasons").append(...reasonButtons(DROP_REASONS));
+    this.desk.keys.mark(decisions);
+    return [card, decisions];
+  }
+
+  #decide(item, keep, reason = null) {
+    this.shown = false;
+    this.desk.send(`/api/image/${item.image}`, { keep, ...(reason ? { reason } : {}) }, { image: item.image });
+    this.history.push(item);
+    this.desk.note(keep ? "Kept" : "Dropped");
+    this.forward();
+  }
+
+  /** Show the last image again: what is decided then replaces what was decided before. */
+  #undo() {
+    const item = this.history.pop();
+    if (!item) this.desk.note("There is nothing to undo.");
+    else {
+      this.feed.back(item);
+      this.desk.note("Decide again: your new decision replaces the last one.");
+      this.show();
+    }
+    return true;
+  }
+}
