@@ -1,6 +1,6 @@
 """A dataset of scenes to review: half of the candidates are right, the others tell of what a mended twin no longer has.
 
-    truth = add_scenes(store, tmp_path / "scenes", 4)    # {candidate id: whether it is correct}
+truth = add_scenes(store, tmp_path / "scenes", 4)    # {candidate id: whether it is correct}
 """
 
 from __future__ import annotations

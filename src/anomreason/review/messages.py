@@ -7,6 +7,7 @@ A reply never holds the detector's score or another person's verdict, so that pe
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -200,6 +201,9 @@ class Me(BaseModel):
     person: str
     owner: bool
     round: str
+    begun: datetime
+    """When the round was begun. With the name it tells it from rounds of other datasets, so that a page sends what
+    waits in the browser to the right one."""
     kinds: list[str]
     """Of the round's candidates, to choose from."""
 

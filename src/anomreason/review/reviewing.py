@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session, aliased
 from anomreason.dataset.store import Store, add_new, decide
 from anomreason.dataset.tables import (
     CandidateRow,
+    CommandRow,
     DecisionRow,
     DetectionRow,
     ImageRow,
@@ -99,7 +100,15 @@ class Review:
     def me(self, person: Reviewer) -> Me:
         with self.store.reading() as session:
             kinds = session.scalars(select(CandidateRow.kind).distinct().where(CandidateRow.kind.is_not(None)))
-            return Me(person=person.name, owner=person.owner, round=self.round, kinds=sorted(filter(None, kinds)))
+            began = select(CommandRow.begun).join(RoundRow, RoundRow.command_id == CommandRow.id)
+            begun = session.scalars(began.where(RoundRow.id == self.queue.round)).one()
+            return Me(
+                person=person.name,
+                owner=person.owner,
+                round=self.round,
+                begun=begun,
+                kinds=sorted(filter(None, kinds)),
+            )
 
     def next(self, person: Reviewer, count: int, have: Sequence[int]) -> NextItems:
         ids = self.queue.next(person.name, count, have)

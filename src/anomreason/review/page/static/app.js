@@ -142,7 +142,7 @@ function modes(desk) {
 
 async function start() {
   const [me, keys] = await Promise.all([get("/api/me"), Keys.load()]);
-  const outbox = new Outbox(`${me.dataset ?? ""}/${me.round}/${me.person}`, storage());
+  const outbox = new Outbox(`${me.begun}/${me.round}/${me.person}`, storage());
   const desk = new Desk(me, keys, outbox);
   const all = modes(desk);
   let mode = null;
@@ -178,11 +178,10 @@ async function start() {
   // A click leaves the focus where it is, so that the space bar does not press the same button again.
   document.addEventListener("mousedown", (event) => event.target.closest("[data-action]") && event.preventDefault());
   byId("help").addEventListener("click", () => act("help"));
-  for (const [action, text] of Object.entries(ACTIONS)) {
-    const caps = keys.labels(action).flatMap((label) => [make("kbd", {}, label), " "]);
-    byId("key-list").append(make("tr", {}, make("th", { scope: "row" }, ...caps), make("td", {}, text)));
+  for (const [actions, text] of ACTIONS) {
+    const caps = actions.flatMap((action) => keys.labels(action)).flatMap((label) => [make("kbd", {}, label), " "]);
+    byId("key-list").append(make("div", {}, make("dt", {}, ...caps), make("dd", {}, text)));
   }
-  byId("key-list").append(make("tr", {}, make("th", { scope: "row" }, make("kbd", {}, "1"), " – ", make("kbd", {}, "9")), make("td", {}, "Reject, and say why")));
   byId("help").append(" ", make("kbd", { ariaHidden: "true" }, keys.labels("help")[0] ?? ""));
   choose();
 }

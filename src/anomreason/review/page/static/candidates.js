@@ -110,6 +110,7 @@ export class Candidates {
     this.shown = false;
     const { card } = this;
     card.dataset.candidate = item.candidate;
+    card.ariaBusy = true;
     fill(card, item);
     part(card, "severity").replaceChildren(severity(item.severity));
     part(card, "chips").replaceChildren(...chips(item));
@@ -129,6 +130,7 @@ export class Candidates {
     this.desk.missing(this.stage, image ? null : "This image cannot be shown. Flag it, and say that you are unsure.");
     this.watch.start();
     this.shown = true;
+    card.ariaBusy = false;
   }
 
   #outlines(item) {

@@ -126,6 +126,7 @@ export class Keeping extends ImageMode {
     card.querySelector(".prompt").hidden = !item.prompt;
     const decisions = clone("decisions");
     part(decisions, "reasons").append(...reasonButtons(DROP_REASONS));
+    decisions.querySelector(".reasons").open = matchMedia("(min-width: 46rem)").matches;
     this.desk.keys.mark(decisions);
     return [card, decisions];
   }

@@ -6,13 +6,24 @@
 
 const NAMES = { Space: "Space", Backspace: "⌫", Enter: "↵", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓" };
 
-export const ACTIONS = {
-  accept: "Accept", reject: "Reject", unsure: "Unsure", undo: "Undo, as often as you like",
-  edit: "Edit, then accept", flag: "Flag for the owner", next: "Next candidate of a whole image",
-  previous: "The one before it", accept_rest: "Accept the rest of a whole image", left: "Look left", right: "Look right",
-  up: "Look up", down: "Look down", zoom_in: "Zoom in", zoom_out: "Zoom out", fit: "Whole image",
-  outline: "Hide or show the outline", help: "Help",
-};
+const REASONS = Array.from({ length: 9 }, (_, n) => `reason_${n + 1}`);
+
+/** For the help: actions, and what they do. */
+export const ACTIONS = [
+  [["accept"], "accept"],
+  [["reject"], "reject"],
+  [["unsure"], "unsure"],
+  [["undo"], "undo, as often as you like"],
+  [["edit"], "edit, then accept"],
+  [["flag"], "flag for the owner; it still needs a verdict"],
+  [REASONS, "reject, and say why"],
+  [["previous", "next"], "move in the list of a whole image"],
+  [["accept_rest"], "accept the rest of a whole image"],
+  [["left", "right", "up", "down"], "look around"],
+  [["zoom_in", "zoom_out", "fit"], "closer, farther, all of it"],
+  [["outline"], "hide or show the outline"],
+  [["help"], "this help"],
+];
 
 export class Keys {
   static async load() {

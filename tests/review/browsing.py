@@ -1,0 +1,95 @@
+"""The review page in a real browser, over the real server.
+
+with served(review) as at, browser.new_context() as context:
+    page = entered(context, at, review, "ada")
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from tests.review.scene_round import add_scenes
+
+from anomreason.dataset.store import open_store
+from anomreason.review.app import create_app
+from anomreason.review.people import admit
+from anomreason.review.queue import Queue
+from anomreason.review.reviewing import Review
+from anomreason.review.rounds import RoundOptions, begin_round
+from anomreason.review.security import Links
+from anomreason.review.serving import address, listening
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, Page
+
+PEOPLE = ("ada", "ben")
+
+
+@contextmanager
+def scene_review(folder: Path, scenes: Path, count: int, options: RoundOptions = RoundOptions()) -> Iterator[Review]:
+    """A round over scenes, which are drawn into `scenes` unless they are there."""
+    with open_store(folder, create=True) as store:
+        add_scenes(store, scenes, count, size=256)
+        with store.command("review", {}) as command:
+            queue = Queue(store, begin_round(store, command.id, options), command.id)
+            links = Links.of(folder)
+            yield Review(store, queue, links, admit(store, command.id, links, PEOPLE), options.name)
+
+
+@contextmanager
+def served(review: Review) -> Iterator[str]:
+    """Serve a review on a free port; gives its address."""
+    with listening("127.0.0.1", 0) as socket:
+        config = uvicorn.Config(create_app(review), log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
+        thread.start()
+        try:
+            yield address(socket)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def entered(context: BrowserContext, at: str, review: Review, person: str, mode: str = "candidates") -> Page:
+    """The page as a person's link opens it. What goes wrong in it is an error here."""
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    page.problems = problems = []  # type: ignore[attr-defined]
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
+    page.goto(f"{at}/enter/{review.links.token(person)}")
+    if mode != "candidates":
+        page.goto(f"{at}/#{mode}")
+    return page
+
+
+def shown(page: Page, other_than: int | None = None) -> int:
+    """The candidate on the screen, once it is all there. other_than: the one before."""
+    ready = 'article[aria-busy="false"][data-candidate]'
+    page.wait_for_selector(ready if other_than is None else f'{ready}:not([data-candidate="{other_than}"])')
+    return int(page.get_attribute(ready, "data-candidate") or 0)
+
+
+def judge(page: Page, key: str) -> int:
+    """Judge the candidate on the screen with a key; gives its id, once the next one or the end is there."""
+    candidate = shown(page)
+    page.keyboard.press(key)
+    page.wait_for_selector(f'article[aria-busy="false"]:not([data-candidate="{candidate}"]), .state')
+    return candidate
+
+
+def mine(page: Page, count: int) -> None:
+    """Wait until the server has this many verdicts of the person."""
+    page.locator("#progress", has_text=f"{count} by you").wait_for()
+
+
+def rows(review: Review, query: Any) -> list[Any]:
+    """What the store answers."""
+    with review.store.reading() as session:
+        return list(session.execute(query).all())
