@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from tests.review.scene_round import add_scenes
 
 from anomreason.dataset.store import open_store
 from anomreason.review.app import create_app
@@ -28,17 +27,16 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
 PEOPLE = ("ada", "ben")
+PLAIN = RoundOptions()
 
 
 @contextmanager
-def scene_review(folder: Path, scenes: Path, count: int, options: RoundOptions = RoundOptions()) -> Iterator[Review]:
-    """A round over scenes, which are drawn into `scenes` unless they are there."""
-    with open_store(folder, create=True) as store:
-        add_scenes(store, scenes, count, size=256)
-        with store.command("review", {}) as command:
-            queue = Queue(store, begin_round(store, command.id, options), command.id)
-            links = Links.of(folder)
-            yield Review(store, queue, links, admit(store, command.id, links, PEOPLE), options.name)
+def review_of(folder: Path, options: RoundOptions = PLAIN) -> Iterator[Review]:
+    """A round over the candidates of a dataset, with people."""
+    with open_store(folder) as store, store.command("review", {}) as command:
+        queue = Queue(store, begin_round(store, command.id, options), command.id)
+        links = Links.of(folder)
+        yield Review(store, queue, links, admit(store, command.id, links, PEOPLE), options.name)
 
 
 @contextmanager
@@ -62,6 +60,7 @@ def entered(context: BrowserContext, at: str, review: Review, person: str, mode:
     page.set_default_timeout(15_000)
     page.problems = problems = []  # type: ignore[attr-defined]
     page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None)
     page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
     page.goto(f"{at}/enter/{review.links.token(person)}")
     if mode != "candidates":
@@ -80,7 +79,10 @@ def judge(page: Page, key: str) -> int:
     """Judge the candidate on the screen with a key; gives its id, once the next one or the end is there."""
     candidate = shown(page)
     page.keyboard.press(key)
-    page.wait_for_selector(f'article[aria-busy="false"]:not([data-candidate="{candidate}"]), .state')
+    page.wait_for_selector(
+        f'article[aria-busy="false"]:not([data-candidate="{candidate}"]),'
+        '.state:not([data-state="sending"]):not([data-state="working"])'
+    )
     return candidate
 
 

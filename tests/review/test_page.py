@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,13 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select, update
-from tests.review.browsing import entered, judge, mine, rows, scene_review, served, shown
+from tests.review.browsing import PLAIN, entered, judge, mine, review_of, rows, served, shown
+from tests.review.scene_round import add_scenes
 
-from anomreason.dataset.tables import CandidateRow, VerdictRow
+from anomreason.dataset.store import open_store
+from anomreason.dataset.tables import (
+    CandidateRow,
+    DecisionRow,
+    DetectionRow,
+    ImageRow,
+    PromptRow,
+    SourceRow,
+    VerdictRow,
+)
 from anomreason.review.reviewing import Review
+from anomreason.review.rounds import RoundOptions
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, Route
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
@@ -34,8 +46,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("drawn") / "scenes"
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a dataset of scenes; copy it."""
+    folder = tmp_path_factory.mktemp("scenes")
+    with open_store(folder / "data", create=True) as store:
+        add_scenes(store, folder / "scenes", SCENES, size=256)
+    return folder / "data"
 
 
 class Room:
@@ -43,6 +59,7 @@ class Room:
 
     def __init__(self, review: Review, at: str, browser: Browser, stack: ExitStack) -> None:
         self.review, self.at, self.browser, self.stack = review, at, browser, stack
+        self.pages: list[Page] = []
 
     def context(self, **options: Any) -> BrowserContext:
         context = self.browser.new_context(**options)
@@ -50,18 +67,40 @@ class Room:
         return context
 
     def enter(self, person: str = "ada", mode: str = "candidates", **options: Any) -> Page:
-        return entered(self.context(**options), self.at, self.review, person, mode)
+        page = entered(self.context(**options), self.at, self.review, person, mode)
+        self.pages.append(page)
+        return page
 
     def verdicts(self) -> list[tuple[int, str, str | None]]:
         query = select(VerdictRow.candidate_id, VerdictRow.choice, VerdictRow.reason).order_by(VerdictRow.id)
         return [tuple(row) for row in rows(self.review, query)]
 
 
+Opening = Callable[..., Room]
+
+
 @pytest.fixture
-def room(tmp_path: Path, browser: Browser, scenes: Path) -> Iterator[Room]:
+def opened(tmp_path: Path, browser: Browser, data: Path) -> Iterator[Opening]:
+    """Opens a room over a copy of the scenes."""
     with ExitStack() as stack:
-        review = stack.enter_context(scene_review(tmp_path / "data", scenes, SCENES))
-        yield Room(review, stack.enter_context(served(review)), browser, stack)
+
+        def open_room(options: RoundOptions = PLAIN, count: int | None = None) -> Room:
+            """count: how many candidates are left to judge; None: all."""
+            folder = shutil.copytree(data, tmp_path / "data")
+            if count is not None:
+                with open_store(folder) as store, store.writing() as session:
+                    first = session.scalars(select(CandidateRow.id).order_by(CandidateRow.id).limit(count))
+                    others = update(CandidateRow).where(CandidateRow.id.not_in(first.all()))
+                    session.execute(others.values(dropped="for a smaller round"))
+            review = stack.enter_context(review_of(folder, options))
+            return Room(review, stack.enter_context(served(review)), browser, stack)
+
+        yield open_room
+
+
+@pytest.fixture
+def room(opened: Opening) -> Room:
+    return opened()
 
 
 def test_candidates_are_judged_by_keyboard(room: Room) -> None:
@@ -84,3 +123,401 @@ def test_candidates_are_judged_by_keyboard(room: Room) -> None:
     assert len({candidate for candidate, *_ in given}) == len(given)
     assert all(0 < seconds < 60 for (seconds,) in rows(room.review, select(VerdictRow.seconds)))
     assert page.problems == []  # type: ignore[attr-defined]
+
+
+def test_a_key_that_is_held_down_judges_once(room: Room) -> None:
+    page = room.enter()
+    first = shown(page)
+    page.keyboard.down("a")
+    second = shown(page, other_than=first)
+    for _ in range(5):
+        page.keyboard.down("a")  # what a keyboard sends while the key stays down
+    page.keyboard.up("a")
+    judge(page, "x")
+    mine(page, 2)
+    assert [(candidate, choice) for candidate, choice, _ in room.verdicts()] == [(first, "accept"), (second, "reject")]
+
+
+def test_keys_lie_where_they_lie_under_any_layout(room: Room) -> None:
+    page = room.enter()
+    first = shown(page)
+    cyrillic = {"key": "ф", "code": "KeyA", "bubbles": True}
+    page.dispatch_event("body", "keydown", {**cyrillic, "ctrlKey": True})  # a shortcut of the browser
+    page.dispatch_event("body", "keydown", cyrillic)
+    shown(page, other_than=first)
+    mine(page, 1)
+    assert room.verdicts() == [(first, "accept", None)]
+
+
+def test_undo_goes_back_to_the_first_verdict_and_a_reload_does_not_stop_it(room: Room) -> None:
+    page = room.enter()
+    given = [judge(page, key) for key in "axaxa"]
+    for candidate in reversed(given[3:]):
+        page.keyboard.press("Backspace")
+        page.wait_for_selector(f'article[aria-busy="false"][data-candidate="{candidate}"]')
+    mine(page, 3)
+    page.reload()
+    shown(page)
+    for candidate in reversed(given[:3]):
+        page.keyboard.press("z")
+        page.wait_for_selector(f'article[aria-busy="false"][data-candidate="{candidate}"]')
+    page.keyboard.press("z")
+    page.locator("#note", has_text="nothing to undo").wait_for()
+    again = [judge(page, "r") for _ in given]
+    mine(page, 5)
+    assert again == given
+    assert {row for (row,) in rows(room.review, select(CandidateRow.outcome).where(CandidateRow.id.in_(given)))} == {
+        "rejected"
+    }
+    assert [choice for _, choice, _ in room.verdicts()].count("undo") == 5
+
+
+def test_an_edit_keeps_the_original_and_says_what_was_changed(room: Room) -> None:
+    page = room.enter()
+    candidate = shown(page)
+    before = rows(room.review, select(CandidateRow.name, CandidateRow.region).where(CandidateRow.id == candidate))
+    page.keyboard.press("e")
+    page.fill("[name=name]", "Corrected x")  # keys in a field judge nothing
+    page.press("[name=name]", "x")
+    page.click("text=Save and accept")
+    page.locator(".error", has_text="choose what was changed").wait_for()
+    page.select_option("[name=reason]", "wording")
+    drag(page, (0.25, 0.25), (0.5, 0.75))
+    page.press("[name=reasoning]", "Control+Enter")
+    shown(page, other_than=candidate)
+    mine(page, 1)
+    ((choice, reason, edit),) = rows(room.review, select(VerdictRow.choice, VerdictRow.reason, VerdictRow.edit))
+    assert (choice, reason, edit["name"]) == ("accept", "wording", "Corrected xx")
+    assert set(edit) == {"name", "region"}
+    assert edit["region"]["x1"] == pytest.approx(0.5, abs=0.02)
+    assert before == rows(
+        room.review, select(CandidateRow.name, CandidateRow.region).where(CandidateRow.id == candidate)
+    )
+
+
+def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag from one place of the image to another, in fractions of it."""
+    box = page.locator(".canvas").bounding_box()
+    assert box
+    for n, (x, y) in enumerate((start, end)):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=3)
+        (page.mouse.up if n else page.mouse.down)()
+
+
+def test_zoom_and_look_around(room: Room) -> None:
+    page = room.enter()
+    shown(page)
+    canvas = page.locator(".canvas")
+    whole = canvas.bounding_box()
+    assert whole
+    for key in ("+", "+", "=", "ArrowRight"):
+        page.keyboard.press(key)
+    close = canvas.bounding_box()
+    assert close
+    assert close["width"] == pytest.approx(whole["width"] * 1.4**3, rel=0.01)
+    page.keyboard.press("ArrowLeft")
+    moved = canvas.bounding_box()
+    assert moved
+    assert moved["x"] > close["x"]
+    page.mouse.move(whole["x"] + whole["width"] / 2, whole["y"] + whole["height"] / 2)
+    page.mouse.wheel(0, -100)
+    page.wait_for_function("width => document.querySelector('.canvas').clientWidth > width", arg=close["width"])
+    page.keyboard.press("0")
+    assert canvas.bounding_box() == whole
+    assert room.verdicts() == []
+
+
+def test_people_write_down_what_is_wrong_and_where(room: Room) -> None:
+    page = room.enter(mode="annotate")
+    page.fill("[name=name]", "Bucket in mid-air")
+    page.click("text=Nothing is wrong: next image")
+    page.locator(".error", has_text="Save what you wrote").wait_for()
+    page.fill("[name=phenomenon]", "The bucket floats.")
+    page.fill("[name=reasoning]", "Nothing holds it.")
+    drag(page, (0.2, 0.3), (0.6, 0.8))
+    page.click("button:text-is('Save')")
+    page.locator(".error", has_text="set the severity").wait_for()
+    page.focus("[name=severity]")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.click("button:text-is('Save')")
+    page.click("text=Nothing more: next image")
+    page.locator("h1", has_text="What is wrong").wait_for()
+    query = select(CandidateRow.name, CandidateRow.severity, CandidateRow.region, CandidateRow.outcome)
+    ((name, severity, region, outcome),) = until(room, query.where(CandidateRow.origin == "person"))
+    assert (name, severity, outcome) == ("Bucket in mid-air", 1, "accepted")
+    assert [region[k] for k in ("x0", "y0", "x1", "y1")] == pytest.approx([0.2, 0.3, 0.6, 0.8], abs=0.02)
+    images = select(DetectionRow.image_id).where(DetectionRow.detector == "ada")
+    assert len(until(room, images)) == 1
+
+
+def until(room: Room, query: Any, count: int = 1) -> list[Any]:
+    """The answer of the store, once it has this many rows."""
+    page = room.pages[-1]
+    for _ in range(200):
+        if len(found := rows(room.review, query)) >= count:
+            return found
+        page.wait_for_timeout(50)
+    raise AssertionError(f"the store has {found}")
+
+
+def test_images_are_kept_or_dropped_with_a_reason_and_decided_again(room: Room) -> None:
+    page = room.enter(mode="keep")
+    page.get_by_role("button", name="Keep", exact=False).first.wait_for()
+    for key in ("a", "3", "x"):
+        page.keyboard.press(key)
+        page.locator("#note", has_text="Kept" if key == "a" else "Dropped").wait_for()
+        page.wait_for_selector("article.card")
+    page.keyboard.press("z")
+    page.locator("#note", has_text="Decide again").wait_for()
+    page.keyboard.press("a")
+    page.locator("#note", has_text="Kept").wait_for()
+    decisions = select(DecisionRow.keep, DecisionRow.reason).order_by(DecisionRow.image_id)
+    kept = decisions.where(DecisionRow.keep.is_(True))
+    assert len(until(room, kept, 2)) == 2
+    assert [tuple(row) for row in until(room, decisions.where(DecisionRow.keep.is_(False)))] == [(False, "watermark")]
+
+
+def test_all_candidates_of_an_image_at_once(room: Room) -> None:
+    with room.review.store.writing() as session:
+        image = session.scalar(select(CandidateRow.image_id).limit(1))
+        session.execute(update(CandidateRow).values(image_id=image, number=CandidateRow.id))
+    page = room.enter(mode="images")
+    entries = page.locator(".entry")
+    entries.first.wait_for()
+    listed = [int(entry.get_attribute("data-candidate") or 0) for entry in entries.all()]
+    page.keyboard.press("x")
+    page.keyboard.press("j")
+    page.keyboard.press("1")
+    page.keyboard.press("z")
+    entries.nth(2).get_by_role("button", name="Unsure").click()
+    page.keyboard.press("Enter")
+    page.wait_for_selector('.state[data-state="finished"]')
+    standing = {candidate: choice for candidate, choice, _ in room.verdicts() if choice != "undo"}
+    assert standing == {c: {0: "reject", 2: "unsure"}.get(n, "accept") for n, c in enumerate(listed)}
+    assert len(listed) > 4
+
+
+def test_two_people_side_by_side_never_get_the_same(room: Room) -> None:
+    pages = [room.enter("ada"), room.enter("ben")]
+    given: dict[int, list[int]] = {0: [], 1: []}
+    for _ in range(4):
+        for n, page in enumerate(pages):
+            given[n].append(judge(page, "a"))
+    assert not set(given[0]) & set(given[1])
+    for page in pages:
+        mine(page, 4)
+    people = rows(room.review, select(VerdictRow.person, VerdictRow.candidate_id))
+    assert sorted(people) == sorted([("ada", c) for c in given[0]] + [("ben", c) for c in given[1]])
+
+
+def test_a_phone_shows_all_and_takes_taps(room: Room) -> None:
+    page = room.enter(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    first = shown(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for name in ("Accept", "Reject", "Unsure", "Undo"):
+        box = page.get_by_role("button", name=name, exact=True).bounding_box()
+        assert box, name
+        assert box["y"] + box["height"] <= 740, name
+        assert box["height"] >= 36, name
+    page.tap(".verdicts .reject")
+    second = shown(page, other_than=first)
+    page.tap("summary:has-text('Reject because')")
+    page.tap("text=The marked place is wrong")
+    shown(page, other_than=second)
+    mine(page, 2)
+    assert room.verdicts() == [(first, "reject", None), (second, "reject", "wrong place")]
+
+
+def test_verdicts_given_offline_arrive_once_the_server_is_back(room: Room) -> None:
+    page = room.enter()
+    first = shown(page)
+    page.wait_for_load_state("networkidle")
+    page.context.set_offline(True)
+    given = [judge(page, "a"), judge(page, "x"), judge(page, "a")]
+    page.keyboard.press("z")  # the last one is taken back, and judged otherwise
+    assert judge(page, "r") == given[2]
+    page.locator("#connection", has_text="Offline: 5 wait here").wait_for()
+    judge(page, "a")
+    page.wait_for_selector('.state[data-state="offline"]')
+    page.context.set_offline(False)
+    shown(page)
+    mine(page, 4)
+    assert given[0] == first
+    assert [(c, choice) for c, choice, _ in room.verdicts() if c in given] == [
+        (given[0], "accept"),
+        (given[1], "reject"),
+        (given[2], "accept"),
+        (given[2], "undo"),
+        (given[2], "reject"),
+    ]
+
+
+def test_what_waits_survives_a_reload_and_a_lost_answer_is_no_second_verdict(room: Room) -> None:
+    page = room.enter()
+    taken: list[int] = []
+
+    def lose_answer(route: Route) -> None:
+        if not taken:
+            taken.append(route.fetch().status)  # the server has it, the page does not know
+        route.abort()
+
+    page.route("**/api/verdict", lose_answer)
+    given = [judge(page, "a"), judge(page, "x")]
+    page.locator("#connection", has_text="Offline: 2 wait here").wait_for()
+    page.reload()
+    assert shown(page) not in given
+    page.unroute("**/api/verdict")
+    mine(page, 2)
+    assert taken == [200]
+    assert room.verdicts() == [(given[0], "accept", None), (given[1], "reject", None)]
+
+
+def test_nobody_sends_what_waits_in_anothers_name(room: Room) -> None:
+    page = room.enter("ada")
+    page.route("**/api/verdict", lambda route: route.abort())
+    candidate = judge(page, "a")
+    page.locator("#connection", has_text="Offline: 1 waits here").wait_for()
+    page.unroute("**/api/verdict")
+    page.context.clear_cookies()
+    page.reload()
+    page.wait_for_selector('.state[data-state="ended"]')
+    ben = entered(page.context, room.at, room.review, "ben")
+    shown(ben)
+    judge(ben, "x")
+    mine(ben, 1)
+    again = entered(page.context, room.at, room.review, "ada")
+    mine(again, 1)
+    query = select(VerdictRow.person, VerdictRow.choice).where(VerdictRow.candidate_id == candidate)
+    assert rows(room.review, query) == [("ada", "accept")]
+
+
+def test_what_the_server_refuses_is_said_and_kept_until_dismissed(room: Room) -> None:
+    page = room.enter()
+    refusal = {"error": "candidate 7 is not in this round; load the page again"}
+    page.route("**/api/verdict", lambda route: route.fulfill(status=400, json=refusal))
+    judge(page, "a")
+    page.unroute("**/api/verdict")
+    page.locator("#refused", has_text="candidate 7 is not in this round").wait_for()
+    page.reload()
+    page.click("#refused button")
+    page.locator("#refused").wait_for(state="hidden")
+    judge(page, "x")
+    mine(page, 1)
+
+
+def test_the_end_and_nothing_for_now_say_what_to_do(opened: Opening) -> None:
+    room = opened(count=6)
+    ada, ben = room.enter("ada"), room.enter("ben")
+    shown(ben)
+    while ada.query_selector('.state[data-state="empty"]') is None:
+        judge(ada, "a")
+    assert "Others have the last candidates open" in ada.inner_text("main")
+    while ben.query_selector(".state") is None:
+        judge(ben, "a")
+    ben.wait_for_selector('.state[data-state="finished"]')
+    assert "You can close this page" in ben.inner_text("main")
+
+
+PAYLOADS = [
+    "<script>document.title = 'owned'</script>",
+    '"><img src=x onerror="document.title=\'owned\'"><b>bold</b>',
+    "{{constructor.constructor('document.title=1')()}} ${document.title = 'owned'} <%= 1 %>",
+    "javascript:document.title='owned'//</title></textarea><svg onload=document.title=1>",
+    "accept \u202etcejer\u2066\u2069 \u0007",
+]
+
+
+def test_texts_of_models_do_nothing(room: Room) -> None:
+    text = " ".join(PAYLOADS)
+    with room.review.store.writing() as session:
+        for row in session.scalars(select(CandidateRow)):
+            row.name = row.phenomenon = row.reasoning = row.kind = text
+            row.objects = [text, text]
+        prompt = PromptRow(sha256="0" * 64, text=text, command_id=1)
+        session.add(prompt)
+        session.flush()
+        session.execute(update(ImageRow).values(prompt_id=prompt.id))
+        session.execute(update(SourceRow).values(name=text))
+    page = room.enter()
+    shown(page)
+    page.click("text=The image was made from this prompt")
+    page.keyboard.press("e")
+    page.press("[name=name]", "Escape")
+    harmless = re.sub("[\u202e\u2066\u2069\u0007]", "\ufffd", text)
+    for field in ("name", "phenomenon", "reasoning", "prompt"):
+        assert page.text_content(f"article [data-field={field}]") == harmless
+    judge(page, "a")
+    for mode in ("images", "annotate", "keep"):
+        page.click(f"#modes a[href='#{mode}']")
+        page.locator(f"main .{'entry' if mode == 'images' else 'card'}").first.wait_for()
+        assert not set("\u202e\u2066\u2069") & set(page.content())
+    assert page.title() == "Review"
+    assert page.locator("main script, main b, main img[src=x], main svg[onload]").count() == 0
+    assert page.problems == []  # type: ignore[attr-defined]
+
+
+def test_nothing_serious_for_people_with_disabilities(room: Room) -> None:
+    page = room.enter("owner")
+    shown(page)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+
+    def serious(*rules: str) -> list[tuple[str, str]]:
+        options = {"runOnly": list(rules)} if rules else {}
+        found = page.evaluate("options => axe.run(options).then(({violations}) => violations)", options)
+        worst = [each for each in found if each["impact"] in ("serious", "critical")]
+        return [(each["id"], node["html"]) for each in worst for node in each["nodes"]]
+
+    def in_both_schemes() -> list[tuple[str, str]]:
+        found = serious()
+        page.emulate_media(color_scheme="dark")
+        found += serious("color-contrast")
+        page.emulate_media(color_scheme="light")
+        return found
+
+    assert in_both_schemes() == []
+    page.click("summary:has-text('Reject because')")
+    assert in_both_schemes() == []
+    page.keyboard.press("h")
+    assert in_both_schemes() == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("e")
+    assert in_both_schemes() == []
+    for mode, ready in (("images", ".entry"), ("annotate", "form"), ("keep", ".card"), ("disputed", ".state")):
+        page.click(f"#modes a[href='#{mode}']")
+        page.locator(f"main {ready}").first.wait_for()
+        assert in_both_schemes() == [], mode
+
+
+def test_every_button_tells_its_keys(room: Room) -> None:
+    page = room.enter()
+    shown(page)
+    keys = {
+        b.inner_text().split()[0]: b.get_attribute("aria-keyshortcuts")
+        for b in page.locator(".verdicts > button").all()
+    }
+    assert keys == {
+        "Accept": "A",
+        "Reject": "X R",
+        "Unsure": "Space U",
+        "Edit": "E",
+        "Flag": "F",
+        "Undo": "Backspace Z",
+    }
+
+
+def test_the_owner_settles_disagreements_without_seeing_who_said_what_first(opened: Opening) -> None:
+    room = opened(RoundOptions(overlap=1.0), count=2)
+    candidate = judge(room.enter("ada"), "a")
+    ben = room.enter("ben")
+    while judge(ben, "x") != candidate:
+        pass
+    until(room, select(CandidateRow.id).where(CandidateRow.outcome == "disputed"))
+    owner = room.enter("owner", "disputed")
+    assert shown(owner) == candidate
+    assert "ada" not in owner.inner_text("main")
+    owner.click("text=Show what people said")
+    owner.locator(".opinions li", has_text="ada: accept").wait_for()
+    owner.keyboard.press("a")
+    owner.wait_for_selector('.state[data-state="settled"]')
+    until(room, select(CandidateRow.id).where(CandidateRow.id == candidate, CandidateRow.outcome == "accepted"))

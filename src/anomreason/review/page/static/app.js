@@ -30,14 +30,13 @@ class Desk {
     this.outlined = true;
     this.counts = null;
     outbox.addEventListener("change", () => this.refresh());
+    outbox.addEventListener("answer", ({ detail }) => detail.progress && this.progress(detail.progress));
     this.refresh();
   }
 
-  /** Send in the background; the answer's progress is shown when it comes. */
-  send(path, body) {
-    const answer = this.outbox.send(path, body);
-    answer.then(({ progress }) => progress && this.progress(progress)).catch(() => {});
-    return answer;
+  /** Send in the background. more: see `Outbox.send`. */
+  send(path, body, more) {
+    return this.outbox.send(path, body, more);
   }
 
   progress(counts) {

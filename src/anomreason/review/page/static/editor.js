@@ -25,7 +25,7 @@ export class Editor {
     });
     this.unset = typeof this.fields.severity !== "number";
     this.#severity();
-    form.querySelector("datalist").append(...options.kinds.map((kind) => make("option", { value: kind })));
+    form.querySelector("datalist").append(...options.kinds.map((kind) => make("option", { value: plain(kind) })));
     const { reason } = form.elements;
     if (options.reasons) {
       reason.append(make("option", { value: "" }, "Choose …"));

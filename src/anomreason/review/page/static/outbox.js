@@ -8,7 +8,8 @@ import { newKey, post } from "./api.js";
 const FIRST_PAUSE = 500, LONGEST_PAUSE = 15_000; // milliseconds
 
 export class Outbox extends EventTarget {
-  /** scope: dataset and person, so that nothing is ever sent in another's name. Fires `change`. */
+  /** scope: dataset and person, so that nothing is ever sent in another's name. Fires `change`, and
+   * `answer` with what the server said. */
   constructor(scope, storage) {
     super();
     this.prefix = `anomreason:${scope}:`;
@@ -70,6 +71,7 @@ export class Outbox extends EventTarget {
         this.offline = false;
         pause = FIRST_PAUSE;
         resolve?.(answer);
+        this.dispatchEvent(new CustomEvent("answer", { detail: answer }));
       } catch (problem) {
         if (problem.signedOut) {
           this.signedOut = true;
