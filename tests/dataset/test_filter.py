@@ -316,6 +316,7 @@ def test_the_command_says_what_it_dropped_and_what_to_type_next(sqlite_store: St
     data = str(sqlite_store.folder)
     dry = run(data, "--dry-run")
     assert f"Border cases: {data}/filter.html" in dry
+    assert dry.splitlines()[-1] == f"Next: anomreason dataset filter {data}"
     assert Path(data, "filter.html").is_file()
     lines = run(data).splitlines()
     assert lines[0].split() == ["rule", "dropped", "of", "failed"]

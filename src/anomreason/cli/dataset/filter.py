@@ -92,6 +92,10 @@ def print_report(report: FilterReport, data: Path, rules: str, page: Path | None
             say(f"  and {more:,} more (--json lists them)")
     if page is not None:
         say(f"Border cases: {page}")
-        say(f"Next: anomreason dataset filter {data} --rules {'rules.toml' if rules == 'default' else rules}")
+        chosen = "" if rules == "default" else f" --rules {rules}"
+        say(
+            "Other thresholds: anomreason dataset filter --print-rules > rules.toml, change it, and add --rules rules.toml"
+        )
+        say(f"Next: anomreason dataset filter {data}{chosen}")
     else:
         say(f"Next: anomreason dataset list {data} --status dropped")
