@@ -93,9 +93,7 @@ def print_report(report: FilterReport, data: Path, rules: str, page: Path | None
     if page is not None:
         say(f"Border cases: {page}")
         chosen = "" if rules == "default" else f" --rules {rules}"
-        say(
-            "Other thresholds: anomreason dataset filter --print-rules > rules.toml, change it, and add --rules rules.toml"
-        )
+        say("Other thresholds: anomreason dataset filter --print-rules > rules.toml, change it, add --rules rules.toml")
         say(f"Next: anomreason dataset filter {data}{chosen}")
     else:
         say(f"Next: anomreason dataset list {data} --status dropped")
