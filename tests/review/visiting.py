@@ -60,12 +60,25 @@ def visits(
 ) -> Iterator[dict[str, Visit]]:
     """A round over three candidates an image; a visit of the owner and one of each person."""
     plant(store, Plan({"flux": images}, prompts=2))
+    with _served(store, people, options) as (client, review):
+        yield {person: Visit(client, review, person) for person in ("owner", *people)}
+
+
+@contextmanager
+def again(store: Store, options: RoundOptions) -> Iterator[Visit]:
+    """Ada's visit to another round of a store that is planted already."""
+    with _served(store, ["ada"], options) as (client, review):
+        yield Visit(client, review, "ada")
+
+
+@contextmanager
+def _served(store: Store, people: Sequence[str], options: RoundOptions) -> Iterator[tuple[TestClient, Review]]:
     with store.command("review", {}) as command:
         queue = Queue(store, begin_round(store, command.id, options), command.id)
         links = Links.of(store.folder)
         review = Review(store, queue, links, admit(store, command.id, links, people), options.name)
-        with TestClient(create_app(review), raise_server_exceptions=True, follow_redirects=False) as client:
-            yield {person: Visit(client, review, person) for person in ("owner", *people)}
+        with TestClient(create_app(review), follow_redirects=False) as client:
+            yield client, review
 
 
 def draw_images(store: Store) -> None:

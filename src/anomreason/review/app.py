@@ -13,7 +13,7 @@ from __future__ import annotations
 import mimetypes
 from functools import partial
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import anyio
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
@@ -39,6 +39,7 @@ from anomreason.review.messages import (
     UndoSent,
     VerdictSent,
 )
+from anomreason.review.owner import OwnerReport
 from anomreason.review.reviewing import Review
 from anomreason.review.security import Guard, Reviewer, reviewer_of
 
@@ -266,6 +267,6 @@ def _add_owner(app: FastAPI) -> None:
         return review.opinions(candidate)
 
     @app.get("/api/owner")
-    def owner(review: _Reviewing, _: _Owner) -> dict[str, Any]:
+    def owner(review: _Reviewing, _: _Owner) -> OwnerReport:
         """How the review goes."""
         return review.report()

@@ -81,7 +81,7 @@ class Progress:
 
     verdicts: int
     wanted: int
-    """Verdicts until every item is judged as often as it should be."""
+    """Verdicts until every item is judged as often as it should be; those of dropped images are left out."""
     share_correct: ShareCorrect
 
 
@@ -215,7 +215,7 @@ class Queue:
                 self._count(session, _Counted(person, before.choice, before.seconds), item, -1)
             elif item.needed:
                 item.needed -= 1
-                item.done = not item.needed
+                item.done = item.done or not item.needed
                 item.first_person = person if item.needed else ""
             self._count(session, _Counted(person, answer.choice, answer.seconds), item, 1)
             mine = (
@@ -319,6 +319,26 @@ class Queue:
         more = {"count": TallyRow.count + by, "seconds": TallyRow.seconds + seconds}
         session.connection().execute(statement.on_conflict_do_update(index_elements=list(key), set_=more))
 
+    def close_image(self, session: Session, image: int, closed: bool) -> None:
+        """Hand the image's items out no more, since it was dropped, or again; gold ones stay."""
+        of_image = select(CandidateRow.id).where(CandidateRow.image_id == image)
+        query = select(ItemRow).where(
+            ItemRow.round_id == self.round,
+            ItemRow.candidate_id.in_(of_image),
+            ItemRow.gold.is_(None),
+            ItemRow.needed > 0,
+            ItemRow.done.is_not(closed),
+        )
+        items = session.scalars(query.with_for_update()).all()
+        for item in items:
+            item.done = closed
+        by = -1 if closed else 1
+        fewer = {
+            "passes": RoundRow.passes + by * sum(item.needed for item in items),
+            "size": RoundRow.size + by * sum(item.needed == item.passes for item in items),
+        }
+        session.execute(update(RoundRow).where(RoundRow.id == self.round).values(**fewer))
+
     def progress(self) -> Progress:
         """How far the round is, from the tallies."""
         with self.store.reading() as session:
@@ -334,15 +354,18 @@ class Queue:
         """The share of correct candidates among all of the round."""
         mine = (ItemRow.round_id == self.round, ItemRow.gold.is_(None))
         judged = ItemRow.needed < ItemRow.passes
+        closed = ItemRow.done.is_(True) & ~judged  # its image was dropped
         last = session.scalar(select(func.max(ItemRow.rank)).where(*mine, ItemRow.random.is_(False), judged))
         last = -1 if last is None else last
         size = session.get_one(RoundRow, self.round).size
         known, correct = ItemRow.rank <= last, CandidateRow.outcome == Outcome.ACCEPTED
         counted = [
-            func.coalesce(func.sum(case((of, 1), else_=0)), 0) for of in (known, known & correct, ~known, correct)
+            func.coalesce(func.sum(case((of, 1), else_=0)), 0)
+            for of in (known & judged, known & judged & correct, ~known & judged, judged & correct, known & closed)
         ]
         query = select(*counted).join_from(ItemRow, CandidateRow, CandidateRow.id == ItemRow.candidate_id)
-        in_known, right_known, in_sample, right = session.execute(query.where(*mine, judged)).one()
+        in_known, right_known, in_sample, right, left_out = session.execute(query.where(*mine, judged | closed)).one()
+        known_size = last + 1 - left_out
         return share_correct(
-            Judged(in_known, right_known, last + 1), Judged(in_sample, right - right_known, size - last - 1)
+            Judged(in_known, right_known, known_size), Judged(in_sample, right - right_known, size - known_size)
         )

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Generic, Literal, TypeVar
 
 from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.orm import Session, aliased
@@ -55,13 +55,15 @@ from anomreason.review.messages import (
     UndoneChoice,
     VerdictSent,
 )
+from anomreason.review.owner import OwnerReport, owner_report
 from anomreason.review.queue import Answer, Queue
 from anomreason.review.security import Links, Reviewer
 
+T = TypeVar("T")
 FILTER = "review"
 """Name of the rule by which people drop images."""
 FRESH = 5.0
-"""Seconds for which an estimate for the owner is good enough."""
+"""Seconds for which an estimate on the owner's page is good enough."""
 
 
 @dataclass
@@ -77,12 +79,12 @@ class Review:
     within: float = 0.02
     """Half of the interval that is enough for the owner, 0..1."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _estimate: tuple[float, ShareCorrect] | None = None
     _golds: int = 0
     _days: dict[str, tuple[datetime, int]] = field(default_factory=dict)
     """Verdicts of each person on their last day; kept here, since no other process takes verdicts for this dataset."""
 
     def __post_init__(self) -> None:
+        self._share = Lately(lambda: self.queue.progress().share_correct)
         golds = select(func.count()).where(ItemRow.round_id == self.queue.round, ItemRow.gold.is_not(None))
         undo = aliased(VerdictRow)
         undone = select(undo.id).where(undo.undoes == VerdictRow.id).exists()
@@ -184,6 +186,8 @@ class Review:
                 decision["message"],
             )
             decide(session, [decision])
+            image_row = session.get_one(ImageRow, image, populate_existing=True)
+            self.queue.close_image(session, image, image_row.status == ImageState.DROPPED)
         return Taken(new=new, progress=self.progress(person))
 
     def annotate(self, person: Reviewer, sent: AnnotationSent) -> KeptAnnotation:
@@ -268,11 +272,8 @@ class Review:
             return max(0, count)
 
     def estimate(self) -> ShareCorrect:
-        """The share of correct candidates as it was a few seconds ago at most."""
-        with self._lock:
-            if self._estimate is None or time.monotonic() - self._estimate[0] > FRESH:
-                self._estimate = time.monotonic(), self.queue.progress().share_correct
-            return self._estimate[1]
+        """The share of correct candidates as it was a few seconds ago; nobody but the first one waits for it."""
+        return self._share.value()
 
     def disputed(self) -> Items:
         query = (
@@ -298,8 +299,41 @@ class Review:
             ]
         )
 
-    def report(self) -> dict[str, Any]:
-        return {}
+    def report(self) -> OwnerReport:
+        """For the owner."""
+        return owner_report(self.store, self.queue.round, self.queue.progress().share_correct, self.within)
+
+
+class Lately(Generic[T]):
+    """What takes long to make, as it was a short while ago: made again in a thread of its own when it is old.
+
+    It never takes more than a twentieth of a processor.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: tuple[T] | None = None
+        self._due = 0.0
+
+    def value(self) -> T:
+        """Waits the first time alone."""
+        with self._lock:
+            if self._made is None:
+                self._renew()
+            elif time.monotonic() > self._due:
+                self._due = float("inf")
+                threading.Thread(target=self._renew, daemon=True).start()
+            assert self._made is not None
+            return self._made[0]
+
+    def _renew(self) -> None:
+        begun = time.monotonic()
+        try:
+            self._made = (self._make(),)
+        finally:
+            now = time.monotonic()
+            self._due = now + max(FRESH, 20 * (now - begun))
 
 
 def _midnight() -> datetime:
