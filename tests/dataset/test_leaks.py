@@ -70,6 +70,8 @@ def test_images_that_are_in_no_split_are_counted_and_whether_near_duplicates_are
     publish(sqlite_store, [1, 2], [3])
     report = check(sqlite_store)
     assert report.schemes[0].without == 17
+    ran = CliRunner().invoke(app, ["dataset", "split", str(sqlite_store.folder), "--check"])
+    assert "2 train, 17 without a split" in ran.stdout
     assert not report.near_duplicates_known
     with sqlite_store.writing() as session:
         keep = {"keep": True, "score": 0.0, "reason": None, "message": None, "restored": False, "command_id": 1}

@@ -133,9 +133,12 @@ def test_failures_stand_beside_the_counts_and_an_image_that_another_detector_fin
         session.execute(update(DetectionRow).where(DetectionRow.image_id < 3).values(status="failed", reason="refused"))
         usage = {"record": {}, "calls": 1, "tokens": 5, "cost": None, "command_id": 1}
         session.add(DetectionRow(image_id=1, detector="other", status="ok", **usage))
+        session.add(
+            DetectionRow(image_id=2, detector="published", status="failed", reason="refused", **(usage | {"calls": 0}))
+        )
     found = stats(sqlite_store)
     assert (found.steps.annotated, found.steps.failed) == (3, 1)
-    assert [(d.what, d.reason, d.count) for d in found.drops] == [("detections", "refused", 2)]
+    assert [(d.what, d.reason, d.count) for d in found.drops] == [("detections", "refused", 3)]
     assert [(c.detector, c.ok, c.failed, c.without_price) for c in found.costs] == [
         ("other", 1, 0, 1),
         ("reader lean", 2, 2, 0),

@@ -454,8 +454,10 @@ def _costs(session: Session, cells: Iterable[_Cell]) -> tuple[DetectorCost, ...]
         func.sum(DetectionRow.calls),
         func.sum(DetectionRow.tokens),
         func.sum(DetectionRow.cost),
-        _count(DetectionRow.cost.is_(None)),
+        _count(and_(DetectionRow.cost.is_(None), DetectionRow.calls > 0)),
     ).group_by(DetectionRow.detector)
+    # Scenes and published datasets have detections too, which say that an image was searched; they cost nothing.
+    query = query.having(func.sum(DetectionRow.calls) > 0)
     found = []
     for detector, ok, failed, calls, tokens, dollars, unpriced in session.execute(
         query.order_by(DetectionRow.detector)

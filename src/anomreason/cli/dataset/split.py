@@ -97,7 +97,7 @@ def print_split(report: SplitReport, data: Path) -> None:
         what = counted(report.straddling, "prompt, cluster or scene has", "prompts, clusters or scenes have")
         say(f"Leak: {what} images in several splits; --check lists them, --reassign ends it.")
     if images and any(abs(report.images[n] / images - share) > FAR for n, share in report.ratios.items()):
-        say(f"Shares are more than {FAR:.0%} off: few or large groups. Another --salt gives another division.")
+        say(f"Shares are more than {FAR:.0%} off: few or large groups. Another --salt (with --reassign) gives another division.")
     if report.dry_run:
         say("Dry run: nothing was written.")
     else:
@@ -137,7 +137,7 @@ def print_leaks(report: LeakReport, data: Path) -> None:
     default = [scheme for scheme in report.schemes if scheme.scheme == "default"]
     if any(default[0].straddling.values() if default else ()):
         say(f"Next: anomreason dataset split {data} --reassign --dry-run")
-    elif report.straddling:
+    elif report.straddling or any(scheme.without for scheme in default):
         say(f"Next: anomreason dataset split {data}")
     else:
         say(f"Next: anomreason dataset stats {data}")
