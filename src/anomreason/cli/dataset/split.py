@@ -97,7 +97,9 @@ def print_split(report: SplitReport, data: Path) -> None:
         what = counted(report.straddling, "prompt, cluster or scene has", "prompts, clusters or scenes have")
         say(f"Leak: {what} images in several splits; --check lists them, --reassign ends it.")
     if images and any(abs(report.images[n] / images - share) > FAR for n, share in report.ratios.items()):
-        say(f"Shares are more than {FAR:.0%} off: few or large groups. Another --salt (with --reassign) gives another division.")
+        say(
+            f"Shares are more than {FAR:.0%} off: few or large groups. See --salt TEXT --reassign --dry-run for others."
+        )
     if report.dry_run:
         say("Dry run: nothing was written.")
     else:
