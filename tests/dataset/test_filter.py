@@ -255,6 +255,26 @@ def test_images_added_later_are_measured_alone_and_join_the_clusters(sqlite_stor
     ]
 
 
+def clusters(store: Store) -> list[list[str]]:
+    """Names of the images of each cluster."""
+    with store.reading() as session:
+        query = select(ImageRow.cluster, func.min(ImageRow.name), func.max(ImageRow.name), func.count())
+        return sorted(list(row[1:]) for row in session.execute(query.group_by(ImageRow.cluster)) if row[0])
+
+
+def test_clusters_of_another_rule_file_stay_and_those_of_other_thresholds_do_not(
+    sqlite_store: Store, folder: Path
+) -> None:
+    put_images(sqlite_store, folder)
+    first, second = ["a-small.jpg", "a.png", 2], ["b-copy.png", "b.png", 2]
+    filter_images(sqlite_store, rules(exact_duplicates={}))
+    assert clusters(sqlite_store) == [second]
+    filter_images(sqlite_store, rules(near_duplicates={}))
+    assert clusters(sqlite_store) == [first, second]
+    filter_images(sqlite_store, rules(exact_duplicates={}, near_duplicates={"distance": 0, "correlation": 1}))
+    assert clusters(sqlite_store) == [second]
+
+
 def test_an_empty_dataset_has_nothing_to_filter(sqlite_store: Store) -> None:
     assert filter_images(sqlite_store, DEFAULT).images == 0
 

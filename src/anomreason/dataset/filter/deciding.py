@@ -6,7 +6,7 @@ or of images that an earlier rule drops now, is replaced or taken back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sqlalchemy import delete, select, update
 from anomreason.dataset.filter.duplicates import Clusters
 from anomreason.dataset.filter.measuring import Failures
 from anomreason.dataset.filter.pool import ImagePool, Ints, Mask, batches
-from anomreason.dataset.filter.rules import Rule
+from anomreason.dataset.filter.rules import DUPLICATE_RULES, Rule
 from anomreason.dataset.filter.scoring import RuleScores
 from anomreason.dataset.store import Store, decide, refresh_status
 from anomreason.dataset.tables import DecisionRow, ImageRow
@@ -94,6 +94,22 @@ class Decider:
         with self.store.reading() as session:
             names = dict(session.execute(select(ImageRow.id, ImageRow.name).where(ImageRow.id.in_(ids))).all())
         return {int(place): names[id] for place, id in zip(places, ids, strict=True)}
+
+    def foreign_clusters(self, own: Collection[str]) -> Clusters | None:
+        """The stored clusters, when rules about duplicates that are not among `own` had a part in them."""
+        others = set(DUPLICATE_RULES).difference(own)
+        with self.store.reading() as session:
+            if session.scalar(select(DecisionRow.image_id).where(DecisionRow.filter.in_(others)).limit(1)) is None:
+                return None
+            query = select(ImageRow.id, ImageRow.cluster).where(ImageRow.cluster.is_not(None))
+            rows = [(id, str(key)) for id, key in session.execute(query.order_by(ImageRow.id))]
+        named = list(zip(self.pool.places([id for id, _ in rows]).tolist(), (key for _, key in rows), strict=True))
+        leaders = {key: place for place, key in named if self.pool.key(place) == key}
+        clusters = Clusters.alone(len(self.pool))
+        for place, key in named:
+            if leaders.get(key, place) != place:
+                clusters.leader[place] = leaders[key]
+        return clusters
 
     def record_clusters(self, clusters: Ints) -> None:
         """Give the images of each cluster one name; clusters: (n,) place of the image that names it, -1 for none."""

@@ -46,6 +46,9 @@ def filter_images(
         for name, rule in rules.in_force().items():
             run.apply(name, rule)
         if run.union is not None:
+            foreign = run.decider.foreign_clusters(rules.in_force())
+            if foreign is not None:
+                run.union.add(foreign)
             run.decider.record_clusters(run.union.roots())
         with store.reading() as session:
             report = run.report(_dropped_elsewhere(session, rules.in_force()))

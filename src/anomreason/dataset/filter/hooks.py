@@ -37,7 +37,8 @@ def hook_measuring(function: str, beside: Path | None) -> Measuring:
         try:
             return _record(hook(path, image))
         except Exception as error:
-            raise FunctionRaised(f"{function} raised {type(error).__name__}: {str(error)[:300]}") from error
+            reason = storable(f"{type(error).__name__}: {str(error)[:300]}")
+            raise FunctionRaised(f"{function} raised {reason}") from error
 
     return Measuring(f"python:{function}@{code}", record, threads=1)
 

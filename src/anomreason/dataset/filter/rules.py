@@ -210,6 +210,8 @@ class Rules(Record):
         return {name: rule for name, rule in checks.items() if rule is not None} | dict(self.python)
 
 
+DUPLICATE_RULES = ("exact_duplicates", "near_duplicates", "embedding_duplicates")
+"""Those that find clusters."""
 RULES = RecipeShelf(Rules, "anomreason.dataset.filter", "rule file")
 
 
