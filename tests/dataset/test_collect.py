@@ -409,7 +409,7 @@ def test_lists_of_prompts_alone(ending: str, store: Store, tmp_path: Path) -> No
         pq.write_table(pa.table({"prompt": texts, "group": ["g"] * 4}), file)
     options = CollectOptions(prompts=(file,))
     reports = [collect(store, [], options) for _ in range(2)]
-    assert [(report.prompts, report.prompts_known) for report in reports] == [(2, 1), (0, 3)]
+    assert [(report.prompts, report.prompts_known, report.known) for report in reports] == [(2, 1, 0), (0, 0, 1)]
     assert column(store, PromptRow.text, PromptRow.group) == [
         (t, None if ending == "txt" else "g") for t in ("a cup", "a dog")
     ]

@@ -62,7 +62,7 @@ class FileState(StrEnum):
     """What became of a file that `collect` met."""
 
     COLLECTED = "collected"
-    """Its image is in the store; the first file of an image, or one of the same command's."""
+    """Its image, or all that it lists, is in the store."""
     DUPLICATE = "duplicate"
     """Byte for byte an image that another file brought."""
     UNREADABLE = "unreadable"
@@ -192,10 +192,11 @@ class FileRow(Base):
     mtime: Mapped[int | None]
     """Bytes and nanoseconds since 1970 of the file on disk; with them a later `collect` passes over the same file."""
     image_id: Mapped[int | None] = mapped_column(ForeignKey("images.id"), index=True)
-    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
+    source_id: Mapped[int | None] = mapped_column(ForeignKey("sources.id"))
+    """None for lists of prompts, and their rows."""
     status: Mapped[str]
     reason: Mapped[str | None]
-    """A word to list by, e.g. `exact_duplicate`, `damaged`, `other_prompt`."""
+    """A word to list by, e.g. `exact_duplicate`, `damaged`, `other_prompt`; `list` for a list of prompts."""
     message: Mapped[str | None]
     """The same for a person."""
     command_id: Mapped[int] = mapped_column(ForeignKey("commands.id"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -169,20 +169,23 @@ class _Collecting:
         self._inputs.whole.clear()
 
     def prompts(self, path: Path) -> None:
-        """Collect one list of prompts; when it turns out to be damaged, what was read stays."""
-        place, rule = storable(self._store.place(path)), self._rule
+        """Collect one list of prompts, unless it is as it was; when it turns out to be damaged, what was read stays."""
+        place, rule, stat = storable(self._store.place(path)), self._rule, archives.stat(path) or (None, None)
+        if self._recorder.is_list_read(place, *stat):
+            self._tally.known += 1
+            return
         source = rule.name and ImageSource(rule.name, rule.kind or "unknown", rule.generator, rule.licence, rule.terms)
-        mtime = (archives.stat(path) or (None, None))[1]
+        entry = ImageEntry(place, place, path, *stat)
         try:
             for batch in _batches(read_prompts(path, place), _PROMPT_BATCH):
                 self._recorder.prompts(batch, source or None)
                 self._step(len(batch))
         except UsageError as error:
             self._problems.append(str(error))
-            wrong = Remark("bad_input", storable(str(error)))
-            self._recorder.prompts([PromptEntry(place, mtime=mtime, unreadable=wrong)], source or None)
+            wrong = replace(entry, unreadable=Remark("bad_input", storable(str(error))))
+            self._recorder.images([wrong], lambda fresh: {})
         else:
-            self._recorder.repaired(place, mtime)
+            self._recorder.list_read(entry)
 
     def _step(self, done: int) -> None:
         self._done += done

@@ -69,7 +69,8 @@ class ImageEntry:
     """Bytes and nanoseconds since 1970 of the file on disk; None where there is none."""
     data: bytes | None = None
     """The image's bytes, where no file holds them alone."""
-    source: ImageSource = ImageSource("unknown")
+    source: ImageSource | None = None
+    """None for a row of a list of prompts."""
     prompt: str | None = None
     seed: int | None = None
     settings: Mapping[str, Any] | None = None

@@ -114,7 +114,7 @@ class Recorder:
             self._complete(session, found, files, prompts)
             truths = [(image, entry.anomalies) for entry, image in found if entry.anomalies is not None]
             self._add_candidates(session, truths)
-            for source in {entry.source for entry in entries}:
+            for source in {entry.source for entry in entries if entry.source is not None}:
                 self._source(session, source, create=False)
         self._tally.known += len(files) - len(fresh)
         return {entry.place: image for entry, image in found}
@@ -171,7 +171,7 @@ class Recorder:
             "size": entry.size,
             "mtime": entry.mtime,
             "image_id": image and image.id,
-            "source_id": self._source(session, entry.source),
+            "source_id": entry.source and self._source(session, entry.source),
             "status": state,
             "reason": remark and remark.reason,
             "message": remark and remark.message,
@@ -186,7 +186,7 @@ class Recorder:
             "sha256": image.sha256,
             "path": seen.copied or entry.place,
             "name": entry.name,
-            "source_id": self._source(session, entry.source),
+            "source_id": self._source(session, entry.source or ImageSource("images")),
             "prompt_id": prompts.get(entry.prompt or ""),
             "group": entry.group,
             "seed": entry.seed,
@@ -274,30 +274,34 @@ class Recorder:
 
     def prompts(self, entries: Sequence[PromptEntry], source: ImageSource | None) -> None:
         """Write down a batch of prompts; what cannot be stored is recorded as a file of its own."""
-        rows: dict[str, dict[str, Any]] = {}
+        new_rows: dict[str, dict[str, Any]] = {}
         with self._store.writing() as session:
             by = {"command_id": self._command, "source_id": self._source(session, source) if source else None}
             good = [entry for entry in entries if entry.unreadable is None]
             for entry in good:
                 sha = _sha(entry.text)
                 row = {"sha256": sha, "text": entry.text, "group": entry.group, "tags": list(entry.tags) or None, **by}
-                rows.setdefault(sha, row)
-            new = add_new(session, PromptRow, list(rows.values()))
+                new_rows.setdefault(sha, row)
+            new = add_new(session, PromptRow, list(new_rows.values()))
         self._tally.prompts += new
         self._tally.prompts_known += len(good) - new
-        bad = [
-            ImageEntry(
-                entry.place,
-                entry.place,
-                mtime=entry.mtime,
-                source=source or ImageSource("prompts"),
-                unreadable=entry.unreadable,
-            )
-            for entry in entries
-            if entry.unreadable is not None
-        ]
-        if bad:
-            self.images(bad, lambda fresh: {})
+        if bad := [entry for entry in entries if entry.unreadable is not None]:
+            rows = [ImageEntry(e.place, e.place, mtime=e.mtime, unreadable=e.unreadable) for e in bad]
+            self.images(rows, lambda fresh: {})
+
+    def is_list_read(self, place: str, size: int | None, mtime: int | None) -> bool:
+        """Whether a list of prompts was read to its end, and is as it was."""
+        with self._store.reading() as session:
+            file = _files(session, [place]).get(place)
+        return file is not None and file[:3] == (size, mtime, FileState.COLLECTED)
+
+    def list_read(self, entry: ImageEntry) -> None:
+        """A list of prompts was read to its end, so that it is passed over until it changes."""
+        row = {"path": entry.place, "size": entry.size, "mtime": entry.mtime, "status": FileState.COLLECTED}
+        row |= {"reason": "list", "message": "a list of prompts", "command_id": self._command}
+        with self._store.writing() as session:
+            put(session, FileRow, [row], ("path",))
+        self.repaired(entry.place, entry.mtime)
 
     def _prompt_ids(self, session: Session, texts: Iterable[str]) -> dict[str, int]:
         shas = {text: _sha(text) for text in texts}

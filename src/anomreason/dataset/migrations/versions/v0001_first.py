@@ -152,7 +152,7 @@ def upgrade() -> None:
         sa.Column("size", NUMBER, nullable=True),
         sa.Column("mtime", NUMBER, nullable=True),
         sa.Column("image_id", NUMBER, nullable=True),
-        sa.Column("source_id", NUMBER, nullable=False),
+        sa.Column("source_id", NUMBER, nullable=True),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("message", sa.String(), nullable=True),
