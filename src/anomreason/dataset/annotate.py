@@ -50,6 +50,8 @@ COMMAND = "annotate"
 EVERY = 5.0
 """Seconds after which results that are in the run folder are taken into the store."""
 KINDS = ("ai", "photograph", "unknown")
+AGAIN = "retry"
+"""Status of a failed detection that `dataset retry` marked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,8 @@ class StoredResult(NamedTuple):
     """Kind of the failure; None for a good result."""
     message: str | None
     calls: int
+    again: bool = False
+    """Whether `dataset retry` asked for another try, although the failure is final."""
 
 
 @dataclass(frozen=True)
@@ -176,12 +180,18 @@ class Selection:
 
     def todo(self, done: dict[str, ImageStatus]) -> list[Image]:
         """The images still to be processed; `done`: what the run folder says."""
-        return [image for image in remaining(self.images, done) if not self.good(image)]
+        left = {image.name for image in remaining(self.images, done)} | {i.name for i in self.images if self.marked(i)}
+        return [image for image in self.images if image.name in left and not self.good(image)]
 
     def good(self, image: Image) -> bool:
         """Whether the store has the image's result, and it is no failure."""
         stored = self.stored.get(self.ids[image.name])
         return stored is not None and stored.reason is None
+
+    def marked(self, image: Image) -> bool:
+        """Whether `dataset retry` asked for another try."""
+        stored = self.stored.get(self.ids[image.name])
+        return stored is not None and stored.again
 
 
 def selection(store: Store, setup: DetectorSetup, options: AnnotateOptions) -> Selection:
@@ -252,9 +262,10 @@ def _images(session: Session, store: Store, options: AnnotateOptions) -> tuple[l
 
 def _stored(session: Session, name: str, described: bool) -> dict[int, StoredResult]:
     if not described:
-        query = select(DetectionRow.image_id, DetectionRow.reason, DetectionRow.message, DetectionRow.calls)
+        again = DetectionRow.status == AGAIN
+        query = select(DetectionRow.image_id, DetectionRow.reason, DetectionRow.message, DetectionRow.calls, again)
         rows = session.execute(query.where(DetectionRow.detector == name))
-        return {image: StoredResult(reason, message, calls) for image, reason, message, calls in rows}
+        return {image: StoredResult(reason, message, calls, bool(mark)) for image, reason, message, calls, mark in rows}
     texts = select(DescriptionRow.image_id, DescriptionRow.message, DescriptionRow.record)
     found = session.execute(texts.where(DescriptionRow.author == name))
     return {i: StoredResult(record["reason"], message, record["calls"]) for i, message, record in found if record}
@@ -298,7 +309,7 @@ class Annotation:
     def take_in_run(self) -> None:
         """Take in what earlier processes left in the run folder alone."""
         file = self.run.path / RESULTS
-        good = {image.sha256 for image in self.selected.images if self.selected.good(image)}
+        good = {i.sha256 for i in self.selected.images if self.selected.good(i) or self.selected.marked(i)}
         last = {str(line.get("image")): number for number, line in read_lines(file, appended=True)}
         for number, line in read_lines(file, appended=True):
             if last[str(line.get("image"))] == number and line.get("sha256") not in good:

@@ -30,6 +30,17 @@ COMMANDS: dict[str, Command] = {
     "verify": Command(
         "dataset.verify:command", "Recompute the sums and counts of an export, offline, and say what differs."
     ),
+    "list": Command(
+        "dataset.list:command",
+        "List images, files, decisions, generations and detections: counts by reason first, then the rows.",
+    ),
+    "retry": Command(
+        "dataset.retry:command",
+        "Try again what failed for one reason: files at once, generations and detections with the next run.",
+    ),
+    "restore": Command(
+        "dataset.restore:command", "Bring back images that a filter dropped; later runs of the filter leave them in."
+    ),
 }
 """Subcommands in the order of the work: collect, filter, generate, annotate, split, stats, export, verify, list, retry,
 restore."""

@@ -108,7 +108,7 @@ def collect(
     annotations = [read_source(one) for one in options.annotations]
     rule = SourceRule(options.source, options.kind, options.generator, options.licence, options.terms)
     _check_source(store, rule)
-    with store.command("collect", {"inputs": given, **asdict(options)}) as command:
+    with store.command("collect", _settings(given, options)) as command:
         job = _Collecting(store, command.id, rule, options.copy, progress)
         job.total = sum(map(_counted(count_entries), given)) + sum(map(_counted(count_prompts), options.prompts))
         named = bool(options.annotations or options.splits)
@@ -128,6 +128,12 @@ def collect(
         report = job.report(joined, splits)
         command.report.update(asdict(report))
     return report
+
+
+def _settings(inputs: Sequence[str], options: CollectOptions) -> dict[str, Any]:
+    """As they are recorded: `retry` reads them from any folder."""
+    absolute = {"inputs": list(map(os.path.abspath, inputs)), "prompts": list(map(os.path.abspath, options.prompts))}
+    return {**asdict(options), **absolute}
 
 
 class _Collecting:

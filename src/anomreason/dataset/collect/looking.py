@@ -1,4 +1,4 @@
-"""Opens collected images: whole or not, hash, perceptual hash, facts; and copies them into the dataset's folder.
+"""Opens collected images: whole or not, hash, pixels, facts; and copies them into the dataset's folder.
 
 seen = look(ImageEntry("a.png", "a.png", Path("a.png")), Path("data"), copy=False)
 """
@@ -8,9 +8,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-
-import imagehash
-from PIL import Image
 
 from anomreason.dataset.collect.entries import ImageEntry, Remark
 from anomreason.dataset.store import storable
@@ -28,7 +25,6 @@ class SeenImage:
     """An image that is whole."""
 
     image: InspectedImage
-    phash: int
     copied: str | None
     """Place of its copy in the dataset's folder; None: it lies where the entry says."""
 
@@ -43,14 +39,7 @@ def look(entry: ImageEntry, folder: Path, copy: bool) -> SeenImage | Remark:
         copied = _copy(entry, image, folder) if copy or entry.data is not None else None
     except UnreadableImage as error:
         return Remark(error.reason, storable(str(error)))
-    return SeenImage(image, perceptual_hash(image.grey), copied)
-
-
-def perceptual_hash(grey: Image.Image) -> int:
-    """`imagehash.phash` as a signed number of 64 bits, the first bit its sign."""
-    bits = imagehash.phash(grey).hash.flatten()
-    number = int("".join("1" if bit else "0" for bit in bits), 2)
-    return number - (1 << 64) if bits[0] else number
+    return SeenImage(image, copied)
 
 
 def _copy(entry: ImageEntry, image: InspectedImage, folder: Path) -> str:

@@ -19,6 +19,7 @@ from anomreason import archives
 from anomreason.anomaly import Anomaly
 from anomreason.dataset.collect.entries import ImageEntry, ImageSource, PromptEntry, Remark
 from anomreason.dataset.collect.looking import SeenImage
+from anomreason.dataset.image_facts import image_facts
 from anomreason.dataset.store import BATCH, Store, add_new, decide, ids_by, put, storable
 from anomreason.dataset.tables import (
     CandidateRow,
@@ -181,9 +182,8 @@ class Recorder:
     def _image_row(
         self, session: Session, entry: ImageEntry, seen: SeenImage, prompts: Mapping[str, int]
     ) -> dict[str, Any]:
-        image = seen.image
         return {
-            "sha256": image.sha256,
+            **image_facts(seen.image),
             "path": seen.copied or entry.place,
             "name": entry.name,
             "source_id": self._source(session, entry.source or ImageSource("images")),
@@ -191,12 +191,6 @@ class Recorder:
             "group": entry.group,
             "seed": entry.seed,
             "settings": entry.settings,
-            "width": image.width,
-            "height": image.height,
-            "format": image.format,
-            "bytes": image.bytes,
-            "phash": seen.phash,
-            "facts": asdict(image.facts),
             "status": ImageState.KEPT,
             "command_id": self._command,
         }

@@ -1,0 +1,43 @@
+"""`anomreason dataset retry`: another try for what failed for one reason."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anomreason.cli.output import json_line, say
+
+
+def command(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the dataset.")],
+    reason: Annotated[str, typer.Option(help="What failed: a reason as dataset list shows it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Try again what failed for one reason: files at once, generations and detections with the next run.
+
+    Failures that may pass (a busy server, a full disk) are tried again by the same command without this.
+    """
+    import anomreason.dataset
+    from anomreason.cli.progress import progress
+    from anomreason.dataset.retry import retry
+
+    with anomreason.dataset.open(data) as store, progress("looked at", quiet=as_json) as step:
+        report = retry(store, reason, step)
+    if as_json:
+        say(json_line(json.dumps(asdict(report), ensure_ascii=False)))
+        return
+    if report.files:
+        still = ", ".join(f"{count:,} {why}" for why, count in report.files_unreadable.items()) or "none"
+        say(f"{report.files:,} files looked at again: {report.files_collected:,} collected, unreadable: {still}")
+    for problem in report.problems:
+        say(f"Not read to its end: {problem}", err=True)
+    if report.generations:
+        say(f"{report.generations:,} generations are marked; next: run the same anomreason dataset generate again")
+    if report.detections:
+        say(f"{report.detections:,} detections are marked; next: run the same anomreason dataset annotate again")
+    if report.files:
+        say(f"Next: anomreason dataset list {data} --step collect")
