@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -162,7 +162,7 @@ class _Division:
     ids: Ints
     before: Ints
     after: Ints
-    report: SplitReport = field(repr=False)
+    report: SplitReport
 
 
 def _divide(

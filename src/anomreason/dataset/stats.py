@@ -415,11 +415,12 @@ def _drops(session: Session) -> tuple[DropCount, ...]:
 
 
 def _roles_by_source(session: Session) -> dict[str, tuple[Acceptance, ...]]:
-    outcomes = {outcome.value: and_(CandidateRow.outcome == outcome, ~_KNOWN) for outcome in Outcome}
-    counts = {**outcomes, "known": _KNOWN}
+    judged = [outcome.value for outcome in Outcome if outcome != Outcome.UNVERIFIED]
+    counts = {outcome: _count(CandidateRow.outcome == outcome) for outcome in judged}
+    counts |= {"known": _count(_KNOWN), "all": func.count()}
     role = func.coalesce(CandidateRow.role, NONE).label("role")
     per_image = (
-        select(role, CandidateRow.image_id, *(_count(condition).label(name) for name, condition in counts.items()))
+        select(role, CandidateRow.image_id, *(count.label(name) for name, count in counts.items()))
         .where(_SHOWN)
         .group_by(CandidateRow.image_id, role)
         .subquery()
@@ -433,7 +434,9 @@ def _roles_by_source(session: Session) -> dict[str, tuple[Acceptance, ...]]:
     )
     found: dict[str, list[Acceptance]] = defaultdict(list)
     for name, source, *values in session.execute(query):
-        found[name].append(_with_share(source, dict(zip(counts, map(int, values), strict=True))))
+        *some, total = map(int, values)
+        of = dict(zip(counts, some, strict=False))
+        found[name].append(_with_share(source, {**of, "unverified": total - sum(some)}))
     return {name: tuple(parts) for name, parts in found.items()}
 
 
