@@ -193,6 +193,15 @@ def test_a_generator_that_only_fails_is_given_up_and_the_next_one_begins(sqlite_
     assert [(one.failed, one.left, one.stopped) for one in report.generators] == [(10, 5, "failures")] * 2
 
 
+def test_what_failed_before_waits_until_the_others_had_their_turn(sqlite_store: Store) -> None:
+    failing = [f"failed cup {n}" for n in range(10)]
+    prompts(sqlite_store, *failing, "a cup", "a dog")
+    assert run(sqlite_store, Painter()).generators[0].left == 2
+    again = run(sqlite_store, painter := Painter()).generators[0]
+    assert [request.prompt for request in painter.asked] == ["a cup", "a dog", *failing]
+    assert (again.done, again.failed, again.left) == (2, 10, 0)
+
+
 def test_a_failure_that_all_would_share_ends_the_generator_at_once(sqlite_store: Store) -> None:
     prompts(sqlite_store, "hopeless", *TEN)
     report = run(sqlite_store, Painter()).generators[0]
@@ -224,7 +233,9 @@ def test_the_cost_must_be_known_for_a_limit(sqlite_store: Store) -> None:
         run(sqlite_store, Painter(), max_cost=1.0)
 
 
-def test_other_settings_under_one_name_are_refused(store: Store) -> None:
+def test_other_settings_under_one_name_are_refused_once_there_are_images(store: Store) -> None:
+    prompts(store, "failed cup")
+    run(store, Painter(), painter_recipe(settings={"quality": "superb"}))
     prompts(store, "a cup")
     run(store, Painter(), painter_recipe(settings={"quality": "low"}))
     run(store, Painter(), painter_recipe(about="the same", settings={"quality": "low"}))

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
-from itertools import islice
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
@@ -43,7 +45,6 @@ _LARGEST_SEED = 2**63 - 1
 _MOST_MESSAGES = 1000
 _ROUNDING = 1e-6
 """US dollars."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,6 @@ def plan_generation(
     plans = []
     with store.reading() as session:
         chosen = _chosen(session, options)
-        prompts = session.scalar(select(func.count()).select_from(chosen.subquery())) or 0
         for recipe in recipes:
             _check_source(session, recipe)
             _check_unchanged(session, recipe)
@@ -200,14 +200,8 @@ def plan_generation(
                     f"max_cost needs the price of an image, and generator {recipe.name!r} does not say it: add "
                     "price_per_image to [endpoint] (0 for a server of your own)"
                 )
-            images = prompts * len(options.seeds)
-            counted = select(func.count()).where(
-                GenerationRow.generator == recipe.name,
-                GenerationRow.seed.in_(options.seeds),
-                GenerationRow.status.in_(FINAL),
-                GenerationRow.prompt_id.in_(chosen),
-            )
-            done = session.scalar(counted) or 0
+            images = len(chosen) * len(options.seeds)
+            done = int(_done(session, recipe, options, chosen).sum())
             plans.append(
                 GeneratorPlan(
                     generator=recipe.name, images=images, done=done, left=images - done, remote=remote, price=price
@@ -225,8 +219,13 @@ def _price(recipe: GeneratorRecipe) -> tuple[float | None, bool]:
     return recipe.endpoint.price_per_image, not is_loopback(urlsplit(recipe.endpoint.base_url).hostname or "")
 
 
-def _chosen(session: Session, options: GenerateOptions) -> Select[int]:
-    """Ids of the prompts that count. Raises UsageError for a source that is not there."""
+def _numbers(session: Session, query: Select[int]) -> npt.NDArray[np.int64]:
+    """One column of numbers; half a million prompts take 5 MB."""
+    return np.fromiter(session.scalars(query.execution_options(yield_per=10_000)), np.int64)
+
+
+def _chosen(session: Session, options: GenerateOptions) -> npt.NDArray[np.int64]:
+    """Ids of the prompts that count, in ascending order. Raises UsageError for a source that is not there."""
     known = dict(session.execute(select(SourceRow.name, SourceRow.id)).all())
     for name in options.sources:
         if name not in known:
@@ -234,19 +233,27 @@ def _chosen(session: Session, options: GenerateOptions) -> Select[int]:
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(map(repr, sorted(known)[:20]))}"
             raise UsageError(f"the dataset has no source {name!r}; {hint}")
     sources = [known[name] for name in options.sources]
-    images = select(ImageRow.id).where(ImageRow.prompt_id == PromptRow.id)
+    images = select(ImageRow.prompt_id).where(ImageRow.prompt_id.is_not(None))
     images = images.where(ImageRow.source_id.in_(sources)) if sources else images
     chosen = select(PromptRow.id)
     if options.kept:
-        chosen = chosen.where(images.where(ImageRow.status == ImageState.KEPT).exists())
+        chosen = chosen.where(PromptRow.id.in_(images.where(ImageRow.status == ImageState.KEPT)))
     elif sources:
-        chosen = chosen.where(or_(PromptRow.source_id.in_(sources), images.exists()))
-    if options.limit is None:
-        return chosen
-    # As a bound on ids, which every later query and page can use.
-    first = chosen.order_by(PromptRow.id).limit(options.limit).subquery()
-    last = session.scalar(select(func.max(first.c.id))) or 0
-    return chosen.where(PromptRow.id <= last)
+        chosen = chosen.where(or_(PromptRow.source_id.in_(sources), PromptRow.id.in_(images)))
+    return _numbers(session, chosen.order_by(PromptRow.id).limit(options.limit))
+
+
+def _done(
+    session: Session, recipe: GeneratorRecipe, options: GenerateOptions, chosen: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """For each of these prompts, how many of its images have a result that is not tried again."""
+    there = select(GenerationRow.prompt_id).where(
+        GenerationRow.generator == recipe.name,
+        GenerationRow.seed.in_(options.seeds),
+        GenerationRow.status.in_(FINAL),
+    )
+    prompts = _numbers(session, there)
+    return np.bincount(np.searchsorted(chosen, prompts[np.isin(prompts, chosen)]), minlength=len(chosen))
 
 
 def _check_source(session: Session, recipe: GeneratorRecipe) -> None:
@@ -259,7 +266,8 @@ def _check_source(session: Session, recipe: GeneratorRecipe) -> None:
 
 def _check_unchanged(session: Session, recipe: GeneratorRecipe) -> None:
     """Raise RunConflict where the generator made images with other settings."""
-    first = select(GenerationRow.command_id).where(GenerationRow.generator == recipe.name).limit(1).scalar_subquery()
+    made = select(GenerationRow.command_id).where(GenerationRow.generator == recipe.name)
+    first = made.where(GenerationRow.status.in_(FINAL)).limit(1).scalar_subquery()
     settings = session.scalar(select(CommandRow.settings).where(CommandRow.id == first))
     before = (settings or {}).get("deciding", {}).get(recipe.name)
     if before is not None and (differences := settings_difference(before, recipe.deciding())):
@@ -273,14 +281,13 @@ def _check_unchanged(session: Session, recipe: GeneratorRecipe) -> None:
 class _Wanted:
     """One image that is wanted of a generator."""
 
+    number: int
+    """Its place among all images that are wanted of the generator, those that are there included."""
     prompt_id: int
-    sha256: str
-    """Of the prompt."""
+    prompt_hash: str
     request: ImageRequest
-    status: str | None
-    """As it is recorded; None: it was never asked for."""
-    cost: float | None
-    """Charged so far, US dollars."""
+    recorded: GenerationRow | None
+    """What became of it before."""
 
 
 class _GeneratorPass:
@@ -304,19 +311,32 @@ class _GeneratorPass:
         self._stopped: Literal["interrupted", "cost", "failures"] | None = None
         self._swept: set[Path] = set()
         with store.reading() as session:
+            self._chosen = _chosen(session, options)
+            done = _done(session, recipe, options, self._chosen)
+            self._open = np.flatnonzero(done < len(options.seeds))
+            """Places of the prompts among the chosen ones that lack an image."""
             self._spent = session.scalar(select(func.sum(GenerationRow.cost))) or 0.0
             """US dollars of the whole dataset, with what is under way."""
 
     def batches(self, size: int) -> Iterator[list[ImageRequest]]:
-        """The requests that are left, in batches that are the same however often the work was stopped."""
-        for batch in _batched(self._wanted(), size):
-            left = [wanted for wanted in batch if wanted.status not in FINAL]
-            if not left:
-                continue
-            if self._must_stop(len(left)):
-                return
-            self._ask(left)
-            yield [wanted.request for wanted in left]
+        """The requests that are left, in batches that are the same however often the work was stopped.
+
+        Those that failed before come last, so that a row of hopeless ones never keeps the others from their turn.
+        """
+        for again in (False, True):
+            for _, batch in groupby(self._wanted(), lambda wanted: wanted.number // size):
+                left = [wanted for wanted in batch if self._is_due(wanted.recorded, again)]
+                if not left:
+                    continue
+                if self._must_stop(len(left)):
+                    return
+                self._ask(left)
+                yield [wanted.request for wanted in left]
+
+    def _is_due(self, recorded: GenerationRow | None, again: bool) -> bool:
+        if recorded is None or recorded.status == "asked":
+            return not again
+        return again and recorded.status not in FINAL and recorded.command_id != self._command_id
 
     def _must_stop(self, images: int) -> bool:
         if self._work.stopping:
@@ -336,26 +356,21 @@ class _GeneratorPass:
             put(session, GenerationRow, rows, ("generator", "prompt_id", "seed"))
 
     def _wanted(self) -> Iterator[_Wanted]:
-        """Every image that is wanted, by prompt and then by seed; a page of prompts is held at a time."""
-        last = 0
-        while True:
+        """Every image of the prompts that lack one, by prompt and then by seed; a page of prompts is held at a time."""
+        seeds = self._options.seeds
+        for start in range(0, len(self._open), BATCH):
+            places = {int(self._chosen[place]): int(place) for place in self._open[start : start + BATCH]}
+            ids = list(places)
             with self._store.reading() as session:
-                ids = _chosen(session, self._options).where(PromptRow.id > last).order_by(PromptRow.id).limit(BATCH)
-                query = select(PromptRow.id, PromptRow.sha256, PromptRow.text).where(
-                    PromptRow.id.in_(list(session.scalars(ids)))
+                prompts = session.scalars(select(PromptRow).where(PromptRow.id.in_(ids)).order_by(PromptRow.id)).all()
+                there = select(GenerationRow).where(
+                    GenerationRow.generator == self._recipe.name, GenerationRow.prompt_id.in_(ids)
                 )
-                page = session.execute(query.order_by(PromptRow.id)).all()
-                if not page:
-                    return
-                there = select(GenerationRow.prompt_id, GenerationRow.seed, GenerationRow.status, GenerationRow.cost)
-                there = there.where(GenerationRow.generator == self._recipe.name)
-                there = there.where(GenerationRow.prompt_id.in_([prompt.id for prompt in page]))
-                known = {(row.prompt_id, row.seed): (row.status, row.cost) for row in session.execute(there)}
-            for prompt in page:
-                for seed in self._options.seeds:
-                    status, cost = known.get((prompt.id, seed), (None, None))
-                    yield _Wanted(prompt.id, prompt.sha256, ImageRequest(prompt.text, seed), status, cost)
-            last = page[-1].id
+                known = {(row.prompt_id, row.seed): row for row in session.scalars(there)}
+            for prompt in prompts:
+                for nth, seed in enumerate(seeds):
+                    number, request = places[prompt.id] * len(seeds) + nth, ImageRequest(prompt.text, seed)
+                    yield _Wanted(number, prompt.id, prompt.sha256, request, known.get((prompt.id, seed)))
 
     def record(self, results: Sequence[Generated], generator: ImageGenerator) -> None:
         """Store the results of one batch: files first, then all rows in one transaction."""
@@ -398,8 +413,9 @@ class _GeneratorPass:
 
     def _row(self, wanted: _Wanted, status: str, *, charged: bool) -> dict[str, Any]:
         """The row of an image that is asked for."""
-        added = self._price if charged else 0.0
-        cost = wanted.cost if self._price is None else (wanted.cost or 0.0) + (added or 0.0)
+        cost = wanted.recorded.cost if wanted.recorded else None
+        if self._price:
+            cost = (cost or 0.0) + (self._price if charged else 0.0)
         return {
             "prompt_id": wanted.prompt_id,
             "generator": self._recipe.name,
@@ -426,7 +442,7 @@ class _GeneratorPass:
         return {
             **image_facts(inspect_image(path, image.data)),
             "path": self._store.place(path),
-            "name": f"{wanted.sha256[:16]}-{result.request.seed}.png",
+            "name": f"{wanted.prompt_hash[:16]}-{result.request.seed}.png",
             "source_id": self._source,
             "prompt_id": wanted.prompt_id,
             "seed": result.request.seed,
@@ -460,9 +476,3 @@ class _GeneratorPass:
             messages=dict(self._messages.most_common()),
             stopped=self._stopped,
         )
-
-
-def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
