@@ -19,6 +19,7 @@ import anyio
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
+from pydantic import BeforeValidator
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from anomreason.errors import StorageError, UnreadableImage, UsageError, shown
@@ -49,6 +50,7 @@ FOR_EVER = "private, max-age=31536000, immutable"
 _Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 _Have = Annotated[str, Query(pattern=r"^(\d{1,18}(,\d{1,18}){0,99})?$")]
 """Ids that the page has already, separated by commas."""
+_Side = Annotated[Side, BeforeValidator(int)]
 _Version = Annotated[str, Query(max_length=64)]
 
 
@@ -236,13 +238,15 @@ def _ids(text: str) -> list[int]:
 def _add_images(app: FastAPI) -> None:
     @app.get("/image/{image}", response_class=Response)
     async def image_file(
-        request: Request, review: _Reviewing, _: _Person, image: _Id, side: Side = 1536, v: _Version = ""
+        request: Request, review: _Reviewing, _: _Person, image: _Id, side: _Side = 1536, v: _Side = Annotated[Side, BeforeValidator(int)]
+_Version = ""
     ) -> Response:
         """An image, bounded; v: the beginning of its hash, so that the browser may keep it for ever."""
         return await _shown(request, v, partial(shown_image, review.store, image, side))
 
     @app.get("/crop/{candidate}", response_class=Response)
-    async def crop_file(request: Request, review: _Reviewing, _: _Person, candidate: _Id, v: _Version = "") -> Response:
+    async def crop_file(request: Request, review: _Reviewing, _: _Person, candidate: _Id, v: _Side = Annotated[Side, BeforeValidator(int)]
+_Version = "") -> Response:
         """The region of a candidate, enlarged."""
         return await _shown(request, v, partial(shown_crop, review.store, candidate))
 

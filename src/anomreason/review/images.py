@@ -77,8 +77,8 @@ def shown_crop(store: Store, candidate: int) -> ShownImage | None:
 def _box(region: Region, width: int, height: int) -> tuple[int, int, int, int]:
     """The region and its margin in pixels: at least one pixel, inside the image."""
     across, down = (region.x1 - region.x0) * MARGIN, (region.y1 - region.y0) * MARGIN
-    left = min(max(int((region.x0 - across) * width), 0), width - 1)
-    top = min(max(int((region.y0 - down) * height), 0), height - 1)
+    left = min(max(round((region.x0 - across) * width), 0), width - 1)
+    top = min(max(round((region.y0 - down) * height), 0), height - 1)
     right = min(max(round((region.x1 + across) * width), left + 1), width)
     bottom = min(max(round((region.y1 + down) * height), top + 1), height)
     return left, top, right, bottom
