@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from anomreason.english import counted
 if TYPE_CHECKING:
     from anomreason.dataset.store import Store
     from anomreason.review.rounds import RoundOptions
+    from anomreason.review.security import Links, Reviewer
 
 
 def command(
@@ -50,15 +52,15 @@ def command(
 
     Each person has a link of their own, which stays the same. The same command goes on where the last one stopped.
     """
-    from anomreason.dataset.store import open_store
     from anomreason.errors import UsageError, require
-    from anomreason.review.rounds import begin_round
 
-    require("review", "review", "fastapi", "uvicorn")
+    require("review", "review", "fastapi", "uvicorn", "sqlalchemy")
+    from anomreason.dataset.store import open_store
     from anomreason.review.app import create_app
     from anomreason.review.people import People, admit, read_people
     from anomreason.review.queue import Queue
     from anomreason.review.reviewing import Review
+    from anomreason.review.rounds import begin_round
     from anomreason.review.security import Links
     from anomreason.review.serving import address, is_loopback, listening, serve
 
@@ -72,17 +74,13 @@ def command(
             links = Links.of(data, new=new_links)
             reviewers = admit(store, running.id, links, [*named.people, *(person or [])], named.owner)
             review = Review(store, Queue(store, round_id, running.id), links, reviewers, name, within)
-            at = address(socket)
-            width = max(len(r.name) for r in reviewers)
-            for reviewer in reviewers:
-                note = "  (owner)" if reviewer.owner else ""
-                say(f"{reviewer.name:{width}}  {at}/enter/{links.token(reviewer.name)}{note}")
-            if not is_loopback(socket):
-                say("Whoever has a link can use it, and the connection is not encrypted: reach it through a tunnel.")
-            say("Ctrl-C ends.")
-            if len(reviewers) == 1 and not no_browser:
-                _open(f"{at}/enter/{links.token(reviewers[0].name)}")
-            serve(create_app(review), socket)
+
+            def ready() -> None:
+                _show(reviewers, links, address(socket), is_loopback(socket))
+                if len(reviewers) == 1 and not no_browser:
+                    _open(f"{address(socket)}/enter/{links.token(reviewers[0].name)}")
+
+            serve(create_app(review), socket, ready)
             progress = review.progress(reviewers[0])
             running.report = {"verdicts": progress.verdicts, "wanted": progress.wanted}
     say(f"\n{counted(progress.verdicts, 'verdict', 'verdicts')} of {progress.wanted:,} so far. Next: the same command.")
@@ -95,6 +93,16 @@ def _options(context: typer.Context, store: Store, name: str) -> RoundOptions:
     user_gave = given(context)
     changes: dict[str, Any] = {f.name: context.params[f.name] for f in fields(RoundOptions) if f.name in user_gave}
     return replace(options_of(store, name) or RoundOptions(), **{**changes, "name": name})
+
+
+def _show(reviewers: Sequence[Reviewer], links: Links, address: str, loopback: bool) -> None:
+    """Print each person's link."""
+    width = max(len(reviewer.name) for reviewer in reviewers)
+    for reviewer in reviewers:
+        say(f"{reviewer.name:{width}}  {address}/enter/{links.token(reviewer.name)}{'  (owner)' * reviewer.owner}")
+    if not loopback:
+        say("Whoever has a link can use it, and the connection is not encrypted: reach it through a tunnel.")
+    say("Ctrl-C ends.")
 
 
 def _open(address: str) -> None:

@@ -238,15 +238,13 @@ def _ids(text: str) -> list[int]:
 def _add_images(app: FastAPI) -> None:
     @app.get("/image/{image}", response_class=Response)
     async def image_file(
-        request: Request, review: _Reviewing, _: _Person, image: _Id, side: _Side = 1536, v: _Side = Annotated[Side, BeforeValidator(int)]
-_Version = ""
+        request: Request, review: _Reviewing, _: _Person, image: _Id, side: _Side = 1536, v: _Version = ""
     ) -> Response:
         """An image, bounded; v: the beginning of its hash, so that the browser may keep it for ever."""
         return await _shown(request, v, partial(shown_image, review.store, image, side))
 
     @app.get("/crop/{candidate}", response_class=Response)
-    async def crop_file(request: Request, review: _Reviewing, _: _Person, candidate: _Id, v: _Side = Annotated[Side, BeforeValidator(int)]
-_Version = "") -> Response:
+    async def crop_file(request: Request, review: _Reviewing, _: _Person, candidate: _Id, v: _Version = "") -> Response:
         """The region of a candidate, enlarged."""
         return await _shown(request, v, partial(shown_crop, review.store, candidate))
 

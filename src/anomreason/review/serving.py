@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 
@@ -49,16 +49,27 @@ def is_loopback(made: socket.socket) -> bool:
     return ip_address(made.getsockname()[0]).is_loopback
 
 
-def serve(app: ASGIApp, made: socket.socket) -> None:
-    """Serve until Ctrl-C or SIGTERM; what people have sent by then is kept."""
+def serve(app: ASGIApp, made: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM; what people have sent by then is kept.
+
+    ready: called when the page can be opened.
+    """
     config = uvicorn.Config(
         app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE, lifespan="off"
     )
-    PageServer(config).run(sockets=[made])
+    PageServer(config, ready).run(sockets=[made])
 
 
 class PageServer(uvicorn.Server):
-    """Ends when it is asked to, as a success."""
+    """Says when it is ready, and ends as a success when it is asked to."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
