@@ -22,7 +22,7 @@ from anomreason.dataset.export.selecting import ExportedImage, Plan
 from anomreason.dataset.export.writing import FileLayout, Writer
 
 TABLE = "metadata.parquet"
-_GROUP = 2000
+_GROUP = 500
 
 
 class RowFile:

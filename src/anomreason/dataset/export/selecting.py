@@ -235,7 +235,7 @@ class _Facts:
 
 def _facts(session: Session, options: ExportOptions) -> _Facts:
     facts = _Facts()
-    facts.judging, agreement = _judging(session)
+    facts.judging, agreement = _judging(session, options.min_agreement is not None)
     candidates = (
         select(CandidateRow.image_id, CandidateRow.id, CandidateRow.outcome, CandidateRow.origin)
         .join(ImageRow, ImageRow.id == CandidateRow.image_id)
@@ -321,8 +321,8 @@ class Judging:
     choices: Counter[str] = field(default_factory=Counter)
 
 
-def _judging(session: Session) -> tuple[Judging, dict[int, float]]:
-    """And the agreement on each candidate that somebody judged."""
+def _judging(session: Session, agreements: bool) -> tuple[Judging, dict[int, float]]:
+    """agreements: give that of each judged candidate too."""
     asked = (
         select(*_VOTE, CandidateRow.outcome)
         .join(CandidateRow, CandidateRow.id == VerdictRow.candidate_id)
@@ -340,7 +340,8 @@ def _judging(session: Session) -> tuple[Judging, dict[int, float]]:
         share = _agreement(of_one[0][6], votes)
         if share is None:
             continue
-        agreement[candidate] = share
+        if agreements:
+            agreement[candidate] = share
         judging.candidates += 1
         people.update(vote.person for vote in votes)
         said = Counter(vote.choice for vote in votes)
