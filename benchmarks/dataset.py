@@ -3,19 +3,25 @@
 python benchmarks/dataset.py near_duplicates --images 100000
 python benchmarks/dataset.py filter --images 20000
 python benchmarks/dataset.py counts --images 21533
+python benchmarks/dataset.py export --images 2000
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from anomreason.dataset.store import Store
 
 
 def peak() -> str:
@@ -163,6 +169,68 @@ def counts(images: int) -> None:
                 print(f"  {1000 * wall:4.0f} ms, {1000 * cpu:4.0f} of CPU: {text[:90]}")
 
 
+def export_images(images: int) -> None:
+    """Claim: an export takes memory that does not grow with the number of images, and milliseconds an image.
+
+    Each image is a small file with 8 candidates of a detector, all judged by one person. The pixels of real images are
+    copied at the speed of the disk on top.
+    """
+    from anomreason.dataset.export import FORMATS, ExportOptions, export, verify
+    from anomreason.dataset.store import open_store
+
+    with tempfile.TemporaryDirectory() as folder, open_store(Path(folder) / "data", create=True) as store:
+        _plant_judged(store, images)
+        for form in FORMATS:
+            out, start, used = Path(folder) / form, time.perf_counter(), time.process_time()
+            made = export(store, out, ExportOptions(form))
+            seconds, cpu = time.perf_counter() - start, time.process_time() - used
+            numbers = f"{seconds:.1f} s ({cpu:.1f} s of CPU), {made.anomalies:,} anomalies, {peak()}"
+            print(f"{images:,} images as {form}: {numbers}")
+            if not verify(out).whole:
+                sys.exit(f"{form}: not whole")
+
+
+def _plant_judged(store: Store, images: int) -> None:
+    from datetime import UTC, datetime
+
+    from sqlalchemy import select
+
+    from anomreason.dataset.store import add_new
+    from anomreason.dataset.tables import CandidateRow, ImageRow, SourceRow
+    from anomreason.dataset.verdicts import record_verdicts
+
+    files = store.folder / "files"
+    files.mkdir()
+    rng = np.random.default_rng(0)
+    texts = {"phenomenon": "The left hand has six fingers. " * 5, "reasoning": "A hand has five fingers. " * 5}
+    texts |= {"objects": ["hand"], "region": {"x0": 0.1, "y0": 0.2, "x1": 0.5, "y1": 0.6}, "origin": "detector"}
+    shape = {"source_id": 1, "width": 64, "height": 64, "format": "PNG", "facts": {}, "status": "kept"}
+    with store.command("plant", {}) as command:
+        by = {"command_id": command.id}
+        with store.writing() as session:
+            add_new(session, SourceRow, [{"name": "planted", "kind": "ai", **by}])
+        for start in range(0, images, 500):
+            rows, candidates = [], []
+            for n in range(start + 1, min(start + 500, images) + 1):
+                data = rng.bytes(20_000)
+                (files / f"{n}.png").write_bytes(data)
+                sha = hashlib.sha256(data).hexdigest()
+                rows.append({"id": n, "sha256": sha, "path": f"files/{n}.png", "name": f"{n}.png", **shape, **by})
+                for k in range(8):
+                    own = {"image_id": n, "number": k, "name": f"Error {k}", "severity": 10.0 * k, "detector": "d"}
+                    candidates.append({**own, "kind": ("anatomy", "physics")[k % 2], **texts, **by})
+            with store.writing() as session:
+                add_new(session, ImageRow, [{**row, "bytes": 20_000} for row in rows])
+                add_new(session, CandidateRow, candidates)
+                known = session.execute(
+                    select(CandidateRow.id, CandidateRow.number).where(CandidateRow.image_id > start)
+                ).all()
+                shared = {"person": "ada", "at": datetime(2026, 1, 1, tzinfo=UTC), **by}
+                choice = ("accept", "accept", "accept", "reject")
+                verdicts = [{"key": f"{i}", "candidate_id": i, "choice": choice[k % 4], **shared} for i, k in known]
+                record_verdicts(session, verdicts)
+
+
 def _cpu_seconds(work: Callable[[], object]) -> float:
     start = time.process_time()
     work()
@@ -182,6 +250,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "near_duplicates": near_duplicates,
     "filter": filter_again,
     "counts": counts,
+    "export": export_images,
 }
 
 
