@@ -114,7 +114,12 @@ class Filler:
 
 def fill(store: Store) -> None:
     """Seven images that can be exported, in two splits, and some that cannot."""
-    with store.command("collect", {"inputs": ["/home/ada/images"]}) as command, store.writing() as session:
+    with (
+        store.command(
+            "collect", {"inputs": ["/home/ada/images/", "own=/home/ada/a b.json"], "terms": "https://x.org/a"}
+        ) as command,
+        store.writing() as session,
+    ):
         make = Filler(store, session, command.id)
         flux = make.source("flux", licence="Apache-2.0", terms="See <https://example.org/flux>")
         sd = make.source("sd | 3.5")

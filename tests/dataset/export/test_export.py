@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from anomreason.dataset.export.folder import CARD, MANIFEST, places, sum_of
 from anomreason.dataset.export.selecting import exported_images, plan_images
 from anomreason.dataset.store import Store, add_new, open_store
 from anomreason.dataset.tables import DescriptionRow, ImageRow, SplitRow
-from anomreason.errors import UsageError
+from anomreason.errors import StorageError, UsageError
 
 
 def asked(form: str) -> ExportOptions:
@@ -177,10 +178,28 @@ def test_a_death_between_the_two_renames_loses_nothing(filled: Store, tmp_path: 
     out = tmp_path / "out"
     export(filled, out)
     before = contents(out)
-    os.replace(out, tmp_path / ".out.old")
+    os.replace(out, tmp_path / ".out.anomreason-old")
     export(filled, out)
     assert contents(out) == before
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_is_a_message_and_the_same_command_continues(filled: Store, tmp_path: Path) -> None:
+    with filled.command("collect", {"more": 1}) as command, filled.writing() as session:
+        make = Filler(filled, session, command.id)
+        make.searched(make.image(make.source("large"), "large.png", split="train", data=os.urandom(3_000_000)))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, limit[1]))
+        for form in ("imagefolder", "parquet"):
+            with pytest.raises(StorageError, match=r"cannot write .*run the same command again"):
+                export(filled, tmp_path / form, ExportOptions(form))
+            assert not (tmp_path / form).exists()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert export(filled, tmp_path / "parquet", ExportOptions("parquet")).images == 8
 
 
 def test_a_folder_with_anything_else_in_it_is_never_touched(filled: Store, tmp_path: Path) -> None:
@@ -223,9 +242,14 @@ def test_a_file_that_is_gone_or_another_one_is_left_out_named_and_counted(filled
 
 
 def test_links_share_the_file_and_copies_do_not(filled: Store, tmp_path: Path) -> None:
+    with filled.reading() as session:
+        (one,) = [filled.path(i.path) for i in session.query(ImageRow) if i.name == "cats/one.png"]
+    one.rename(tmp_path / "elsewhere.png")
+    one.symlink_to(tmp_path / "elsewhere.png")
     export(filled, tmp_path / "links", ExportOptions(images="link"))
     export(filled, tmp_path / "copies")
     assert (tmp_path / "links/train/scene.png").stat().st_nlink == 2
+    assert not (tmp_path / "links/train/cats/one.png").is_symlink()
     assert (tmp_path / "copies/train/scene.png").stat().st_nlink == 1
     assert (tmp_path / "links/test/sd _ 3.5/two.jpg").is_file()  # from an archive, so copied
     assert verify(tmp_path / "links").whole
@@ -320,7 +344,7 @@ def test_the_card_says_what_a_reader_must_know_and_nobodys_text_becomes_markup(f
         "3 people judged 5 candidates of the dataset (7 accept, 2 reject).",
         "Agreement: 66.7% of the pairs of people who judged the same candidate said the same",
         "| anatomy | 2 |",
-        '"collect" {"inputs": ["images"]}',
+        '"collect" {"inputs": ["images/", "own=a b.json"], "terms": "https://x.org/a"}',
     ):
         assert part in card
     assert "/home/ada" not in card + (tmp_path / "out" / MANIFEST).read_text()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from anomreason.dataset.export.card import ExportSummary, card_text, commands_of, manifest
-from anomreason.dataset.export.folder import CARD, MANIFEST, Draft, check_place
+from anomreason.dataset.export.folder import CARD, MANIFEST, Draft, check_place, storing
 from anomreason.dataset.export.formats import FORMATS, format_of
 from anomreason.dataset.export.options import ExportOptions, ExportReport
 from anomreason.dataset.export.selecting import ExportedImage, exported_images, plan_images
@@ -41,14 +41,14 @@ def export(
 
     The same call after `kill -9` gives the same bytes; an export with the same settings is replaced. An image whose
     file is missing or changed is left out and counted. Raises UsageError for options that cannot be met, for a folder
-    that holds anything else, and when there is nothing to export.
+    that holds anything else, and when there is nothing to export; StorageError when it cannot be written.
     """
     options = options or ExportOptions()
     options.check()
     form = format_of(options)
     settings = options.settings()
     check_place(out, settings)
-    with store.reading() as session:
+    with storing(out), store.reading() as session:
         plan = plan_images(session, options)
         commands = commands_of(session)
         with store.command("export", {**settings, "out": str(out)}) as command:

@@ -6,7 +6,6 @@ draft.write("README.md", [card_text(summary).encode()])
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ from anomreason.english import counted
 from anomreason.runs import Provenance
 
 _OWN = "export"
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/]*/)*(?=[^/])")
+"""The folders of an absolute path, also in NAME=PATH; not those of an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def _without_places(value: Any) -> Any:
         return {key: _without_places(of) for key, of in value.items()}
     if isinstance(value, list):
         return [_without_places(of) for of in value]
-    return os.path.basename(value.rstrip("/")) if isinstance(value, str) and os.path.isabs(value) else value
+    return _FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
 def manifest(summary: ExportSummary) -> dict[str, Any]:

@@ -109,10 +109,18 @@ def _cells(one: ExportedCandidate) -> Row:
 
 def count(folder: Path) -> Counts:
     """Images and anomalies by split, read back."""
-    csv.field_size_limit(1 << 30)
+    limit = csv.field_size_limit(1 << 30)  # of the whole process
+    try:
+        found = _counted(folder)
+    finally:
+        csv.field_size_limit(limit)
+    return split_counts({split: (images, anomalies) for split, (images, anomalies) in found.items()})
+
+
+def _counted(folder: Path) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for at, table in enumerate((IMAGES, ANOMALIES)):
         with (folder / table).open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 found.setdefault(unescaped(row["split"]), [0, 0])[at] += int(row.get("selected") or 1 - at)
-    return split_counts({split: (images, anomalies) for split, (images, anomalies) in found.items()})
+    return found

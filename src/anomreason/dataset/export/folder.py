@@ -25,22 +25,21 @@ MANIFEST, SUMS, CARD = "MANIFEST", "SHA256SUMS", "README.md"
 class Draft:
     """An export being written. What a killed one left is continued: images that are there whole are not copied again.
 
-    Everything is written into `.NAME.draft` beside the folder, which takes the folder's place at the end.
+    Everything is written into `.NAME.anomreason-draft` beside the folder, which takes the folder's place at the end.
     """
 
     def __init__(self, out: Path, settings: Mapping[str, object]) -> None:
         """Raises UsageError when `out` is anything but new or an untouched export of the same settings."""
         self.out = Path(os.path.abspath(out))
         check_place(self.out, settings)
-        self.folder = self.out.with_name(f".{self.out.name}.draft")
-        self._old = self.out.with_name(f".{self.out.name}.old")
+        self.folder = self.out.with_name(f".{self.out.name}.anomreason-draft")
+        self._old = self.out.with_name(f".{self.out.name}.anomreason-old")
         self._known: dict[str, str] = {}
         """SHA-256 of the images, by place."""
         self._written: set[str] = set()
-        with _storing(self.out):
-            if self._old.exists() and self.out.exists():  # killed after both were renamed
-                shutil.rmtree(self._old)
-            self.folder.mkdir(parents=True, exist_ok=True)
+        if self._old.exists() and self.out.exists():  # killed after both were renamed
+            shutil.rmtree(self._old)
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def image(self, place: str, sha256: str, data: bytes, source: Path, link: bool) -> None:
         """Put an image's file at a place.
@@ -54,7 +53,7 @@ class Draft:
         if link:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-                os.link(source, path)
+                os.link(os.path.realpath(source), path)
                 return
         write_atomically(path, data, sync=False)
 
@@ -65,7 +64,7 @@ class Draft:
     @contextmanager
     def open(self, place: str) -> Iterator[IO[bytes]]:
         """A file of data to write to; an old one is replaced."""
-        with _storing(self.out), self._path(place).open("wb") as file:
+        with self._path(place).open("wb") as file:
             yield file
 
     def path(self, place: str) -> Path:
@@ -75,8 +74,7 @@ class Draft:
     def _path(self, place: str) -> Path:
         self._written.add(place)
         path = self.folder / place
-        with _storing(self.out):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def remove(self, place: str) -> None:
@@ -86,25 +84,24 @@ class Draft:
 
     def finish(self) -> tuple[int, int]:
         """Write the sums and put the folder in its place. Gives the number of files and their bytes."""
-        with _storing(self.out):
-            for place in list(places(self.folder)):
-                if place not in self._written:
-                    (self.folder / place).unlink()
-            for folder, _, _ in os.walk(self.folder, topdown=False):
-                with suppress(OSError):  # not empty
-                    os.rmdir(folder)
-            lines = (
-                f"{self._known.get(place) or sum_of(self.folder / place)}  {place}\n" for place in sorted(self._written)
-            )
-            self.write(SUMS, [line.encode() for line in lines])
-            size = sum((self.folder / place).stat().st_size for place in self._written)
-            if self.out.exists():
-                with suppress(OSError):  # an empty folder
-                    self.out.rmdir()
-            if self.out.exists():
-                os.replace(self.out, self._old)
-            os.replace(self.folder, self.out)
-            shutil.rmtree(self._old, ignore_errors=True)
+        for place in list(places(self.folder)):
+            if place not in self._written:
+                (self.folder / place).unlink()
+        for folder, _, _ in os.walk(self.folder, topdown=False):
+            with suppress(OSError):  # not empty
+                os.rmdir(folder)
+        lines = (
+            f"{self._known.get(place) or sum_of(self.folder / place)}  {place}\n" for place in sorted(self._written)
+        )
+        self.write(SUMS, [line.encode() for line in lines])
+        size = sum((self.folder / place).stat().st_size for place in self._written)
+        if self.out.exists():
+            with suppress(OSError):  # an empty folder
+                self.out.rmdir()
+        if self.out.exists():
+            os.replace(self.out, self._old)
+        os.replace(self.folder, self.out)
+        shutil.rmtree(self._old, ignore_errors=True)
         return len(self._written), size
 
 
@@ -174,7 +171,8 @@ def json_bytes(value: Any) -> bytes:
 
 
 @contextmanager
-def _storing(out: Path) -> Iterator[None]:
+def storing(out: Path) -> Iterator[None]:
+    """A disk that is full, or a place that may not be written, as StorageError."""
     try:
         yield
     except OSError as error:

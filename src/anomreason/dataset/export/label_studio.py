@@ -16,7 +16,7 @@ from anomreason.dataset.export.folder import Draft
 from anomreason.dataset.export.options import Counts, ExportOptions, split_counts
 from anomreason.dataset.export.selecting import ExportedCandidate, ExportedImage, Plan
 from anomreason.dataset.export.writing import FileLayout, JsonFiles, Writer
-from anomreason.dataset.tables import Outcome
+from anomreason.dataset.tables import Origin, Outcome
 from anomreason.errors import UsageError
 from anomreason.files import parse_json, read_text
 
@@ -92,7 +92,7 @@ class LabelStudio(Writer):
             "severity": f"{anomaly.severity:g} of 100 (0 = completely implausible, 100 = fully realistic)",
         }
         prediction: dict[str, Any] = {"model_version": one.detector, "result": results}
-        if one.score is not None:
+        if one.score is not None and one.origin == Origin.DETECTOR:  # others have scales of their own
             prediction["score"] = one.score / 100
         return {"data": {**self._data(image), **texts}, "predictions": [prediction]}
 
