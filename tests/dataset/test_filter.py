@@ -283,7 +283,7 @@ def facts(store: Store) -> tuple[object, ...]:
     """All rows that a filter writes, without the commands they came from."""
     with store.reading() as session:
         measures = session.execute(select(MeasureRow.image_id, MeasureRow.name, MeasureRow.record))
-        images = select(ImageRow.id, ImageRow.status, ImageRow.reason, ImageRow.cluster, ImageRow.phash)
+        images = select(ImageRow.id, ImageRow.status, ImageRow.reason, ImageRow.cluster)
         return (
             sorted(decisions(store).items()),
             sorted((id, name, json.dumps(record)) for id, name, record in measures),

@@ -95,5 +95,7 @@ def print_report(report: FilterReport, data: Path, rules: str, page: Path | None
         chosen = "" if rules == "default" else f" --rules {rules}"
         say("Other thresholds: anomreason dataset filter --print-rules > rules.toml, change it, add --rules rules.toml")
         say(f"Next: anomreason dataset filter {data}{chosen}")
-    else:
+    elif report.dropped:
         say(f"Next: anomreason dataset list {data} --status dropped")
+    else:
+        say(f"Next: anomreason dataset annotate {data}")

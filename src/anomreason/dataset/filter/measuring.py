@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from anomreason.dataset.filter.pool import ImagePool, Ints, Mask, batches
 from anomreason.dataset.store import Store, add_new
@@ -136,14 +136,3 @@ class ImageMeasurer:
         ]
         with self.store.writing() as session:
             add_new(session, MeasureRow, rows)
-            if name == PIXELS and rows:
-                hashes = [
-                    {"id": row["image_id"], "phash": _signed(record["phash"])}
-                    for row, (_, record) in zip(rows, records, strict=True)
-                ]
-                session.execute(update(ImageRow), hashes)
-
-
-def _signed(phash: str) -> int:
-    """64 bits as the number that databases hold."""
-    return int.from_bytes(bytes.fromhex(phash), "big", signed=True)
