@@ -13,8 +13,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anomreason.errors import require
+
 if TYPE_CHECKING:
     from anomreason.dataset.store import Store
+
+# The modules of this room import these at their tops.
+require("datasets in work", "dataset", "sqlalchemy", "alembic", "pyarrow", "imagehash", "scipy", "faiss")
 
 
 def open(folder: str | Path, database: str | None = None, *, create: bool = False) -> Store:
