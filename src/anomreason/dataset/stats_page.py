@@ -22,7 +22,7 @@ SHOWN = 8
 LABEL = 14
 """Characters of a source's name under its bars."""
 ROWS = 30
-"""Rows of a table of acceptance."""
+"""Rows of a table of acceptance; how many there are more is told."""
 BOTH = ("before review", "after review")
 DIRECTION = "severity (0 = completely implausible, 100 = fully realistic)"
 
@@ -42,7 +42,7 @@ def stats_page(found: DatasetStats, title: str) -> str:
             images=_images(largest[:SHOWN]),
             anomalies=_anomalies(annotated),
             severity=_severity(found),
-            parts={name: rows[:ROWS] for name, rows in parts.items()},
+            parts={name: (rows[:ROWS], len(rows) - ROWS) for name, rows in parts.items()},
             lengths=_both_lengths(found.words) if found.words else {},
             strip=_strip,
             together=_together(found),

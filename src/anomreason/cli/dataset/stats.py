@@ -57,9 +57,13 @@ def print_stats(found: DatasetStats, data: Path, html: Path | None) -> None:
         both = decimals(source.before.value, 2), decimals(source.after.value, 2)
         sources.add(source.name, source.kind, *(f"{n:,}" for n in counts), *both)
     sources.print(to)
+    if len(found.sources) > ROWS:
+        say(f"and {len(found.sources) - ROWS:,} more (--json has all)")
     for name, rows in (("role", found.by_role), ("kind", found.by_kind), ("detector", found.by_detector)):
         if any(row.verified for row in rows):
             _acceptance(name, rows).print(to)
+            if len(rows) > ROWS:
+                say(f"and {len(rows) - ROWS:,} more (--json has all)")
     say("")
     _print_numbers(found)
     if html is not None:
