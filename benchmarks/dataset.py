@@ -1,5 +1,7 @@
 """Claims about datasets in work, each measured by one function.
 
+python benchmarks/dataset.py collect --images 20000
+python benchmarks/dataset.py store --images 21533
 python benchmarks/dataset.py near_duplicates --images 100000
 python benchmarks/dataset.py filter --images 20000
 python benchmarks/dataset.py counts --images 21533
@@ -10,11 +12,17 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
+import json
+import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +34,124 @@ if TYPE_CHECKING:
 
 def peak() -> str:
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB at most"
+
+
+def collect(images: int) -> None:
+    """Claim: 20,000 images and 600,000 prompts are collected in 15 minutes and 500 MB, flat; again within a minute.
+
+    30 prompts for each image. Images of 1024x1024, nine of ten JPEG, the others PNG, each with bytes of its own.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        prompts = base / "prompts.jsonl"
+        _make_prompts(prompts, 30 * images)
+        _make_images(base / "images", images)
+        command = [sys.executable, "-m", "anomreason", "dataset", "collect", str(base / "data"), str(base / "images")]
+        for what in ("first", "again"):
+            took = _watched([*command, "--prompts", str(prompts)])
+            print(f"{images:,} images and {30 * images:,} prompts, {what}: {took}")
+        print(f"the store: {(base / 'data' / 'dataset.sqlite').stat().st_size / 1e6:.0f} MB")
+
+
+def _watched(command: list[str]) -> str:
+    """Time, CPU and memory of a command that must succeed."""
+    seen, start = [], time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        with suppress(OSError):
+            pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+            seen.append(pages * resource.getpagesize() / 2**20)
+        time.sleep(0.1)
+    took, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}")
+    cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    tenths = "/".join(f"{seen[len(seen) * n // 10]:.0f}" for n in (1, 5, 9))
+    return f"{took:.0f} s, {cpu:.0f} s of CPU; {tenths} MB at a tenth, half, nine tenths, {max(seen):.0f} at most"
+
+
+def _make_prompts(file: Path, count: int) -> None:
+    """Prompts of about 60 to 200 characters, all different."""
+    rng = np.random.default_rng(0)
+    words = ["".join(chr(97 + c) for c in rng.integers(0, 26, n)) for n in rng.integers(3, 11, 3000)]
+    with file.open("w") as out:
+        for n in range(count):
+            text = " ".join(words[i] for i in rng.integers(0, 3000, rng.integers(9, 28)))
+            out.write(json.dumps({"prompt": f"{text} {n}", "group": f"user {n // 4}"}) + "\n")
+
+
+def _make_images(folder: Path, count: int) -> None:
+    """Decoding costs what it costs for photographs; a number in each file makes its bytes its own."""
+    from PIL import Image
+
+    rng, side = np.random.default_rng(1), 1024
+    coarse = Image.fromarray(rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)).resize((side, side))
+    pixels = np.asarray(coarse, dtype=int) + rng.normal(0, 6, (side, side, 3))
+    image, png, jpeg = Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), io.BytesIO(), io.BytesIO()
+    image.save(png, "PNG")
+    image.save(jpeg, "JPEG", quality=85, comment=b"number 000000")
+    for n in range(count):
+        file = folder / f"{n // 1000:03}" / f"{n:06}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if n % 10:
+            file.with_suffix(".jpg").write_bytes(jpeg.getvalue().replace(b"number 000000", b"number %06d" % n))
+        else:
+            file.with_suffix(".png").write_bytes(png.getvalue() + b"%06d" % n)
+
+
+def store(images: int) -> None:
+    """Claim: whatever `list` shows takes less than 200 ms at the paper's size.
+
+    8 candidates an image and a verdict each; a file, a decision and a generation for each image. The best of three.
+    """
+    from anomreason.dataset.listing import STEPS, ListQuery, listing, size
+    from anomreason.dataset.store import add_new, decide, open_store
+    from anomreason.dataset.tables import FileRow, GenerationRow, ImageRow
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from sqlalchemy import select
+    from tests.dataset.planting import Plan, plant
+
+    with tempfile.TemporaryDirectory() as folder, open_store(Path(folder) / "data", create=True) as opened:
+        start = time.perf_counter()
+        plant(opened, Plan({"flux": images}, prompts=images, candidates=8, verdicts=True))
+        print(f"{images:,} images, {8 * images:,} candidates and verdicts stored: {time.perf_counter() - start:.0f} s")
+        with opened.writing() as session:
+            rows = session.execute(select(ImageRow.id, ImageRow.path, ImageRow.prompt_id)).all()
+            by = {"command_id": 1}
+            files = [
+                {"path": path, "image_id": i, "source_id": 1, "status": "collected", "reason": None, **by}
+                for i, path, _ in rows
+            ]
+            bad = {"source_id": 1, "image_id": None, "status": "unreadable", "reason": "damaged", **by}
+            add_new(session, FileRow, [*files, *({"path": f"bad/{n}.png", **bad} for n in range(images // 20))])
+            shared = {"filter": "blurry", "score": 0.5, "message": "edges", **by}
+            decide(
+                session,
+                [{"image_id": i, "keep": i % 5 > 0, "reason": None if i % 5 else "blurry", **shared} for i, *_ in rows],
+            )
+            made = {"generator": "flux", "seed": 0, **by}
+            states = ("done", "done", "done", "refused", "failed")
+            add_new(session, GenerationRow, [{"prompt_id": p, "status": states[i % 5], **made} for i, _, p in rows])
+        queries = {"list": ListQuery(), "list --limit 0": ListQuery(limit=0), "list --source": ListQuery(source="flux")}
+        queries |= {f"list --step {step}": ListQuery(step=step, limit=100) for step in STEPS}
+        queries |= {
+            f"list --status {status}": ListQuery(status=status) for status in ("dropped", "unreadable", "failed")
+        }
+        queries["list --reason blurry"] = ListQuery(reason="blurry")
+        works = {"size": lambda: size(opened)} | {
+            name: partial(listing, opened, query) for name, query in queries.items()
+        }
+        for name, work in works.items():
+            took = min(_wall_and_cpu(work) for _ in range(3))
+            print(f"{name}: {1000 * took[0]:.0f} ms, {1000 * took[1]:.0f} of CPU")
+
+
+def _wall_and_cpu(work: Callable[[], object]) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def near_duplicates(images: int) -> None:
@@ -247,6 +373,8 @@ def report(what: str, found: np.ndarray, planted: np.ndarray, seconds: float, cp
 
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
+    "collect": collect,
+    "store": store,
     "near_duplicates": near_duplicates,
     "filter": filter_again,
     "counts": counts,
@@ -259,7 +387,9 @@ def main() -> None:
     parser.add_argument("benchmark", choices=BENCHMARKS)
     parser.add_argument("--images", type=int, default=100_000)
     given = parser.parse_args()
+    before = os.getloadavg()[0]
     BENCHMARKS[given.benchmark](given.images)
+    print(f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after, {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

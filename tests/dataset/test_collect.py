@@ -322,6 +322,13 @@ def test_of_a_tar_that_was_cut_off_the_images_before_the_cut_are_collected(
     assert set(report.unreadable) <= {"damaged"}
 
 
+def test_what_the_dataset_keeps_itself_is_not_collected_again(sqlite_store: Store, tmp_path: Path) -> None:
+    folder(tmp_path, ["a.png", "data/raw/b.png"])
+    for given in (tmp_path, sqlite_store.folder / "raw", sqlite_store.folder / "raw", tmp_path):
+        collect(sqlite_store, [given], CollectOptions(copy=True))
+    assert column(sqlite_store, FileRow.path) == [str(tmp_path / "a.png"), "raw/b.png"]
+
+
 def test_members_of_a_zip_are_images_by_reference(sqlite_store: Store, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("cats/1.png", png(1))

@@ -6,6 +6,7 @@ for count in listing(store, ListQuery(status="dropped")).counts:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -28,7 +29,7 @@ from anomreason.errors import UsageError
 
 ListStep = Literal["images", "collect", "filter", "generate", "annotate"]
 STEPS: tuple[ListStep, ...] = get_args(ListStep)
-_PROMPT_SHOWN = 80
+_SHOWN = 80
 """Characters of a prompt."""
 
 
@@ -108,15 +109,17 @@ def listing(store: Store, query: ListQuery) -> Listing:
         raise UsageError(f"limit must be at least 0, not {query.limit}")
     counts: list[StatusCount] = []
     rows: list[ListedRow] = []
+    source: int | None = None
     with store.reading() as session:
         if query.source is not None:
-            known = list(session.scalars(select(SourceRow.name).order_by(SourceRow.name)))
+            known = dict(session.execute(select(SourceRow.name, SourceRow.id).order_by(SourceRow.name)).all())
             if query.source not in known:
                 raise UsageError(f"the dataset has no source {query.source!r}; the sources are {', '.join(known)}")
-        for table in _tables(by_source=query.source is not None):
+            source = known[query.source]
+        for table in _tables():
             if query.step in (None, table.step):
-                counts += table.counts(session, query)
-                rows += table.rows(session, query) if query.limit else ()
+                counts += table.counts(session, query, source)
+                rows += table.rows(session, query, source) if query.limit else ()
     return Listing(tuple(counts), tuple(rows))
 
 
@@ -125,77 +128,73 @@ class _StepTable:
     """The rows of one step, as columns that all steps share."""
 
     step: ListStep
+    bare: Select[Any]
+    """The table alone, which is counted fast."""
     joined: Select[Any]
-    """The tables, joined, without columns that count."""
-    status: ColumnElement[Any]
-    reason: ColumnElement[Any]
-    by: ColumnElement[Any]
-    what: ColumnElement[Any]
-    message: ColumnElement[Any]
-    sha256: ColumnElement[Any]
+    """The same with what its rows show, and the source."""
+    source_id: ColumnElement[Any]
+    columns: tuple[ColumnElement[Any], ...]
+    """Status, reason, by, what, message, sha256."""
     order: ColumnElement[Any]
 
-    def counts(self, session: Session, query: ListQuery) -> list[StatusCount]:
-        columns = (self.status, self.reason, self.by)
-        grouped = self._chosen(query).with_only_columns(*columns, func.count(), maintain_column_froms=True)
+    def counts(self, session: Session, query: ListQuery, source: int | None) -> list[StatusCount]:
+        columns = self.columns[:3]
+        chosen = self._chosen(self.bare if source is None else self.joined, query, source)
+        grouped = chosen.with_only_columns(*columns, func.count(), maintain_column_froms=True)
         found = session.execute(grouped.group_by(*columns)).all()
-        counts = [StatusCount(self.step, *row) for row in found]
+        counts = [StatusCount(self.step, *row[:3], row[3]) for row in found]
         return sorted(counts, key=lambda one: (-one.number, one.status, one.reason or "", one.by or ""))
 
-    def rows(self, session: Session, query: ListQuery) -> list[ListedRow]:
-        columns = (self.status, self.reason, self.by, self.what, self.message, self.sha256)
-        chosen = self._chosen(query).with_only_columns(*columns, maintain_column_froms=True)
+    def rows(self, session: Session, query: ListQuery, source: int | None) -> list[ListedRow]:
+        chosen = self._chosen(self.joined, query, source)
+        chosen = chosen.with_only_columns(*self.columns, maintain_column_froms=True)
         found = session.execute(chosen.order_by(self.order).limit(query.limit)).all()
         return [ListedRow(self.step, *row) for row in found]
 
-    def _chosen(self, query: ListQuery) -> Select[Any]:
-        chosen = self.joined
+    def _chosen(self, chosen: Select[Any], query: ListQuery, source: int | None) -> Select[Any]:
         if query.status is not None:
-            chosen = chosen.where(self.status == query.status)
+            chosen = chosen.where(self.columns[0] == query.status)
         if query.reason is not None:
-            chosen = chosen.where(self.reason == query.reason)
-        if query.source is not None:
-            chosen = chosen.where(SourceRow.name == query.source)
+            chosen = chosen.where(self.columns[1] == query.reason)
+        if source is not None:
+            chosen = chosen.where(self.source_id == source)
         return chosen
 
 
-def _tables(by_source: bool) -> list[_StepTable]:
-    """by_source: whether the sources must be joined."""
+def _tables() -> Iterator[_StepTable]:
     # No bound values: PostgreSQL would not see that two of them group by the same.
     nothing: ColumnElement[Any] = cast(null(), String)
-    images = select(ImageRow.id).join(SourceRow, SourceRow.id == ImageRow.source_id)
-    files = select(FileRow.id)
-    decisions = select(DecisionRow.image_id).join(ImageRow, ImageRow.id == DecisionRow.image_id)
-    decisions = decisions.where(DecisionRow.keep.is_(False))
-    generations = select(GenerationRow.id).join(PromptRow, PromptRow.id == GenerationRow.prompt_id)
-    detections = select(DetectionRow.id).join(ImageRow, ImageRow.id == DetectionRow.image_id)
-    descriptions = select(DescriptionRow.image_id).join(ImageRow, ImageRow.id == DescriptionRow.image_id)
-    if by_source:
-        files = files.join(SourceRow, SourceRow.id == FileRow.source_id)
-        generations = generations.join(SourceRow, SourceRow.id == PromptRow.source_id)
-        decisions, detections, descriptions = (
-            one.join(SourceRow, SourceRow.id == ImageRow.source_id) for one in (decisions, detections, descriptions)
-        )
-    restored = case((DecisionRow.restored, _text("restored")), else_=_text("dropped"))
-    failed = case((GenerationRow.status != _text("done"), GenerationRow.status), else_=nothing)
-    described = case((DescriptionRow.text.is_(None), _text("failed")), else_=_text("ok"))
-    prompt = func.substr(PromptRow.text, 1, _PROMPT_SHOWN)
-    path, sha, i, f = _c(ImageRow.path), _c(ImageRow.sha256), ImageRow, FileRow
-    d, g, t, s = DecisionRow, GenerationRow, DetectionRow, DescriptionRow
-    return [
-        _StepTable("images", images, _c(i.status), _c(i.reason), _c(SourceRow.name), path, nothing, sha, _c(i.id)),
-        _StepTable("collect", files, _c(f.status), _c(f.reason), nothing, _c(f.path), _c(f.message), nothing, _c(f.id)),
-        _StepTable("filter", decisions, restored, _c(d.reason), _c(d.filter), path, _c(d.message), sha, _c(d.image_id)),
-        _StepTable(
-            "generate", generations, _c(g.status), failed, _c(g.generator), prompt, _c(g.message), nothing, _c(g.id)
-        ),
-        _StepTable(
-            "annotate", detections, _c(t.status), _c(t.reason), _c(t.detector), path, _c(t.message), sha, _c(t.id)
-        ),
-        _StepTable(
-            "annotate", descriptions, described, nothing, _c(s.author), path, _c(s.message), sha, _c(s.image_id)
-        ),
-    ]
+    i, f, d, g, t, s = ImageRow, FileRow, DecisionRow, GenerationRow, DetectionRow, DescriptionRow
+    of_image = _c(i.source_id)
+    images = select(i.id).join(SourceRow, SourceRow.id == i.source_id)
+    about = (_c(i.status), _c(i.reason), _c(SourceRow.name), _c(i.path), nothing, _c(i.sha256))
+    yield _StepTable("images", images, images, of_image, about, _c(i.id))
+
+    files = select(f.id)
+    about = (_c(f.status), _c(f.reason), nothing, _c(f.path), _c(f.message), nothing)
+    yield _StepTable("collect", files, files, _c(f.source_id), about, _c(f.id))
+
+    decisions = select(d.image_id).where(d.keep.is_(False))
+    state = case((d.restored, _text("restored")), else_=_text("dropped"))
+    about = (state, _c(d.reason), _c(d.filter), _c(i.path), _c(d.message), _c(i.sha256))
+    yield _StepTable("filter", decisions, decisions.join(i, i.id == d.image_id), of_image, about, _c(d.image_id))
+
+    generations = select(g.id)
+    failed = case((g.status != _text("done"), g.status), else_=nothing)
+    about = (_c(g.status), failed, _c(g.generator), func.substr(PromptRow.text, 1, _SHOWN), _c(g.message), nothing)
+    joined = generations.join(PromptRow, PromptRow.id == g.prompt_id)
+    yield _StepTable("generate", generations, joined, _c(PromptRow.source_id), about, _c(g.id))
+
+    detections = select(t.id)
+    about = (_c(t.status), _c(t.reason), _c(t.detector), _c(i.path), _c(t.message), _c(i.sha256))
+    yield _StepTable("annotate", detections, detections.join(i, i.id == t.image_id), of_image, about, _c(t.id))
+
+    descriptions = select(s.image_id)
+    state = case((s.text.is_(None), _text("failed")), else_=_text("ok"))
+    about = (state, nothing, _c(s.author), _c(i.path), _c(s.message), _c(i.sha256))
+    yield _StepTable(
+        "annotate", descriptions, descriptions.join(i, i.id == s.image_id), of_image, about, _c(s.image_id)
+    )
 
 
 def _text(word: str) -> ColumnElement[str]:

@@ -112,7 +112,7 @@ def collect(
         job = _Collecting(store, command.id, rule, options.copy, progress)
         job.total = sum(map(_counted(count_entries), given)) + sum(map(_counted(count_prompts), options.prompts))
         named = bool(options.annotations or options.splits)
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "look") as pool:
+        with ThreadPoolExecutor(os.cpu_count(), "look") as pool:
             try:
                 for entry in given:
                     job.images(entry, pool, named)

@@ -18,6 +18,9 @@ from anomreason.errors import UsageError, shown
 from anomreason.sources.generated import FOLDERS, by_folder
 
 SourceKind = Literal["ai", "photograph", "unknown"]
+IMAGES = "images"
+"""Folder of the dataset that holds copies, in folders named by the first three digits of their hash: 4,096 folders hold
+less than 5,000 files each up to some 19 million images."""
 MAX_PROMPT = 1_000_000
 """Characters; a longer prompt is refused, with the reason `long_prompt`."""
 PROMPT_KEYS = ("prompt", "text_prompt", "prompt_t2i", "text", "caption")

@@ -20,7 +20,7 @@ from typing import Any
 from anomreason import archives
 from anomreason.archives import is_archive, open_archive
 from anomreason.containers import HEAD, kind_of
-from anomreason.dataset.collect.entries import PROMPT_KEYS, ROW_KEYS, ImageEntry, Remark, SourceRule, described
+from anomreason.dataset.collect.entries import IMAGES, PROMPT_KEYS, ROW_KEYS, ImageEntry, Remark, SourceRule, described
 from anomreason.dataset.store import storable
 from anomreason.errors import ParseError, UnreadableImage, UsageError, shown
 from anomreason.files import parse_json, read_lines
@@ -103,7 +103,7 @@ class Inputs:
         if _is_scenes(metadata):
             yield from self._scenes(folder, default)
             return
-        found = _listing(folder, self.passed_over)
+        found = _listing(folder, self.passed_over, self._is_own)
         if found.metadata:
             rows = 0
             for path in found.metadata:
@@ -115,12 +115,23 @@ class Inputs:
                     f"images that the metadata of their folder does not list: {found.images - rows:,} in", str(folder)
                 )
         elif found.images:
+            for path in found.containers:
+                self.passed_over.add("tables and archives beside images (give them as inputs)", str(path))
             for one in Search().files(str(folder), ("**", "*")):
-                if _is_image(one.path):
+                if _is_image(one.path) and not self._is_own(Path(one.path), folder):
                     yield self._image(Path(one.path), folder, default)
         else:
             for path in found.containers:
                 yield from self._file(path, folder, default)
+
+    def _is_own(self, path: Path, folder: Path) -> bool:
+        """Whether a search of a folder came upon what the dataset itself keeps: its copies, its runs, its exports."""
+        place = self.place(path)
+        return not os.path.isabs(place) and (place.startswith(f"{IMAGES}/") or not self._is_below(folder))
+
+    def _is_below(self, folder: Path) -> bool:
+        place = self.place(folder)
+        return not os.path.isabs(place) and place != "."
 
     def _image(self, path: Path, root: Path, default: str) -> ImageEntry:
         entry = self._placed(path, _name(path, root))
@@ -247,7 +258,7 @@ def count_entries(given: str) -> int:
     """About how many entries an input has, for progress. Raises UsageError as `Inputs.entries`."""
     path, passed = Path(given), PassedOver()
     if path.is_dir():
-        found = _listing(path, passed)
+        found = _listing(path, passed, lambda path, folder: False)
         return found.images or sum(map(_count, found.containers))
     return _count(path) if os.path.lexists(given) else sum(_count(Path(one)) for one in _matching(given, passed))
 
@@ -268,11 +279,13 @@ class _Listing:
     """Parquet files and archives, which are read where there are no images."""
 
 
-def _listing(folder: Path, passed_over: PassedOver) -> _Listing:
+def _listing(folder: Path, passed_over: PassedOver, is_own: Callable[[Path, Path], bool]) -> _Listing:
     search, listing = Search(), _Listing()
     search.passed_over = passed_over
     for found in search.files(str(folder), ("**", "*")):
         path = Path(found.path)
+        if is_own(path, folder):
+            continue
         if path.name in _METADATA:
             listing.metadata.append(path)
         elif _is_image(found.path):

@@ -9,15 +9,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from anomreason.dataset.collect.entries import ImageEntry, Remark
+from anomreason.dataset.collect.entries import IMAGES, ImageEntry, Remark
 from anomreason.dataset.store import storable
 from anomreason.errors import UnreadableImage
 from anomreason.files import write_atomically
 from anomreason.images import InspectedImage, file_bytes, inspect_image
-
-IMAGES = "images"
-"""Folder of the dataset that holds copies, in folders named by the first three digits of their hash: 4,096 folders hold
-less than 5,000 files each up to some 19 million images."""
 
 
 @dataclass(frozen=True, slots=True)
