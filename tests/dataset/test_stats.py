@@ -112,18 +112,26 @@ def test_all_counts_are_those_of_a_count_by_hand(store: Store) -> None:
 
 
 def test_an_image_counts_after_review_only_when_all_its_candidates_have_a_verdict(sqlite_store: Store) -> None:
-    plant(sqlite_store, Plan({"flux": 3}, candidates=2))
+    plant(sqlite_store, Plan({"flux": 6}, candidates=2))
     with sqlite_store.writing() as session:
-        session.execute(update(CandidateRow).where(CandidateRow.image_id == 1).values(outcome="accepted"))
-        half = update(CandidateRow).where(CandidateRow.image_id == 2, CandidateRow.number == 0)
+        session.execute(update(CandidateRow).where(CandidateRow.image_id <= 2).values(outcome="accepted"))
+        half = update(CandidateRow).where(CandidateRow.image_id.in_((3, 4)), CandidateRow.number == 0)
         session.execute(half.values(outcome="rejected"))
-        # The third has nothing but what its detector dropped: it was annotated, and there is nothing to review.
-        session.execute(update(CandidateRow).where(CandidateRow.image_id == 3).values(dropped="low_score"))
+        # The others have nothing but what their detector dropped. Half of the review is done, so one of them counts.
+        session.execute(update(CandidateRow).where(CandidateRow.image_id >= 5).values(dropped="low_score"))
     found = stats(sqlite_store)
     (source,) = found.sources
-    assert (source.before.value, source.before.n) == (pytest.approx(4 / 3), 3)
-    assert (source.after.value, source.after.n) == (1.0, 2)
-    assert (found.steps.candidates, found.steps.verified, found.steps.kept_anomalies) == (4, 3, 2)
+    assert (source.before.value, source.before.n) == (pytest.approx(8 / 6), 6)
+    assert (source.after.value, source.after.n) == (pytest.approx(4 / 3), 3)
+    assert (found.steps.candidates, found.steps.verified, found.steps.kept_anomalies) == (8, 6, 4)
+
+
+def test_a_review_that_has_not_begun_has_no_anomalies_after_it(sqlite_store: Store) -> None:
+    plant(sqlite_store, Plan({"flux": 3}, candidates=2))
+    with sqlite_store.writing() as session:
+        session.execute(update(CandidateRow).where(CandidateRow.image_id == 3).values(dropped="low_score"))
+    (source,) = stats(sqlite_store).sources
+    assert (source.reviewed, source.after.value) == (0, None)
 
 
 def test_failures_stand_beside_the_counts_and_an_image_that_another_detector_finished_has_not_failed(
