@@ -275,6 +275,16 @@ def test_clusters_of_another_rule_file_stay_and_those_of_other_thresholds_do_not
     assert clusters(sqlite_store) == [second]
 
 
+def test_of_two_copies_of_one_size_the_one_with_more_bytes_stays(sqlite_store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    texture(1).filter(ImageFilter.GaussianBlur(2)).save(folder / "a-blurred.png")
+    texture(1).save(folder / "b-sharp.png")
+    put_images(sqlite_store, folder)
+    filter_images(sqlite_store, rules(near_duplicates={}))
+    assert status(sqlite_store) == {"a-blurred.png": "near_duplicates", "b-sharp.png": "kept"}
+
+
 def test_an_empty_dataset_has_nothing_to_filter(sqlite_store: Store) -> None:
     assert filter_images(sqlite_store, DEFAULT).images == 0
 

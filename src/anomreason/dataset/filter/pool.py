@@ -26,6 +26,8 @@ class ImagePool:
     """(n,) of 64 hex digits."""
     width: Ints
     height: Ints
+    bytes: Ints
+    """Of the file."""
     prompt: Ints
     """Id of the prompt; 0 for none."""
     group: Ints
@@ -45,14 +47,14 @@ class ImagePool:
         return np.searchsorted(self.ids, np.asarray(ids, np.int64))
 
     def rank(self, first: Mask) -> Ints:
-        """All places: those in `first` before the others, then larger images, then those collected earlier."""
-        return np.lexsort((self.ids, -self.width * self.height, ~first))
+        """All places: those in `first` before the others, then more pixels, more bytes, and those collected earlier."""
+        return np.lexsort((self.ids, -self.bytes, -self.width * self.height, ~first))
 
 
 def load_pool(session: Session, own: Collection[str]) -> ImagePool:
     """own: names of the filter's rules, whose earlier decisions do not count."""
     n = session.scalar(select(func.count()).select_from(ImageRow)) or 0
-    numbers = np.zeros((5, n), np.int64)
+    numbers = np.zeros((6, n), np.int64)
     sha256, candidate = np.zeros(n, "S64"), np.zeros(n, bool)
     groups: dict[str, int] = {}
     foreign = exists().where(
@@ -61,14 +63,18 @@ def load_pool(session: Session, own: Collection[str]) -> ImagePool:
         DecisionRow.restored.is_(False),
         DecisionRow.filter.not_in(list(own)),
     )
-    columns = (ImageRow.id, ImageRow.sha256, ImageRow.width, ImageRow.height, ImageRow.prompt_id, ImageRow.group)
-    query = select(*columns, foreign).order_by(ImageRow.id).execution_options(yield_per=5000)
-    for place, (id, digest, width, height, prompt, group, dropped) in enumerate(session.execute(query)):
-        number = -1 if group is None else groups.setdefault(group, len(groups))
-        numbers[:, place] = id, width, height, prompt or 0, number
+    columns = (ImageRow.id, ImageRow.width, ImageRow.height, ImageRow.bytes, ImageRow.prompt_id)
+    query = (
+        select(ImageRow.sha256, ImageRow.group, foreign, *columns)
+        .order_by(ImageRow.id)
+        .execution_options(yield_per=5000)
+    )
+    for place, (digest, group, dropped, *values) in enumerate(session.execute(query)):
+        numbers[:5, place] = [value or 0 for value in values]
+        numbers[5, place] = -1 if group is None else groups.setdefault(group, len(groups))
         sha256[place], candidate[place] = digest.encode("ascii"), not dropped
-    ids, widths, heights, prompts, group_numbers = numbers
-    return ImagePool(ids, sha256, widths, heights, prompts, group_numbers, candidate)
+    ids, widths, heights, sizes, prompts, group_numbers = numbers
+    return ImagePool(ids, sha256, widths, heights, sizes, prompts, group_numbers, candidate)
 
 
 def batches(places: Ints, size: int = BATCH) -> Iterator[Ints]:

@@ -163,7 +163,7 @@ class EmbeddingDuplicatesRule(ModelRule):
 class PythonRule(Rule):
     """A function of yours: `function(path, image) -> score` or `-> (score, reason)`; a reason drops the image."""
 
-    meaning = "score"
+    meaning = "what the function gives"
     function: Text = Field(pattern=r"^[\w.]+:\w+$")
     """`module:function`; the module is installed, or lies beside the rule file."""
     below: float | None = None
