@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import anomreason.dataset
 from anomreason.anomaly import Anomaly, Candidate, Detection, Failure
 from anomreason.cli import app
-from anomreason.dataset.annotate import AnnotateOptions, annotate, candidate_rows
+from anomreason.dataset.annotate import AnnotateOptions, annotate, annotation, annotator, candidate_rows
 from anomreason.dataset.store import Store, add_new
 from anomreason.dataset.tables import (
     CandidateRow,
@@ -180,6 +180,30 @@ def test_images_of_equal_names_keep_their_own_anomalies(store: Store, truth: Pat
     before = rows(store)
     assert annotate(store, f"sim:{truth}") == report
     assert rows(store) == before
+
+
+def test_any_text_of_a_model_is_taken_in(store: Store, truth: Path) -> None:
+    file = truth.parent / "p000.png"
+    plant(store, {"flux": [file]})
+    odd = "NUL \0, emoji \N{GRINNING FACE}, 'quotes\", <script>"
+    anomaly = Anomaly(name=odd, phenomenon=odd, reasoning=odd, severity=5, kind=odd, objects=(odd,))
+    detection = Detection(
+        image=store.place(file),
+        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        detector="d",
+        status="ok",
+        anomalies=(anomaly,),
+        notes=(odd,),
+    )
+    options = AnnotateOptions()
+    with annotation(store, annotator("m", options, SIMPLE), options) as work:
+        work.recorded(detection)
+    shown = odd.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    with store.reading() as session:
+        row = session.scalars(select(CandidateRow)).one()
+        assert session.scalars(select(DetectionRow.record)).one()["notes"] == [odd]
+    assert [row.name, row.phenomenon, row.reasoning, row.kind] == [shown] * 4
+    assert row.objects == [shown]
 
 
 def test_kill_minus_nine_loses_nothing_and_pays_for_nothing_twice(
