@@ -457,21 +457,23 @@ def test_texts_of_models_do_nothing(room: Room) -> None:
     assert page.problems == []  # type: ignore[attr-defined]
 
 
+def serious(page: Page, *rules: str) -> list[tuple[str, str]]:
+    """What axe finds: rule and element."""
+    options = {"runOnly": list(rules)} if rules else {}
+    found = page.evaluate("options => axe.run(options).then(({violations}) => violations)", options)
+    worst = [each for each in found if each["impact"] in ("serious", "critical")]
+    return [(each["id"], node["html"]) for each in worst for node in each["nodes"]]
+
+
 def test_nothing_serious_for_people_with_disabilities(room: Room) -> None:
     page = room.enter("owner")
     shown(page)
     page.evaluate(AXE.read_text(encoding="utf-8"))
 
-    def serious(*rules: str) -> list[tuple[str, str]]:
-        options = {"runOnly": list(rules)} if rules else {}
-        found = page.evaluate("options => axe.run(options).then(({violations}) => violations)", options)
-        worst = [each for each in found if each["impact"] in ("serious", "critical")]
-        return [(each["id"], node["html"]) for each in worst for node in each["nodes"]]
-
     def in_both_schemes() -> list[tuple[str, str]]:
-        found = serious()
+        found = serious(page)
         page.emulate_media(color_scheme="dark")
-        found += serious("color-contrast")
+        found += serious(page, "color-contrast")
         page.emulate_media(color_scheme="light")
         return found
 
@@ -521,3 +523,34 @@ def test_the_owner_settles_disagreements_without_seeing_who_said_what_first(open
     owner.keyboard.press("a")
     owner.wait_for_selector('.state[data-state="settled"]')
     until(room, select(CandidateRow.id).where(CandidateRow.id == candidate, CandidateRow.outcome == "accepted"))
+
+
+def test_the_owner_sees_how_the_review_goes(opened: Opening) -> None:
+    room = opened(RoundOptions(order="random", overlap=1.0), count=6)
+    ada = room.enter("ada")
+    for key in "aaxau":
+        judge(ada, key)
+    ada.keyboard.press("f")
+    ada.locator("#note", has_text="Flagged").wait_for()
+    ben = room.enter("ben")
+    for key in "xaa":
+        judge(ben, key)
+    ben.locator("#progress", has_text="3 by you · 8 of 12").wait_for()
+    until(room, select(VerdictRow.id).where(VerdictRow.choice == "flag"))
+    owner = room.enter("owner")
+    owner.wait_for_selector("article, .state")
+    owner.click("#modes a:text-is('Owner')")
+    owner.locator("h1", has_text="How good the candidates are").wait_for()
+    people = {
+        row.inner_text().split()[0]: row.inner_text() for row in owner.locator("[data-part=people] tbody tr").all()
+    }
+    assert people["ada"].split("\t")[2:5] == ["3", "1", "1"]
+    assert people["ben"].split("\t")[2:5] == ["2", "1", "0"]
+    assert "8 of 12 verdicts" in owner.inner_text("[data-part=progress]")
+    assert "flagged by ada" in owner.inner_text("[data-part=flagged]")
+    thumbnail = owner.locator("[data-part=flagged] img")
+    owner.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=thumbnail.element_handle())
+    owner.evaluate(AXE.read_text(encoding="utf-8"))
+    assert serious(owner) == []
+    ada.goto(f"{room.at}/owner")
+    ada.locator("text=This page is for the owner").wait_for()

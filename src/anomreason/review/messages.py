@@ -206,6 +206,8 @@ class Me(BaseModel):
     waits in the browser to the right one."""
     kinds: list[str]
     """Of the round's candidates, to choose from."""
+    keys: dict[str, list[str]]
+    """Keys of the keyboard for each action."""
 
 
 class Opinion(BaseModel):

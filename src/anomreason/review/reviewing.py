@@ -38,6 +38,7 @@ from anomreason.dataset.verdicts import OUTCOMES, record_verdicts
 from anomreason.errors import UsageError
 from anomreason.review.estimate import ShareCorrect
 from anomreason.review.items import images, items
+from anomreason.review.keys import read_keys
 from anomreason.review.messages import (
     AnnotatedSent,
     AnnotationSent,
@@ -84,6 +85,7 @@ class Review:
     """Verdicts of each person on their last day; kept here, since no other process takes verdicts for this dataset."""
 
     def __post_init__(self) -> None:
+        self._keys = read_keys(self.store.folder)
         self._share = Lately(lambda: self.queue.progress().share_correct)
         golds = select(func.count()).where(ItemRow.round_id == self.queue.round, ItemRow.gold.is_not(None))
         undo = aliased(VerdictRow)
@@ -110,6 +112,7 @@ class Review:
                 round=self.round,
                 begun=begun,
                 kinds=sorted(filter(None, kinds)),
+                keys=self._keys,
             )
 
     def next(self, person: Reviewer, count: int, have: Sequence[int]) -> NextItems:

@@ -140,7 +140,8 @@ function modes(desk) {
 }
 
 async function start() {
-  const [me, keys] = await Promise.all([get("/api/me"), Keys.load()]);
+  const me = await get("/api/me");
+  const keys = await Keys.of(me.keys);
   const outbox = new Outbox(`${me.begun}/${me.round}/${me.person}`, storage());
   const desk = new Desk(me, keys, outbox);
   const all = modes(desk);

@@ -6,6 +6,7 @@
 import { prefetch } from "./pictures.js";
 
 const AHEAD = 3;
+const PAINTED = 50; // milliseconds, more than a few frames
 const MOST_NAMED = 100; // ids that one request may name
 
 export class Feed {
@@ -22,12 +23,11 @@ export class Feed {
   /** Go to the next item, at once when one is there; gives it, or null when none is to be had now. */
   async advance() {
     this.current = this.ahead.shift() ?? null;
-    const filled = this.fill();
     if (!this.current) {
-      await filled;
+      await this.fill();
       this.current = this.ahead.shift() ?? null;
-      this.fill();
     }
+    setTimeout(() => this.fill(), PAINTED); // not before this one is on the screen
     return this.current;
   }
 

@@ -1,7 +1,7 @@
-// From key presses to actions, by keys.json: one character stands for what a key writes ("+"), a longer name for where it
+// From key presses to actions: one character stands for what a key writes ("+"), a longer name for where it
 // is ("KeyA"), so that the keys lie the same under every layout. What is shown is the user's own label of the key.
 //
-//   const keys = await Keys.load();
+//   const keys = await Keys.of(me.keys);
 //   keys.action(event);   // "accept"
 
 const NAMES = { Space: "Space", Backspace: "⌫", Enter: "↵", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓" };
@@ -26,12 +26,9 @@ export const ACTIONS = [
 ];
 
 export class Keys {
-  static async load() {
-    const [answer, layout] = await Promise.all([
-      fetch("/static/keys.json"),
-      navigator.keyboard?.getLayoutMap?.().catch(() => null),
-    ]);
-    return new Keys(await answer.json(), layout);
+  /** table: the keys of each action. */
+  static async of(table) {
+    return new Keys(table, await navigator.keyboard?.getLayoutMap?.().catch(() => null));
   }
 
   constructor(table, layout) {
