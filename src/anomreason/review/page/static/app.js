@@ -39,6 +39,15 @@ class Desk {
     return this.outbox.send(path, body, more);
   }
 
+  /** The next candidates. */
+  async next(number, have) {
+    const { answered } = this.outbox;
+    const answer = await get(`/api/next?count=${number}&have=${have}`);
+    // Counts from before the last verdict are not shown after it.
+    if (answered === this.outbox.answered) this.progress(answer.progress);
+    return answer;
+  }
+
   progress(counts) {
     this.counts = counts;
     this.refresh();

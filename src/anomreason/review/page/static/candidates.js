@@ -16,7 +16,7 @@ export class Candidates {
   constructor(desk, settling = false) {
     Object.assign(this, { desk, settling });
     this.history = []; // verdicts of this tab: {item, choice}, the latest last
-    this.feed = new Feed(settling ? () => this.#disputed() : (count, have) => this.#next(count, have), "candidate", desk.outbox);
+    this.feed = new Feed(settling ? () => this.#disputed() : (count, have) => desk.next(count, have), "candidate", desk.outbox);
     this.watch = new Stopwatch();
   }
 
@@ -44,12 +44,6 @@ export class Candidates {
     if (reason) return this.#judge("reject", { reason });
     if (action === "edit") return this.#edit();
     return false;
-  }
-
-  async #next(count, have) {
-    const answer = await get(`/api/next?count=${count}&have=${have}`);
-    this.desk.progress(answer.progress);
-    return answer;
   }
 
   async #disputed() {

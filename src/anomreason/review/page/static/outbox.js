@@ -19,6 +19,7 @@ export class Outbox extends EventTarget {
     this.answers = new Map(); // by key: who waits for the answer
     this.offline = this.signedOut = false;
     this.durable = true; // whether entries survive a reload
+    this.answered = 0; // how much the server took in this tab
     this.last = 0;
     this.#adopt();
     addEventListener("online", () => this.wake?.());
@@ -70,6 +71,7 @@ export class Outbox extends EventTarget {
         this.answers.delete(entry.body.key);
         this.offline = false;
         pause = FIRST_PAUSE;
+        this.answered += 1;
         resolve?.(answer);
         this.dispatchEvent(new CustomEvent("answer", { detail: answer }));
       } catch (problem) {

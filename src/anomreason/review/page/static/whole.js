@@ -17,7 +17,7 @@ export class WholeImages {
     this.desk = desk;
     this.history = []; // verdicts of this tab: {item, choice}, the latest last
     this.entries = []; // of the image: {item, choice, root}
-    this.feed = new Feed((count, have) => this.#next(count, have), "candidate", desk.outbox);
+    this.feed = new Feed((count, have) => desk.next(count, have), "candidate", desk.outbox);
     this.watch = new Stopwatch();
   }
 
@@ -50,12 +50,6 @@ export class WholeImages {
       this.#outline();
     } else return false;
     return true;
-  }
-
-  async #next(count, have) {
-    const answer = await get(`/api/next?count=${count}&have=${have}`);
-    this.desk.progress(answer.progress);
-    return answer;
   }
 
   async #forward() {
