@@ -356,6 +356,16 @@ def test_the_command_says_what_it_dropped_and_what_to_type_next(sqlite_store: St
     assert FilterReport.model_validate_json(run(data, "--json")).dropped == 5
 
 
+def test_the_command_names_what_other_rules_dropped(sqlite_store: Store, folder: Path, tmp_path: Path) -> None:
+    put_images(sqlite_store, folder)
+    filter_images(sqlite_store, rules(dark={}))
+    (tmp_path / "light.toml").write_text("[light]")
+    data = str(sqlite_store.folder)
+    lines = run(data, "--rules", str(tmp_path / "light.toml")).splitlines()
+    assert f"Left as it was: 1 dropped by 'dark' (anomreason dataset restore {data} --filter dark)" in lines
+    assert lines[-1] == f"Next: anomreason dataset annotate {data}"
+
+
 def test_the_default_rules_can_be_printed_changed_and_used(sqlite_store: Store, folder: Path, tmp_path: Path) -> None:
     put_images(sqlite_store, folder)
     mine = tmp_path / "mine.toml"

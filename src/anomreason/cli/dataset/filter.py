@@ -82,7 +82,7 @@ def print_report(report: FilterReport, data: Path, rules: str, page: Path | None
         say("  ".join((name.ljust(widths[0]), *cells)))
     say(f"{report.images:,} images: {report.kept:,} {would}kept, {report.dropped:,} {would}dropped")
     for name, count in report.elsewhere.items():
-        say(f"{count:,} more stay dropped by {name!r}, which is not in these rules: dataset restore --filter {name}")
+        say(f"Left as it was: {count:,} dropped by {name!r} (anomreason dataset restore {data} --filter {name})")
     if report.failed:
         by_reason = ", ".join(f"{count:,} {reason}" for reason, count in report.failed.items())
         say(f"Kept because a rule could not look at them: {by_reason}")

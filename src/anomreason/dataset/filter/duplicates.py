@@ -22,8 +22,10 @@ _QUERIES = 512
 """Hashes searched for at a time."""
 _ROWS = 256
 """Embeddings compared with all later ones at a time."""
-_PROJECTED = 64
-"""Principal directions in which embeddings are compared first."""
+_HELD = 0.6
+"""Share of the variance that the principal directions hold in which embeddings are compared first."""
+_STEP = 64
+"""Their number is a multiple of this."""
 _SAMPLE = 20_000
 """Embeddings from which those directions come."""
 _PAIRS = 1 << 16
@@ -141,9 +143,10 @@ def _similar(
     if len(rank) < 2:
         return
     sample = vectors[rank[:: -(-len(rank) // _SAMPLE)]]
-    _, directions = np.linalg.eigh(np.cov(sample, rowvar=False).astype(np.float64))
-    small = vectors @ directions[:, -_PROJECTED:].astype(np.float32)
-    small = small[rank]
+    variances, directions = np.linalg.eigh(np.cov(sample, rowvar=False, dtype=np.float64))
+    held = np.cumsum(variances[::-1]) / max(variances.sum(), 1e-12)
+    wide = min(len(held), _STEP * (int(np.searchsorted(held, _HELD)) // _STEP + 1))
+    small = vectors[rank] @ directions[:, -wide:].astype(np.float32)
     halves = -(small**2).sum(1, keepdims=True) / 2
     ones = np.ones_like(halves)
     left, right = np.hstack([small, halves, ones]), np.hstack([small, ones, halves])
