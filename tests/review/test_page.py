@@ -227,6 +227,40 @@ def test_zoom_and_look_around(room: Room) -> None:
     assert room.verdicts() == []
 
 
+def test_nothing_is_judged_before_its_image_is_there(room: Room) -> None:
+    context = room.context()
+    slow: list[Route] = []
+    context.route("**/image/*", lambda route: slow.append(route))
+    page = entered(context, room.at, room.review, "ada")
+    page.locator(".missing", has_text="Loading the image").wait_for()
+    page.keyboard.press("a")
+    while slow:
+        slow.pop().continue_()
+    context.unroute("**/image/*")
+    first = shown(page)
+    page.keyboard.press("x")
+    shown(page, other_than=first)
+    mine(page, 1)
+    assert room.verdicts() == [(first, "reject", None)]
+
+
+def test_undo_reaches_over_modes(room: Room) -> None:
+    page = room.enter()
+    first = judge(page, "a")
+    page.click("#modes a:text-is('Whole images')")
+    entry = page.locator(".entry").first
+    entry.wait_for()
+    second = int(entry.get_attribute("data-candidate") or 0)
+    entry.get_by_role("button", name="Reject").click()
+    mine(page, 2)
+    page.click("#modes a:text-is('Candidates')")
+    for candidate in (second, first):
+        shown(page)
+        page.keyboard.press("z")
+        page.wait_for_selector(f'article[aria-busy="false"][data-candidate="{candidate}"]')
+    page.locator("#progress", has_text="0 by you").wait_for()
+
+
 def test_people_write_down_what_is_wrong_and_where(room: Room) -> None:
     page = room.enter(mode="annotate")
     page.fill("[name=name]", "Bucket in mid-air")
@@ -234,6 +268,10 @@ def test_people_write_down_what_is_wrong_and_where(room: Room) -> None:
     page.locator(".error", has_text="Save what you wrote").wait_for()
     page.fill("[name=phenomenon]", "The bucket floats.")
     page.fill("[name=reasoning]", "Nothing holds it.")
+    page.click("#modes a:text-is('Keep or drop')")
+    page.locator("text=Does this image belong").wait_for()
+    page.click("#modes a:text-is('Annotate')")
+    page.locator("form.editor").wait_for()
     drag(page, (0.2, 0.3), (0.6, 0.8))
     page.click("button:text-is('Save')")
     page.locator(".error", has_text="set the severity").wait_for()

@@ -27,6 +27,7 @@ const STATES = {
 class Desk {
   constructor(me, keys, outbox) {
     Object.assign(this, { me, keys, outbox });
+    this.history = []; // verdicts of this tab: {item, choice}, the latest last
     this.outlined = true;
     this.counts = null;
     outbox.addEventListener("change", () => this.refresh());
@@ -176,6 +177,7 @@ async function start() {
   };
 
   addEventListener("hashchange", choose);
+  addEventListener("beforeunload", (event) => !outbox.durable && outbox.waiting.length && event.preventDefault());
   addEventListener("keydown", (event) => {
     const action = keys.action(event);
     if (action && act(action)) event.preventDefault();

@@ -11,11 +11,12 @@ import { REJECT_REASONS, SAID, reasonButtons, reasonOf } from "./reasons.js";
 import { band, severity } from "./severity.js";
 import { Stopwatch } from "./stopwatch.js";
 
+const LATE = 40; // milliseconds after which an image that is not there yet is said to be loading
+
 export class Candidates {
   /** desk: what all modes share; settling: whether disagreements are settled instead. */
   constructor(desk, settling = false) {
     Object.assign(this, { desk, settling });
-    this.history = []; // verdicts of this tab: {item, choice}, the latest last
     this.feed = new Feed(settling ? () => this.#disputed() : (count, have) => desk.next(count, have), "candidate", desk.outbox);
     this.watch = new Stopwatch();
   }
@@ -47,7 +48,7 @@ export class Candidates {
   }
 
   async #disputed() {
-    const judged = new Set(this.history.map(({ item }) => item.candidate));
+    const judged = new Set(this.desk.history.map(({ item }) => item.candidate));
     const { items } = await get("/api/disputed");
     return { items: items.filter((item) => !judged.has(item.candidate)) };
   }
@@ -59,7 +60,7 @@ export class Candidates {
     const verdict = { candidate: item.candidate, choice, seconds: this.watch.seconds(), ...more };
     if (this.settling && choice !== "flag") verdict.final = true;
     this.desk.send("/api/verdict", verdict);
-    this.history.push({ item, choice });
+    this.desk.history.push({ item, choice });
     this.desk.note(`${SAID[choice]}: ${plain(item.name)}`);
     if (choice === "flag") return true; // it still waits for a verdict
     this.#forward();
@@ -115,10 +116,12 @@ export class Candidates {
     this.verdicts.querySelector(".reasons").open = false;
     part(card, "opinions").replaceChildren(...(this.settling ? [this.#opinions(item)] : []));
     this.#crop(item);
-    let image = null;
-    try {
-      image = await picture(item.src);
-    } catch {}
+    const late = setTimeout(() => {
+      this.stage.show(null); // not the image before
+      this.desk.missing(this.stage, "Loading the image …");
+    }, LATE);
+    const image = await picture(item.src).catch(() => null);
+    clearTimeout(late);
     if (this.feed.current !== item || !this.place) return;
     this.stage.show(image, this.#outlines(item));
     this.desk.missing(this.stage, image ? null : "This image cannot be shown. Flag it, and say that you are unsure.");
@@ -135,7 +138,9 @@ export class Candidates {
     const figure = this.card.querySelector(".crop");
     figure.hidden = !item.crop;
     if (!item.crop) return;
+    const late = setTimeout(() => (figure.hidden = true), LATE);
     const crop = await picture(item.crop).catch(() => null);
+    clearTimeout(late);
     if (this.feed.current !== item) return;
     figure.hidden = !crop;
     if (!crop) return;
@@ -171,7 +176,7 @@ export class Candidates {
   /** Take the latest verdict back. What this tab knows is shown at once; before that, the server knows. */
   #undo() {
     if (this.editor) return true;
-    const last = this.history.pop();
+    const last = this.desk.history.pop();
     const answer = this.desk.send("/api/undo", {});
     if (last) {
       this.#again(last.item, last.choice);

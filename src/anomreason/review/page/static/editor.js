@@ -9,21 +9,24 @@ import { band } from "./severity.js";
 const TEXTS = ["name", "phenomenon", "reasoning", "kind"];
 
 export class Editor {
-  /** options: title, hint, fields (what stands there at first), kinds, reasons ([[value, text]] or null), save, cancel. */
+  /** options: title, hint, fields (what stood there at first), draft (what stands there now, if not that), kinds,
+   * reasons ([[value, text]] or null), save, cancel. */
   constructor(stage, options) {
     Object.assign(this, { stage, options });
     const form = (this.root = clone("editor"));
     part(form, "title").textContent = options.title;
     part(form, "hint").textContent = options.hint;
     this.fields = options.fields;
+    const now = options.draft ?? options.fields;
     for (const name of TEXTS) form.elements[name].value = plain(this.fields[name]);
     this.first = this.#texts();
-    form.elements.severity.value = Math.round(this.fields.severity ?? 50);
+    for (const name of TEXTS) form.elements[name].value = plain(now[name]);
+    form.elements.severity.value = Math.round(now.severity ?? 50);
     form.elements.severity.addEventListener("input", () => {
       this.unset = false;
       this.#severity();
     });
-    this.unset = typeof this.fields.severity !== "number";
+    this.unset = typeof now.severity !== "number";
     this.#severity();
     form.querySelector("datalist").append(...options.kinds.map((kind) => make("option", { value: plain(kind) })));
     const { reason } = form.elements;
@@ -33,7 +36,7 @@ export class Editor {
     } else {
       part(form, "reason").remove();
     }
-    this.region = this.fields.region;
+    this.region = now.region;
     stage.draw(this.region, (region) => (this.region = region));
     part(form, "nobox").addEventListener("click", () => stage.draw((this.region = null), (region) => (this.region = region)));
     part(form, "save").textContent = options.save.label;
@@ -61,6 +64,12 @@ export class Editor {
     this.root.elements[field].focus();
   }
 
+  /** What stands in the form. */
+  get written() {
+    const severity = this.unset ? null : Number(this.root.elements.severity.value);
+    return { ...this.#texts(), severity, region: this.region };
+  }
+
   /** Whether nothing was written or drawn. */
   get untouched() {
     return JSON.stringify(this.#texts()) === JSON.stringify(this.first) && this.region === this.fields.region;
@@ -80,11 +89,11 @@ export class Editor {
   #save() {
     const texts = this.#texts();
     const missing = TEXTS.slice(0, 3).find((name) => !texts[name]);
-    const { reason, severity } = this.root.elements;
+    const { reason } = this.root.elements;
     if (missing) return this.complain("Please fill in what is wrong, how it shows and why it cannot be.", missing);
     if (this.unset && !this.options.reasons) return this.complain("Please set the severity.", "severity");
     if (this.options.reasons && !reason.value) return this.complain("Please choose what was changed.", "reason");
-    const written = { ...texts, severity: Number(severity.value), region: this.region };
+    const { written } = this;
     this.options.save.action(written, this.#changes(written), this.options.reasons ? reason.value : null);
   }
 
@@ -92,7 +101,7 @@ export class Editor {
   #changes(written) {
     const changes = {};
     for (const name of TEXTS) if (written[name] && written[name] !== this.first[name]) changes[name] = written[name];
-    if (!this.unset && written.severity !== Math.round(this.fields.severity ?? -1)) changes.severity = written.severity;
+    if (written.severity !== null && written.severity !== Math.round(this.fields.severity ?? -1)) changes.severity = written.severity;
     if (written.region && JSON.stringify(written.region) !== JSON.stringify(this.fields.region)) changes.region = written.region;
     return changes;
   }

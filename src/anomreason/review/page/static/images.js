@@ -10,6 +10,8 @@ import { picture } from "./pictures.js";
 import { DROP_REASONS, reasonButtons, reasonOf } from "./reasons.js";
 import { badge } from "./severity.js";
 
+const BLANK = { name: "", phenomenon: "", reasoning: "", kind: "", region: null };
+
 /** One image after another. */
 class ImageMode {
   constructor(desk, mode) {
@@ -62,18 +64,36 @@ export class Annotating extends ImageMode {
     return Boolean(this.feed.current && this.shown) && this.stage.look(action);
   }
 
-  aside(item) {
-    this.saved = [];
-    this.list = make("ul", { className: "list saved" });
-    this.list.setAttribute("aria-label", "What you wrote of this image");
-    return [this.list, this.#form(item)];
+  /** Another mode comes on: what is written and not saved stays for later. */
+  end() {
+    super.end();
+    this.draft = this.shown && !this.editor.untouched ? this.editor.written : null;
+    this.stage?.stopDrawing();
   }
 
-  #form(item) {
+  aside(item) {
+    if (this.image !== item.image) [this.image, this.saved, this.draft] = [item.image, [], null];
+    this.list = make("ul", { className: "list saved" }, ...this.saved.map((each) => this.#line(each)));
+    this.list.setAttribute("aria-label", "What you wrote of this image");
+    const form = this.#form(item, this.draft ?? BLANK);
+    this.#outline();
+    return [this.list, form];
+  }
+
+  #line({ name, severity }) {
+    return make("li", { className: "entry" }, make("span", { dir: "auto" }, plain(name)), " ", badge(severity));
+  }
+
+  #outline() {
+    this.stage.outline(this.saved.map(({ region }) => ({ region, tone: "band-4 faint" })));
+  }
+
+  #form(item, fields) {
     const form = (this.editor = new Editor(this.stage, {
       title: this.saved.length ? "Is more wrong?" : "What is wrong in this image?",
       hint: "Write down one thing that cannot be so, and mark its place.",
-      fields: { name: "", phenomenon: "", reasoning: "", kind: "", region: null },
+      fields: BLANK,
+      draft: fields,
       kinds: this.desk.me.kinds,
       reasons: null,
       save: { label: "Save", action: (written) => this.#save(item, written) },
@@ -85,12 +105,12 @@ export class Annotating extends ImageMode {
   #save(item, { kind, ...written }) {
     this.desk.send("/api/annotation", { image: item.image, ...written, ...(kind ? { kind } : {}) }, { annotates: item.image });
     this.saved.push(written);
-    this.list.append(make("li", { className: "entry" }, make("span", { dir: "auto" }, plain(written.name)), " ", badge(written.severity)));
+    this.list.append(this.#line(written));
     this.desk.note("Saved");
     const before = this.editor.root;
     this.stage.stopDrawing();
-    before.replaceWith(this.#form(item));
-    this.stage.outline(this.saved.map(({ region }) => ({ region, tone: "band-4 faint" })));
+    before.replaceWith(this.#form(item, BLANK));
+    this.#outline();
     this.editor.focus();
   }
 

@@ -15,7 +15,6 @@ import { Stopwatch } from "./stopwatch.js";
 export class WholeImages {
   constructor(desk) {
     this.desk = desk;
-    this.history = []; // verdicts of this tab: {item, choice}, the latest last
     this.entries = []; // of the image: {item, choice, root}
     this.feed = new Feed((count, have) => desk.next(count, have), "candidate", desk.outbox);
     this.watch = new Stopwatch();
@@ -136,7 +135,7 @@ export class WholeImages {
   #judge(entry, choice, more = {}) {
     const { item } = entry;
     this.desk.send("/api/verdict", { candidate: item.candidate, choice, seconds: this.watch.seconds(), ...more });
-    this.history.push({ item, choice });
+    this.desk.history.push({ item, choice });
     this.desk.note(`${SAID[choice]}: ${plain(item.name)}`);
     if (choice === "flag") return;
     this.watch.start();
@@ -173,7 +172,7 @@ export class WholeImages {
   }
 
   #undo() {
-    const last = this.history.pop();
+    const last = this.desk.history.pop();
     const answer = this.desk.send("/api/undo", {});
     const entry = this.entries.find(({ item }) => item.candidate === last?.item.candidate);
     if (entry && this.shown) {
