@@ -11,8 +11,9 @@ from sqlalchemy import update
 from tests.dataset.export.filling import HAND, SIGN, Filler
 
 from anomreason.dataset.export import ExportOptions, export, verify
+from anomreason.dataset.export.planning import plan_images
+from anomreason.dataset.export.records import ExportedImage, exported_images
 from anomreason.dataset.export.rows import row_of
-from anomreason.dataset.export.selecting import ExportedImage, exported_images, plan_images
 from anomreason.dataset.store import Store, open_store
 from anomreason.dataset.tables import CandidateRow, SplitRow
 

@@ -9,7 +9,8 @@ from tests.dataset.export.filling import picture
 from anomreason.anomaly import Anomaly
 from anomreason.dataset.collect import CollectOptions, collect
 from anomreason.dataset.export import ExportOptions, export
-from anomreason.dataset.export.selecting import exported_images, plan_images
+from anomreason.dataset.export.planning import plan_images
+from anomreason.dataset.export.records import exported_images
 from anomreason.dataset.store import Store, open_store
 from anomreason.errors import UsageError
 from anomreason.scenes.make import SceneSettings, make_scenes

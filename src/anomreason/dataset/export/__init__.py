@@ -17,7 +17,8 @@ from anomreason.dataset.export.card import ExportSummary, card_text, commands_of
 from anomreason.dataset.export.folder import CARD, MANIFEST, Draft, check_place, storing
 from anomreason.dataset.export.formats import FORMATS, format_of
 from anomreason.dataset.export.options import ExportOptions, ExportReport
-from anomreason.dataset.export.selecting import ExportedImage, exported_images, plan_images
+from anomreason.dataset.export.planning import plan_images
+from anomreason.dataset.export.records import ExportedImage, exported_images
 from anomreason.dataset.export.tally import ExportTally
 from anomreason.dataset.export.verifying import Difference, Verification, verify
 from anomreason.dataset.export.writing import Writer

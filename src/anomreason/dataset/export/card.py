@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from anomreason.dataset.export.options import ExportOptions
-from anomreason.dataset.export.selecting import Plan
+from anomreason.dataset.export.planning import Plan
 from anomreason.dataset.export.tally import ExportTally
 from anomreason.dataset.export.writing import FileLayout
 from anomreason.dataset.tables import CommandRow

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from anomreason.dataset.export.folder import Draft
 from anomreason.dataset.export.imagefolder import TABLE, FolderTables
 from anomreason.dataset.export.options import Counts, ExportOptions, split_counts
+from anomreason.dataset.export.planning import Plan
+from anomreason.dataset.export.records import ExportedImage
 from anomreason.dataset.export.rows import STRING, list_of
-from anomreason.dataset.export.selecting import ExportedImage, Plan
 from anomreason.dataset.export.writing import FileLayout, JsonFiles, Writer
 from anomreason.errors import UsageError
 from anomreason.files import parse_json, read_lines, read_object, read_text

@@ -15,7 +15,8 @@ from typing import IO, Any
 from anomreason.anomaly import Region
 from anomreason.dataset.export.folder import Draft, json_bytes
 from anomreason.dataset.export.options import Counts, ExportOptions, split_counts
-from anomreason.dataset.export.selecting import ExportedCandidate, ExportedImage, Plan
+from anomreason.dataset.export.planning import Plan
+from anomreason.dataset.export.records import ExportedCandidate, ExportedImage
 from anomreason.dataset.export.writing import FileLayout, JsonFile, Writer
 from anomreason.files import read_object
 

@@ -17,8 +17,9 @@ from typing import Any
 
 from anomreason.dataset.export.folder import Draft
 from anomreason.dataset.export.options import Counts, ExportOptions, split_counts
+from anomreason.dataset.export.planning import Plan
+from anomreason.dataset.export.records import ExportedCandidate, ExportedImage
 from anomreason.dataset.export.rows import Row
-from anomreason.dataset.export.selecting import ExportedCandidate, ExportedImage, Plan
 from anomreason.dataset.export.writing import FileLayout, Writer
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from anomreason.dataset.export.folder import Draft
 from anomreason.dataset.export.options import Counts, ExportOptions, split_counts
+from anomreason.dataset.export.planning import Plan
+from anomreason.dataset.export.records import ExportedImage
 from anomreason.dataset.export.rows import STRING, Feature, Row, columns, row_of, schema
-from anomreason.dataset.export.selecting import ExportedImage, Plan
 from anomreason.dataset.export.writing import FileLayout, Writer
 
 TABLE = "metadata.parquet"

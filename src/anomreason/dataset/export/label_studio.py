@@ -14,7 +14,8 @@ from anomreason.anomaly import Anomaly, Region
 from anomreason.dataset.export.coco import NO_KIND, kind_of
 from anomreason.dataset.export.folder import Draft
 from anomreason.dataset.export.options import Counts, ExportOptions, split_counts
-from anomreason.dataset.export.selecting import ExportedCandidate, ExportedImage, Plan
+from anomreason.dataset.export.planning import Plan
+from anomreason.dataset.export.records import ExportedCandidate, ExportedImage
 from anomreason.dataset.export.writing import FileLayout, JsonFiles, Writer
 from anomreason.dataset.tables import Origin, Outcome
 from anomreason.errors import UsageError

@@ -10,8 +10,9 @@ from pathlib import Path
 from anomreason.dataset.export.folder import Draft
 from anomreason.dataset.export.imagefolder import RowFile, count_tables
 from anomreason.dataset.export.options import Counts, ExportOptions
+from anomreason.dataset.export.planning import Plan
+from anomreason.dataset.export.records import ExportedImage
 from anomreason.dataset.export.rows import IMAGE, columns, row_of, schema
-from anomreason.dataset.export.selecting import ExportedImage, Plan
 from anomreason.dataset.export.writing import FileLayout, Writer
 
 GROUP = 100

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from anomreason.dataset.export.folder import Draft, json_bytes
 from anomreason.dataset.export.options import Counts, ExportOptions, split_counts
-from anomreason.dataset.export.selecting import ExportedImage, Plan
+from anomreason.dataset.export.planning import Plan
+from anomreason.dataset.export.records import ExportedImage
 from anomreason.dataset.export.writing import FileLayout, Writer
 from anomreason.sources.formats.published import PublishedImage, iter_published, published_entry
 from anomreason.sources.generated import FOLDERS

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from anomreason.anomaly import Anomaly, Region
-from anomreason.dataset.export.selecting import ExportedCandidate, ExportedImage
+from anomreason.dataset.export.records import ExportedCandidate, ExportedImage
 
 Feature = dict[str, Any]
 """As `datasets` writes the type of a column: a value, an image, a list, or an object of columns."""

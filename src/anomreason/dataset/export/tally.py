@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from anomreason.dataset.export.options import Counts, split_counts
-from anomreason.dataset.export.selecting import ExportedImage
+from anomreason.dataset.export.records import ExportedImage
 
 NO_KIND = "(no kind)"
 

@@ -18,7 +18,8 @@ from typing import IO, ClassVar
 
 from anomreason.dataset.export.folder import Draft, json_bytes
 from anomreason.dataset.export.options import ExportOptions
-from anomreason.dataset.export.selecting import ExportedImage, Plan
+from anomreason.dataset.export.planning import Plan
+from anomreason.dataset.export.records import ExportedImage
 
 
 @dataclass(frozen=True, slots=True)
