@@ -135,6 +135,11 @@ def test_two_commands_of_one_name_never_work_at_once(store: Store) -> None:
             pass
     with store.command("collect", {}):
         pass
+    with store.command("annotate", {}, part="one detector"):
+        with store.command("annotate", {}, part="another detector"):
+            pass
+        with pytest.raises(RunConflict), store.command("annotate", {}, part="one detector"):
+            pass
 
 
 def test_two_folders_of_one_server_never_run_one_command_at_once(tmp_path: Path, new_database: str) -> None:

@@ -140,7 +140,7 @@ def annotation(store: Store, setup: DetectorSetup, options: AnnotateOptions) -> 
     selected = selection(store, setup, options)
     settings = {"detector": selected.detector, **asdict(options), "deciding": setup.deciding()}
     with (
-        store.command(COMMAND, settings) as command,
+        store.command(COMMAND, settings, part=selected.folder.name) as command,
         setup.open_run(selected.folder, FoundImages(Path(".."), selected.images), [store.folder.name]) as run,
     ):
         work = Annotation(store, selected, setup, run, command)

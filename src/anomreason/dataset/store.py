@@ -8,6 +8,7 @@ The database is `dataset.sqlite` in the folder, or a PostgreSQL server; the sche
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -152,13 +153,14 @@ class Store:
             yield session
 
     @contextmanager
-    def command(self, name: str, settings: Mapping[str, Any]) -> Iterator[CommandRecord]:
+    def command(self, name: str, settings: Mapping[str, Any], part: str = "") -> Iterator[CommandRecord]:
         """A command that writes: its row, and the right to be the only one of its name at work here.
 
+        part: what it works on, where several of one name may work on different parts at once; it serves as a file name.
         Raises RunConflict when another process runs the same command on this dataset.
         """
         with ExitStack() as stack:
-            stack.enter_context(self._alone(name))
+            stack.enter_context(self._alone(name, part))
             code = provenance()
             row = CommandRow(
                 name=name,
@@ -178,20 +180,21 @@ class Store:
                 session.execute(update(CommandRow).where(CommandRow.id == command.id).values(**values))
 
     @contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
+    def _alone(self, name: str, part: str) -> Iterator[None]:
         busy = f"runs 'dataset {name}' on {str(self.folder)!r}; wait until it ends"
         locks = self.folder / ".locks"
         locks.mkdir(exist_ok=True)
-        lock = take_lock(locks / name, busy)
+        key = f"{name} {part}".rstrip()
+        lock = take_lock(locks / key, busy)
         try:
             if self.engine.dialect.name == "postgresql":
                 with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                    if not connection.scalar(select(func.pg_try_advisory_lock(_number(name)))):
+                    if not connection.scalar(select(func.pg_try_advisory_lock(_number(key)))):
                         raise RunConflict(f"another machine {busy}")
                     try:
                         yield
                     finally:
-                        connection.execute(select(func.pg_advisory_unlock(_number(name))))
+                        connection.execute(select(func.pg_advisory_unlock(_number(key))))
             else:
                 yield
         finally:
@@ -273,7 +276,7 @@ def _on_begin(connection: Connection) -> None:
 
 def _number(name: str) -> int:
     """A number for PostgreSQL's advisory locks."""
-    return int.from_bytes(f"anomreason {name}".encode()[-7:], "big")
+    return int.from_bytes(hashlib.sha256(f"anomreason {name}".encode()).digest()[:7], "big")
 
 
 def storable(text: str) -> str:
