@@ -132,6 +132,15 @@ def test_what_cannot_be_read_is_recorded_in_a_word_and_the_rest_is_collected(
     assert "0 bytes" in rows[str(inputs / "empty.png")]
 
 
+def test_names_that_are_not_utf_8_are_recorded(store: Store, tmp_path: Path) -> None:
+    inputs = folder(tmp_path / os.fsdecode(b"in\xff"), ["a.png"])
+    (tmp_path / os.fsdecode(b"\xfe.png")).write_bytes(png(3))
+    lines(inputs / "t.jsonl", [{"file_name": "a.png"}])
+    report = collect(store, [tmp_path, inputs, inputs / "t.jsonl"], CollectOptions(source=os.fsdecode(b"s\xff")))
+    assert (report.images, report.unreadable) == (0, {"bad_name": 2})
+    assert "rename the file" in column(store, FileRow.message)[0]
+
+
 def test_exact_duplicates_are_files_of_one_image(store: Store, tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "sub/c.png"):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +156,11 @@ def test_exact_duplicates_are_files_of_one_image(store: Store, tmp_path: Path) -
 
 def test_copies_are_named_by_their_hash_and_read_without_the_original(sqlite_store: Store, tmp_path: Path) -> None:
     inputs = folder(tmp_path / "in", ["a.png", "b.jpg"])
+    draft = sqlite_store.folder / "images" / "0ab" / ".copy.png.4194305.1.part"  # of a process that was killed
+    draft.parent.mkdir(parents=True)
+    draft.write_bytes(b"half")
     collect(sqlite_store, [inputs], CollectOptions(copy=True))
+    assert not draft.exists()
     shas, places = column(sqlite_store, ImageRow.sha256), column(sqlite_store, ImageRow.path)
     assert places == [f"images/{sha[:3]}/{sha}.{end}" for sha, end in zip(shas, ("png", "jpg"), strict=True)]
     assert sqlite_store.path(places[0]).read_bytes() == (inputs / "a.png").read_bytes()

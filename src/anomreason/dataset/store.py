@@ -164,7 +164,7 @@ class Store:
             code = provenance()
             row = CommandRow(
                 name=name,
-                settings=json.loads(json.dumps(dict(settings), default=str)),
+                settings=_storable_json(settings),
                 version=code.version,
                 git_commit=code.git_commit,
                 dirty=code.dirty,
@@ -176,7 +176,7 @@ class Store:
                 command = CommandRecord(row.id)
             yield command
             with self.writing() as session:
-                values = {"ended": datetime.now(UTC), "report": dict(command.report)}
+                values = {"ended": datetime.now(UTC), "report": _storable_json(command.report)}
                 session.execute(update(CommandRow).where(CommandRow.id == command.id).values(**values))
 
     @contextmanager
@@ -282,6 +282,11 @@ def _number(name: str) -> int:
 def storable(text: str) -> str:
     """The text without what no database holds: NUL and halves of surrogate pairs become U+FFFD."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _storable_json(record: Mapping[str, Any]) -> Any:
+    """The same record of what JSON knows, other values as text, and all text as databases hold it."""
+    return json.loads(storable(json.dumps(dict(record), default=str, ensure_ascii=False)))
 
 
 def add_new(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> int:

@@ -18,7 +18,15 @@ from sqlalchemy import select
 
 from anomreason import archives
 from anomreason.dataset.collect.annotations import JoinedFile, add_annotations, add_splits
-from anomreason.dataset.collect.entries import ImageEntry, ImageSource, PromptEntry, Remark, SourceKind, SourceRule
+from anomreason.dataset.collect.entries import (
+    IMAGES,
+    ImageEntry,
+    ImageSource,
+    PromptEntry,
+    Remark,
+    SourceKind,
+    SourceRule,
+)
 from anomreason.dataset.collect.inputs import Inputs, check_input, count_entries
 from anomreason.dataset.collect.looking import look
 from anomreason.dataset.collect.prompts import check_prompts, count_prompts, read_prompts
@@ -26,6 +34,7 @@ from anomreason.dataset.collect.recording import CollectTally, Recorder, Seen
 from anomreason.dataset.store import Store, storable
 from anomreason.dataset.tables import ImageRow, SourceRow
 from anomreason.errors import UsageError
+from anomreason.files import remove_drafts
 from anomreason.sources.annotations import key_of, read_source
 from anomreason.sources.manifests import read_split
 
@@ -106,9 +115,13 @@ def collect(
     for path in options.splits:
         read_split(path)
     annotations = [read_source(one) for one in options.annotations]
-    rule = SourceRule(options.source, options.kind, options.generator, options.licence, options.terms)
+    stated = (options.source, options.generator, options.licence, options.terms)
+    source, generator, licence, terms = (text and storable(text) for text in stated)
+    rule = SourceRule(source, options.kind, generator, licence, terms)
     _check_source(store, rule)
     with store.command("collect", _settings(given, options)) as command:
+        for folder in (store.folder / IMAGES).glob("*"):
+            remove_drafts(folder)
         job = _Collecting(store, command.id, rule, options.copy, progress)
         job.total = sum(map(_counted(count_entries), given)) + sum(map(_counted(count_prompts), options.prompts))
         named = bool(options.annotations or options.splits)

@@ -67,7 +67,7 @@ class Inputs:
         if path.is_dir():
             yield from self._folder(path)
         elif os.path.lexists(given):
-            yield from self._file(path, path.parent, path.stem)
+            yield from self._file(path, path.parent, storable(path.stem))
         else:
             root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
             for found in _matching(given, self.passed_over):
@@ -183,7 +183,7 @@ class Inputs:
         embedded = next((name for name, may in table.columns.items() if may), None)
         key = known_image_key(table.columns) or embedded or _image_key(table.columns, str(path))
         columns = [key, *(name for name in table.columns if name.strip().lower() in ROW_KEYS and name != key)]
-        place, (size, mtime) = self.place(path), archives.stat(path) or (None, None)
+        place, (size, mtime) = storable(self.place(path)), archives.stat(path) or (None, None)
 
         def wanted(rows: range) -> bool:
             known = table.columns[key] and self.all_known([f"{place}/{n}" for n in rows], size, mtime)
