@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -174,3 +175,10 @@ def test_a_round_is_not_continued_with_other_options(sqlite_store: Store) -> Non
         begin_round(sqlite_store, command.id, RoundOptions(overlap=1.0))
     found = CliRunner().invoke(app, ["review", str(sqlite_store.folder), "--overlap", "0.5", "--port", "0"])
     assert "was begun with other options" in str(found.exception)
+
+
+def test_an_answer_does_not_wait_for_acknowledgements() -> None:
+    with listening("127.0.0.1", 0) as made, socket.create_connection(made.getsockname()):
+        accepted, _ = made.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

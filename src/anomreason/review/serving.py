@@ -21,6 +21,8 @@ from anomreason.errors import UsageError
 
 _GRACE = 3
 """Seconds that requests under way get at the end."""
+_THINKING = 120
+"""Seconds for which a connection is kept for a person's next request."""
 
 
 @contextmanager
@@ -33,6 +35,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         why = error.strerror or str(error)
         raise UsageError(f"cannot serve on {host}:{port}: {why}; give another --port or --host") from None
     with made:
+        # Inherited by each connection: an answer never waits for the browser to acknowledge its first half.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield made
 
 
@@ -55,7 +59,13 @@ def serve(app: ASGIApp, made: socket.socket, ready: Callable[[], None]) -> None:
     ready: called when the page can be opened.
     """
     config = uvicorn.Config(
-        app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE, lifespan="off"
+        app,
+        log_level="error",
+        access_log=False,  # it would hold the links' tokens
+        server_header=False,
+        lifespan="off",
+        timeout_keep_alive=_THINKING,
+        timeout_graceful_shutdown=_GRACE,
     )
     PageServer(config, ready).run(sockets=[made])
 
