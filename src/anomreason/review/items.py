@@ -6,10 +6,11 @@ items(session, [7, 8])    # with image, prompt and source; nothing of scores or 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from anomreason.anomaly import Region
@@ -21,7 +22,13 @@ _IMAGE = (ImageRow.id, ImageRow.sha256, ImageRow.width, ImageRow.height, SourceR
 
 def items(session: Session, candidates: Sequence[int]) -> list[Item]:
     """These candidates, in this order."""
-    query = (
+    found = {row[6]: _item(tuple(row)) for row in session.execute(_items(), {"candidates": list(candidates)})}
+    return [found[candidate] for candidate in candidates if candidate in found]
+
+
+@cache
+def _items() -> Select[*tuple[Any, ...]]:
+    return (
         select(
             *_IMAGE,
             CandidateRow.id,
@@ -37,10 +44,8 @@ def items(session: Session, candidates: Sequence[int]) -> list[Item]:
         .join(ImageRow, ImageRow.id == CandidateRow.image_id)
         .join(SourceRow, SourceRow.id == ImageRow.source_id)
         .outerjoin(PromptRow, PromptRow.id == ImageRow.prompt_id)
-        .where(CandidateRow.id.in_(candidates))
+        .where(CandidateRow.id.in_(bindparam("candidates", expanding=True)))
     )
-    found = {row[6]: _item(tuple(row)) for row in session.execute(query)}
-    return [found[candidate] for candidate in candidates if candidate in found]
 
 
 def images(session: Session, condition: Select[int]) -> list[ItemImage]:

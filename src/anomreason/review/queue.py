@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import case, delete, func, select, update
+from sqlalchemy import Select, String, bindparam, case, delete, func, select, union_all, update
 from sqlalchemy.orm import Session, aliased
 
 from anomreason.dataset.store import Store, insert_into
@@ -28,6 +29,7 @@ from anomreason.dataset.tables import (
     RoundRow,
     SourceRow,
     TallyRow,
+    UtcTime,
     VerdictRow,
 )
 from anomreason.dataset.verdicts import OUTCOMES, record_verdicts
@@ -90,6 +92,7 @@ class Queue:
 
     def __init__(self, store: Store, round_id: int, command_id: int) -> None:
         self.store, self.round, self.command = store, round_id, command_id
+        self._waiting_queries: dict[int, Select[int, int]] = {}
 
     def next(self, person: str, count: int = 3, have: Sequence[int] = (), now: datetime | None = None) -> list[int]:
         """Candidates for this person, the most urgent first: those already held and not answered, then new ones.
@@ -98,14 +101,8 @@ class Queue:
         """
         now = now or datetime.now(UTC)
         count = max(0, min(count, MOST - len(have)))
-        leased = (ItemRow.round_id == LeaseRow.round_id) & (ItemRow.candidate_id == LeaseRow.candidate_id)
         with self.store.writing() as session:
-            held = session.scalars(
-                select(LeaseRow.candidate_id)
-                .join(ItemRow, leased)
-                .where(LeaseRow.round_id == self.round, LeaseRow.person == person)
-                .order_by(ItemRow.position)
-            ).all()
+            held = session.scalars(self._held, {"person": person}).all()
             given = [c for c in held if c not in have][:count]
             for candidate in self._waiting(session, person, now) if len(given) < count else ():
                 if len(given) >= count:
@@ -115,6 +112,17 @@ class Queue:
             mine = (LeaseRow.round_id == self.round, LeaseRow.person == person)
             session.execute(update(LeaseRow).where(*mine).values(until=now + LEASE))
         return given
+
+    @cached_property
+    def _held(self) -> Select[int]:
+        """What `person` holds, in order."""
+        leased = (ItemRow.round_id == LeaseRow.round_id) & (ItemRow.candidate_id == LeaseRow.candidate_id)
+        return (
+            select(LeaseRow.candidate_id)
+            .join(ItemRow, leased)
+            .where(LeaseRow.round_id == self.round, LeaseRow.person == bindparam("person"))
+            .order_by(ItemRow.position)
+        )
 
     def of_image(self, person: str, image: int, now: datetime | None = None) -> list[int]:
         """The candidates of one image that wait for this person's verdict, all leased to them."""
@@ -139,28 +147,48 @@ class Queue:
 
     def _waiting(self, session: Session, person: str, now: datetime) -> list[int]:
         """Items that this person may get, in order: of those judged by nobody, and by each other person, the first."""
-        firsts, found = [""], list[tuple[int, int]]()
-        pending = select(func.min(ItemRow.first_person)).where(ItemRow.round_id == self.round, ItemRow.done.is_(False))
-        while (first := session.scalar(pending.where(ItemRow.first_person > firsts[-1]))) is not None:
-            firsts.append(first)
-        leased = (LeaseRow.round_id == ItemRow.round_id) & (LeaseRow.candidate_id == ItemRow.candidate_id)
-        for first in firsts:
-            if first == person:
-                continue
-            query = (
+        firsts = [first for first in session.scalars(self._firsts) if first != person]
+        if not firsts:
+            return []
+        values = {"now": now, **{f"first{n}": first for n, first in enumerate(firsts)}}
+        return [candidate for _, candidate in session.execute(self._waiting_after(len(firsts)), values)]
+
+    @cached_property
+    def _firsts(self) -> Select[str]:
+        """Who has judged an item that needs somebody else; empty for items that nobody has judged.
+
+        One look into the index for each of them, however many items there are.
+        """
+        first = select(func.min(ItemRow.first_person).label("first")).where(
+            ItemRow.round_id == self.round, ItemRow.done.is_(False)
+        )
+        firsts = first.cte("firsts", recursive=True)
+        later = first.where(ItemRow.first_person > firsts.c.first).scalar_subquery()
+        firsts = firsts.union_all(select(later).select_from(firsts).where(firsts.c.first.is_not(None)))
+        return select(firsts.c.first).where(firsts.c.first.is_not(None))
+
+    def _waiting_after(self, count: int) -> Select[int, int]:
+        """Position and candidate of what waits behind each of `first0`, `first1` ..., made once for each count."""
+        if count not in self._waiting_queries:
+            leased = (LeaseRow.round_id == ItemRow.round_id) & (LeaseRow.candidate_id == ItemRow.candidate_id)
+            parts = [
                 select(ItemRow.position, ItemRow.candidate_id)
                 .outerjoin(LeaseRow, leased)
                 .where(
                     ItemRow.round_id == self.round,
                     ItemRow.done.is_(False),
-                    ItemRow.first_person == first,
-                    (LeaseRow.person.is_(None)) | (LeaseRow.until < now),
+                    ItemRow.first_person == bindparam(f"first{n}", type_=String()),
+                    (LeaseRow.person.is_(None)) | (LeaseRow.until < bindparam("now", type_=UtcTime())),
                 )
                 .order_by(ItemRow.position)
                 .limit(MOST)
-            )
-            found += [(position, candidate) for position, candidate in session.execute(query)]
-        return [candidate for _, candidate in sorted(found)]
+                .subquery()
+                for n in range(count)
+            ]
+            together = union_all(*(select(part.c.position, part.c.candidate_id) for part in parts)).subquery()
+            query = select(together.c.position, together.c.candidate_id).order_by(together.c.position)
+            self._waiting_queries[count] = query
+        return self._waiting_queries[count]
 
     def _take(self, session: Session, candidate: int, person: str, now: datetime) -> bool:
         """Lease an item that seemed to wait; False when somebody else was faster."""
