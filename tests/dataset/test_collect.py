@@ -435,6 +435,17 @@ def test_lists_of_prompts_alone(ending: str, store: Store, tmp_path: Path) -> No
     ]
 
 
+def test_the_prompts_of_images_get_the_group_that_a_list_gives_them(store: Store, tmp_path: Path) -> None:
+    folder(tmp_path, ["a.png"])
+    table = lines(tmp_path / "t.jsonl", [{"image": "a.png", "prompt": "a cup"}])
+    groups = [{"prompt": "a cup", "group": "u1"}, {"prompt": "a dog", "group": "u1"}]
+    prompts = lines(tmp_path / "p.jsonl", groups)
+    collect(store, [table], CollectOptions(prompts=(prompts,)))
+    lines(prompts, [{"prompt": "a cup", "group": "u2"}])
+    collect(store, [], CollectOptions(prompts=(prompts,)))
+    assert column(store, PromptRow.text, PromptRow.group) == [("a cup", "u1"), ("a dog", "u1")]
+
+
 def test_a_prompt_of_a_million_characters_is_stored_whole_and_a_longer_one_refused(
     store: Store, tmp_path: Path
 ) -> None:

@@ -276,12 +276,24 @@ class Recorder:
                 sha = _sha(entry.text)
                 row = {"sha256": sha, "text": entry.text, "group": entry.group, "tags": list(entry.tags) or None, **by}
                 new_rows.setdefault(sha, row)
+            self._group_prompts(
+                session, {sha: row["group"] for sha, row in new_rows.items() if row["group"] is not None}
+            )
             new = add_new(session, PromptRow, list(new_rows.values()))
         self._tally.prompts += new
         self._tally.prompts_known += len(good) - new
         if bad := [entry for entry in entries if entry.unreadable is not None]:
             rows = [ImageEntry(e.place, e.place, mtime=e.mtime, unreadable=e.unreadable) for e in bad]
             self.images(rows, lambda fresh: {})
+
+    def _group_prompts(self, session: Session, groups: Mapping[str, str]) -> None:
+        """Prompts that came with images, which name no group, get the one of the list."""
+        shas = list(groups)
+        for start in range(0, len(shas), BATCH):
+            part = PromptRow.sha256.in_(shas[start : start + BATCH])
+            bare = session.execute(select(PromptRow.id, PromptRow.sha256).where(part, PromptRow.group.is_(None))).all()
+            if bare:
+                session.execute(update(PromptRow), [{"id": id, "group": groups[sha]} for id, sha in bare])
 
     def is_list_read(self, place: str, size: int | None, mtime: int | None) -> bool:
         """Whether a list of prompts was read to its end, and is as it was."""
