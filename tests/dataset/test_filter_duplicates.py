@@ -17,7 +17,7 @@ from anomreason.dataset.filter.pixels import measure, pixel_table
 from anomreason.scenes.sprites.world import SpriteWorld
 
 SCENES = 60
-REACH = Reach(distance=12, correlation=0.955)
+REACH = Reach(distance=12, correlation=0.965)
 ALONE = np.full(1000, -1)
 
 
@@ -31,7 +31,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "recompressed": recompressed,
     "halved": lambda image: image.resize((image.width // 2, image.height // 2)),
     "enlarged": lambda image: image.resize((image.width * 3 // 2, image.height * 3 // 2)),
-    "cropped": lambda image: image.crop((4, 4, image.width - 4, image.height - 4)),
+    "cropped": lambda image: image.crop((3, 3, image.width - 3, image.height - 3)),
     "without colours": lambda image: image.convert("L"),
     "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.1),
     "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.85),

@@ -108,7 +108,7 @@ class NearDuplicatesRule(Rule):
     meaning = "correlation with the most similar image of similar hash"
     distance: int = Field(default=12, ge=0, le=24)
     """Bits of 64 in which the perceptual hashes of two duplicates may differ."""
-    correlation: float = Field(default=0.955, ge=-1, le=1)
+    correlation: float = Field(default=0.965, ge=-1, le=1)
     """Least correlation of two duplicates scaled to 16x16 pixels, over all colours; -1: the hashes alone decide."""
     within_groups: bool = False
     """Whether images of one group (a scene and its twins) can be duplicates of each other."""
