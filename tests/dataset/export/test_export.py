@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete, select
-from tests.dataset.export.filling import HAND, Filler
+from tests.dataset.export.filling import HAND, Filler, fill
 from typer.testing import CliRunner
 
 from anomreason.cli import app
@@ -428,3 +428,10 @@ def test_the_command_says_what_was_done_what_was_left_out_and_what_is_next(fille
 def test_the_help_names_every_format() -> None:
     shown = " ".join(run("export", "--help").stdout.split())
     assert all(form in shown for form in FORMATS)
+
+
+def test_both_databases_give_the_same_export(store: Store, tmp_path: Path) -> None:
+    fill(store)
+    report = export(store, tmp_path / "out", ExportOptions(with_steps=True, min_agreement=0.5))
+    assert (report.images, report.anomalies, report.unverified) == (7, 6, 2)
+    assert verify(tmp_path / "out").whole

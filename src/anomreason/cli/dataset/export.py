@@ -82,7 +82,7 @@ def command(
         say(f"{name}: {counted(count.images, 'image', 'images')}, {anomalies}")
     say(f"Wrote {report.files:,} files, {report.bytes / 1e6:,.1f} MB, to {out} ({report.format})")
     if report.split_by is None:
-        say("The dataset is not split: all images are in one split. To split it: anomreason dataset split")
+        say(f"The dataset is not split: all images are in one split. To split it: anomreason dataset split {data}")
     for reason, left in sorted(report.left_out.items()):
         meaning = _MEANING.get(reason, "this format has no place for them")
         say(f"Left out: {counted(left, 'image', 'images')}, {reason} ({meaning})")
