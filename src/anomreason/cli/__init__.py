@@ -39,7 +39,7 @@ COMMANDS = {
         "demo:command", "Draw scenes, detect with the bundled model, score exactly: no key, no network, no GPU."
     ),
     "dataset": Command("dataset:COMMANDS", "Build a dataset of verified anomalies, from prompts and images to export."),
-    "review": Command("review:command", "Verify candidates in the browser, alone or with several people."),
+    "review": Command("review:command", "Verify candidates in the browser: one candidate a screen, one key a verdict."),
     "scenes": Command("scenes:COMMANDS", "Make images in which every anomaly is known, each with a mended twin."),
 }
 """The commands, in the order of the help."""
