@@ -115,7 +115,10 @@ def main() -> None:
         folder = Path(temporary, "data")
         fill(folder, args.candidates, args.side)
         with served(folder) as link, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            browser = playwright.chromium.launch(
+                executable_path=next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None),
+                args=["--no-sandbox"],
+            )
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.add_init_script(WATCH)
             page.goto(link)

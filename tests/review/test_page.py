@@ -30,7 +30,7 @@ from anomreason.review.rounds import RoundOptions
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Route
 
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 AXE = Path(__file__).parents[1] / "data" / "axe" / "axe.min.js"
 SCENES = 8
@@ -103,9 +103,9 @@ def room(opened: Opening) -> Room:
     return opened()
 
 
-def test_candidates_are_judged_by_keyboard(room: Room) -> None:
+def test_twenty_candidates_are_judged_by_keyboard(room: Room) -> None:
     page = room.enter()
-    keys = ["a", "x", "r", " ", "u", "1", "9", "A", "Numpad2"]
+    keys = ["a", "x", "r", " ", "u", "1", "9", "A", "Numpad2", "3"]
     said = [
         ("accept", None),
         ("reject", None),
@@ -116,6 +116,7 @@ def test_candidates_are_judged_by_keyboard(room: Room) -> None:
         ("reject", "unclear"),
         ("accept", None),
         ("reject", "plausible"),
+        ("reject", "wrong object"),
     ]
     given = [(judge(page, key), *what) for key, what in zip(keys * 2, said * 2, strict=True)]
     mine(page, len(given))
