@@ -304,7 +304,7 @@ class Review:
 
     def report(self) -> OwnerReport:
         """For the owner."""
-        return owner_report(self.store, self.queue.round, self.queue.progress().share_correct, self.within)
+        return owner_report(self.store, self.queue.round, self.estimate(), self.within)
 
 
 class Lately(Generic[T]):
