@@ -474,6 +474,7 @@ def test_prompts_without_their_column_are_refused_with_the_columns_that_are_ther
         ([""], CollectOptions(), "unset variable"),
         ([], CollectOptions(prompts=(Path("none.txt"),)), "'none.txt' do not exist"),
         ([], CollectOptions(annotations=("none.json",)), "'none.json' does not exist"),
+        (["."], CollectOptions(kind="photo"), "no kind 'photo'; the kinds are ai, photograph"),  # type: ignore[arg-type]
     ],
 )
 def test_mistakes_are_seen_before_anything_is_written(
@@ -557,3 +558,8 @@ def test_the_command_says_what_it_did_and_what_is_next(tmp_path: Path) -> None:
     code, output = invoke(tmp_path / "data", tmp_path / "bad.tar")
     assert code == 1
     assert "Not read to its end" in output
+
+
+def test_a_command_with_a_mistake_makes_no_dataset(tmp_path: Path) -> None:
+    assert invoke(tmp_path / "data", tmp_path / "nowhere")[0] != 0
+    assert not (tmp_path / "data").exists()

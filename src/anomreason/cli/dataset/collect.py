@@ -59,12 +59,9 @@ def command(
 
     import anomreason.dataset
     from anomreason.cli.progress import progress
-    from anomreason.dataset.collect import CollectOptions, collect
+    from anomreason.dataset.collect import CollectOptions, check, collect
     from anomreason.dataset.collect.entries import SourceKind
-    from anomreason.errors import UsageError
 
-    if kind not in (None, "ai", "photograph"):
-        raise UsageError(f"--kind is {kind!r}; give ai or photograph")
     options = CollectOptions(
         prompts=tuple(prompts or ()),
         annotations=tuple(annotations or ()),
@@ -76,6 +73,7 @@ def command(
         terms=terms,
         copy=copy,
     )
+    check(inputs or (), options)
     with anomreason.dataset.open(data, database, create=True) as store:
         with progress("collected", quiet=as_json) as step:
             report = collect(store, inputs or (), options, step)

@@ -6,6 +6,6 @@
 collection.py is the main path: inputs.py names the images, looking.py opens them, recording.py writes them down.
 """
 
-from anomreason.dataset.collect.collection import CollectOptions, CollectReport, collect
+from anomreason.dataset.collect.collection import CollectOptions, CollectReport, check, collect
 
-__all__ = ["CollectOptions", "CollectReport", "collect"]
+__all__ = ["CollectOptions", "CollectReport", "check", "collect"]

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from sqlalchemy import select
 
@@ -105,13 +105,8 @@ def collect(
     An input that turns out damaged is reported, and the others are collected. Raises UsageError, before anything is
     written, where an input does not exist or an option cannot be used; StorageError when the disk is full.
     """
+    check(inputs, options)
     given = [str(entry) for entry in inputs]
-    if not (given or options.prompts or options.annotations or options.splits):
-        raise UsageError("nothing to collect: give images, folders, globs, tables or archives, or --prompts FILE")
-    for entry in given:
-        check_input(entry)
-    for path in options.prompts:
-        check_prompts(path)
     for path in options.splits:
         read_split(path)
     annotations = [read_source(one) for one in options.annotations]
@@ -141,6 +136,18 @@ def collect(
         report = job.report(joined, splits)
         command.report.update(asdict(report))
     return report
+
+
+def check(inputs: Sequence[str | Path], options: CollectOptions) -> None:
+    """Raises UsageError for inputs that do not exist and options that cannot be used; needs no store."""
+    if not (inputs or options.prompts or options.annotations or options.splits):
+        raise UsageError("nothing to collect: give images, folders, globs, tables or archives, or --prompts FILE")
+    if options.kind not in (None, *get_args(SourceKind)):
+        raise UsageError(f"there is no kind {options.kind!r}; the kinds are {', '.join(get_args(SourceKind))}")
+    for entry in inputs:
+        check_input(str(entry))
+    for path in options.prompts:
+        check_prompts(path)
 
 
 def _settings(inputs: Sequence[str], options: CollectOptions) -> dict[str, Any]:
