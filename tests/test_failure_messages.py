@@ -46,7 +46,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    Image.effect_noise((64, 48), 50).save(tmp_path / "photo.png")
+    Image.effect_noise((128, 96), 50).save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
 
 
@@ -124,9 +124,14 @@ def rated(severity: object) -> str:
 ASKED_TWICE = "did not answer in the requested form, twice"
 ANOTHER = "Use another model for this image, or leave it out"
 BETTER = "Use a model that follows instructions better, or a server that supports JSON schemas"
-ADDRESS = "this is probably no OpenAI-compatible server: check --base-url, which usually ends in /v1"
+PREFIX = "check --base-url (is there a prefix before /v1?): open http://127.0.0.1"
+ADDRESS = f"this is probably no OpenAI-compatible server: {PREFIX}"
+LOGIN = "this is the web page of a login: give the API's address as --base-url, or a key with --api-key-env"
 LATER = "run the same command again later; the server's log may say why"
-SHORTER = "or use a model that writes longer replies"
+RAISE = (
+    "Raise the limit on the server, of the context or of the longest reply (vLLM: --max-model-len); else lower --max-"
+)
+NO_THINKING = "turn thinking off at the server (vLLM: --default-chat-template-kwargs"
 
 
 def capped(body: dict[str, Any]) -> Answer:
@@ -158,10 +163,22 @@ SERVED = [
         cut("<think>Hm, a"),
         "truncated",
         "8192 tokens, all of them thinking",
-        "turn the thinking off",
+        NO_THINKING,
     ),
-    Case("a limit of its own", cut('{"anomalies": [', 500), "truncated", "although 4096 were allowed", SHORTER),
-    Case("a known limit", capped, "truncated", "stopped at the reply limit of 1000 tokens, the longest", SHORTER),
+    Case(
+        "a limit of its own",
+        cut('{"anomalies": [', 500),
+        "truncated",
+        "after 500 tokens (prompt and reply: 1500 + 500 = 2000 tokens), although 4096 were allowed",
+        RAISE,
+    ),
+    Case(
+        "a known limit",
+        capped,
+        "truncated",
+        "the longest that the server allows here (prompt and reply: 1500 + 1000 = 2500 tokens)",
+        RAISE,
+    ),
     Case(
         "prose",
         reply("A cup."),
@@ -173,15 +190,15 @@ SERVED = [
         "an empty list",
         reply("[]"),
         "unparsable",
-        "twice: the list of anomalies is empty, and the answer does not say that there are none. The",
+        "an empty list that does not say that the image has no anomalies, so it is not counted as clean. The",
         BETTER,
     ),
-    Case("an empty reply", reply(""), "unparsable", "the reply is empty", BETTER),
+    Case("an empty reply", reply(""), "unparsable", "the reply is empty", "Check the server's log and chat template"),
     Case(
         "no number",
         reply(rated("bad")),
         "unparsable",
-        "twice: anomalies.0.severity: 'Severity Score' is 'bad'. ",
+        "twice: anomalies.0.severity: 'bad' is not a number from 0 to 100. ",
         BETTER,
     ),
     Case("fractions", reply(rated(0.2)), "unparsable", "as on a scale other than 0 to 100. The last reply was", BETTER),
@@ -199,21 +216,21 @@ SERVED = [
         fault(400, "The model is deprecated"),
         "endpoint",
         "is deprecated",
-        "check the name 'my-model'",
+        "the server no longer offers 'my-model': choose one of http://127.0.0.1",
     ),
     Case(
         "a wrong path",
         page(404, "<h1>Not Found</h1>"),
         "endpoint",
         "answered 404: a web page, 'Not Found'",
-        "check --base-url, which usually ends in /v1",
+        PREFIX,
     ),
     Case(
         "a wrong method",
         page(405, ""),
         "endpoint",
         "no chat endpoint at this address",
-        "check --base-url, which usually ends in /v1",
+        PREFIX,
     ),
     Case(
         "no vision", fault(400, "no multimodal support"), "endpoint", "no multimodal", "check that 'my-model' accepts"
@@ -225,26 +242,62 @@ SERVED = [
         "unknown part",
         "'my-model' accepts images",
     ),
-    Case("no reason", fault(400, ""), "endpoint", "answered 400", "read the server's log"),
-    Case("too large", fault(413, "Payload too large"), "endpoint", "too many bytes for the server", "lower --max-side"),
+    Case("no reason", fault(400, ""), "endpoint", "answered 400 and gave no reason (tried", "read the server's log"),
+    Case(
+        "too large",
+        fault(413, "Payload too large"),
+        "endpoint",
+        "too many bytes for the server",
+        "lower --max-side (the image was sent with 128 pixels on its longer side), e.g. to 96",
+    ),
     Case(
         "a short context",
         fault(400, "maximum context length is 4096 tokens", "context_length_exceeded"),
         "endpoint",
-        "4096 tokens",
-        "serve more context",
+        "tokens of prompt and up to 2,048 of reply",
+        "serve more context (vLLM: --max-model-len), or lower --max-reply-tokens, e.g. to 1024, or",
     ),
     Case("no money", fault(402, "Insufficient credits"), "endpoint", "no money left", "the provider's billing page"),
-    Case("no quota", fault(429, "Quota", "insufficient_quota"), "endpoint", "no money left", "billing page"),
-    Case("busy", fault(429, "Rate limit reached"), "endpoint", "Rate limit reached", "lower --in-flight"),
+    Case(
+        "no quota",
+        fault(429, "Quota", "insufficient_quota"),
+        "endpoint",
+        "a quota is used up (money",
+        "wait until it resets",
+    ),
+    Case(
+        "busy",
+        fault(429, "Rate limit reached"),
+        "endpoint",
+        "Rate limit reached",
+        "lower --in-flight (now 32), e.g. to 16, or",
+    ),
     Case("asked to wait", fault(429, "Rate limit", **{"Retry-After": "7200"}), "endpoint", "2.0 hours", "after that"),
     Case("broken", fault(500, "Internal error"), "endpoint", "answered 500: Internal error (tried once)", LATER),
-    Case("no memory", fault(500, "CUDA out of memory"), "endpoint", "out of memory", "lower --in-flight or --max-side"),
-    Case("a gateway", page(502, "<html><h1>Bad Gateway</h1></html>"), "endpoint", "a web page, 'Bad Gateway'", LATER),
-    Case("a login page", page(200, "<h1>Login</h1>"), "endpoint", "no completion, but a web page, 'Login'", ADDRESS),
+    Case(
+        "no memory",
+        fault(500, "CUDA out of memory"),
+        "endpoint",
+        "out of memory",
+        "lower --in-flight (now 32), e.g. to 16, lower --max-side",
+    ),
+    Case(
+        "a gateway",
+        page(502, "<html><h1>Bad Gateway</h1></html>"),
+        "endpoint",
+        "a web page, 'Bad Gateway'",
+        "the model server behind it did not",
+    ),
+    Case("a login page", page(200, "<h1>Login</h1>"), "endpoint", "no completion, but a web page, 'Login'", LOGIN),
     Case("other JSON", (200, {}, b'{"status": "ok"}'), "endpoint", """but '{"status": "ok"}'""", ADDRESS),
-    Case("nothing", (200, {}, b""), "endpoint", "sent no completion, but an empty answer", ADDRESS),
-    Case("another API", (200, {}, b'{"error": "Unexpected endpoint"}'), "endpoint", "Unexpected", "check --base-url"),
+    Case(
+        "nothing",
+        (200, {}, b""),
+        "endpoint",
+        "sent no completion, but an empty body",
+        "check the server's log, and a proxy before it",
+    ),
+    Case("another API", (200, {}, b'{"error": "Unexpected endpoint"}'), "endpoint", "Unexpected", PREFIX),
     Case("broken off", reply("", "error"), "endpoint", "broke off the completion", LATER),
     Case("no text", reply(None), "endpoint", "a completion without text", "use another model"),
     Case(
@@ -259,12 +312,23 @@ SERVED = [
         page(400, "<p>HTTP request sent to HTTPS port"),
         "endpoint",
         "HTTPS port",
-        "with https:// in place",
+        "give --base-url https://127.0.0.1:",
     ),
-    Case("a proxy's key", page(407, ""), "endpoint", "answered 407", "into HTTPS_PROXY"),
-    Case("odd", page(451, ""), "endpoint", "answered 451 and gave no reason", "read the server's log for the reason"),
     Case(
-        "thinking", reply(None, reasoning_content="Hm"), "unparsable", "only thinking came back", "--max-reply-tokens"
+        "a proxy's key",
+        page(407, ""),
+        "endpoint",
+        "answered 407",
+        "set HTTP_PROXY=http://USER:PASSWORD@HOST:PORT, or skip it with NO_PROXY=127.0.0.1",
+    ),
+    Case("odd", page(418, ""), "endpoint", "answered 418 and gave no reason", "read the server's log for the reason"),
+    Case("barred", page(451, ""), "endpoint", "not available for legal reasons", "blocks this request or region"),
+    Case(
+        "thinking",
+        reply(None, reasoning_content="Hm"),
+        "unparsable",
+        "no answer after it (30 tokens of 2048 allowed)",
+        NO_THINKING,
     ),
     Case(
         "moved",
@@ -278,9 +342,11 @@ SERVED = [
         page(302, "", Location="/login?next=%2F"),
         "endpoint",
         "/login, which is no chat endpoint",
-        "check --base-url",
+        LOGIN,
     ),
-    Case("a redirect to nowhere", page(307, ""), "endpoint", "answered 307, a redirect to nowhere", "check --base-url"),
+    Case(
+        "a redirect to nowhere", page(307, ""), "endpoint", "a redirect without a target (no Location header)", PREFIX
+    ),
 ]
 
 
@@ -329,13 +395,12 @@ def test_a_server_that_is_silent_or_absent_is_named_with_what_to_do(photo: Path)
     with server(answer) as url:
         silent = asked(photo, url, timeout=0.5)
         held.set()
-    assert "'my-model' gave no answer within 0.5 s (tried once); raise --timeout or lower --in-flight" in message(
-        silent
-    )
+    slow = "raise --timeout (now 0.5 seconds), e.g. to 120, or lower --in-flight (now 32), e.g. to 16"
+    assert f"'my-model' gave no answer within 0.5 s (tried once); {slow}" in message(silent)
     with server(lambda _: fault(503, "Loading model")) as url:
         loading = message(asked(photo, url, patience=0))
     assert "Loading model" in loading
-    assert "wait longer with --patience" in loading
+    assert "(--patience 0, in seconds); wait longer, e.g. with --patience 600" in loading
     absent = message(asked(photo, "http://127.0.0.1:9/v1"))
     assert absent.startswith("no connection to http://127.0.0.1:9/v1 (Cannot connect to host 127.0.0.1:9")
     assert absent.endswith("is it running? Check the server, --base-url and the network")
@@ -347,7 +412,7 @@ def test_an_address_that_is_nearly_right_is_answered_with_the_right_one(photo: P
         assert f"check --base-url, which usually ends in /v1: {url}, and" in message(asked(photo, url[:-3]))
         whole = message(asked(photo, f"{url}/chat/completions"))
         assert f"give --base-url without /chat/completions: {url}, and" in whole
-        assert "give --base-url with http://" in message(asked(photo, url.replace("http:", "https:")))
+        assert f"give --base-url {url}" in message(asked(photo, url.replace("http:", "https:")))
 
 
 def test_a_host_without_an_address_is_named(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,6 +465,18 @@ def test_a_limit_that_is_reached_is_named_with_the_one_that_suffices(photo: Path
     assert re.search(r"run the same command with --max-tokens \d{4,} or more$", failed)
 
 
+def test_a_limit_that_is_reached_says_what_the_images_that_are_left_need(photo: Path) -> None:
+    for name in ("b.png", "c.png"):
+        (photo.parent / name).write_bytes(photo.read_bytes())
+    with server(lambda _: reply('{"anomalies": [], "no_anomalies": true}')) as url:
+        options: dict[str, Any] = {"model": "my-model", "base_urls": url, "schedule": "single", "in_flight": 1}
+        unknown = list(detect([str(photo.parent)], max_tokens=100, **options))
+        known = list(detect([str(photo.parent)], max_tokens=3300, **options))
+    assert message(unknown[0]).endswith("3 images are not done, and how much they need is not known before one is")
+    assert known[0].failure is None
+    assert message(known[-1]).endswith("the 2 images that are not done need about 3,060 tokens more")
+
+
 def test_what_python_is_given_by_mistake_is_answered_with_what_to_give(photo: Path) -> None:
     opened: Any = Image.new("L", (8, 8))
     for images in (opened, [opened], b"photo.png"):
@@ -413,7 +490,8 @@ def test_a_damaged_run_is_answered_with_the_way_round_it(photo: Path) -> None:
     (photo.parent / "run").mkdir()
     (photo.parent / "run" / "run.json").write_text("{")
     with pytest.raises(
-        UsageError, match=r"run\.json: the JSON cannot be read.*; repair the file, or give another --run"
+        UsageError,
+        match=r"run\.json: the JSON cannot be read.*; repair the file, or give another --run, which starts anew",
     ):
         detect(str(photo), model="m", base_urls="http://h/v1", run=photo.parent / "run")
 
@@ -450,23 +528,23 @@ def test_a_file_that_cannot_be_read_is_named_with_its_cause_and_the_next_step(ph
         assert step in failed[name]
 
 
-LOCAL_FORMS = "--model local:FOLDER or --model local:OWNER/NAME"
+LOCAL_FORMS = "For a model of the Hugging Face hub write OWNER/NAME (with detect: --model local:OWNER/NAME)"
 MISTAKES = [
     (["photo.png", "--model", "gpt-4o"], "no key for OpenAI", "set OPENAI_API_KEY, or pass --base-url"),
     (["phtos", "--model", "m"], "'phtos' does not exist", "give image files, folders"),
     (["empty", "--model", "m"], "'empty' holds no images", "name the folder that does, or the files"),
-    (["*.tiff", "--model", "m"], "'*.tiff' matches no file", "check the pattern"),
+    (["*.tiff", "--model", "m"], "'*.tiff' matches no file in '/", "check the folder and the pattern"),
     (["photo.png", "--model", "m", "--base-url", "localhost:8000"], "is not a base URL", "give one like http://"),
     (["none.zip", "--model", "m"], "'none.zip' holds no images", "or unpack it and name the files"),
     (["photo.png", "--model", "local:nowhere/..."], "there is no folder 'nowhere/...'", LOCAL_FORMS),
     (["photo.png", "--model", "local:here/it/is"], "there is no folder 'here/it/is'", LOCAL_FORMS),
     (["photo.png", "--model", "local:"], "'local:' names no model", "write local:FOLDER or local:OWNER/NAME"),
-    (["photo.png", "--model", "local:empty"], "empty holds no config.json", "name the folder of a Qwen2.5-VL"),
+    (["photo.png", "--model", "local:empty"], "'empty' holds no config.json", "name the folder of a Qwen2.5-VL"),
     (["photo.png", "--model", "sim:truth.json"], "truth.json cannot be read: No such file", "check the path"),
     (
         ["photo.png", "--model", "m", "--prompts", "p"],
-        "'p' is not a folder",
-        "give one whose .md files replace prompts",
+        "'p' does not exist",
+        "give a folder whose .md files replace prompts of the same name: attributes-1.md,",
     ),
     (["photo.png", "--model", "m", "--prices", "p"], "cannot read prices from 'p': No such file", "check the path"),
     (["photo.png", "--model", " "], "is not a model name", "--model gpt-4o"),

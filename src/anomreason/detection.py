@@ -330,6 +330,7 @@ async def detect_images(
     caller, detector, queue, failed = session.caller, session.detector, iter(images), 0
     max_side = None if caller.vlm.bounds_pixels else session.setup.options.max_side
 
+    caller.expect_images(len(images))
     caller.ledger.images.clear()
     earlier = _earlier_usage(session.run, images)
 

@@ -209,7 +209,8 @@ class ResumableFolder:
         try:
             return read_object(file) if file.exists() else None
         except UsageError as error:
-            raise UsageError(f"{error}, or give {self.kind.instead}") from None
+            anew = f"{self.kind.instead}, which starts anew and leaves this folder as it is"
+            raise UsageError(f"{error}, or give {anew}") from None
 
     def refuse(self, differences: Sequence[str]) -> None:
         """RunConflict that names the differences (see `settings_difference`), if there are any."""

@@ -83,9 +83,9 @@ def test_marks_of_the_model_at_the_end_do_not_matter(end: str) -> None:
         *(mark.format(EMPTY) for mark in CLOSED if "Sure" not in mark),
     ],
 )
-def test_thinking_alone_is_no_answer_and_says_what_to_do(text: str) -> None:
+def test_thinking_alone_is_no_answer(text: str) -> None:
     for read in (replies.read_single, replies.read_prose, replies.read_source, replies.read_proposals):
-        with pytest.raises(ParseError, match=r"only thinking came back.*--max-reply-tokens"):
+        with pytest.raises(ParseError, match="only thinking came back, and no answer after it"):
             read(text)
     assert not says_no_anomalies(text)
     assert find_json(text) is None

@@ -48,7 +48,7 @@ def _score(value: object, info: ValidationInfo) -> float:
     try:
         number = read_severity(value)
     except ParseError as e:
-        raise ValueError(e) from e
+        raise ValueError(ParseError(f"{shown(value)} is not a number from 0 to 100", write=e.write)) from e
     if isinstance(info.context, Reading):
         info.context.numbers.setdefault(str(info.field_name), []).append(value)
     return number

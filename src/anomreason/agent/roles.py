@@ -120,7 +120,11 @@ class Prompts:
 
 def _replacements(folder: Path, names: set[str]) -> dict[str, Prompt]:
     if not folder.is_dir():
-        raise UsageError(f"--prompts: {str(folder)!r} is not a folder; give one whose .md files replace prompts")
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise UsageError(
+            f"--prompts: {str(folder)!r} {what}; give a folder whose .md files replace prompts of the same name: "
+            f"{', '.join(f'{name}.md' for name in sorted(names))}"
+        )
     found = {}
     for file in sorted(folder.glob("*.md")):
         if file.stem not in names:

@@ -149,7 +149,7 @@ def _matching(pattern: str, search: Search) -> Iterator[tuple[FoundFile, bool]]:
     found = [] if inside_run else list(search.files(folder, parts[len(head) :]))
     if not found:
         raise UsageError(
-            f"{pattern!r} matches no file: check the pattern, and put it in quotes"
+            f"{pattern!r} matches no file in {os.path.abspath(folder)!r}: check the folder and the pattern"
             + "".join(f"; passed over: {sentence}" for sentence in search.passed_over.sentences())
         )
     yield from ((one, False) for one in found)

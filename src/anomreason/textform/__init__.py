@@ -184,7 +184,7 @@ def _entries(answer: str) -> list[Any]:
         raise ParseError("anomalies are listed and 'no_anomalies' is true", write="say one of the two")
     around = _FENCE.sub("", answer[: found.start] + answer[found.end :])
     if not entries and not none and not says_no_anomalies(around):
-        wrong = "the list of anomalies is empty, and the answer does not say that there are none"
+        wrong = "an empty list that does not say that the image has no anomalies, so it is not counted as clean"
         raise ParseError(wrong, write='list them, or write {"anomalies": [], "no_anomalies": true}')
     return entries
 

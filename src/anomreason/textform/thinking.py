@@ -36,9 +36,7 @@ _WRAPPING = re.compile(
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.I | re.DOTALL)
 _LAST_TOKEN = re.compile(r"(?:<\|\w{2,30}\|>|</s>|<eos>|<end_of_turn>|<\uff5c[^<>]{2,40}\uff5c>)\Z")
 _BLANK = " \t\r\n\ufeff\u200b"
-ONLY_THINKING = (
-    "only thinking came back, and no answer after it: raise --max-reply-tokens or turn the model's thinking off"
-)
+ONLY_THINKING = "only thinking came back, and no answer after it"
 
 
 def without_thinking(text: str) -> str:

@@ -55,7 +55,9 @@ class Budget:
         """What the server has billed at most, in worst cases."""
         self._billed = False
         self._longest = 0
-        self._images, self._finished, self._used_by_images = 0, 0, Usage()
+        self._images, self._ended, self._finished, self._used_by_images = 0, 0, 0, Usage()
+        self.images = 0
+        """Images to do, 0 when it is not known."""
         self.reached = False
 
     async def begin_image(self) -> bool:
@@ -66,18 +68,8 @@ class Budget:
         while self._capped:
             if self.reached:
                 return False
-            if self._finished:
-                count = (self._images + 1) / self._finished
-                used = self._used_by_images
-                usual = Usage(
-                    prompt_tokens=round(used.prompt_tokens * count),
-                    completion_tokens=round(used.completion_tokens * count),
-                    cost=None if used.cost is None else used.cost * count,
-                )
-                room = self._within(self._spent + usual)
-            else:
-                room = self._images == 0
-            if room:
+            alone = not self._finished and self._images == 0
+            if alone or (self._finished and self._within(self._spent + self._usual(self._images + 1))):
                 break
             if self._images == 0:
                 self.reached = True
@@ -89,6 +81,7 @@ class Budget:
     def end_image(self, image: str, used: Usage | None) -> None:
         """An image is done; `used` is None when nothing was asked about it."""
         self._images -= 1
+        self._ended += not self.reached  # what the budget has cut short is not done
         self._begun.pop(image, None)
         if used is not None and used.calls:
             self._finished += 1
@@ -138,6 +131,15 @@ class Budget:
             self._longest = max(self._longest, used.completion_tokens)
         self._wake()
 
+    def _usual(self, images: int) -> Usage:
+        """What so many images use, by those that are finished."""
+        count, used = images / self._finished, self._used_by_images
+        return Usage(
+            prompt_tokens=round(used.prompt_tokens * count),
+            completion_tokens=round(used.completion_tokens * count),
+            cost=None if used.cost is None else used.cost * count,
+        )
+
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
@@ -177,15 +179,28 @@ class Budget:
         return int(min(caps))
 
     def _message(self, worst: Usage) -> str:
-        """Names the cap that would allow one more call."""
+        """Names the cap that would allow one more call, and what all images that are left may need."""
         spent, bill = self._spent, self._bill(worst)
         paid, cost = spent.cost or 0.0, bill.cost or 0.0
         if self._max_cost is not None and paid + cost > self._max_cost:
             return (
                 f"stopped at --max-cost {self._max_cost:g}: ${paid:.4f} are spent, and one more call could cost up to "
                 f"${cost:.4f}; to go on, run the same command with --max-cost {paid + cost:.4f} or more"
+                f"{self._rest(in_money=True)}"
             )
         return (
             f"stopped at --max-tokens {self._max_tokens}: {spent.tokens:,} are used, and one more call could use up to "
             f"{bill.tokens:,}; to go on, run the same command with --max-tokens {spent.tokens + bill.tokens} or more"
+            f"{self._rest(in_money=False)}"
         )
+
+    def _rest(self, in_money: bool) -> str:
+        """What all images need that are not done, for the message; empty for the last one."""
+        left = self.images - self._ended
+        if left < 2:
+            return ""
+        if not self._finished:
+            return f"; {left:,} images are not done, and how much they need is not known before one is"
+        rest = self._usual(left)
+        amount = f"${rest.cost or 0.0:.4f}" if in_money else f"{rest.tokens:,} tokens"
+        return f"; the {left:,} images that are not done need about {amount} more"

@@ -20,33 +20,25 @@ from typing import Literal, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from anomreason.anomaly import Usage
-from anomreason.errors import CallFailed, Charge, EndpointError, ParseError, ReplyLimit, Stopped
+from anomreason.errors import CallFailed, Charge, EndpointError, EndpointErrorKind, ParseError, ReplyLimit, Stopped
 from anomreason.textform.jsontext import unclosed
 from anomreason.textform.thinking import ONLY_THINKING, without_thinking
 from anomreason.vlm.budget import Budget
 from anomreason.vlm.cache import Next, ReplyStore, request_key
 from anomreason.vlm.ledger import Call, Ledger, completed, unanswered
 from anomreason.vlm.protocol import VLM, Reply, Request
+from anomreason.vlm.remedies import NO_THINKING, fewer_calls, longer_replies, slow_answer
 from anomreason.vlm.slots import CallSlots, SentCall
 
 T = TypeVar("T")
-
-_LATER = {
-    "rate_limit": "lower --in-flight, or run the same command again later",
-    "server": "run the same command again later",
-}
-"""What to do after the last attempt failed in a way that may pass, where the error has no remedy of its own."""
 
 REASK = "Your answer could not be used: {complaint}.\nGive the whole answer again, in the asked form and nothing else."
 LONGEST_ASKED = 600.0
 """Longest Retry-After, in seconds, that we wait for; a call is lost when the server asks for more."""
 SHORTEST_TOKEN = 2.5
 """Characters of a token in replies with many digits and brackets; prose has more."""
-_SHORTER = (
-    "Lower --max-objects or --max-side, take --schedule single for a model that was trained on it, or use a model that "
-    "writes longer replies"
-)
 _BETTER = "Use a model that follows instructions better, or a server that supports JSON schemas"
+_NOT_EMPTY = "Check the server's log and chat template, or try another model"
 LOADING_POLL = 5.0
 """Seconds between two calls that ask whether the model is loaded."""
 _REFUSAL = re.compile(
@@ -130,6 +122,10 @@ class Caller:
         seconds = time.monotonic() - self._loading_since
         return f"the server loads its model: {seconds:.0f} of {self.patience.loading:.0f} s"
 
+    def expect_images(self, count: int) -> None:
+        """Say how many images there are to do, so that a budget that is reached can say what the rest needs."""
+        self._budget.images = count
+
     async def begin_image(self) -> bool:
         """Wait until the budget has room for one more image; False when it has none left."""
         return await self._budget.begin_image()
@@ -165,7 +161,7 @@ class Caller:
             number += 1
             cap = min(go_on.cap, self._longest(request.tag.step))
             if cut is not None and cap <= cut.cap:
-                raise CallFailed("truncated", _no_longer(cap))
+                raise CallFailed("truncated", self._no_longer(cap, request.tag.step, cut.used))
             sent = replace(request, sampling=replace(request.sampling, max_tokens=cap), turns=go_on.turns)
             try:
                 reply, attempt = await self._attempt(sent, number, meter)
@@ -178,7 +174,7 @@ class Caller:
                     after = f"the server asks to wait {_duration(e.retry_after)}; run the same command again after that"
                     raise CallFailed("endpoint", f"{e.wrong}: {after}") from e
                 if e.kind == "rejected" or faults > self.patience.retries or adjusted > 8:
-                    remedy = e.remedy or _LATER.get(e.kind, "")
+                    remedy = e.remedy or self._later(e.kind)
                     message = f"{e.wrong} ({_tried(faults)}){'; ' * bool(remedy)}{remedy}"
                     raise CallFailed("endpoint", message) from e
                 if e.kind == "loading":
@@ -191,8 +187,8 @@ class Caller:
             outcome, value, unread = _verdict(sent, reply, read, again=again)
             then = None if outcome == "ok" else self._after(outcome, unread, request, sent, reply)
             if outcome == "length":
-                then = _full(cap, reply, cut) or then
-                cut = _Cut(cap, _length(reply))
+                then = _full(sent, reply, cut) or then
+                cut = _Cut(cap, _length(reply), reply.usage)
             self._record(attempt, outcome, reply.usage, reply, name, then)
             if then is None:
                 return cast(T, value)
@@ -211,22 +207,35 @@ class Caller:
             why = _excerpt(reply.text) if reply.text.strip() else "a content filter left the reply empty"
             return CallFailed("refused", f"the model refused: {why}. Use another model for this image, or leave it out")
         if outcome == "length" and cap >= longest:
-            return CallFailed("truncated", _no_longer(cap))
+            return CallFailed("truncated", self._no_longer(cap, request.tag.step, reply.usage))
         if outcome == "length" and cap >= limit:
             stopped = f"stopped at the reply limit of {cap} tokens before the answer was complete;"
             if _only_thinking(reply.text):
-                stopped = f"stopped at the reply limit of {cap} tokens, all of them thinking; turn the thinking off, or"
+                stopped = f"stopped at the reply limit of {cap} tokens, all of them thinking; {NO_THINKING}, or"
             return CallFailed("truncated", f"{stopped} allow longer replies with --max-reply-tokens {2 * cap}")
         if outcome == "length":
             return Next(min(cap * 2, limit), sent.turns)
         assert unread is not None  # no other outcome is left
         if unread.wrong == ONLY_THINKING:  # asking again would bring no more
-            return CallFailed("unparsable", ONLY_THINKING)
+            return CallFailed("unparsable", _no_answer(cap, reply.usage))
         if sent.turns != request.turns:
             last = f" The last reply was {_excerpt(reply.text)}." if reply.text.strip() else ""
             twice = f"the model did not answer in the requested form, twice: {unread.wrong}"
-            return CallFailed("unparsable", f"{twice}.{last} {_BETTER}")
+            return CallFailed("unparsable", f"{twice}.{last} {_BETTER if reply.text.strip() else _NOT_EMPTY}")
         return Next(cap, (*request.turns, (reply.text[:8000], REASK.format(complaint=unread))))
+
+    def _later(self, kind: EndpointErrorKind) -> str:
+        """What to do after the last attempt failed in a way that may pass, where the error has no remedy of its own."""
+        later = "run the same command again later"
+        if kind == "rate_limit" and self.in_flight > 1:
+            return f"{fewer_calls(self.in_flight)}, or {later}"
+        return later if kind in ("rate_limit", "server") else ""
+
+    def _no_longer(self, cap: int, step: str, used: Usage) -> str:
+        what = f"stopped at the reply limit of {cap} tokens, the longest that the server allows here"
+        if self._limits.get(step) == cap:
+            what = f"stopped at {cap} tokens of reply, which are all that the prompt leaves of the model's context"
+        return f"{what}{_sum(used)}. {longer_replies(step)}"
 
     def _longest(self, step: str) -> int:
         """The longest reply that the server allows, as far as it has complained of longer ones."""
@@ -272,7 +281,7 @@ class Caller:
             limit = self.patience.timeout
             within, remedy = "in time", ""
             if limit is not None:
-                within, remedy = f"within {limit:g} s", "raise --timeout or lower --in-flight"
+                within, remedy = f"within {limit:g} s", slow_answer(limit, self.in_flight)
             error = EndpointError("timeout", f"{self.vlm.name!r} gave no answer {within}", remedy=remedy)
         except EndpointError as e:
             error = e
@@ -348,7 +357,11 @@ class Caller:
         now = time.monotonic()
         self._loading_since = now if self._loading_since is None else self._loading_since
         if now - self._loading_since >= self.patience.loading:
-            waited = f"it was still loading after {now - self._loading_since:.0f} s; wait longer with --patience"
+            most = self.patience.loading
+            waited = (
+                f"it was still loading after {now - self._loading_since:.0f} s (--patience {most:g}, in seconds); wait "
+                f"longer, e.g. with --patience {max(600, round(2 * most))}"
+            )
             raise CallFailed("endpoint", f"{error.wrong}: {waited}")
         self._slots.one_at_a_time()
         await self._sleep(min(error.retry_after or LOADING_POLL, LOADING_POLL) * min(1.0, 4 * self.patience.first_wait))
@@ -367,6 +380,7 @@ class _Cut:
     cap: int
     length: int
     """As `_length` gives it."""
+    used: Usage
 
 
 def _length(reply: Reply) -> int:
@@ -412,15 +426,16 @@ def _read(reply: Reply, read: Callable[[Reply], T], again: bool) -> tuple[str, T
         return "unparsable", None, unread
 
 
-def _full(cap: int, reply: Reply, cut: _Cut | None) -> CallFailed | None:
+def _full(sent: Request, reply: Reply, cut: _Cut | None) -> CallFailed | None:
     """A larger cap that brought no more tokens: the model's context is full, and a still larger one is of no use."""
+    cap, used = sent.sampling.max_tokens, reply.usage
     if cut is None or cap <= cut.cap or not 0 < _length(reply) <= cut.length:
         return None
-    counted = f" after {reply.usage.completion_tokens} tokens" if reply.usage.completion_tokens else ""
+    counted = f" after {used.completion_tokens} tokens" if used.completion_tokens else ""
     return CallFailed(
         "truncated",
-        f"the server stopped the reply{counted}, although {cap} were allowed: the model's context is full, or the "
-        f"server has a limit of its own. {_SHORTER}",
+        f"the server stopped the reply{counted}{_sum(used)}, although {cap} were allowed: the model's "
+        f"context is full, or the server has a limit of its own. {longer_replies(sent.tag.step)}",
     )
 
 
@@ -431,8 +446,16 @@ def _only_thinking(text: str) -> bool:
         return True
 
 
-def _no_longer(cap: int) -> str:
-    return f"stopped at the reply limit of {cap} tokens, the longest that the server allows here. {_SHORTER}"
+def _sum(used: Usage) -> str:
+    """Prompt and reply, which share the context, where the server has counted both."""
+    if used.estimated or not used.prompt_tokens or not used.completion_tokens:
+        return ""
+    return f" (prompt and reply: {used.prompt_tokens} + {used.completion_tokens} = {used.tokens} tokens)"
+
+
+def _no_answer(cap: int, used: Usage) -> str:
+    counted = f" ({used.completion_tokens} tokens of {cap} allowed)" if used.completion_tokens else ""
+    return f"{ONLY_THINKING}{counted}: {NO_THINKING}, or use a model that answers without thinking"
 
 
 def _duration(seconds: float) -> str:

@@ -60,7 +60,7 @@ def test_thinking_that_is_not_one_whole_answer_is_lost_after_one_try_with_the_ca
 
     vlm = Thinking()
     request = Request(("?",), Tag("a", "r", "s"))
-    with pytest.raises(CallFailed, match=r"^only thinking came back.*--max-reply-tokens") as lost:
+    with pytest.raises(CallFailed, match=r"^only thinking came back.*turn thinking off at the server") as lost:
         asyncio.run(Caller(vlm).call(request, lambda reply: without_thinking(reply.text), Meter()))
     assert (lost.value.kind, vlm.asked) == ("unparsable", 1)
 

@@ -535,7 +535,7 @@ class TestFailures:
             (400, complaint("Image size is too large"), "rejected", "--max-side"),
             (402, complaint("Insufficient credits"), "rejected", "billing"),
             (404, complaint("The model does not exist"), "rejected", "'gpt-4o'"),
-            (404, "404 page not found", "rejected", "usually ends in /v1"),
+            (404, "404 page not found", "rejected", "check --base-url"),
             (413, "too large", "rejected", "--max-side"),
             (
                 400,

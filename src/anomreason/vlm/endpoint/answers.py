@@ -19,10 +19,11 @@ from urllib.parse import urljoin, urlsplit
 
 from anomreason.errors import Charge, EndpointError, ReplyLimit
 from anomreason.vlm.endpoint.address import redacted_url
-from anomreason.vlm.endpoint.limits import reply_limit
+from anomreason.vlm.endpoint.limits import context_size, reply_limit
 from anomreason.vlm.endpoint.message import assembled, reply_text
 from anomreason.vlm.endpoint.usage import charged, read_usage, written
-from anomreason.vlm.protocol import Finish, Reply
+from anomreason.vlm.protocol import Finish, Reply, Request
+from anomreason.vlm.remedies import fewer_calls, shorter_request, smaller_image
 
 # The finish reasons of many servers: OpenAI, Anthropic, Gemini, Mistral, Cohere, TGI, Ollama, llama.cpp, vLLM.
 _FINISHES: tuple[tuple[Finish, re.Pattern[str]], ...] = (
@@ -63,9 +64,12 @@ _NO_MODEL = re.compile(
     r"|deprecated|decommissioned|retired)|\b(no such|unknown|invalid) model\b",
     re.I,
 )
+_RETIRED = re.compile(r"deprecated|decommissioned|retired|no longer (available|supported|offered)", re.I)
+_LOGIN = re.compile(r"log[ -]?in\b|sign[ -]?in\b|/auth\b|oauth|\bsso\b", re.I)
 _NO_ENDPOINT = re.compile(r"unexpected endpoint|cannot post|unknown (request )?(url|endpoint|path)|no route", re.I)
 _MEMORY = re.compile(r"out of memory|\boom\b|not enough memory", re.I)
 _HTTPS = re.compile(r"http request (was )?(sent )?to (an )?https", re.I)
+_A_LOGIN = "this is the web page of a login: give the API's address as --base-url, or a key with --api-key-env"
 _PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|title|h\d|center|p)\b", re.I)
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^<>]*>", re.I | re.DOTALL)
 _OPTIONS = {
@@ -105,7 +109,9 @@ class ServerAnswer:
         self.fault = self.status >= 300
         self.code = str(error.get("code") or "").lower()
         self.param = str(error.get("param") or "")
-        self.complaint = excerpt(redacted(_message(error), secret) or _readable(self.text), 400) if self.fault else ""
+        blank = not self.code and any(key in error for key in ("message", "detail", "msg"))
+        said = redacted(_message(error), secret) or ("" if blank else _readable(self.text))
+        self.complaint = excerpt(said, 400) if self.fault else ""
 
     @property
     def policy(self) -> bool:
@@ -179,7 +185,7 @@ class ServerAnswer:
         """What came, for messages."""
         if _PAGE.match(self.text):
             return _readable(self.text)
-        return repr(excerpt(self.text)) if self.text.strip() else "an empty answer"
+        return repr(excerpt(self.text)) if self.text.strip() else "an empty body"
 
     @property
     def summary(self) -> str:
@@ -196,29 +202,39 @@ class ServerAnswer:
             return charged(usage) if usage.tokens else None
         return Charge() if self.status in (408, 504, 524) else None
 
-    def error(self, model: str) -> EndpointError:
-        """This answer as a failed attempt."""
+    def error(self, model: str, request: Request | None = None, in_flight: int = 0) -> EndpointError:
+        """This answer as a failed attempt. The request and the calls in flight are named in what to do, where given."""
         if self.status == 429 and not _NO_MONEY.search(f"{self.code} {self.complaint}"):
             return EndpointError("rate_limit", self.summary, self.retry_after, charge=self.charge)
         if self.status >= 500 and _LOADING.search(self.complaint) and not _BROKEN.search(self.complaint):
             return EndpointError("loading", self.summary, self.retry_after)
         if self.status in (408, 409, 425) or self.status >= 500:
             later = "run the same command again later; the server's log may say why"
-            memory = "the server is short of memory: lower --in-flight or --max-side, or give it more"
-            remedy = memory if _MEMORY.search(self.complaint) else later
+            remedy = later
+            if _MEMORY.search(self.complaint):
+                calls = f"{fewer_calls(in_flight)}, " if in_flight != 1 else ""
+                remedy = f"the server is short of memory: {calls}{smaller_image(request)}, or give it more"
+            elif self.status in (502, 504):
+                remedy = (
+                    "a proxy answered, the model server behind it did not: check that it runs, then run the same "
+                    "command again"
+                )
             return EndpointError("server", self.summary, self.retry_after, remedy=remedy, charge=self.charge)
-        wrong, remedy = self._redirect() if self.status < 400 else (self.summary, self._remedy(model))
+        wrong, remedy = self._redirect() if self.status < 400 else (self.summary, self._remedy(model, request))
         return EndpointError("rejected", wrong, remedy=remedy, charge=self.charge)
 
-    def _remedy(self, model: str) -> str:
-        if self.status in (402, 429):
+    def _remedy(self, model: str, request: Request | None) -> str:
+        if self.status == 429:
+            return (
+                "a quota is used up (money, or a limit a day or month): see billing and limits at the provider, or "
+                "wait until it resets"
+            )
+        if self.status == 402:
             return "the account has no money left for this: see the provider's billing page"
         if self.status == 413:
-            return "the request has too many bytes for the server, or for a proxy before it: lower --max-side"
+            return f"the request has too many bytes for the server, or a proxy before it: {smaller_image(request)}"
         if self.too_long:
-            return (
-                "the request is over the model's limits: lower --max-side or --max-reply-tokens, or serve more context"
-            )
+            return shorter_request(request, context_size(self.complaint))
         if self.status in (401, 403) and not self.secret:
             if self.key_name:
                 return f"no key was sent: set {self.key_name} to the key for this server"
@@ -230,20 +246,35 @@ class ServerAnswer:
             return f"the key was not accepted: check {self.key_name}, and that it may use this model"
         about_image = bool(_IMAGE.search(self.complaint))
         if about_image and _TOO_LARGE.search(self.complaint):
-            return "the image is over the server's limits: lower --max-side"
+            return f"the image is over the server's limits: {smaller_image(request)}"
         if _HTTPS.search(self.complaint):
-            return "the server wants https: give --base-url with https:// in place of http://"
+            return f"the server wants https: give --base-url https://{self.server.partition('://')[2]}"
         if self.status in (400, 404, 410, 422) and _NO_MODEL.search(self.complaint) and not about_image:
-            return f"check the name {model!r} (--model): servers list the names they know at {self.server}/models"
+            if _RETIRED.search(self.complaint):
+                return f"the server no longer offers {model!r}: choose one of {self.models} (--model)"
+            return f"check the name {model!r} (--model): servers list the names they know at {self.models}"
         if self.status == 404:
             return f"{self.address}, and check that the server has the model {model!r}"
         if self.status == 405:
             return f"there is no chat endpoint at this address: {self.address}"
         if self.status == 407:
-            return "a proxy wants a user name and password: put them into HTTPS_PROXY, or except the host with NO_PROXY"
+            parts = urlsplit(self.server)
+            variable = f"{parts.scheme.upper()}_PROXY=http://USER:PASSWORD@HOST:PORT"
+            return f"a proxy wants a user name and password: set {variable}, or skip it with NO_PROXY={parts.hostname}"
+        if self.status == 451:
+            return "not available for legal reasons: the provider blocks this request or region"
         if self.status in (400, 422) or about_image:
             return f"check that {model!r} accepts images, and read the server's log for the reason"
         return f"{self.address}, check --model {model!r}, and read the server's log for the reason"
+
+    @property
+    def stranger(self) -> str:
+        """What to do about an answer that is neither a completion nor an error."""
+        if not self.text.strip():
+            return f"check the server's log, and a proxy before it; {self.address}"
+        if _PAGE.match(self.text) and _LOGIN.search(self.shown):
+            return _A_LOGIN
+        return f"this is probably no OpenAI-compatible server: {self.address}"
 
     @property
     def address(self) -> str:
@@ -254,7 +285,12 @@ class ServerAnswer:
             return f"give --base-url without /chat/completions: {base}"
         if not re.search(r"/v\d", path):
             return f"check --base-url, which usually ends in /v1: {self.server.rstrip('/')}/v1"
-        return "check --base-url, which usually ends in /v1"
+        return f"check --base-url (is there a prefix before /v1?): open {self.models}, which should show JSON"
+
+    @property
+    def models(self) -> str:
+        """Where the server lists its models."""
+        return f"{self.server.rstrip('/')}/models"
 
     def _redirect(self) -> tuple[str, str]:
         """What a redirect says, and what to do: it is not followed, as the key would go where nobody sent it."""
@@ -262,11 +298,12 @@ class ServerAnswer:
         try:
             target = redacted_url(urljoin(f"{self.server.rstrip('/')}/chat/completions", self.headers["location"]))
         except (KeyError, ValueError):
-            return f"{answered} to nowhere", self.address
+            return f"{answered} without a target (no Location header)", self.address
         target = excerpt(redacted(target, self.secret))
         base = target.rstrip("/").removesuffix("/chat/completions")
         if base == target.rstrip("/"):
-            return f"{answered} to {target}, which is no chat endpoint", self.address
+            remedy = _A_LOGIN if _LOGIN.search(target) else self.address
+            return f"{answered} to {target}, which is no chat endpoint", remedy
         return f"{answered} to {base}", f"give that as --base-url {base}"
 
 
@@ -281,7 +318,7 @@ def read_completion(answer: ServerAnswer, asked: str) -> Reply:
     later = "run the same command again later; the server's log may say why"
     if not choice:
         wrong = f"{answer.server} sent no completion, but {answer.shown}"
-        remedy = later if choices == [] else f"this is probably no OpenAI-compatible server: {answer.address}"
+        remedy = later if choices == [] else answer.stranger
         raise EndpointError("server", wrong, remedy=remedy, charge=charge)
     if not isinstance(message, dict) or choice.get("finish_reason") == "error":
         wrong = f"{answer.server} broke off the completion: {answer.shown}"

@@ -59,6 +59,12 @@ def reply_limit(complaint: str, param: str, cap: int) -> ReplyLimit | None:
     return ReplyLimit(max(smaller, default=cap // 2))
 
 
+def context_size(complaint: str) -> int | None:
+    """Tokens of the model's context, where a complaint names them."""
+    named = _CONTEXT.search(complaint)
+    return _integer(named[1]) if named else None
+
+
 def _room(complaint: str, cap: int) -> int | None:
     """What the prompt leaves of the context, where the complaint says how large both are."""
     added = _SUM.search(complaint)

@@ -39,6 +39,7 @@ from anomreason.vlm.endpoint.address import (
 )
 from anomreason.vlm.endpoint.answers import ServerAnswer, excerpt, read_completion, redacted
 from anomreason.vlm.protocol import Part, Reply, Request, Tag, VLMOptions
+from anomreason.vlm.remedies import slow_answer
 
 ASIDE_SECONDS = 5.0
 CONNECT_SECONDS = 10.0
@@ -133,7 +134,7 @@ class OpenAIVLM:
             self._image_limit = min(limit, self._image_limit or limit)
             raise EndpointError("adjusted", f"{answer.summary}; images of at most {limit:,} bytes from now on")
         self._rejected.learn(request, sent, answer)
-        raise answer.error(self.name)
+        raise answer.error(self.name, request, self._options.in_flight)
 
     async def _fitted(self, request: Request) -> tuple[Request, tuple[str, ...]]:
         """The request with its images packed into what the server allows, and notes on that."""
@@ -204,7 +205,7 @@ class OpenAIVLM:
             error = EndpointError(
                 "timeout",
                 f"{server.shown} gave no answer within {self._options.timeout:g} s",
-                remedy="raise --timeout or lower --in-flight",
+                remedy=slow_answer(self._options.timeout, self._options.in_flight),
             )
         except APIStatusError as e:
             server.aside_until = None
@@ -219,14 +220,14 @@ class OpenAIVLM:
             if sent:
                 wrong = f"{server.shown}{through} closed the connection without a whole answer"
             error = EndpointError(
-                "connection", wrong, remedy=_reconnecting(reason, sent), charge=Charge() if sent else None
+                "connection", wrong, remedy=_reconnecting(reason, sent, server.shown), charge=Charge() if sent else None
             )
         # Raised out here so that no traceback shows the SDK's own error, which may hold what a server echoed.
         raise error
 
 
 _CAUSES = (
-    (r"WRONG_VERSION_NUMBER|record layer", "the server speaks plain http: give --base-url with http://"),
+    (r"WRONG_VERSION_NUMBER|record layer", "the server speaks plain http: give --base-url http://{rest}"),
     (r"hostname mismatch|not valid for", "its certificate is that of another host: check --base-url"),
     (
         r"CERTIFICATE_VERIFY_FAILED",
@@ -247,7 +248,7 @@ def _never_connected(error: BaseException) -> bool:
     return cause is not None
 
 
-def _reconnecting(reason: str, sent: bool) -> str:
+def _reconnecting(reason: str, sent: bool, url: str) -> str:
     """What to do about a failed connection."""
     if sent:
         return (
@@ -255,7 +256,8 @@ def _reconnecting(reason: str, sent: bool) -> str:
             "server's log"
         )
     known = (remedy for cause, remedy in _CAUSES if re.search(cause, reason, re.I))
-    return next(known, "is it running? Check the server, --base-url and the network")
+    remedy = next(known, "is it running? Check the server, --base-url and the network")
+    return remedy.replace("{rest}", url.partition("://")[2])
 
 
 @cache

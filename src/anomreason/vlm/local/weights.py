@@ -27,8 +27,8 @@ from anomreason.vlm.protocol import TINY, VLMOptions
 _LIBRARIES = ("torch", "transformers", "accelerate", "peft", "llguidance", "huggingface_hub")
 _HUB_ID = re.compile(r"\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?")
 _FORMS = (
-    "name the checkpoint's folder, or a model of the hub as OWNER/NAME (of detect: --model local:FOLDER or --model "
-    "local:OWNER/NAME)"
+    "For a checkpoint on this machine name its folder (with detect: --model local:FOLDER). For a model of the Hugging "
+    "Face hub write OWNER/NAME (with detect: --model local:OWNER/NAME)"
 )
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 """Of a hub repository. Weights in any other form can hold code and are never loaded."""
@@ -101,11 +101,13 @@ def load_model(source: Checkpoint, options: VLMOptions) -> Any:
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
-            raise UsageError(f"{source.base} does not fit into the memory of {device}; take a smaller model") from error
-        raise UsageError(f"{source.base} cannot be loaded ({error}); fetch the checkpoint again") from error
+            raise UsageError(
+                f"{str(source.base)!r} does not fit into the memory of {device}; take a smaller model"
+            ) from error
+        raise UsageError(f"{str(source.base)!r} cannot be loaded ({error}); fetch the checkpoint again") from error
     if report["missing_keys"]:
         some = ", ".join(sorted(report["missing_keys"])[:3])
-        raise UsageError(f"{source.base} lacks weights of a Qwen2.5-VL ({some} ...); fetch the checkpoint again")
+        raise UsageError(f"{str(source.base)!r} lacks weights of a Qwen2.5-VL ({some} ...); fetch the checkpoint again")
     return (_with_adapter(model, source.adapter) if source.adapter else model).eval()
 
 
@@ -134,7 +136,7 @@ def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
     if path.exists() and name:
         raise UsageError(f"{name!r} is a file; name the folder that holds the checkpoint")
     if not _HUB_ID.fullmatch(name):
-        raise UsageError(f"there is no folder {name!r}; {_FORMS}")
+        raise UsageError(f"there is no folder {name!r}. {_FORMS}")
     require("models of the hub", "local", "huggingface_hub")
     from huggingface_hub import snapshot_download
 
@@ -144,8 +146,8 @@ def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
         # The hub client raises a dozen unrelated kinds, and what the user can do about them is the same.
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UsageError(
-            f"there is no folder {name!r}, and the model hub did not give such a model ({reason}); check the name, "
-            f"the connection and, for a gated model, `hf auth login`; or {_FORMS}"
+            f"there is no folder {name!r}, and the Hugging Face hub did not give such a model ({reason}); check "
+            f"the name, the connection and, for a gated model, `hf auth login`. {_FORMS}"
         ) from error
 
 
@@ -156,31 +158,35 @@ def _base_of(adapter: Path) -> str:
 
 def _check_base(folder: Path) -> None:
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise UsageError(f"{folder} is an adapter; name its base too: local:{_base_of(folder)}+{folder}")
+        raise UsageError(f"{str(folder)!r} is an adapter; name its base too: local:{_base_of(folder)}+{folder}")
     if not (folder / "config.json").is_file():
-        raise UsageError(f"{folder} holds no config.json, so it is not a checkpoint; name the folder of a Qwen2.5-VL")
+        raise UsageError(
+            f"{str(folder)!r} holds no config.json, so it is not a checkpoint; name the folder of a Qwen2.5-VL"
+        )
     kind = _read_json(folder / "config.json").get("model_type")
     if kind != "qwen2_5_vl":
-        raise UsageError(f"{folder} holds a model of type {kind!r}; only Qwen2.5-VL checkpoints can be run here")
+        raise UsageError(f"{str(folder)!r} holds a model of type {kind!r}; only Qwen2.5-VL checkpoints can be run here")
 
 
 def _check_adapter(folder: Path) -> None:
     if not (folder / "adapter_config.json").is_file():
-        raise UsageError(f"{folder} holds no adapter_config.json; name the folder of a LoRA adapter after the '+'")
+        raise UsageError(
+            f"{str(folder)!r} holds no adapter_config.json; name the folder of a LoRA adapter after the '+'"
+        )
     kind = _read_json(folder / "adapter_config.json").get("peft_type")
     if kind != "LORA":
-        raise UsageError(f"{folder} holds an adapter of type {kind!r}; only LoRA adapters can be used here")
+        raise UsageError(f"{str(folder)!r} holds an adapter of type {kind!r}; only LoRA adapters can be used here")
     if not (folder / "adapter_model.safetensors").is_file():
-        raise UsageError(f"{folder} holds no adapter_model.safetensors; save the adapter again with safetensors")
+        raise UsageError(f"{str(folder)!r} holds no adapter_model.safetensors; save the adapter again with safetensors")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read as JSON ({error}); fetch the folder again") from error
+        raise UsageError(f"{str(path)!r} cannot be read as JSON ({error}); fetch the folder again") from error
     if not isinstance(value, dict):
-        raise UsageError(f"{path} is not a JSON object; fetch the folder again")
+        raise UsageError(f"{str(path)!r} is not a JSON object; fetch the folder again")
     return value
 
 
@@ -198,7 +204,8 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, UserWarning, SafetensorError) as error:
         reason = shorten(str(error), 300, placeholder=" ...")
         raise UsageError(
-            f"the adapter {folder} does not fit its base ({reason}); it was made for {_base_of(folder)}: name that"
+            f"the adapter {str(folder)!r} does not fit its base ({reason}); it was made for {_base_of(folder)}: "
+            "name that"
         ) from error
 
 
