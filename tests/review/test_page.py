@@ -245,6 +245,21 @@ def test_nothing_is_judged_before_its_image_is_there(room: Room) -> None:
     assert room.verdicts() == [(first, "reject", None)]
 
 
+def test_what_was_judged_in_one_mode_does_not_come_in_another(room: Room) -> None:
+    page = room.enter()
+    shown(page)
+    page.click("#modes a:text-is('Whole images')")
+    page.locator(".entry").first.wait_for()
+    page.keyboard.press("Enter")
+    page.locator("#note", has_text="Accepted").wait_for()
+    page.click("#modes a:text-is('Candidates')")
+    for _ in range(4):
+        judge(page, "x")
+    until(room, select(VerdictRow.id).where(VerdictRow.choice == "reject"), 4)
+    given = [candidate for candidate, *_ in room.verdicts()]
+    assert len(set(given)) == len(given)
+
+
 def test_undo_reaches_over_modes(room: Room) -> None:
     page = room.enter()
     first = judge(page, "a")

@@ -176,7 +176,10 @@ async function start() {
     return mode.act(action);
   };
 
-  addEventListener("hashchange", choose);
+  addEventListener("hashchange", () => {
+    byId("main").focus(); // so that Enter does not follow the same link again
+    choose();
+  });
   addEventListener("beforeunload", (event) => !outbox.durable && outbox.waiting.length && event.preventDefault());
   addEventListener("keydown", (event) => {
     const action = keys.action(event);

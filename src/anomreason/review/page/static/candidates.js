@@ -23,13 +23,13 @@ export class Candidates {
 
   async begin(place) {
     this.place = place;
+    this.feed.clear(); // in other modes some may have been judged
     await this.#forward();
   }
 
   end() {
     this.place = null;
     clearTimeout(this.again);
-    if (this.feed.current) this.feed.back(this.feed.current);
     this.stage?.stopDrawing();
     this.editor = null;
     this.built = false;

@@ -14,10 +14,17 @@ export class Feed {
   constructor(ask, name, outbox) {
     Object.assign(this, { ask, name, outbox });
     this.id = (item) => item[name];
-    this.current = null;
-    this.ahead = [];
+    this.clear();
     this.state = "working";
     this.problem = null; // why nothing came, when nothing is left
+  }
+
+  /** Forget all items: the server gives them again, but for those that were judged in another mode meanwhile. */
+  clear() {
+    this.current = null;
+    this.ahead = [];
+    this.filling = null;
+    this.cleared = (this.cleared ?? 0) + 1; // what is on its way does not count
   }
 
   /** Go to the next item, at once when one is there; gives it, or null when none is to be had now. */
@@ -53,10 +60,12 @@ export class Feed {
   async #fill() {
     const wanted = AHEAD - this.ahead.length;
     if (wanted <= 0) return;
+    const { cleared } = this;
     const known = [this.current, ...this.ahead].filter(Boolean).map(this.id);
     const have = [...new Set([...known, ...this.outbox.ids(this.name)])].slice(0, MOST_NAMED);
     try {
       const answer = await this.ask(wanted, have.join(","));
+      if (cleared !== this.cleared) return;
       const there = new Set([this.current, ...this.ahead].filter(Boolean).map(this.id));
       const fresh = answer.items.filter((item) => !there.has(this.id(item)) && !have.includes(this.id(item)));
       this.ahead.push(...fresh);

@@ -44,7 +44,8 @@ export class Keys {
   action(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return undefined;
     if (event.target.closest?.("input, textarea, select, dialog")) return undefined;
-    if (event.target.closest?.("button, summary, a") && /^(Space|Enter)$/.test(event.code)) return undefined;
+    if (event.target.closest?.("button, summary") && /^(Space|Enter)$/.test(event.code)) return undefined;
+    if (event.target.closest?.("a") && event.code === "Enter") return undefined;
     const action = (event.shiftKey ? undefined : this.byCode.get(event.code)) ?? this.byCharacter.get(event.key);
     return event.repeat && !/^(left|right|up|down|zoom)/.test(action ?? "") ? undefined : action;
   }

@@ -22,8 +22,9 @@ export class WholeImages {
 
   async begin(place) {
     this.place = place;
-    if (this.feed.current) await this.#load(this.feed.current);
-    else await this.#forward();
+    this.entries = [];
+    this.feed.clear(); // in other modes some may have been judged
+    await this.#forward();
   }
 
   end() {
