@@ -206,6 +206,14 @@ def test_a_limit_that_a_reply_was_cut_at_already_is_not_tried_again() -> None:
     assert failed.value.kind == "truncated"
 
 
+def test_a_reply_that_fills_the_context_is_told_from_one_at_the_servers_limit() -> None:
+    vlm = Scripted([too_long(60, by_context=True), ("cut", "length")])
+    with pytest.raises(
+        CallFailed, match="60 tokens of reply, which are all that the prompt leaves of the model's context"
+    ):
+        asyncio.run(Caller(vlm, patience=QUICK).call(ASKED, number, Meter()))
+
+
 def test_what_a_prompt_leaves_of_the_context_holds_for_its_step_alone() -> None:
     vlm = Scripted([too_long(60, by_context=True), "1", "2", "3"])
     caller = Caller(vlm, patience=QUICK)

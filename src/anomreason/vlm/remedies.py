@@ -44,9 +44,11 @@ def longer_replies(step: str) -> str:
 def smaller_image(request: Request | None) -> str:
     """A smaller image, by the largest one of the request."""
     side = max((max(p.width, p.height) for p in request.parts if isinstance(p, Encoded)), default=0) if request else 0
-    smaller = max(SMALLEST_SIDE, side * 3 // 4)
-    if smaller >= side:
+    if not side:
         return "lower --max-side"
+    if side <= SMALLEST_SIDE:
+        return "use smaller images"
+    smaller = max(SMALLEST_SIDE, side * 3 // 4)
     return f"lower --max-side (the image was sent with {side} pixels on its longer side), e.g. to {smaller}"
 
 

@@ -50,6 +50,19 @@ def test_a_key_that_is_missing_or_wrong_is_named_by_its_variable(secret: str, na
 
 
 @pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"error": {"message": "", "code": 400, "type": "error"}}, " and gave no reason"),
+        ({"error": {"message": "", "code": "bad_image"}}, "bad_image"),
+        ({"message": "", "errors": ["no image"]}, "no image"),
+        ({"detail": {"reason": "no image"}}, "no image"),
+    ],
+)
+def test_an_error_without_a_message_shows_what_else_it_says(body: dict[str, Any], reason: str) -> None:
+    assert ServerAnswer(400, {}, json.dumps(body), URL).summary.partition(" answered 400")[2].count(reason) == 1
+
+
+@pytest.mark.parametrize(
     ("headers", "seconds"),
     [
         ({}, None),

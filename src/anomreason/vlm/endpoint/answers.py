@@ -109,8 +109,7 @@ class ServerAnswer:
         self.fault = self.status >= 300
         self.code = str(error.get("code") or "").lower()
         self.param = str(error.get("param") or "")
-        blank = not self.code and any(key in error for key in ("message", "detail", "msg"))
-        said = redacted(_message(error), secret) or ("" if blank else _readable(self.text))
+        said = redacted(_message(error), secret) or ("" if _is_blank(error) else _readable(self.text))
         self.complaint = excerpt(said, 400) if self.fault else ""
 
     @property
@@ -391,6 +390,12 @@ def _message(error: Mapping[str, Any]) -> str:
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     return ": ".join(m for m in (message, raw) if isinstance(m, str) and m)
+
+
+def _is_blank(error: Mapping[str, Any]) -> bool:
+    """Whether an error object says nothing that a person could use."""
+    said = [value for key, value in error.items() if key not in ("type", "param", "object")]
+    return bool(error) and not any(value for value in said if not isinstance(value, int))
 
 
 def _place(loc: Any) -> str:
