@@ -276,9 +276,38 @@ def test_an_imagefolder_gives_prompts_and_nothing_outside_of_it(sqlite_store: St
     )
     lines(root / "test" / "metadata.csv", ["file_name,prompt", "a.png,a dog"])
     report = collect(sqlite_store, [root])
-    assert image_prompts(sqlite_store) == {"test/a.png": "a dog", "train/a.png": "a cup"}
+    assert image_prompts(sqlite_store) == {"test/a.png": "a dog", "train/a.png": "a cup", "train/b.png": None}
     assert report.unreadable == {"outside": 1}
-    assert column(sqlite_store, FileRow.path)[-1] == str(root / "train" / "metadata.jsonl/2")
+    assert report.without_row == {f"the metadata of {root}": 1}
+    assert str(root / "train" / "metadata.jsonl/2") in column(sqlite_store, FileRow.path)
+
+
+def test_images_that_the_metadata_beside_them_does_not_list_are_collected_and_counted(tmp_path: Path) -> None:
+    pics = folder(tmp_path / "pics", ["a.png", "b.png", "c.png"])
+    metadata = lines(pics / "metadata.csv", ["file_name,prompt", "b.png,a cup"])
+    lines(pics / "prompts.csv", ["file_name,prompt", "a.png,a dog"])
+    code, output = invoke(tmp_path / "data", pics)
+    assert code == 0
+    assert f"2 images have no row in {metadata}: collected without a prompt" in output
+    assert "tables beside images; give them as inputs, or name them metadata" in output
+    assert "prompts.csv" not in invoke(tmp_path / "data", pics, pics / "prompts.csv")[1]
+    with open_store(tmp_path / "data") as store:
+        assert image_prompts(store) == {"a.png": "a dog", "b.png": "a cup", "c.png": None}
+
+
+def test_no_image_is_called_unlisted_while_the_metadata_cannot_be_read(sqlite_store: Store, tmp_path: Path) -> None:
+    pics = folder(tmp_path / "pics", ["a.png"])
+    lines(pics / "metadata.csv", ["label", "1"])
+    report = collect(sqlite_store, [pics])
+    assert (report.images, report.without_row, len(report.problems)) == (0, {}, 1)
+    assert "images without a row so far" in report.passed_over[0]
+
+
+def test_a_pattern_that_matches_nothing_says_where_it_looked(sqlite_store: Store, tmp_path: Path) -> None:
+    folder(tmp_path, ["a.png"])
+    report = collect(sqlite_store, [tmp_path / "*.webp", tmp_path / "gone" / "*.png"])
+    assert f"matches no file (searched {str(tmp_path)!r})" in report.problems[0]
+    assert f"(there is no folder {str(tmp_path / 'gone')!r})" in report.problems[1]
 
 
 def embedded(path: Path, cells: Sequence[Any], **columns: Sequence[Any]) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anomreason.cli.output import json_line, say
+from anomreason.english import counted
 
 if TYPE_CHECKING:
     from anomreason.dataset.collect import CollectReport
@@ -97,6 +98,9 @@ def _print(report: CollectReport, data: Path) -> None:
         say(f"Not readable: {_counts(report.unreadable)}; see: anomreason dataset list {data} --status unreadable")
     if report.remarks:
         say(f"Collected with a remark: {_counts(report.remarks)}; see: anomreason dataset list {data} --step collect")
+    for where, count in report.without_row.items():
+        have = counted(count, "image has", "images have")
+        say(f"{have} no row in {where}: collected without a prompt")
     for joined in (*report.annotations, *report.splits):
         _print_joined(joined)
     for sentence in report.passed_over:

@@ -80,6 +80,8 @@ class CollectReport:
     """Files and rows that gave no image or prompt, by reason."""
     remarks: dict[str, int]
     """Images that were collected although something is wrong with their rows, by reason."""
+    without_row: dict[str, int]
+    """Images that were collected by their names alone, by the metadata of their folder that has no row for them."""
     prompts: int
     """New in the dataset."""
     prompts_known: int
@@ -118,6 +120,7 @@ def collect(
         for folder in (store.folder / IMAGES).glob("*"):
             remove_drafts(folder)
         job = _Collecting(store, command.id, rule, options.copy, progress)
+        job.read_anyway([*map(Path, given), *options.prompts, *options.splits, *(one.path for one in annotations)])
         job.total = sum(map(_counted(count_entries), given)) + sum(map(_counted(count_prompts), options.prompts))
         named = bool(options.annotations or options.splits)
         with ThreadPoolExecutor(os.cpu_count(), "look") as pool:
@@ -173,6 +176,10 @@ class _Collecting:
         self.names: dict[str, int] = {}
         """Ids of this command's images by normalised name; 0: several images have it."""
 
+    def read_anyway(self, files: Iterable[Path]) -> None:
+        """Files that this command reads, whatever it finds beside images."""
+        self._inputs.given = frozenset(map(self._store.place, files))
+
     def images(self, given: str, pool: ThreadPoolExecutor, named: bool) -> None:
         """Collect one input. named: keep the names of its images."""
 
@@ -225,6 +232,7 @@ class _Collecting:
             known=tally.known + self._inputs.known,
             unreadable=dict(tally.unreadable.most_common()),
             remarks=dict(tally.remarks.most_common()),
+            without_row=dict(self._inputs.without_row),
             prompts=tally.prompts,
             prompts_known=tally.prompts_known,
             candidates=tally.candidates,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -60,6 +60,10 @@ class Inputs:
     """What keeps files from being read to their end."""
     known: int = 0
     """Rows that were passed over since all of their row group is known."""
+    given: frozenset[str] = frozenset()
+    """Places of the files that this command reads anyway; a search does not mention them."""
+    without_row: dict[str, int] = field(default_factory=dict)
+    """Images of imagefolders that have no row, by the metadata that lacks it."""
 
     def entries(self, given: str) -> Iterator[ImageEntry]:
         """The images of one input, in a stable order. Raises UsageError where it cannot be read any further."""
@@ -104,25 +108,45 @@ class Inputs:
             yield from self._scenes(folder, default)
             return
         found = _listing(folder, self.passed_over, self._is_own)
-        if found.metadata:
-            rows = 0
-            for path in found.metadata:
-                for entry in self._guarded(path, default, self._table(path, folder, default, inside=path.parent)):
-                    rows += 1
-                    yield entry
-            if found.images > rows:
-                self.passed_over.add(
-                    f"images that the metadata of their folder does not list: {found.images - rows:,} in", str(folder)
-                )
+        if found.images or found.metadata:
+            self._mention(found)
+        listed: set[str] = set()
+        problems = len(self.problems)
+        for path in found.metadata:
+            for entry in self._guarded(path, default, self._table(path, folder, default, inside=path.parent)):
+                listed.add(entry.place)
+                yield entry
+        if len(self.problems) > problems:
+            self.passed_over.add("images without a row so far, since the metadata cannot be read", str(folder))
         elif found.images:
-            for path in found.containers:
-                self.passed_over.add("tables and archives beside images (give them as inputs)", str(path))
-            for one in Search().files(str(folder), ("**", "*")):
-                if _is_image(one.path) and not self._is_own(Path(one.path), folder):
-                    yield self._image(Path(one.path), folder, default)
-        else:
+            yield from self._unlisted(folder, default, found.metadata, listed)
+        elif not found.metadata:
             for path in found.containers:
                 yield from self._file(path, folder, default)
+
+    def _unlisted(
+        self, folder: Path, default: str, metadata: list[Path], listed: Collection[str]
+    ) -> Iterator[ImageEntry]:
+        """The images of a folder that its metadata, if there is any, does not list. listed: places."""
+        where = str(metadata[0]) if len(metadata) == 1 else f"the metadata of {folder}"
+        for one in Search().files(str(folder), ("**", "*")):
+            path = Path(one.path)
+            if not _is_image(one.path) or self._is_own(path, folder) or storable(self.place(path)) in listed:
+                continue
+            if metadata:
+                self.without_row[where] = self.without_row.get(where, 0) + 1
+            yield self._image(path, folder, default)
+
+    def _mention(self, found: _Listing) -> None:
+        """Say which tables and archives beside images are not read."""
+        for path in (*found.tables, *found.containers):
+            if self.place(path) in self.given:
+                continue
+            if path.suffix.lower() in TABLES:
+                reason = f"tables beside images; give them as inputs, or name them {' or '.join(_METADATA)}"
+            else:
+                reason = "archives beside images; give them as inputs"
+            self.passed_over.add(reason, str(path))
 
     def _is_own(self, path: Path, folder: Path) -> bool:
         """Whether a search of a folder came upon what the dataset itself keeps: its copies, its runs, its exports."""
@@ -275,6 +299,8 @@ class _Listing:
 
     images: int = 0
     metadata: list[Path] = field(default_factory=list)
+    tables: list[Path] = field(default_factory=list)
+    """Tables that are no metadata, but for Parquet files."""
     containers: list[Path] = field(default_factory=list)
     """Parquet files and archives, which are read where there are no images."""
 
@@ -292,6 +318,8 @@ def _listing(folder: Path, passed_over: PassedOver, is_own: Callable[[Path, Path
             listing.images += 1
         elif path.suffix.lower() == ".parquet" or is_archive(path):
             listing.containers.append(path)
+        elif path.suffix.lower() in TABLES:
+            listing.tables.append(path)
     if not (listing.images or listing.metadata or listing.containers):
         passed = "".join(f"; passed over: {sentence}" for sentence in passed_over.sentences())
         raise UsageError(
@@ -306,11 +334,15 @@ def _matching(pattern: str, passed_over: PassedOver) -> Iterator[str]:
     head = list(takewhile(lambda part: not glob.has_magic(part), parts))
     search, none = Search(), True
     search.passed_over = passed_over
-    for found in search.files(os.path.join(*head) if head else ".", parts[len(head) :]):
+    folder = os.path.join(*head) if head else "."
+    for found in search.files(folder, parts[len(head) :]):
         none = False
         yield found.path
     if none:
-        raise UsageError(f"{pattern!r} matches no file: check the pattern, and put it in quotes")
+        looked = f"searched {os.path.abspath(folder)!r}"
+        if not os.path.isdir(folder):
+            looked = f"there is no folder {os.path.abspath(folder)!r}"
+        raise UsageError(f"{pattern!r} matches no file ({looked}); check the folder and the pattern")
 
 
 def _is_scenes(metadata: Path) -> bool:
