@@ -13,6 +13,7 @@ from sqlalchemy import select
 from tests.dataset.collected import put_images
 from tests.dataset.dual_encoder import write_dual_encoder
 from tests.dataset.test_filter import decisions, status, texture
+from tools.dual_encoder import HELD_OUT_FROM, caption, draw
 
 from anomreason.dataset.filter import embeddings
 from anomreason.dataset.filter.embeddings import DualEncoder, EmbeddingFolder
@@ -188,3 +189,23 @@ def test_a_damaged_file_of_embeddings_is_named(tmp_path: Path) -> None:
     (tmp_path / "images-000001.parquet").write_bytes(b"PAR1 cut off")
     with pytest.raises(UsageError, match=r"images-000001\.parquet.*remove it"):
         EmbeddingFolder(tmp_path, "images")
+
+
+def test_a_model_that_knows_such_images_tells_the_right_prompt_from_another_scenes(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    trained = Path(__file__).parents[1] / "data" / "dual_encoder"
+    samples = [draw(HELD_OUT_FROM + n) for n in range(24)]
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    prompts = {}
+    for n, sample in enumerate(samples):
+        sample.image.save(folder / f"{n}.png")
+        described = sample if n % 2 else samples[(n + 7) % 24]
+        prompts[f"{n}.png"] = caption(described.names, described.place)
+    put_images(sqlite_store, folder, prompts)
+    filter_images(sqlite_store, Rules.model_validate({"alignment": {"model": str(trained), "threshold": 0.65}}))
+    found = status(sqlite_store)
+    assert sum(found[f"{n}.png"] == "kept" for n in range(1, 24, 2)) >= 11, "with their own captions"
+    assert sum(found[f"{n}.png"] == "alignment" for n in range(0, 24, 2)) >= 11, "with the captions of others"
