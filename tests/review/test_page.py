@@ -126,6 +126,36 @@ def test_twenty_candidates_are_judged_by_keyboard(room: Room) -> None:
     assert page.problems == []  # type: ignore[attr-defined]
 
 
+def test_a_digit_right_after_a_rejection_is_its_reason_and_judges_nothing_else(room: Room) -> None:
+    page = room.enter()
+    before = judge(page, "a")
+    first = shown(page)
+    at_once(page, "KeyX", "Digit4")
+    page.locator("#note", has_text="Rejected (wrong place)").wait_for()
+    second = shown(page, other_than=first)
+    until(room, select(VerdictRow.id), 3)
+    mine(page, 2)
+    assert room.verdicts()[1:] == [(first, "reject", None), (first, "reject", "wrong place")]
+    page.keyboard.press("z")  # one undo takes both back
+    page.wait_for_selector(f'article[aria-busy="false"][data-candidate="{first}"]')
+    page.keyboard.press("z")
+    page.wait_for_selector(f'article[aria-busy="false"][data-candidate="{before}"]')
+    page.locator("#progress", has_text="0 by you").wait_for()
+    for candidate in (before, first, second):
+        assert judge(page, "a") == candidate
+    page.click("#modes a:text-is('Keep or drop')")
+    page.locator("summary", has_text="Drop because … (1 to 9 instead of X)").wait_for()
+    at_once(page, "KeyX", "Digit3")
+    until(room, select(DecisionRow.image_id).where(DecisionRow.reason == "watermark"))
+    assert len(rows(room.review, select(DecisionRow.image_id))) == 1
+
+
+def at_once(page: Page, *codes: str) -> None:
+    """Press keys one after the other, however slow the machine is."""
+    press = "code => document.body.dispatchEvent(new KeyboardEvent('keydown', { code, bubbles: true }))"
+    page.evaluate(f"codes => codes.forEach({press})", list(codes))
+
+
 def test_a_key_that_is_held_down_judges_once(room: Room) -> None:
     page = room.enter()
     first = shown(page)

@@ -2,12 +2,15 @@
 
 import { get, Problem } from "./api.js";
 import { Candidates } from "./candidates.js";
-import { clone, count, make } from "./dom.js";
+import { clone, count, make, plain } from "./dom.js";
 import { Annotating, Keeping } from "./images.js";
 import { ACTIONS, Keys } from "./keys.js";
 import { Outbox } from "./outbox.js";
+import { REJECT_REASONS, SAID, reasonOf } from "./reasons.js";
 import { Stage } from "./stage.js";
 import { WholeImages } from "./whole.js";
+
+const BELATED = 700; // milliseconds after a rejection in which a digit is its reason
 
 const byId = (id) => document.getElementById(id);
 
@@ -27,7 +30,7 @@ const STATES = {
 class Desk {
   constructor(me, keys, outbox) {
     Object.assign(this, { me, keys, outbox });
-    this.history = []; // verdicts of this tab: {item, choice}, the latest last
+    this.history = []; // of this tab: {item, choice, verdicts}, the latest last; verdicts: how many were sent
     this.outlined = true;
     this.counts = null;
     outbox.addEventListener("change", () => this.refresh());
@@ -38,6 +41,42 @@ class Desk {
   /** Send in the background. more: see `Outbox.send`. */
   send(path, body, more) {
     return this.outbox.send(path, body, more);
+  }
+
+  /** Send a verdict on an item, and remember it for undo. */
+  judge(item, verdict) {
+    const { choice } = verdict;
+    const entry = { item, choice, verdicts: 0 };
+    const give = (reason) => {
+      this.send("/api/verdict", reason ? { ...verdict, reason } : verdict);
+      entry.verdicts += 1;
+      this.note(`${SAID[choice]}${reason ? ` (${reason})` : ""}: ${plain(item.name)}`);
+    };
+    give(verdict.reason);
+    this.history.push(entry);
+    if (choice === "reject" && !verdict.reason) this.rejected(REJECT_REASONS, give);
+  }
+
+  /** Take the latest verdict back, with the reason that came after it. Gives what this tab knows of it, and the answer. */
+  undo() {
+    const last = this.history.pop();
+    let answer = this.send("/api/undo", {});
+    for (let more = last?.verdicts ?? 1; more > 1; more -= 1) answer = this.send("/api/undo", {});
+    return { last, answer };
+  }
+
+  /** Something was rejected without a reason; `explain` gets the reason if its key is pressed next, at once. */
+  rejected(reasons, explain) {
+    this.unexplained = { reasons, explain, until: performance.now() + BELATED };
+  }
+
+  /** Whether a key pressed at `time` gives the reason for what was rejected, and does not mean what is shown by now. */
+  explains(action, time) {
+    const { unexplained } = this;
+    this.unexplained = null;
+    const reason = unexplained && time < unexplained.until && reasonOf(action, unexplained.reasons);
+    if (reason) unexplained.explain(reason);
+    return Boolean(reason);
   }
 
   /** The next candidates. */
@@ -183,11 +222,13 @@ async function start() {
   addEventListener("beforeunload", (event) => !outbox.durable && outbox.waiting.length && event.preventDefault());
   addEventListener("keydown", (event) => {
     const action = keys.action(event);
-    if (action && act(action)) event.preventDefault();
+    if (action && (desk.explains(action, event.timeStamp) || act(action))) event.preventDefault();
   });
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-action]");
-    if (button) act(button.dataset.action);
+    if (!button) return;
+    desk.unexplained = null;
+    act(button.dataset.action);
   });
   // A click leaves the focus where it is, so that the space bar does not press the same button again.
   document.addEventListener("mousedown", (event) => event.target.closest("[data-action]") && event.preventDefault());

@@ -7,7 +7,7 @@ import { clone, fill, make, part, plain } from "./dom.js";
 import { editCandidate } from "./editor.js";
 import { Feed } from "./feed.js";
 import { picture } from "./pictures.js";
-import { REJECT_REASONS, SAID, reasonButtons, reasonOf } from "./reasons.js";
+import { REJECT_REASONS, SAID, offerReasons, reasonOf } from "./reasons.js";
 import { band, severity } from "./severity.js";
 import { Stopwatch } from "./stopwatch.js";
 
@@ -59,9 +59,7 @@ export class Candidates {
     if (!this.shown) return true;
     const verdict = { candidate: item.candidate, choice, seconds: this.watch.seconds(), ...more };
     if (this.settling && choice !== "flag") verdict.final = true;
-    this.desk.send("/api/verdict", verdict);
-    this.desk.history.push({ item, choice });
-    this.desk.note(`${SAID[choice]}: ${plain(item.name)}`);
+    this.desk.judge(item, verdict);
     if (choice === "flag") return true; // it still waits for a verdict
     this.#forward();
     return true;
@@ -90,7 +88,7 @@ export class Candidates {
     this.stage = viewer.stage;
     this.card = clone("candidate");
     const verdicts = clone("verdicts");
-    part(verdicts, "reasons").append(...reasonButtons(REJECT_REASONS));
+    offerReasons(verdicts, REJECT_REASONS, this.desk.keys);
     this.side = make("div", { className: "side" }, this.card, verdicts);
     this.verdicts = verdicts;
     this.desk.keys.mark(verdicts);
@@ -176,8 +174,7 @@ export class Candidates {
   /** Take the latest verdict back. What this tab knows is shown at once; before that, the server knows. */
   #undo() {
     if (this.editor) return true;
-    const last = this.desk.history.pop();
-    const answer = this.desk.send("/api/undo", {});
+    const { last, answer } = this.desk.undo();
     if (last) {
       this.#again(last.item, last.choice);
       answer.then(({ undone, item }) => {

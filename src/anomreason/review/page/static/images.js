@@ -3,11 +3,11 @@
 //   const mode = new Annotating(desk); await mode.begin(place);
 
 import { get } from "./api.js";
-import { clone, fill, make, part, plain } from "./dom.js";
+import { clone, fill, make, plain } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Feed } from "./feed.js";
 import { picture } from "./pictures.js";
-import { DROP_REASONS, reasonButtons, reasonOf } from "./reasons.js";
+import { DROP_REASONS, offerReasons, reasonOf } from "./reasons.js";
 import { badge } from "./severity.js";
 
 const BLANK = { name: "", phenomenon: "", reasoning: "", kind: "", region: null };
@@ -145,7 +145,7 @@ export class Keeping extends ImageMode {
     const card = fill(clone("image"), item);
     card.querySelector(".prompt").hidden = !item.prompt;
     const decisions = clone("decisions");
-    part(decisions, "reasons").append(...reasonButtons(DROP_REASONS));
+    offerReasons(decisions, DROP_REASONS, this.desk.keys);
     decisions.querySelector(".reasons").open = matchMedia("(min-width: 46rem)").matches;
     this.desk.keys.mark(decisions);
     return [card, decisions];
@@ -153,9 +153,13 @@ export class Keeping extends ImageMode {
 
   #decide(item, keep, reason = null) {
     this.shown = false;
-    this.desk.send(`/api/image/${item.image}`, { keep, ...(reason ? { reason } : {}) }, { image: item.image });
+    const decide = (reason) => {
+      this.desk.send(`/api/image/${item.image}`, { keep, ...(reason ? { reason } : {}) }, { image: item.image });
+      this.desk.note(keep ? "Kept" : reason ? `Dropped (${reason})` : "Dropped");
+    };
+    decide(reason);
     this.history.push(item);
-    this.desk.note(keep ? "Kept" : "Dropped");
+    if (!keep && !reason) this.desk.rejected(DROP_REASONS, decide);
     this.forward();
   }
 

@@ -16,7 +16,7 @@ export const ACTIONS = [
   [["undo"], "undo, as often as you like"],
   [["edit"], "edit, then accept"],
   [["flag"], "flag for the owner; it still needs a verdict"],
-  [REASONS, "reject, and say why"],
+  [REASONS, "reject and say why, with one key"],
   [["previous", "next"], "move in the list of a whole image"],
   [["accept_rest"], "accept the rest of a whole image"],
   [["left", "right", "up", "down"], "look around"],

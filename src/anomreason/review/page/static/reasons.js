@@ -1,6 +1,6 @@
 // The closed lists of reasons, and the words for choices. The short names are what the dataset keeps.
 
-import { make } from "./dom.js";
+import { make, part } from "./dom.js";
 
 /** By the number of the key. */
 export const REJECT_REASONS = [
@@ -39,13 +39,16 @@ export const DROP_REASONS = [
 
 export const SAID = { accept: "Accepted", reject: "Rejected", unsure: "Unsure", flag: "Flagged for the owner" };
 
-/** A button for each reason of a list. */
-export function reasonButtons(reasons) {
-  return reasons.map(([, text], n) => {
+/** Put a button for each reason of a list into the fold for them, and beside its title the keys that do the same. */
+export function offerReasons(root, reasons, keys) {
+  const buttons = reasons.map(([, text], n) => {
     const button = make("button", { type: "button" }, text);
     button.dataset.action = `reason_${n + 1}`;
     return button;
   });
+  part(root, "reasons").append(...buttons);
+  const [first, last, reject] = ["reason_1", `reason_${reasons.length}`, "reject"].map((action) => keys.labels(action)[0]);
+  if (first && last && reject) root.querySelector(".reasons summary").append(` (${first} to ${last} instead of ${reject})`);
 }
 
 /** The reason that an action names, or undefined. */

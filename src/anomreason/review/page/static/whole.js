@@ -135,9 +135,7 @@ export class WholeImages {
 
   #judge(entry, choice, more = {}) {
     const { item } = entry;
-    this.desk.send("/api/verdict", { candidate: item.candidate, choice, seconds: this.watch.seconds(), ...more });
-    this.desk.history.push({ item, choice });
-    this.desk.note(`${SAID[choice]}: ${plain(item.name)}`);
+    this.desk.judge(item, { candidate: item.candidate, choice, seconds: this.watch.seconds(), ...more });
     if (choice === "flag") return;
     this.watch.start();
     this.#mark(entry, choice);
@@ -173,8 +171,7 @@ export class WholeImages {
   }
 
   #undo() {
-    const last = this.desk.history.pop();
-    const answer = this.desk.send("/api/undo", {});
+    const { last, answer } = this.desk.undo();
     const entry = this.entries.find(({ item }) => item.candidate === last?.item.candidate);
     if (entry && this.shown) {
       this.#mark(entry, null);
