@@ -107,6 +107,8 @@ class StepCounts(Result):
     reviewed: int
     """Images all of whose candidates have one."""
     kept_anomalies: int
+    beside_known: int
+    """Of those, the ones of a detector in images whose anomalies are known, which an export leaves out."""
     in_split: dict[str, int]
     """Kept images with a split, by scheme."""
 
@@ -382,6 +384,10 @@ def _steps(session: Session, sources: Sequence[SourceStats], cells: Sequence[_Ce
         .group_by(SplitRow.scheme)
         .order_by(SplitRow.scheme)
     )
+    known_images = select(CandidateRow.image_id).where(_SHOWN, _KEPT, CandidateRow.origin != Origin.DETECTOR)
+    beside_known = select(func.count(CandidateRow.id)).where(
+        _SHOWN, _KEPT, CandidateRow.origin == Origin.DETECTOR, CandidateRow.image_id.in_(known_images)
+    )
     kept = sum(source.kept for source in sources)
     of_detectors = [cell for cell in cells if cell.origin == Origin.DETECTOR]
     return StepCounts(
@@ -395,6 +401,7 @@ def _steps(session: Session, sources: Sequence[SourceStats], cells: Sequence[_Ce
         verified=sum(cell.number for cell in of_detectors if cell.outcome != Outcome.UNVERIFIED),
         reviewed=sum(source.reviewed for source in sources),
         kept_anomalies=sum(cell.number for cell in cells if cell.kept),
+        beside_known=count(beside_known),
         in_split=dict(session.execute(in_split).all()),
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete, select
-from tests.dataset.export.filling import HAND, Filler, fill
+from tests.dataset.export.filling import HAND, SHADOW, Filler, fill
 from typer.testing import CliRunner
 
 from anomreason.cli import app
@@ -20,7 +20,7 @@ from anomreason.dataset.export.folder import CARD, MANIFEST, places, sum_of
 from anomreason.dataset.export.planning import plan_images
 from anomreason.dataset.export.records import exported_images
 from anomreason.dataset.store import Store, add_new, open_store
-from anomreason.dataset.tables import DescriptionRow, ImageRow, SplitRow
+from anomreason.dataset.tables import DescriptionRow, ImageRow, Origin, SplitRow
 from anomreason.errors import StorageError, UsageError
 
 
@@ -74,6 +74,40 @@ def test_candidates_on_which_too_few_agree_stay_out_and_their_image_does_not_pas
     assert [a.name for a in images["flux/two.jpg"].quadruples] == ["No shadow"]
     assert images["flux/two.jpg"].undecided == 1
     assert images["cats/one.png"].undecided == 0
+
+
+@pytest.mark.parametrize("origin", [Origin.SCENE, Origin.PUBLISHED, Origin.PERSON])
+def test_what_a_detector_found_again_in_an_image_with_known_anomalies_stays_out_and_is_counted(
+    filled: Store, tmp_path: Path, origin: Origin
+) -> None:
+    with filled.command("annotate", {}) as command, filled.writing() as session:
+        make = Filler(filled, session, command.id)
+        image = make.image(make.source("more"), "known.png", split="train")
+        make.candidate(image, HAND, origin=origin, detector="truth")
+        make.judge(make.candidate(image, {**HAND, "name": "Extra finger"}), "accept")
+        make.candidate(image, SHADOW, 1)
+    with filled.reading() as session:
+        plan = plan_images(session, ExportOptions())
+        known = {i.name: i for i in exported_images(session, filled, plan, ExportOptions())}["known.png"]
+    assert ([a.name for a in known.quadruples], known.undecided) == (["Six fingers"], 0)
+    both = selected(filled, ExportOptions(beside_known=True))["known.png"]
+    assert sorted(both) == ["Extra finger", "Six fingers"]
+    done = run("export", filled.folder, tmp_path / "out")
+    line = "Left out: 1 candidate of a detector, in images whose anomalies are known. To add them: --beside-known"
+    assert line in done.stdout
+    assert "Unverified candidates, not exported: 2." in done.stdout  # those of other images
+    assert "1 candidate of a detector left out" in (tmp_path / "out" / CARD).read_text()
+    assert "a detector's in images with known anomalies: 1." in run("stats", filled.folder).stdout
+    assert "--beside-known" not in run("export", filled.folder, tmp_path / "all", "--beside-known").stdout
+
+
+def test_a_known_anomaly_that_people_rejected_does_not_keep_a_detectors_out(filled: Store) -> None:
+    with filled.command("annotate", {}) as command, filled.writing() as session:
+        make = Filler(filled, session, command.id)
+        image = make.image(make.source("more"), "wrong.png", split="train")
+        make.judge(make.candidate(image, HAND, origin=Origin.PUBLISHED, detector="truth"), "reject")
+        make.judge(make.candidate(image, SHADOW), "accept")
+    assert selected(filled, ExportOptions())["wrong.png"] == ["No shadow"]
 
 
 def test_an_edit_of_a_person_counts_and_the_original_is_kept(filled: Store) -> None:

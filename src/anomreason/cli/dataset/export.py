@@ -44,6 +44,14 @@ def command(
     min_agreement: Annotated[
         float | None, typer.Option(help="Least share of a candidate's judges who agree, 0 to 1.")
     ] = None,
+    beside_known: Annotated[
+        bool,
+        typer.Option(
+            "--beside-known",
+            help="Also a detector's candidates of images whose anomalies are known from a published dataset, a scene "
+            "or a person. Without, the known ones are the complete list.",
+        ),
+    ] = False,
     with_steps: Annotated[
         bool, typer.Option("--with-steps", help="Also objects, all candidates with role, step, score and reason.")
     ] = False,
@@ -67,6 +75,7 @@ def command(
         tuple(dict.fromkeys(part.strip() for part in verdict.split(",") if part.strip())),
         accepted_only,
         min_agreement,
+        beside_known,
         with_steps,
         images,  # type: ignore[arg-type]
         task,  # type: ignore[arg-type]
@@ -88,6 +97,9 @@ def command(
         say(f"Left out: {counted(left, 'image', 'images')}, {reason} ({meaning})")
     for problem in report.problems:
         say(f"  {problem}")
+    if report.beside_known:
+        beside = counted(report.beside_known, "candidate", "candidates")
+        say(f"Left out: {beside} of a detector, in images whose anomalies are known. To add them: --beside-known")
     if report.unverified:
         say(f"Unverified candidates, not exported: {report.unverified:,}. To add them: --verdict accepted,unverified")
     say(f"Next: anomreason dataset verify {out}")

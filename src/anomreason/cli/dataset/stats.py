@@ -88,6 +88,10 @@ def _print_numbers(found: DatasetStats) -> None:
     )
     judged = f"{steps.candidates:,}, {steps.verified:,} with a verdict"
     say(f"Candidates: {judged}. Anomalies kept: {steps.kept_anomalies:,}.")
+    if steps.beside_known:
+        say(
+            f"Of these, a detector's in images with known anomalies: {steps.beside_known:,}. An export leaves them out."
+        )
     if severity.mean_before is not None:
         means = f"mean {severity.mean_before:.1f} before review, {decimals(severity.mean_after, 1)} after"
         say(f"Severity (0 = completely implausible, 100 = fully realistic): {means}.")

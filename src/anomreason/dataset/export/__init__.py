@@ -86,6 +86,7 @@ def export(
                 bytes=size,
                 left_out=dict(left_out),
                 unverified=plan.unverified,
+                beside_known=plan.beside_known,
                 problems=tuple(problems),
                 split_by=plan.scheme,
             )

@@ -85,6 +85,7 @@ def manifest(summary: ExportSummary) -> dict[str, Any]:
         "kinds": dict(tally.kinds.most_common()),
         "outcomes": dict(sorted(tally.outcomes.items())),
         "undecided_images": tally.undecided,
+        "beside_known": summary.plan.beside_known,
         "left_out": dict(sorted(summary.left_out.items())),
         "version": code.version,
         "git_commit": code.git_commit,
@@ -240,6 +241,11 @@ def _limits(summary: ExportSummary) -> list[str]:
         f"- {_images(count)} left out, `{_plain(reason)}`: {_WHY.get(reason, 'this format has no place for them')}."
         for reason, count in sorted(summary.left_out.items())
     ]
+    if beside := summary.plan.beside_known:
+        lines.append(
+            f"- {counted(beside, 'candidate', 'candidates')} of a detector left out, in images whose anomalies are "
+            "known."
+        )
     if tally.outcomes["unverified"]:
         lines.append(f"- Anomalies that are a model's word alone, seen by nobody: {tally.outcomes['unverified']:,}.")
     if 0 < tally.regions < tally.anomalies:

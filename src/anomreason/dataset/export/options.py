@@ -34,6 +34,9 @@ class ExportOptions:
     """Only what people accepted here: not what a published dataset, a scene or a person brought."""
     min_agreement: float | None = None
     """Of the people who judged a candidate, the least share that must have said what its outcome says, 0..1."""
+    beside_known: bool = False
+    """Also a detector's candidates of images whose anomalies are known: without, a published dataset, a scene or a
+    person's own annotation is the complete list of the image."""
     with_steps: bool = False
     """Also what the detectors said on the way: objects, all candidates, and what people edited."""
     images: Images = "copy"
@@ -93,6 +96,8 @@ class ExportReport(Result):
     only one format leaves out."""
     unverified: int
     """Candidates of kept images that nobody has verified and that are not in the export."""
+    beside_known: int
+    """A detector's candidates that were left out because the anomalies of their image are known."""
     problems: tuple[str, ...]
     """The first images whose files could not be exported, each with what is wrong."""
     split_by: str | None

@@ -44,6 +44,8 @@ class PlannedImage(NamedTuple):
     split: str
     bytes: int
     searched: bool
+    known: bool
+    """Whether its known anomalies are the whole list, so that a detector's candidates stay out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Plan:
     """Images by reason."""
     unverified: int
     """Candidates that nobody has verified and that are not in the export."""
+    beside_known: int
+    """A detector's candidates that stay out because the anomalies of their image are known."""
     scheme: str | None
     """None: the dataset is not split."""
     judging: Judging
@@ -87,8 +91,10 @@ def plan_images(session: Session, options: ExportOptions) -> Plan:
     for (split, _, id_, size), file in zip(found, files, strict=True):
         folder = f"{placed[split] // _FOLDER_FILES:03}/" if sizes[split] > _FOLDER_FILES else ""
         placed[split] += 1
-        images.append(PlannedImage(id_, file, folder + file, names[split], size, id_ in facts.searched))
-    return Plan(images, left_out, facts.unverified, scheme, facts.judging)
+        searched, known = id_ in facts.searched, id_ in facts.known
+        images.append(PlannedImage(id_, file, folder + file, names[split], size, searched, known))
+    beside = sum(facts.beside_known[image.id] for image in images)
+    return Plan(images, left_out, facts.unverified, beside, scheme, facts.judging)
 
 
 def _scheme(session: Session, options: ExportOptions) -> str | None:
@@ -138,6 +144,10 @@ class _Facts:
     searched: set[int] = field(default_factory=set)
     failed: set[int] = field(default_factory=set)
     described: set[int] = field(default_factory=set)
+    known: set[int] = field(default_factory=set)
+    """Images whose known anomalies go in, and no detector's."""
+    beside_known: Counter[int] = field(default_factory=Counter)
+    """A detector's candidates that would go in if the anomalies of their image were not known."""
     unverified: int = 0
     """Candidates."""
     judging: Judging = field(default_factory=lambda: Judging())
@@ -166,9 +176,17 @@ def _facts(session: Session, options: ExportOptions) -> _Facts:
         .where(CandidateRow.dropped.is_(None), ImageRow.status == ImageState.KEPT)
         .execution_options(yield_per=5000)
     )
+    if not options.beside_known:
+        of_others = session.execute(candidates.where(CandidateRow.origin != Origin.DETECTOR))
+        facts.known.update(
+            image for image, id_, outcome, origin in of_others if selected(outcome, origin, agreement.get(id_), options)
+        )
     for image, id_, outcome, origin in session.execute(candidates):
         facts.searched.add(image)
-        if selected(outcome, origin, agreement.get(id_), options):
+        goes_in = selected(outcome, origin, agreement.get(id_), options)
+        if origin == Origin.DETECTOR and image in facts.known:
+            facts.beside_known[image] += goes_in
+        elif goes_in:
             facts.selected[image] += 1
         elif outcome != Outcome.REJECTED:
             facts.undecided[image] += 1

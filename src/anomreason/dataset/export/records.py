@@ -27,6 +27,7 @@ from anomreason.dataset.tables import (
     DescriptionRow,
     DetectionRow,
     ImageRow,
+    Origin,
     Outcome,
     PromptRow,
     SourceRow,
@@ -124,12 +125,13 @@ def exported_images(session: Session, store: Store, plan: Plan, options: ExportO
         for planned in page:
             image, source, prompt = rows[planned.id]
             mine = candidates.get(planned.id, [])
-            chosen = [
-                one
-                for one in mine
-                if one.anomaly and not one.dropped and selected(one.outcome, one.origin, one.agreement, options)
+            eligible = [
+                one for one in mine if not one.dropped and not (planned.known and one.origin == Origin.DETECTOR)
             ]
-            rejected = sum(not one.dropped and one.outcome == Outcome.REJECTED for one in mine if one not in chosen)
+            chosen = [
+                one for one in eligible if one.anomaly and selected(one.outcome, one.origin, one.agreement, options)
+            ]
+            rejected = sum(one.outcome == Outcome.REJECTED for one in eligible if one not in chosen)
             yield ExportedImage(
                 path=store.path(image.path),
                 sha256=image.sha256,
@@ -150,7 +152,7 @@ def exported_images(session: Session, store: Store, plan: Plan, options: ExportO
                 description=described.get(planned.id),
                 searched=planned.searched,
                 anomalies=tuple(chosen),
-                undecided=sum(not one.dropped for one in mine) - len(chosen) - rejected,
+                undecided=len(eligible) - len(chosen) - rejected,
                 candidates=tuple(mine) if options.with_steps else (),
                 objects=tuple(objects.get(planned.id, ())),
             )
