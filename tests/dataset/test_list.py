@@ -136,10 +136,22 @@ def test_single_images_come_back_by_their_hash(sqlite_store: Store) -> None:
     assert restore(sqlite_store, "blurry", [str(shas[1])[:8]]).kept == 1
     assert [status for status, _ in statuses(sqlite_store)] == ["dropped", "kept", "kept"]
     for wrong in ("abc", "0" * 64, str(shas[1])):
-        with pytest.raises(UsageError, match="names 0 images that 'blurry' dropped"):
+        with pytest.raises(UsageError, match="names no image that 'blurry' dropped"):
             restore(sqlite_store, "blurry", [wrong])
     with pytest.raises(UsageError, match="'sharp' drops no image; the filters that do: blurry"):
         restore(sqlite_store, "sharp")
+
+
+def test_single_images_come_back_by_their_path_or_name(store: Store, tmp_path: Path) -> None:
+    inputs = folder(tmp_path / "in", ["a_b.png", "one/c.png", "two/c.png", "axb.png"])
+    collect(store, [inputs], CollectOptions(copy=True))
+    drop(store, "blurry", [1, 2, 3, 4])
+    with pytest.raises(UsageError, match=r"'c.png' names several images .*: 'images/.*', 'images/.*'; give the path"):
+        restore(store, "blurry", ["c.png"])
+    assert restore(store, "blurry", ["one/c.png", str(inputs / "one" / "c.png")]).restored == 1
+    assert restore(store, "blurry", ["c.png", "a_b.png"]).kept == 2, "one/c.png is not dropped any more"
+    (left,) = listing(store, ListQuery(status="dropped", step="images")).rows
+    assert restore(store, "blurry", [left.what]).kept == 1, "the path that list shows"
 
 
 def test_unreadable_files_are_looked_at_again_with_all_that_their_list_says(store: Store, tmp_path: Path) -> None:
@@ -198,6 +210,8 @@ def test_the_commands_say_what_they_did_and_what_is_next(sqlite_store: Store, tm
     assert "e.png  (empty: " in invoke("list", data, "--status", "unreadable")
     assert "Nothing in" in invoke("list", data, "--status", "nothing")
     assert json.loads(invoke("list", data, "--json"))["counts"][0]["reason"] == "blurry"
-    assert "1 images are in the dataset again" in invoke("restore", data, "--filter", "blurry")
+    assert "1 decision of 'blurry' taken back: 1 image is in the dataset again" in invoke(
+        "restore", data, "--filter", "blurry"
+    )
     (inputs / "e.png").write_bytes(png(5))
     assert "1 files looked at again: 1 collected" in invoke("retry", data, "--reason", "empty")
