@@ -169,6 +169,21 @@ def test_unreadable_files_are_looked_at_again_with_all_that_their_list_says(stor
         assert session.scalars(select(ImageRow.path).order_by(ImageRow.id)).all()[-1].startswith("images/")
 
 
+def test_what_else_changed_is_counted_with_what_is_tried_again(store: Store, tmp_path: Path) -> None:
+    inputs = folder(tmp_path / "in", ["a.png"])
+    (inputs / "cut.png").write_bytes(png(2, side=200)[:300])
+    for name in ("e.png", "f.png"):
+        (inputs / name).write_bytes(b"")
+    collect(store, [inputs])
+    (inputs / "e.png").write_bytes(png(5))
+    (inputs / "new.png").write_bytes(png(6))
+    (inputs / "junk.png").write_bytes(b"junk")
+    report = retry(store, "damaged")
+    assert (report.files, report.files_collected) == (1, 0)
+    assert report.others == {"collected": 2, "unreadable": 1}
+    assert retry(store, "damaged").others == {}
+
+
 def test_final_failures_of_models_are_marked_for_the_next_run(store: Store) -> None:
     plant(store, Plan({"flux": 2}, prompts=3))
     generated(store)
@@ -214,4 +229,4 @@ def test_the_commands_say_what_they_did_and_what_is_next(sqlite_store: Store, tm
         "restore", data, "--filter", "blurry"
     )
     (inputs / "e.png").write_bytes(png(5))
-    assert "1 files looked at again: 1 collected" in invoke("retry", data, "--reason", "empty")
+    assert "1 file looked at again: 1 collected" in invoke("retry", data, "--reason", "empty")

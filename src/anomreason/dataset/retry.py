@@ -7,6 +7,7 @@ with anomreason.dataset.open("data") as store:
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from sqlalchemy import func, select, update
 
 from anomreason.dataset.annotate import AGAIN
 from anomreason.dataset.collect import CollectOptions, collect
-from anomreason.dataset.store import Store
+from anomreason.dataset.store import BATCH, Store
 from anomreason.dataset.tables import CommandRow, DetectionRow, FileRow, FileState, GenerationRow
 from anomreason.errors import UsageError
 
@@ -31,6 +32,8 @@ class RetryReport:
     """Of those, the ones that are collected by now, or are known to be duplicates."""
     files_unreadable: dict[str, int]
     """Of those, the ones that are still unreadable, by reason."""
+    others: dict[str, int]
+    """Other files of the same inputs that were new, or had changed on disk: their number by what became of them."""
     generations: int
     """Marked: the next `generate` with the same recipe makes them."""
     detections: int
@@ -42,7 +45,8 @@ class RetryReport:
 def retry(store: Store, reason: str, progress: Callable[[int, int], None] = lambda done, total: None) -> RetryReport:
     """Try again what failed for one reason, as `listing` names it.
 
-    Files are looked at by the `collect` that met them, from the inputs that it had. Raises UsageError where nothing
+    Files are looked at by the `collect` that met them, from the inputs that it had; it collects what else is new there,
+    too. Raises UsageError where nothing
     failed for this reason, naming the reasons that there are.
     """
     unreadable = (FileRow.status == FileState.UNREADABLE) & (FileRow.reason == reason)
@@ -71,7 +75,16 @@ def retry(store: Store, reason: str, progress: Callable[[int, int], None] = lamb
                 problems += collect(store, inputs, options, progress).problems
             except UsageError as error:
                 problems.append(str(error))
-        report = _report(store, files, generations, detections, tuple(problems))
+        still = _still_unreadable(store, files)
+        report = RetryReport(
+            files=len(files),
+            files_collected=len(files) - sum(still.values()),
+            files_unreadable=still,
+            others=_others(store, command.id, files),
+            generations=generations,
+            detections=detections,
+            problems=tuple(problems),
+        )
         command.report.update(asdict(report))
     return report
 
@@ -82,24 +95,25 @@ def _call(settings: Mapping[str, Any]) -> tuple[list[str], CollectOptions]:
     return list(settings["inputs"]), CollectOptions(prompts=tuple(map(Path, settings["prompts"])), **kept)
 
 
-def _report(
-    store: Store, files: list[int], generations: int, detections: int, problems: tuple[str, ...]
-) -> RetryReport:
-    still: dict[str, int] = {}
+def _still_unreadable(store: Store, files: list[int]) -> dict[str, int]:
+    still: Counter[str] = Counter()
     with store.reading() as session:
-        for start in range(0, len(files), 500):
+        for start in range(0, len(files), BATCH):
             query = select(FileRow.reason, func.count()).group_by(FileRow.reason)
-            query = query.where(FileRow.id.in_(files[start : start + 500]), FileRow.status == FileState.UNREADABLE)
+            query = query.where(FileRow.id.in_(files[start : start + BATCH]), FileRow.status == FileState.UNREADABLE)
             for reason, count in session.execute(query):
-                still[str(reason)] = still.get(str(reason), 0) + count
-    return RetryReport(
-        files=len(files),
-        files_collected=len(files) - sum(still.values()),
-        files_unreadable=still,
-        generations=generations,
-        detections=detections,
-        problems=problems,
+                still[str(reason)] += count
+    return dict(still)
+
+
+def _others(store: Store, retry: int, files: list[int]) -> dict[str, int]:
+    """Files that were written down since the command `retry` began, but for those that it is about, by status."""
+    asked = set(files)
+    since = select(FileRow.id, FileRow.status).where(
+        FileRow.command_id > retry, func.coalesce(FileRow.reason, "") != "list"
     )
+    with store.reading() as session:
+        return dict(Counter(status for id, status in session.execute(since) if id not in asked))
 
 
 def _known(store: Store) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from anomreason.cli.output import json_line, say
+from anomreason.english import counted
 
 
 def command(
@@ -32,12 +33,18 @@ def command(
         return
     if report.files:
         still = ", ".join(f"{count:,} {why}" for why, count in report.files_unreadable.items()) or "none"
-        say(f"{report.files:,} files looked at again: {report.files_collected:,} collected, unreadable: {still}")
+        again = counted(report.files, "file", "files")
+        say(f"{again} looked at again: {report.files_collected:,} collected, unreadable: {still}")
+    if report.others:
+        others = ", ".join(f"{count:,} {what}" for what, count in report.others.items())
+        say(f"Other files of these inputs that are new or changed since: {others}")
     for problem in report.problems:
         say(f"Not read to its end: {problem}", err=True)
     if report.generations:
-        say(f"{report.generations:,} generations are marked; next: run the same anomreason dataset generate again")
+        marked = counted(report.generations, "generation is", "generations are")
+        say(f"{marked} marked; next: run the same anomreason dataset generate again")
     if report.detections:
-        say(f"{report.detections:,} detections are marked; next: run the same anomreason dataset annotate again")
+        marked = counted(report.detections, "detection is", "detections are")
+        say(f"{marked} marked; next: run the same anomreason dataset annotate again")
     if report.files:
         say(f"Next: anomreason dataset list {data} --step collect")
