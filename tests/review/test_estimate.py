@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from anomreason.review.estimate import Judged, share_correct, verdicts_needed
+from anomreason.review.estimate import FEWEST_AT_RANDOM, Judged, share_correct, verdicts_needed
 
 
 def review(rng: np.random.Generator, size: int, until: int, random_share: float) -> tuple[float, Judged, Judged]:
@@ -62,17 +62,30 @@ def test_a_round_that_is_judged_to_its_end_is_known_exactly() -> None:
 
 @pytest.mark.parametrize(
     ("known", "sample"),
-    [(Judged(0, 0, 0), Judged(0, 0, 0)), (Judged(5, 5, 5), Judged(0, 0, 95)), (Judged(0, 0, 5), Judged(9, 9, 95))],
+    [
+        (Judged(0, 0, 0), Judged(0, 0, 0)),
+        (Judged(5, 5, 5), Judged(0, 0, 95)),
+        (Judged(7, 5, 7), Judged(3, 3, 43)),
+        (Judged(0, 0, 0), Judged(FEWEST_AT_RANDOM - 1, 9, 95)),
+        (Judged(0, 0, 5), Judged(20, 20, 95)),
+        (Judged(2, 2, 2), Judged(5, 5, 6)),
+    ],
 )
-def test_without_a_random_draw_there_is_no_estimate(known: Judged, sample: Judged) -> None:
+def test_without_enough_random_draws_there_is_no_estimate(known: Judged, sample: Judged) -> None:
     estimate = share_correct(known, sample)
     assert (estimate.share, estimate.low, estimate.high) == (None, 0, 1)
 
 
+def test_ten_random_draws_are_enough_for_an_estimate_and_so_are_all_of_fewer() -> None:
+    ten = share_correct(Judged(10, 5, 10), Judged(FEWEST_AT_RANDOM, 8, 90))
+    assert ten.share == pytest.approx(0.1 * 0.5 + 0.9 * 0.8)
+    assert share_correct(Judged(2, 1, 2), Judged(6, 6, 6)).share == pytest.approx(7 / 8)
+
+
 def test_nobody_is_promised_certainty_after_few_verdicts() -> None:
-    estimate = share_correct(Judged(0, 0, 0), Judged(5, 5, 10_000))
+    estimate = share_correct(Judged(0, 0, 0), Judged(10, 10, 10_000))
     assert estimate.share == 1
-    assert estimate.low < 0.6
+    assert estimate.low < 0.75
 
 
 def test_the_promised_number_of_verdicts_brings_the_interval_where_it_should_be() -> None:

@@ -609,6 +609,15 @@ def test_the_owner_settles_disagreements_without_seeing_who_said_what_first(open
     until(room, select(CandidateRow.id).where(CandidateRow.id == candidate, CandidateRow.outcome == "accepted"))
 
 
+def test_the_owner_is_shown_no_estimate_from_few_verdicts(room: Room) -> None:
+    owner = room.enter("owner")
+    judge(owner, "a")
+    owner.locator("#progress", has_text=re.compile("1 by you .* too few verdicts at random yet")).wait_for()
+    ada = room.enter("ada")
+    mine(ada, 0)
+    assert "at random" not in ada.inner_text("#progress")
+
+
 def test_the_owner_sees_how_the_review_goes(opened: Opening) -> None:
     room = opened(RoundOptions(order="random", overlap=1.0), count=6)
     ada = room.enter("ada")

@@ -13,6 +13,10 @@ from statistics import NormalDist
 
 from anomreason.stats import wilson
 
+FEWEST_AT_RANDOM = 10
+"""Candidates drawn at random that must be judged before there is an estimate, or all of them where there are fewer: the
+interval of fewer is so wide that the share says nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -30,7 +34,7 @@ class ShareCorrect:
     """The share of correct candidates in a whole round, 0..1, with its 95 % interval."""
 
     share: float | None
-    """None as long as nothing was drawn at random."""
+    """None as long as fewer than `FEWEST_AT_RANDOM` drawn at random are judged."""
     low: float
     high: float
     judged: int
@@ -49,10 +53,12 @@ def share_correct(known: Judged, sample: Judged, level: float = 0.95) -> ShareCo
     their share is nearly certain. sample: the candidates beyond that rank; those of them that were judged were drawn at
     random from all of them. The interval is Wilson's for the sample, with the correction for a finite population; the
     strata count by their sizes (post-stratification; W. G. Cochran, Sampling Techniques, 1977, section 5A.9).
+    With fewer than `FEWEST_AT_RANDOM` of the sample judged, and not all of it, there is no share yet.
     """
     size, judged = known.size + sample.size, known.judged + sample.judged
     strata = [(stratum.size / size, _of(stratum, level)) for stratum in (known, sample) if stratum.size]
-    if not strata or any(stratum.size and not stratum.judged for stratum in (known, sample)):
+    too_few = sample.judged < min(FEWEST_AT_RANDOM, sample.size)
+    if not strata or too_few or (known.size and not known.judged):
         return ShareCorrect(None, 0.0, 1.0, judged, size)
     share = sum(weight * part for weight, (part, _, _) in strata)
     down = sqrt(sum((weight * (part - low)) ** 2 for weight, (part, low, _) in strata))

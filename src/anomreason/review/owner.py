@@ -21,7 +21,7 @@ from anomreason.dataset.store import Store
 from anomreason.dataset.tables import CandidateRow, ItemRow, Outcome, RoundRow, TallyRow, VerdictRow
 from anomreason.dataset.verdicts import OUTCOMES
 from anomreason.metrics.agreement import Verdict, agreement
-from anomreason.review.estimate import ShareCorrect, verdicts_needed
+from anomreason.review.estimate import FEWEST_AT_RANDOM, ShareCorrect, verdicts_needed
 from anomreason.stats import Estimate, wilson
 
 SHOWN = 100
@@ -91,7 +91,7 @@ class StopReport(Result):
     """How good the candidates are by now, and whether that is known well enough."""
 
     share: float | None
-    """Estimated share of correct candidates in the whole round, 0..1; None before any was drawn at random."""
+    """Estimated share of correct candidates in the whole round, 0..1; None while too few drawn at random are judged."""
     low: float
     high: float
     within: float
@@ -175,7 +175,7 @@ def stop_report(share: ShareCorrect, within: float, random_share: float) -> Stop
     wanted = f"You wanted ±{within:.1%}"
     progress = f"{share.judged:,} of {share.size:,} candidates"
     if share.share is None:
-        sentence = f"{wanted}. Nothing drawn at random is judged yet, so there is no estimate."
+        sentence = f"{wanted}. Too few verdicts at random yet: an estimate needs {FEWEST_AT_RANDOM} of them, or all."
     elif reached:
         sentence = f"{wanted}; it is ±{share.half_width:.1%} after {progress}. Reviewing may stop."
     else:

@@ -100,7 +100,9 @@ class Desk {
       const bar = make("progress", { max: Math.max(1, wanted), value: verdicts });
       bar.setAttribute("aria-label", "Verdicts of all people");
       const percent = (value) => `${(100 * value).toFixed(1)} %`;
-      const estimate = typeof share === "number" ? ` · correct ${percent(share)} (${percent(low)} to ${percent(high)})` : "";
+      const known = typeof share === "number";
+      const interval = known ? `correct ${percent(share)} (${percent(low)} to ${percent(high)})` : "too few verdicts at random yet";
+      const estimate = known || this.me.owner ? ` · ${interval}` : "";
       const text = `${count(mine)} by you · ${count(verdicts)} of ${count(wanted)}${estimate}`;
       byId("progress").replaceChildren(bar, make("span", {}, text));
     }
