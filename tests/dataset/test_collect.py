@@ -578,11 +578,18 @@ def test_the_command_says_what_it_did_and_what_is_next(tmp_path: Path) -> None:
     (inputs / "b.png").write_bytes(b"")
     code, output = invoke(tmp_path / "data", inputs, "--kind", "ai")
     assert code == 0
-    assert "1 new images, 0 exact duplicates, 0 files known before" in output
+    assert output.startswith("1 new image\nNot readable")
+    assert "data: 1 image kept, 1 source\n" in output
     assert "Not readable: 1 empty" in output
     assert "Next: anomreason dataset filter" in output
     code, output = invoke(tmp_path / "data", inputs, "--json")
     assert json.loads(output)["known"] == 2
+    prompts = lines(tmp_path / "p.txt", ["a cup", "a cup", "a dog"])
+    split = tmp_path / "split.json"
+    split.write_text('{"train": ["a.png", "z.png"]}')
+    code, output = invoke(tmp_path / "data", inputs, "--prompts", prompts, "--splits", split)
+    assert output.startswith("2 files known before\n2 new prompts, 1 prompt known before or listed twice\n")
+    assert "split.json: 1 image; new: 1 train\n  1 name fits no image: z.png\n" in output
     (tmp_path / "bad.tar").write_bytes(b"no tar")
     code, output = invoke(tmp_path / "data", tmp_path / "bad.tar")
     assert code == 1

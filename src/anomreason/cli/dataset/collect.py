@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from anomreason.dataset.store import Store
 
 
+_ONE = {"candidates": "candidate", "descriptions": "description"}
+"""Singular of what a file of annotations adds; a split's name has none."""
+
+
 def command(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the dataset; made where there is none.")],
     inputs: Annotated[
@@ -89,11 +93,18 @@ def command(
 
 
 def _print(report: CollectReport, data: Path) -> None:
-    say(f"{report.images:,} new images, {report.duplicates:,} exact duplicates, {report.known:,} files known before")
-    if report.prompts or report.prompts_known:
-        say(f"{report.prompts:,} new prompts; {report.prompts_known:,} of the lists were there or stand twice")
+    images = _parts(
+        (report.images, "new image", "new images"),
+        (report.duplicates, "exact duplicate", "exact duplicates"),
+        (report.known, "file known before", "files known before"),
+    )
+    prompts = _parts(
+        (report.prompts, "new prompt", "new prompts"),
+        (report.prompts_known, "prompt known before or listed twice", "prompts known before or listed twice"),
+    )
+    say("\n".join(filter(None, (images, prompts))) or "No new images or prompts")
     if report.candidates:
-        say(f"{report.candidates:,} anomalies known from scenes")
+        say(f"{counted(report.candidates, 'anomaly', 'anomalies')} known from scenes")
     if report.unreadable:
         say(f"Not readable: {_counts(report.unreadable)}; see: anomreason dataset list {data} --status unreadable")
     if report.remarks:
@@ -110,26 +121,40 @@ def _print(report: CollectReport, data: Path) -> None:
 
 
 def _print_joined(joined: JoinedFile) -> None:
-    failed = f", {joined.failed:,} failures" if joined.failed else ""
-    twice = f", {joined.twice:,} names of the same image again" if joined.twice else ""
-    say(f"{joined.file}: {joined.images:,} images, {_counts(joined.new)} new{failed}{twice}")
-    _print_left(joined.without_image, joined.without_image_names, "names fit no image")
-    _print_left(joined.without_annotation, joined.without_annotation_names, "images are not named in it")
+    new = _parts(*((count, _ONE.get(name, name), name) for name, count in joined.new.items())) or "nothing"
+    more = _parts(
+        (joined.failed, "failure", "failures"),
+        (joined.twice, "name of the same image again", "names of the same image again"),
+    )
+    images = counted(joined.images, "image", "images")
+    say(f"{joined.file}: {images}; new: {new}{'; ' * bool(more)}{more}")
+    _print_left(joined.without_image, joined.without_image_names, "name fits no image", "names fit no image")
+    names = joined.without_annotation_names
+    _print_left(joined.without_annotation, names, "image is not named in it", "images are not named in it")
 
 
-def _print_left(count: int, names: Sequence[str], what: str) -> None:
+def _print_left(count: int, names: Sequence[str], one: str, many: str) -> None:
     if count:
-        say(f"  {count:,} {what}: {', '.join(names)}{', ...' if count > len(names) else ''}")
+        say(f"  {counted(count, one, many)}: {', '.join(names)}{', ...' if count > len(names) else ''}")
+
+
+def _parts(*parts: tuple[int, str, str]) -> str:
+    """Number, singular and plural of each part; those of which there are none are left out."""
+    return ", ".join(counted(number, one, many) for number, one, many in parts if number)
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "nothing"
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 def _size(store: Store) -> str:
     from anomreason.dataset.listing import size
 
     found = size(store)
-    return (
-        f"{found.kept:,} images kept, {found.dropped:,} dropped, {found.prompts:,} prompts, {found.sources:,} sources"
+    kept = counted(found.kept, "image", "images")
+    more = _parts(
+        (found.dropped, "dropped", "dropped"),
+        (found.prompts, "prompt", "prompts"),
+        (found.sources, "source", "sources"),
     )
+    return f"{kept} kept{', ' * bool(more)}{more}"
