@@ -125,6 +125,21 @@ def stats(url: str) -> dict[str, Any]:
     return value
 
 
+def test_images_out_of_the_detectors_domain_are_counted_and_named_in_the_summary(store: Store, truth: Path) -> None:
+    files = [truth.parent / "p000.png", truth.parent / "p001.png"]
+    plant(store, {"flux": files})
+    options = AnnotateOptions()
+    with annotation(store, annotator(f"sim:{truth}", options, SIMPLE, {"schedule"}), options) as work:
+        for file, strange in zip(files, (True, None), strict=True):
+            sha = hashlib.sha256(file.read_bytes()).hexdigest()
+            place = store.place(file)
+            work.recorded(Detection(image=place, sha256=sha, detector="d", status="ok", out_of_domain=strange))
+        work.store_waiting()
+        assert work.report().out_of_domain == 1
+    _, shown, _ = run(store.folder, "--model", f"sim:{truth}", "--schedule", "single")
+    assert "1 image is out of the detector's domain: not exported as clean." in shown
+
+
 def test_anomalies_know_where_they_came_from_and_dropped_candidates_follow() -> None:
     proposed = Candidate(
         name="six fingers", phenomenon="p", reasoning="r", role="AttributeAnalyzer", step="inspect", score=90

@@ -29,6 +29,7 @@ from anomreason.anomaly import Anomaly, Candidate, Detection, Result
 from anomreason.dataset.describing import DescriberSetup, describer
 from anomreason.dataset.store import BATCH, CommandRecord, Store, add_new, ids_by, put, storable
 from anomreason.dataset.tables import (
+    OUT_OF_DOMAIN,
     CandidateRow,
     CommandRow,
     DescriptionRow,
@@ -102,6 +103,8 @@ class AnnotateReport(Result):
     """Of this detector in the dataset."""
     dropped: int
     """Candidates that it dropped on the way, in the dataset."""
+    out_of_domain: int
+    """Images of the dataset that it does not know, by its own word; an export takes none of them for clean."""
 
 
 def annotate(
@@ -382,6 +385,8 @@ class Annotation:
                     CandidateRow.detector == name
                 )
             ).one()
+            strange = select(func.count()).where(DetectionRow.detector == name, OUT_OF_DOMAIN)
+            out_of_domain = session.scalar(strange) or 0
         return AnnotateReport(
             detector=name,
             described=self.describes,
@@ -391,6 +396,7 @@ class Annotation:
             left=len(ids) - len(outcomes),
             anomalies=kept,
             dropped=dropped,
+            out_of_domain=out_of_domain,
         )
 
 

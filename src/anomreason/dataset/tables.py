@@ -285,6 +285,10 @@ class DetectionRow(Base):
     )
 
 
+OUT_OF_DOMAIN = DetectionRow.record["out_of_domain"].as_boolean().is_(True)
+"""Whether the detector said that it does not know such images: no anomalies then does not mean that there are none."""
+
+
 class DescriptionRow(Base):
     """What is to be seen in an image, no anomaly: what deepfake data say of photographs."""
 

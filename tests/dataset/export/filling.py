@@ -99,8 +99,8 @@ class Filler:
         verdict = {"key": f"{candidate} {person}", "candidate_id": candidate, "person": person, "choice": choice}
         record_verdicts(self.session, [{**verdict, "edit": edit, "at": AT, **self.by}])
 
-    def searched(self, image: int, status: str = "ok", **record: Any) -> None:
-        shared = {"detector": "reader lean", "calls": 3, "tokens": 3000, "cost": 0.01, "record": record, **self.by}
+    def searched(self, image: int, status: str = "ok", detector: str = "reader lean", **record: Any) -> None:
+        shared = {"detector": detector, "calls": 3, "tokens": 3000, "cost": 0.01, "record": record, **self.by}
         self.session.add(DetectionRow(image_id=image, status=status, **shared))
 
     def described(self, image: int, text: str) -> None:

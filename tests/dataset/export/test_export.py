@@ -110,6 +110,26 @@ def test_a_known_anomaly_that_people_rejected_does_not_keep_a_detectors_out(fill
     assert selected(filled, ExportOptions())["wrong.png"] == ["No shadow"]
 
 
+def test_an_image_that_its_detector_does_not_know_is_not_clean_unless_another_one_looked(store: Store) -> None:
+    fill(store)
+    with store.command("annotate", {}) as command, store.writing() as session:
+        make = Filler(store, session, command.id)
+        source = make.source("more")
+        for name in ("strange.png", "seen.png"):
+            make.searched(make.image(source, name, split="train"), out_of_domain=True)
+        seen = session.scalars(select(ImageRow.id).where(ImageRow.name == "seen.png")).one()
+        make.searched(seen, detector="other lean", out_of_domain=False)
+        make.searched(make.image(source, "known.png", split="train"), out_of_domain=None)
+    with store.reading() as session:
+        plan = plan_images(session, ExportOptions())
+    assert plan.left_out["out_of_domain"] == 1
+    names = {image.name for image in plan.images}
+    assert {"seen.png", "known.png"} <= names
+    assert "strange.png" not in names
+    done = run("export", store.folder, store.folder.parent / "out")
+    assert "Left out: 1 image, out_of_domain (the detector does not know such images" in done.stdout
+
+
 def test_an_edit_of_a_person_counts_and_the_original_is_kept(filled: Store) -> None:
     options = ExportOptions(with_steps=True)
     with filled.reading() as session:

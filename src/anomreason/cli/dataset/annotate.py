@@ -10,6 +10,7 @@ import typer
 
 from anomreason.cli import detect
 from anomreason.cli.output import json_line, say
+from anomreason.english import counted
 
 if TYPE_CHECKING:
     from anomreason.dataset.annotate import AnnotateOptions, AnnotateReport, Annotation
@@ -130,4 +131,7 @@ def _show(work: Annotation, found: AnnotateReport, status: int, report: bool) ->
         detect.show_results(work.setup, work.run, images, status, json_only=False, report=report)
         also = f", and {found.dropped:,} that it dropped on the way" if found.dropped else ""
         say(f"In the dataset: {found.anomalies:,} candidates of {found.detector!r}{also}")
+        if found.out_of_domain:
+            strange = counted(found.out_of_domain, "image is", "images are")
+            say(f"{strange} out of the detector's domain: not exported as clean. Annotate them with another model.")
     say(f"Next: anomreason dataset split {work.store.folder}")

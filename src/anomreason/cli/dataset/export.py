@@ -14,6 +14,7 @@ _MEANING = {
     "unverified": "nobody decided on any candidate",
     "not_annotated": "nobody looked for anomalies: anomreason dataset annotate",
     "detection_failed": "the detector failed: anomreason dataset annotate tries again",
+    "out_of_domain": "the detector does not know such images: anomreason dataset annotate with another model",
     "no_split": "in no split: anomreason dataset split",
     "missing": "the file cannot be read",
     "changed": "the file is not the one that was collected",

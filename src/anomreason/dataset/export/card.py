@@ -228,6 +228,7 @@ _WHY = {
     "unverified": "nobody decided on any candidate",
     "not_annotated": "nobody looked for anomalies, and no description is there",
     "detection_failed": "the detector failed",
+    "out_of_domain": "the detector does not know such images",
     "no_split": "in no split",
     "missing": "the file could not be read",
     "changed": "the file is not the one that was collected",

@@ -92,8 +92,8 @@ class ExportReport(Result):
     bytes: int
     """Of all files together."""
     left_out: dict[str, int]
-    """Images by reason: `unverified`, `not_annotated`, `detection_failed`, `no_split`, `missing`, `changed`, and what
-    only one format leaves out."""
+    """Images by reason: `unverified`, `not_annotated`, `detection_failed`, `out_of_domain`, `no_split`, `missing`,
+    `changed`, and what only one format leaves out."""
     unverified: int
     """Candidates of kept images that nobody has verified and that are not in the export."""
     beside_known: int

@@ -18,6 +18,7 @@ from anomreason.dataset.export.judging import Judging, judging_of
 from anomreason.dataset.export.naming import Named, safe_split, unique_names
 from anomreason.dataset.export.options import ExportOptions
 from anomreason.dataset.tables import (
+    OUT_OF_DOMAIN,
     CandidateRow,
     DescriptionRow,
     DetectionRow,
@@ -142,6 +143,8 @@ class _Facts:
     selected: Counter[int] = field(default_factory=Counter)
     undecided: Counter[int] = field(default_factory=Counter)
     searched: set[int] = field(default_factory=set)
+    out_of_domain: set[int] = field(default_factory=set)
+    """Images that a detector does not know: none of its anomalies says nothing of them."""
     failed: set[int] = field(default_factory=set)
     described: set[int] = field(default_factory=set)
     known: set[int] = field(default_factory=set)
@@ -164,6 +167,8 @@ class _Facts:
             return "unverified"
         if image in self.searched or image in self.described:
             return None
+        if image in self.out_of_domain:
+            return "out_of_domain"
         return "detection_failed" if image in self.failed else "not_annotated"
 
 
@@ -191,8 +196,8 @@ def _facts(session: Session, options: ExportOptions) -> _Facts:
         elif outcome != Outcome.REJECTED:
             facts.undecided[image] += 1
             facts.unverified += outcome == Outcome.UNVERIFIED
-    for image, status in session.execute(select(DetectionRow.image_id, DetectionRow.status)):
-        (facts.searched if status == "ok" else facts.failed).add(image)
+    for image, status, strange in session.execute(select(DetectionRow.image_id, DetectionRow.status, OUT_OF_DOMAIN)):
+        (facts.failed if status != "ok" else facts.out_of_domain if strange else facts.searched).add(image)
     facts.described.update(
         session.scalars(select(DescriptionRow.image_id).where(DescriptionRow.text.is_not(None)).distinct())
     )
