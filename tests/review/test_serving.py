@@ -174,7 +174,10 @@ def test_a_round_is_not_continued_with_other_options(sqlite_store: Store) -> Non
     with sqlite_store.command("review", {}) as command:
         begin_round(sqlite_store, command.id, RoundOptions(overlap=1.0))
     found = CliRunner().invoke(app, ["review", str(sqlite_store.folder), "--overlap", "0.5", "--port", "0"])
-    assert "was begun with other options" in str(found.exception)
+    assert str(found.exception) == (
+        "the round 'default' was begun with other options (--overlap: 1.0 there, 0.5 now); leave them out or give the "
+        "same ones to continue it, or begin another round with --round NAME"
+    )
 
 
 def test_an_answer_does_not_wait_for_acknowledgements() -> None:

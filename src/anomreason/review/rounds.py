@@ -9,7 +9,7 @@ is one of a known design, and a server that is killed and started again goes on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from sqlalchemy import Row, Select, select
 from anomreason.dataset.store import Store, add_new
 from anomreason.dataset.tables import CandidateRow, ImageRow, ImageState, ItemRow, Origin, Outcome, RoundRow
 from anomreason.errors import UsageError
+from anomreason.runs import settings_difference
 
 _ROWS = 20_000
 """Items that are written in one transaction's statement."""
@@ -59,9 +60,10 @@ def begin_round(store: Store, command: int, options: RoundOptions = RoundOptions
     with store.reading() as session:
         there = session.scalar(select(RoundRow).where(RoundRow.name == options.name))
     if there is not None:
-        if there.settings != settings:
+        if differences := settings_difference(_as_options(there.settings), _as_options(settings)):
             raise UsageError(
-                f"the round {options.name!r} was begun with other options ({there.settings}); use those or another name"
+                f"the round {options.name!r} was begun with other options ({'; '.join(differences)}); leave them out "
+                "or give the same ones to continue it, or begin another round with --round NAME"
             )
         return there.id
     rng = np.random.default_rng(options.seed)
@@ -90,6 +92,11 @@ def begin_round(store: Store, command: int, options: RoundOptions = RoundOptions
         for start in range(0, len(items), _ROWS):
             add_new(session, ItemRow, items[start : start + _ROWS])
         return row.id
+
+
+def _as_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a round by the names of the command's options."""
+    return {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
 
 
 def worths(scores: npt.NDArray[np.float64], kinds: list[str | None]) -> npt.NDArray[np.float64]:
