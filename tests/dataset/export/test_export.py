@@ -436,6 +436,19 @@ def test_what_differs_is_named_and_the_exit_status_says_so(filled: Store, tmp_pa
     assert [one["what"] for one in found["differences"]] == ["changed", "missing", "extra", "extra"]
 
 
+def test_where_a_table_is_missing_verify_names_it_and_says_that_nothing_could_be_counted(
+    filled: Store, tmp_path: Path
+) -> None:
+    export(filled, out := tmp_path / "out", ExportOptions("csv"))
+    (out / "images.csv").unlink()
+    assert run("verify", out).stdout.splitlines()[-3:] == [
+        "missing: images.csv",
+        "count: all splits (images and anomalies cannot be counted: files are missing or changed, see the other "
+        "differences)",
+        "11 files, 0 images, 0 anomalies: 2 differences",
+    ]
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_numbers_that_are_not_in_the_files_are_found_also_where_the_sums_were_made_anew(
     filled: Store, tmp_path: Path, form: str

@@ -54,7 +54,8 @@ def verify(folder: Path, progress: Callable[[int, int], None] = lambda done, tot
     found += [Difference(what="extra", place=place) for place in places(folder) if place not in sums and place != SUMS]
     images = anomalies = 0
     if not any(one.place == MANIFEST for one in found):
-        images, anomalies, wrong = _counts(folder)
+        damaged = any(one.what != "extra" for one in found)
+        images, anomalies, wrong = _counts(folder, damaged)
         found += wrong
     return Verification(files=len(sums), images=images, anomalies=anomalies, differences=tuple(found))
 
@@ -72,7 +73,7 @@ def _problem(folder: Path, place: str, sha: str) -> Difference | None:
     return None if same else Difference(what="changed", place=place)
 
 
-def _counts(folder: Path) -> tuple[int, int, list[Difference]]:
+def _counts(folder: Path, damaged: bool) -> tuple[int, int, list[Difference]]:
     """Images and anomalies in the files, and where the manifest says otherwise."""
     said: dict[str, Any] = read_object(folder / MANIFEST)
     form = FORMATS.get(str(said.get("format")))
@@ -81,7 +82,9 @@ def _counts(folder: Path) -> tuple[int, int, list[Difference]]:
     try:
         counts = form.count(folder)
     except Exception as error:  # the files' fault, whatever reads them
-        return 0, 0, [Difference(what="count", place=".", message=f"the files cannot be read: {error}")]
+        why = "files are missing or changed, see the other differences" if damaged else str(error)
+        message = f"images and anomalies cannot be counted: {why}"
+        return 0, 0, [Difference(what="count", place="all splits", message=message)]
     found = {split: count.model_dump() for split, count in counts.items()}
     splits = said.get("splits")
     expected = splits if isinstance(splits, dict) else {}
