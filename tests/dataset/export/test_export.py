@@ -492,6 +492,12 @@ def test_the_command_says_what_was_done_what_was_left_out_and_what_is_next(fille
     assert report["splits"]["test"] == {"images": 3, "anomalies": 2}
 
 
+def test_coco_says_how_many_anomalies_are_no_annotations(filled: Store, tmp_path: Path) -> None:
+    done = run("export", filled.folder, tmp_path / "out", "--format", "coco")
+    assert "2 anomalies without a region (in anomalies_without_region of the images)" in done.stdout
+    assert "without a region" not in run("export", filled.folder, tmp_path / "table", "--format", "csv").stdout
+
+
 def test_the_help_names_every_format() -> None:
     shown = " ".join(run("export", "--help").stdout.split())
     assert all(form in shown for form in FORMATS)

@@ -68,6 +68,7 @@ def command(
     import anomreason.dataset
     from anomreason.cli.progress import progress
     from anomreason.dataset.export import ExportOptions, export
+    from anomreason.dataset.export.coco import WITHOUT_REGION
 
     options = ExportOptions(
         form,
@@ -91,6 +92,9 @@ def command(
         anomalies = counted(count.anomalies, "anomaly", "anomalies")
         say(f"{name}: {counted(count.images, 'image', 'images')}, {anomalies}")
     say(f"Wrote {report.files:,} files, {report.bytes / 1e6:,.1f} MB, to {out} ({report.format})")
+    if report.format == "coco" and report.without_region:
+        without = counted(report.without_region, "anomaly", "anomalies")
+        say(f"{without} without a region (in {WITHOUT_REGION} of the images)")
     if report.split_by is None:
         say(f"The dataset is not split: all images are in one split. To split it: anomreason dataset split {data}")
     for reason, left in sorted(report.left_out.items()):

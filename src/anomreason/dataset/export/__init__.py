@@ -87,6 +87,7 @@ def export(
                 left_out=dict(left_out),
                 unverified=plan.unverified,
                 beside_known=plan.beside_known,
+                without_region=tally.anomalies - tally.regions,
                 problems=tuple(problems),
                 split_by=plan.scheme,
             )

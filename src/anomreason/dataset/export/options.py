@@ -98,6 +98,8 @@ class ExportReport(Result):
     """Candidates of kept images that nobody has verified and that are not in the export."""
     beside_known: int
     """A detector's candidates that were left out because the anomalies of their image are known."""
+    without_region: int
+    """Anomalies without a region."""
     problems: tuple[str, ...]
     """The first images whose files could not be exported, each with what is wrong."""
     split_by: str | None
