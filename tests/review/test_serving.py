@@ -11,7 +11,8 @@ import threading
 import urllib.error
 import urllib.request
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from tests.dataset.planting import Plan, plant
 from typer.testing import CliRunner
 
 from anomreason.cli import app
+from anomreason.cli.review import command
 from anomreason.dataset.store import Store, open_store
 from anomreason.dataset.tables import CommandRow, ItemRow, TallyRow, VerdictRow
 from anomreason.errors import UsageError
-from anomreason.review.rounds import RoundOptions, begin_round
+from anomreason.review.rounds import RoundOptions, begin_round, options_of
 from anomreason.review.security import Links
 from anomreason.review.serving import address, is_loopback, listening
 
@@ -137,13 +139,16 @@ def check_killed(data: Path, people: list[str], each: int, kills: int) -> None:
 
 def test_the_command_says_where_to_go_and_ends_on_ctrl_c(sqlite_store: Store) -> None:
     plant(sqlite_store, Plan({"flux": 2}))
-    server = Server(sqlite_store.folder, ("--person", "ada"))
+    server = Server(sqlite_store.folder, ("--person", "ada", "--random-share", "0.5"))
     server.start()
     assert set(server.links) == {"owner", "ada"}
     assert server.end(signal.SIGINT) == 0
     with sqlite_store.reading() as session:
         row = session.scalars(select(CommandRow).where(CommandRow.name == "review")).one()
     assert (row.report, row.ended is None) == ({"verdicts": 0, "wanted": 6}, False)
+    begun = options_of(sqlite_store, "default")
+    assert begun is not None
+    assert begun.random_share == 0.5
 
 
 def test_without_candidates_it_says_what_to_type(sqlite_store: Store) -> None:
@@ -178,6 +183,18 @@ def test_a_round_is_not_continued_with_other_options(sqlite_store: Store) -> Non
         "the round 'default' was begun with other options (--overlap: 1.0 there, 0.5 now); leave them out or give the "
         "same ones to continue it, or begin another round with --round NAME"
     )
+
+
+def test_a_random_share_beside_a_random_order_is_refused(sqlite_store: Store) -> None:
+    plant(sqlite_store, Plan({"flux": 1}))
+    options = ["--order", "random", "--random-share", "0.5", "--port", "0", "--no-browser"]
+    found = CliRunner().invoke(app, ["review", str(sqlite_store.folder), *options])
+    assert str(found.exception) == "--random-share has no effect with --order random; leave it out"
+
+
+def test_every_choice_of_a_round_is_an_option_with_the_same_default() -> None:
+    options = signature(command).parameters
+    assert {f.name: options[f.name].default for f in fields(RoundOptions)} == asdict(RoundOptions())
 
 
 def test_an_answer_does_not_wait_for_acknowledgements() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anomreason.cli.options import given
+from anomreason.cli.options import given, refuse_unused
 from anomreason.cli.output import say
 from anomreason.english import counted
 
@@ -30,6 +30,12 @@ def command(
         str, typer.Option("--round", help="Name of the round; another name begins another one.")
     ] = "default",
     order: Annotated[str, typer.Option(help="worth: those first whose verdict tells most; or random.")] = "worth",
+    random_share: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=1, help="With --order worth: share of the places drawn at random, which the estimate needs."
+        ),
+    ] = 0.3,
     overlap: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the candidates that two people judge, for their agreement.")
     ] = 0.0,
@@ -92,7 +98,10 @@ def _options(context: typer.Context, store: Store, name: str) -> RoundOptions:
 
     user_gave = given(context)
     changes: dict[str, Any] = {f.name: context.params[f.name] for f in fields(RoundOptions) if f.name in user_gave}
-    return replace(options_of(store, name) or RoundOptions(), **{**changes, "name": name})
+    options = replace(options_of(store, name) or RoundOptions(), **{**changes, "name": name})
+    if options.order == "random":
+        refuse_unused(context, ("random_share",), "with --order random")
+    return options
 
 
 def _show(reviewers: Sequence[Reviewer], links: Links, address: str, loopback: bool) -> None:
