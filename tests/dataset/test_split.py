@@ -315,7 +315,11 @@ def test_the_command_says_what_was_done_and_what_to_type_next(sqlite_store: Stor
     assert splits(sqlite_store) == {}
     text = run(data, "--ratios", "train=0.5,test=0.5")
     assert "200 images in 100 groups" in text
+    unknown = "Nobody has looked for near-duplicates"
+    assert f"{unknown}, so a split may divide them: run anomreason dataset filter {data} first" in text
     assert f"anomreason dataset split {data} --check" in text
     counts = json.loads(run(data, "--json"))
     assert counts["images"] == {name: list(splits(sqlite_store).values()).count(name) for name in ("train", "test")}
     assert counts["added"] == 0
+    set_images(sqlite_store, [1], cluster="c1")
+    assert unknown not in run(data)

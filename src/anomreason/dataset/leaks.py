@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
-from sqlalchemy import ColumnElement, case, func, or_, select
+from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import Session
 
 from anomreason.anomaly import Result
-from anomreason.dataset.split import KINDS, Codes, group_labels, image_keys
+from anomreason.dataset.split import KINDS, Codes, group_labels, image_keys, near_duplicates_known
 from anomreason.dataset.store import BATCH, Store
-from anomreason.dataset.tables import DecisionRow, ImageRow, ImageState, PromptRow, SourceRow, SplitRow
+from anomreason.dataset.tables import ImageRow, ImageState, PromptRow, SourceRow, SplitRow
 from anomreason.errors import UsageError
 from anomreason.metrics.leaks import Fact, JointLeak, Leak, fact_leaks, joint_leak
 from anomreason.stats import Estimate
@@ -116,16 +116,11 @@ def check(
             there = f"there {'is' if len(known) == 1 else 'are'} {', '.join(map(repr, known))}" if known else "none has"
             raise UsageError(f"no image has a split in the scheme {scheme!r}; {there}")
         schemes = known if scheme is None else [scheme]
-        looked = or_(ImageRow.cluster.is_not(None), _looked_for_near_duplicates())
         return LeakReport(
             schemes=tuple(_scheme(session, name) for name in schemes),
-            near_duplicates_known=session.scalar(select(ImageRow.id).where(looked).limit(1)) is not None,
+            near_duplicates_known=near_duplicates_known(session),
             format=_format(session, np.random.default_rng(seed)),
         )
-
-
-def _looked_for_near_duplicates() -> ColumnElement[bool]:
-    return select(DecisionRow.image_id).where(DecisionRow.filter.like("near_duplicates%")).exists()
 
 
 def _scheme(session: Session, scheme: str) -> SchemeLeaks:

@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 
 from anomreason.anomaly import Result
 from anomreason.dataset.store import Store, put
-from anomreason.dataset.tables import CommandRow, ImageRow, ImageState, PromptRow, SplitRow
+from anomreason.dataset.tables import CommandRow, DecisionRow, ImageRow, ImageState, PromptRow, SplitRow
 from anomreason.errors import UsageError
 
 Codes = npt.NDArray[np.uint64]
@@ -88,6 +88,8 @@ class SplitReport(Result):
     left_out: tuple[UnsplitImage, ...]
     straddling: int
     """Prompts, clusters and scenes with images in several splits; the leak check lists them."""
+    near_duplicates_known: bool
+    """Whether a filter has looked for them; else images that are alike may be in different splits."""
     dry_run: bool
 
 
@@ -191,9 +193,16 @@ def _divide(
         moved=int(((before != NEW) & (after != before)).sum()),
         left_out=_left_out(session, members, after, names),
         straddling=int((low < high).sum()),
+        near_duplicates_known=near_duplicates_known(session),
         dry_run=options.dry_run,
     )
     return _Division(members.ids, before, after, report)
+
+
+def near_duplicates_known(session: Session) -> bool:
+    """Whether anybody has looked for near-duplicates."""
+    looked = select(DecisionRow.image_id).where(DecisionRow.filter.like("near_duplicates%")).exists()
+    return session.scalar(select(ImageRow.id).where(or_(ImageRow.cluster.is_not(None), looked)).limit(1)) is not None
 
 
 def _counts(names: Sequence[str], places: Ints) -> dict[str, int]:

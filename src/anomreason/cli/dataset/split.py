@@ -96,6 +96,11 @@ def print_split(report: SplitReport, data: Path) -> None:
     if report.straddling:
         what = counted(report.straddling, "prompt, cluster or scene has", "prompts, clusters or scenes have")
         say(f"Leak: {what} images in several splits; --check lists them, --reassign ends it.")
+    if not report.near_duplicates_known:
+        say(
+            "Nobody has looked for near-duplicates, so a split may divide them: run "
+            f"anomreason dataset filter {data} first"
+        )
     if images and any(abs(report.images[n] / images - share) > FAR for n, share in report.ratios.items()):
         say(
             f"Shares are more than {FAR:.0%} off: few or large groups. See --salt TEXT --reassign --dry-run for others."
