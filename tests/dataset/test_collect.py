@@ -288,7 +288,7 @@ def test_images_that_the_metadata_beside_them_does_not_list_are_collected_and_co
     lines(pics / "prompts.csv", ["file_name,prompt", "a.png,a dog"])
     code, output = invoke(tmp_path / "data", pics)
     assert code == 0
-    assert f"2 images have no row in {metadata}: collected without a prompt" in output
+    assert f"2 images have no row in {metadata}, and so no prompt from it" in output
     assert "tables beside images; give them as inputs, or name them metadata" in output
     assert "prompts.csv" not in invoke(tmp_path / "data", pics, pics / "prompts.csv")[1]
     with open_store(tmp_path / "data") as store:

@@ -78,7 +78,7 @@ def test_everything_is_counted_by_step_status_and_reason(store: Store, tmp_path:
         (ListQuery(reason="dark"), [("filter", 1)]),
         (ListQuery(step="images", source="photographs"), [("images", 2)]),
         (ListQuery(source="photographs"), [("images", 2)]),
-        (ListQuery(status="nothing"), []),
+        (ListQuery(status="unreadable"), []),
     ],
 )
 def test_a_question_narrows_what_is_counted(
@@ -103,6 +103,8 @@ def test_rows_are_limited_and_counts_are_not(sqlite_store: Store) -> None:
     [
         (ListQuery(step="export"), "no step 'export'; the steps are images, collect"),  # type: ignore[arg-type]
         (ListQuery(source="flx"), "no source 'flx'; the sources are flux"),
+        (ListQuery(status="bogus"), "no status 'bogus'; the statuses are kept, dropped, collected, .*failed, .*retry"),
+        (ListQuery("images", "unreadable"), "of the step 'images'; the statuses are kept, dropped"),
         (ListQuery(limit=-1), "at least 0"),
     ],
 )
@@ -223,7 +225,9 @@ def test_the_commands_say_what_they_did_and_what_is_next(sqlite_store: Store, tm
     drop(sqlite_store, "blurry", [1])
     assert f"Next: try again with anomreason dataset retry {data} --reason empty" in invoke("list", data)
     assert "e.png  (empty: " in invoke("list", data, "--status", "unreadable")
-    assert "Nothing in" in invoke("list", data, "--status", "nothing")
+    there = "is like that; the statuses there are collected, dropped, unreadable; the reasons there are blurry"
+    assert there in invoke("list", data, "--reason", "nothing")
+    assert there in invoke("list", data, "--status", "restored")
     assert json.loads(invoke("list", data, "--json"))["counts"][0]["reason"] == "blurry"
     assert "1 decision of 'blurry' taken back: 1 image is in the dataset again" in invoke(
         "restore", data, "--filter", "blurry"

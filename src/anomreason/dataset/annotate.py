@@ -29,6 +29,7 @@ from anomreason.anomaly import Anomaly, Candidate, Detection, Result
 from anomreason.dataset.describing import DescriberSetup, describer
 from anomreason.dataset.store import BATCH, CommandRecord, Store, add_new, ids_by, put, storable
 from anomreason.dataset.tables import (
+    AGAIN,
     OUT_OF_DOMAIN,
     CandidateRow,
     CommandRow,
@@ -51,8 +52,6 @@ COMMAND = "annotate"
 EVERY = 5.0
 """Seconds after which results that are in the run folder are taken into the store."""
 KINDS = ("ai", "photograph", "unknown")
-AGAIN = "retry"
-"""Status of a failed detection that `dataset retry` marked."""
 
 
 @dataclass(frozen=True, slots=True)

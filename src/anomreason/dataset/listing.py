@@ -15,10 +15,12 @@ from sqlalchemy.orm import Session
 
 from anomreason.dataset.store import Store
 from anomreason.dataset.tables import (
+    AGAIN,
     DecisionRow,
     DescriptionRow,
     DetectionRow,
     FileRow,
+    FileState,
     GenerationRow,
     ImageRow,
     ImageState,
@@ -29,6 +31,14 @@ from anomreason.errors import UsageError
 
 ListStep = Literal["images", "collect", "filter", "generate", "annotate"]
 STEPS: tuple[ListStep, ...] = get_args(ListStep)
+STATUSES: dict[ListStep, tuple[str, ...]] = {
+    "images": tuple(ImageState),
+    "collect": tuple(FileState),
+    "filter": ("dropped", "restored"),
+    "generate": ("done", "refused", "blank", "failed", "asked"),
+    "annotate": ("ok", "failed", AGAIN),
+}
+"""Of each step, the statuses that its rows can have."""
 _SHOWN = 80
 """Characters of a prompt."""
 
@@ -102,9 +112,17 @@ def size(store: Store) -> DatasetSize:
 
 
 def listing(store: Store, query: ListQuery) -> Listing:
-    """Counts by step, status and reason, and the first rows. Raises UsageError for an unknown step or source."""
+    """Counts by step, status and reason, and the first rows.
+
+    Raises UsageError for an unknown step, status or source, naming those that there are.
+    """
     if query.step is not None and query.step not in STEPS:
         raise UsageError(f"there is no step {query.step!r}; the steps are {', '.join(STEPS)}")
+    steps = STEPS if query.step is None else (query.step,)
+    statuses = dict.fromkeys(status for step in steps for status in STATUSES[step])
+    if query.status is not None and query.status not in statuses:
+        where = "" if query.step is None else f" of the step {query.step!r}"
+        raise UsageError(f"there is no status {query.status!r}{where}; the statuses are {', '.join(statuses)}")
     if query.limit < 0:
         raise UsageError(f"limit must be at least 0, not {query.limit}")
     counts: list[StatusCount] = []

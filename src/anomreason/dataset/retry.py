@@ -15,10 +15,9 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
-from anomreason.dataset.annotate import AGAIN
 from anomreason.dataset.collect import CollectOptions, collect
 from anomreason.dataset.store import BATCH, Store
-from anomreason.dataset.tables import CommandRow, DetectionRow, FileRow, FileState, GenerationRow
+from anomreason.dataset.tables import AGAIN, CommandRow, DetectionRow, FileRow, FileState, GenerationRow
 from anomreason.errors import UsageError
 
 

@@ -259,6 +259,10 @@ class GenerationRow(Base):
     )
 
 
+AGAIN = "retry"
+"""Status of a failed detection that `dataset retry` marked."""
+
+
 class DetectionRow(Base):
     """All that one detector said of one image: how it ended; its anomalies are candidates."""
 
@@ -267,7 +271,7 @@ class DetectionRow(Base):
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
     detector: Mapped[str]
     status: Mapped[str]
-    """`ok` or `failed`."""
+    """`ok`, `failed` or AGAIN."""
     reason: Mapped[str | None]
     """Kind of the failure."""
     message: Mapped[str | None]

@@ -111,7 +111,7 @@ def _print(report: CollectReport, data: Path) -> None:
         say(f"Collected with a remark: {_counts(report.remarks)}; see: anomreason dataset list {data} --step collect")
     for where, count in report.without_row.items():
         have = counted(count, "image has", "images have")
-        say(f"{have} no row in {where}: collected without a prompt")
+        say(f"{have} no row in {where}, and so no prompt from it")
     for joined in (*report.annotations, *report.splits):
         _print_joined(joined)
     for sentence in report.passed_over:

@@ -41,14 +41,23 @@ def command(
     query = ListQuery(cast("ListStep | None", step), status, reason, source, limit if chosen or as_json else 0)
     with anomreason.dataset.open(data) as store:
         found = listing(store, query)
+        there = found if found.counts else listing(store, ListQuery(query.step, source=source, limit=0))
     if as_json:
         say(json_line(json.dumps(asdict(found), ensure_ascii=False)))
         return
     if not found.counts:
-        say(f"Nothing in {data} is like that; see: anomreason dataset list {data}")
+        say(f"Nothing in {data} is like that{_there(there)}; see: anomreason dataset list {data}")
         return
     _print(found)
     say(_next(found, data))
+
+
+def _there(found: Listing) -> str:
+    """The statuses and reasons that could be asked for."""
+    statuses = sorted({one.status for one in found.counts})
+    reasons = sorted({one.reason for one in found.counts if one.reason})
+    names = {"statuses": statuses, "reasons": reasons}
+    return "".join(f"; the {what} there are {', '.join(those)}" for what, those in names.items() if those)
 
 
 def _print(found: Listing) -> None:

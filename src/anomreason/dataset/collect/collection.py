@@ -81,7 +81,7 @@ class CollectReport:
     remarks: dict[str, int]
     """Images that were collected although something is wrong with their rows, by reason."""
     without_row: dict[str, int]
-    """Images that were collected by their names alone, by the metadata of their folder that has no row for them."""
+    """Images of folders with metadata that have no row in it, by that metadata; they are collected all the same."""
     prompts: int
     """New in the dataset."""
     prompts_known: int
