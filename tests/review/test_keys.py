@@ -1,6 +1,8 @@
 """Whoever runs a review can lay its keys otherwise."""
 
 import json
+import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,13 @@ def test_a_wrong_file_of_keys_says_what_is_wrong(tmp_path: Path, keys: object, m
     write(tmp_path, keys)
     with pytest.raises(UsageError, match=message):
         read_keys(tmp_path)
+
+
+def test_the_docs_name_every_reason_in_the_order_of_its_key() -> None:
+    lists = (files("anomreason.review") / "page" / "static" / "reasons.js").read_text(encoding="utf-8")
+    docs = (Path(__file__).parents[2] / "docs" / "review.md").read_text(encoding="utf-8")
+    found = re.findall(r"export const \w+_REASONS = \[(.*?)\n\];", lists, re.DOTALL)
+    assert len(found) == 3
+    for reasons in found:
+        names = re.findall(r'^  \["([^"]+)", ', reasons, re.MULTILINE)
+        assert f"| {', '.join(names)} |" in docs
