@@ -282,6 +282,22 @@ def test_an_imagefolder_gives_prompts_and_nothing_outside_of_it(sqlite_store: St
     assert str(root / "train" / "metadata.jsonl/2") in column(sqlite_store, FileRow.path)
 
 
+def test_a_missing_file_says_where_an_image_of_its_name_was_collected_from(store: Store, tmp_path: Path) -> None:
+    pics = folder(tmp_path / "pics", ["a.png", "sub/b.png"])
+    collect(store, [pics])
+    rows = [{"image": name} for name in ("a.png", "sub/b.png", "old/a.png", "c.png")]
+    assert collect(store, [lines(tmp_path / "prompts.jsonl", rows)]).unreadable == {"missing": 4}
+    messages = [message or "" for message in column(store, FileRow.message)][2:]
+    a, b = (f"collected from {str(pics / name)!r}: write paths relative to" for name in ("a.png", "sub/b.png"))
+    assert [a in messages[0], b in messages[1], a in messages[2]] == [True] * 3
+    assert "collected from" not in messages[3]
+    (pics / "a.png").unlink()
+    collect(store, [lines(tmp_path / "gone.jsonl", [{"image": "pics/a.png"}])])
+    gone = column(store, FileRow.message)[0]
+    assert "does not exist" in gone
+    assert "collected from" not in gone
+
+
 def test_images_that_the_metadata_beside_them_does_not_list_are_collected_and_counted(tmp_path: Path) -> None:
     pics = folder(tmp_path / "pics", ["a.png", "b.png", "c.png"])
     metadata = lines(pics / "metadata.csv", ["file_name,prompt", "b.png,a cup"])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from anomreason import archives
@@ -106,7 +106,7 @@ class Recorder:
         for entry in entries:
             if not _is_known(entry, known.get(entry.place)):
                 fresh.setdefault(entry.place, entry)
-        seen = look([entry for entry in fresh.values() if entry.unreadable is None])
+        seen = self._with_namesakes(fresh, look([entry for entry in fresh.values() if entry.unreadable is None]))
         with self._store.writing() as session:
             prompts = self._prompt_ids(session, [entry.prompt for entry in entries if entry.prompt is not None])
             files = {**known, **self._collect(session, list(fresh.values()), seen, prompts)}
@@ -119,6 +119,25 @@ class Recorder:
                 self._source(session, source, create=False)
         self._tally.known += len(files) - len(fresh)
         return {entry.place: image for entry, image in found}
+
+    def _with_namesakes(self, fresh: Mapping[str, ImageEntry], seen: Seen) -> Seen:
+        """The same; what is missing, but was collected by the same name from elsewhere, says from where."""
+        missing = {place: one for place, one in seen.items() if isinstance(one, Remark) and one.reason == "missing"}
+        if not missing:
+            return seen
+        names = {place: (fresh[place].name, fresh[place].name.rpartition("/")[2]) for place in missing}
+        wanted = {name for both in names.values() for name in both}
+        query = select(ImageRow.name, func.min(FileRow.path)).join(FileRow, FileRow.image_id == ImageRow.id)
+        with self._store.reading() as session:
+            rows = session.execute(query.where(ImageRow.name.in_(wanted)).group_by(ImageRow.name)).all()
+        found = {row[0]: row[1] for row in rows}
+        hints: dict[str, Remark] = {}
+        for place, one in missing.items():
+            where = next((found[name] for name in names[place] if name in found), place)
+            if where != place:
+                hint = f"an image of this name was collected from {where!r}: write paths relative to the list's folder"
+                hints[place] = replace(one, message=f"{one.message}; {hint}")
+        return {**seen, **hints}
 
     def _collect(
         self, session: Session, fresh: Sequence[ImageEntry], seen: Seen, prompts: Mapping[str, int]
