@@ -166,6 +166,8 @@ def test_the_command_ends_with_status_1_when_groups_straddle_and_names_them(sqli
         session.execute(update(PromptRow).where(PromptRow.id == 1).values(text="A \x1b[31mred\u202e cup\nNext: rm"))
     ran = CliRunner().invoke(app, ["dataset", "split", data, "--check"])
     assert ran.exit_code == 1
+    assert ran.stdout.startswith("Scheme published: ")
+    assert "\n\n\n" not in ran.stdout
     assert r"one prompt, A \x1b[31mred\u202e cup Next: rm:" in ran.stdout
     assert "1 in train, e.g. images/flux/00000.png" in ran.stdout
     assert "file type" in ran.stdout

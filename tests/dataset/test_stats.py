@@ -270,6 +270,7 @@ def test_the_command_prints_the_numbers_with_failures_and_the_next_step(sqlite_s
         session.execute(update(PromptRow).values(group="\x1b[31m"))
         session.execute(update(CandidateRow).where(CandidateRow.number == 0).values(kind="\x1b[31mred"))
     text = CliRunner().invoke(app, ["dataset", "stats", data]).stdout
+    assert text.startswith("Images and anomalies an image")
     assert "Images: 25 collected, 23 kept, 18 annotated (0 failed), 18 reviewed. Prompts: 4." in text
     assert "Severity (0 = completely implausible, 100 = fully realistic): mean" in text
     assert "Dropped or failed: 2 images, blurry" in text

@@ -72,8 +72,8 @@ class TextTable:
         """Set what follows apart."""
         self._rows.append(([], ""))
 
-    def print(self, to: Console) -> None:
-        """Tables, each after a blank line."""
+    def print(self, to: Console, first: bool = False) -> None:
+        """Tables, each after a blank line; first: nothing or a blank line stands above already, so without one."""
         blocks: list[list[int]] = []
         start = len(self.keys)
         for group in self.groups:
@@ -87,7 +87,8 @@ class TextTable:
                 blocks += [[place] for place in places]
         width = to.width
         for nth, places in enumerate(blocks):
-            to.print()
+            if nth or not first:
+                to.print()
             if self.title and not nth:
                 to.print(Text(self.title, style="bold"))
             to.width = max(width, self._least(places))

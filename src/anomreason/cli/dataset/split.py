@@ -83,7 +83,7 @@ def print_split(report: SplitReport, data: Path) -> None:
     for name, share in report.ratios.items():
         got = report.images[name] / images if images else 0.0
         table.add(name, f"{share:.3f}", f"{got:.3f}", f"{report.images[name]:,}", f"{report.groups[name]:,}")
-    table.print(console())
+    table.print(console(), first=True)
     say("")
     say(f"{counted(report.added, 'image', 'images')} added, {report.moved:,} moved.")
     if report.left_out:
@@ -139,7 +139,7 @@ def print_leaks(report: LeakReport, data: Path) -> None:
     for scheme in report.schemes:
         _print_scheme(scheme)
     if not report.near_duplicates_known:
-        say(f"Nobody has looked for near-duplicates yet, so those that straddle are not seen: dataset filter {data}")
+        say(f"Nobody has looked for near-duplicates yet, so those that straddle are not seen: dataset filter {data}\n")
     _print_format(report.format)
     default = [scheme for scheme in report.schemes if scheme.scheme == "default"]
     if any(default[0].straddling.values() if default else ()):
@@ -156,7 +156,7 @@ def _print_scheme(scheme: SchemeLeaks) -> None:
     table = TextTable(printable(title), [words("images of", 21)], [[number("in several splits"), number("images")]])
     for sort, count in scheme.straddling.items():
         table.add(SORTS[sort], f"{count:,}", f"{scheme.straddling_images[sort]:,}")
-    table.print(console())
+    table.print(console(), first=True)
     for group in scheme.examples:
         key = group.key if len(group.key) <= WIDEST else f"{group.key[:WIDEST]}…"
         say(f"  {SORTS[group.sort]}, {printable(key)}:")
@@ -182,7 +182,7 @@ def _print_format(found: FormatLeak | None) -> None:
     for leak in found.properties[:SHOWN]:
         rule = leak.rule if leak.cross_validated else f"{leak.rule} (not cross-validated)"
         table.add(leak.fact, *estimate_cells(leak.balanced_accuracy), rule)
-    table.print(console())
+    table.print(console(), first=True)
     say("")
     if together is not None:
         accuracy = decimals(together.accuracy.value)

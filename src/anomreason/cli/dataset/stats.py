@@ -56,7 +56,7 @@ def print_stats(found: DatasetStats, data: Path, html: Path | None) -> None:
         counts = (source.kept, source.dropped, source.annotated, source.reviewed)
         both = decimals(source.before.value, 2), decimals(source.after.value, 2)
         sources.add(source.name, source.kind, *(f"{n:,}" for n in counts), *both)
-    sources.print(to)
+    sources.print(to, first=True)
     if len(found.sources) > ROWS:
         say(f"and {len(found.sources) - ROWS:,} more (--json has all)")
     for name, rows in (("role", found.by_role), ("kind", found.by_kind), ("detector", found.by_detector)):
