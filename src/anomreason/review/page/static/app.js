@@ -101,7 +101,7 @@ class Desk {
       bar.setAttribute("aria-label", "Verdicts of all people");
       const percent = (value) => `${(100 * value).toFixed(1)} %`;
       const known = typeof share === "number";
-      const interval = known ? `correct ${percent(share)} (${percent(low)} to ${percent(high)})` : "too few verdicts at random yet";
+      const interval = known ? `correct ${percent(share)} (${percent(low)} to ${percent(high)})` : "no estimate yet";
       const estimate = known || this.me.owner ? ` · ${interval}` : "";
       const text = `${count(mine)} by you · ${count(verdicts)} of ${count(wanted)}${estimate}`;
       byId("progress").replaceChildren(bar, make("span", {}, text));

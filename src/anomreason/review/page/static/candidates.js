@@ -111,6 +111,7 @@ export class Candidates {
     prompt.hidden = !item.prompt;
     card.querySelector(".noregion").hidden = Boolean(item.region);
     card.scrollTop = 0;
+    window.scrollTo(0, 0); // on a phone the page itself scrolls
     this.verdicts.querySelector(".reasons").open = false;
     part(card, "opinions").replaceChildren(...(this.settling ? [this.#opinions(item)] : []));
     this.#crop(item);
@@ -213,5 +214,5 @@ export class Candidates {
 export const tone = (item) => (item.severity === null ? "band-0" : `band-${band(item.severity)}`);
 
 export function chips(item) {
-  return [item.kind, ...item.objects].filter(Boolean).map((text) => make("span", { className: "chip", dir: "auto" }, plain(text)));
+  return [item.kind?.replaceAll("_", " "), ...item.objects].filter(Boolean).map((text) => make("span", { className: "chip", dir: "auto" }, plain(text)));
 }
