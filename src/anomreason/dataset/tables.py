@@ -12,7 +12,19 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    UniqueConstraint,
+    cast,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -289,7 +301,8 @@ class DetectionRow(Base):
     )
 
 
-OUT_OF_DOMAIN = DetectionRow.record["out_of_domain"].as_boolean().is_(True)
+# As text, since PostgreSQL takes no value out of JSON that holds a NUL; within strings, quotes are escaped.
+OUT_OF_DOMAIN = cast(DetectionRow.record, String).contains('"out_of_domain": true', autoescape=True)
 """Whether the detector said that it does not know such images: no anomalies then does not mean that there are none."""
 
 

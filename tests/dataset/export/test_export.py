@@ -116,10 +116,12 @@ def test_an_image_that_its_detector_does_not_know_is_not_clean_unless_another_on
         make = Filler(store, session, command.id)
         source = make.source("more")
         for name in ("strange.png", "seen.png"):
-            make.searched(make.image(source, name, split="train"), out_of_domain=True)
+            make.searched(make.image(source, name, split="train"), out_of_domain=True, notes=["\0"])
         seen = session.scalars(select(ImageRow.id).where(ImageRow.name == "seen.png")).one()
         make.searched(seen, detector="other lean", out_of_domain=False)
-        make.searched(make.image(source, "known.png", split="train"), out_of_domain=None)
+        make.searched(
+            make.image(source, "known.png", split="train"), out_of_domain=None, notes=['"out_of_domain": true']
+        )
     with store.reading() as session:
         plan = plan_images(session, ExportOptions())
     assert plan.left_out["out_of_domain"] == 1
