@@ -216,7 +216,7 @@ def test_any_text_of_a_model_is_taken_in(store: Store, truth: Path) -> None:
     shown = odd.replace("\0", "\N{REPLACEMENT CHARACTER}")
     with store.reading() as session:
         row = session.scalars(select(CandidateRow)).one()
-        assert session.scalars(select(DetectionRow.record)).one()["notes"] == [odd]
+        assert session.scalars(select(DetectionRow.record)).one()["notes"] == [shown]
     assert [row.name, row.phenomenon, row.reasoning, row.kind] == [shown] * 4
     assert row.objects == [shown]
 

@@ -195,6 +195,20 @@ def test_any_text_can_be_stored(store: Store) -> None:
     assert storable("plain") == "plain"
 
 
+def test_any_text_in_json_can_be_stored_and_looked_into(store: Store) -> None:
+    odd = "\0\0a\0", "half \ud800", "a backslash and u0000: \\u0000", "\\\0"
+    with store.command("collect", {}) as command, store.writing() as session:
+        row = prompt(command.id, "a") | {"tags": list(odd)}
+        add_new(session, PromptRow, [row])
+    with store.reading() as session:
+        assert (
+            session.scalar(select(PromptRow.tags[0].as_string()))
+            == "\N{REPLACEMENT CHARACTER}" * 2 + "a\N{REPLACEMENT CHARACTER}"
+        )
+        found = session.scalars(select(PromptRow.tags)).one()
+    assert found == [t.replace("\0", "\N{REPLACEMENT CHARACTER}").replace("\ud800", "?") for t in odd]
+
+
 def test_paths_inside_the_folder_move_with_it(sqlite_store: Store, tmp_path: Path) -> None:
     inside = sqlite_store.folder / "images" / "a.png"
     assert sqlite_store.place(inside) == "images/a.png"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -254,7 +255,11 @@ def _engine(url: URL) -> Engine:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """JSON that every database takes and can look into: PostgreSQL reads no value beside an escaped NUL."""
+    return storable(_NUL.sub("\\1\N{REPLACEMENT CHARACTER}", json.dumps(value, ensure_ascii=False)))
+
+
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def _on_connect(connection: Any, _: object) -> None:
