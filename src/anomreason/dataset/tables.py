@@ -22,7 +22,6 @@ from sqlalchemy import (
     MetaData,
     String,
     UniqueConstraint,
-    cast,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -301,8 +300,7 @@ class DetectionRow(Base):
     )
 
 
-# As text, since PostgreSQL takes no value out of JSON that holds a NUL; within strings, quotes are escaped.
-OUT_OF_DOMAIN = cast(DetectionRow.record, String).contains('"out_of_domain": true', autoescape=True)
+OUT_OF_DOMAIN = DetectionRow.record["out_of_domain"].as_boolean().is_(True)
 """Whether the detector said that it does not know such images: no anomalies then does not mean that there are none."""
 
 
