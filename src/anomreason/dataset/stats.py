@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from anomreason.anomaly import Result
 from anomreason.dataset.store import Store
 from anomreason.dataset.tables import (
+    COMPLETE,
     CandidateRow,
     DetectionRow,
     FileRow,
@@ -384,7 +385,7 @@ def _steps(session: Session, sources: Sequence[SourceStats], cells: Sequence[_Ce
         .group_by(SplitRow.scheme)
         .order_by(SplitRow.scheme)
     )
-    known_images = select(CandidateRow.image_id).where(_SHOWN, _KEPT, CandidateRow.origin != Origin.DETECTOR)
+    known_images = select(CandidateRow.image_id).where(_SHOWN, _KEPT, CandidateRow.origin.in_(COMPLETE))
     beside_known = select(func.count(CandidateRow.id)).where(
         _SHOWN, _KEPT, CandidateRow.origin == Origin.DETECTOR, CandidateRow.image_id.in_(known_images)
     )

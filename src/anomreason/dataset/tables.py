@@ -103,6 +103,10 @@ class Origin(StrEnum):
     """A person who annotated freely."""
 
 
+COMPLETE = (Origin.PUBLISHED, Origin.SCENE)
+"""Origins that name all anomalies of an image; a person who annotates freely need not."""
+
+
 class CommandRow(Base):
     """One command that wrote to the store."""
 

@@ -76,7 +76,16 @@ def test_candidates_on_which_too_few_agree_stay_out_and_their_image_does_not_pas
     assert images["cats/one.png"].undecided == 0
 
 
-@pytest.mark.parametrize("origin", [Origin.SCENE, Origin.PUBLISHED, Origin.PERSON])
+def test_what_a_person_wrote_freely_need_not_be_all_so_a_detectors_accepted_candidates_go_in_too(filled: Store) -> None:
+    with filled.command("annotate", {}) as command, filled.writing() as session:
+        make = Filler(filled, session, command.id)
+        image = make.image(make.source("more"), "known.png", split="train")
+        make.candidate(image, HAND, origin=Origin.PERSON, detector="ada")
+        make.judge(make.candidate(image, SHADOW), "accept")
+    assert sorted(selected(filled, ExportOptions())["known.png"]) == sorted([HAND["name"], SHADOW["name"]])
+
+
+@pytest.mark.parametrize("origin", [Origin.SCENE, Origin.PUBLISHED])
 def test_what_a_detector_found_again_in_an_image_with_known_anomalies_stays_out_and_is_counted(
     filled: Store, tmp_path: Path, origin: Origin
 ) -> None:

@@ -18,6 +18,7 @@ from anomreason.dataset.export.judging import Judging, judging_of
 from anomreason.dataset.export.naming import Named, safe_split, unique_names
 from anomreason.dataset.export.options import ExportOptions
 from anomreason.dataset.tables import (
+    COMPLETE,
     OUT_OF_DOMAIN,
     CandidateRow,
     DescriptionRow,
@@ -182,7 +183,7 @@ def _facts(session: Session, options: ExportOptions) -> _Facts:
         .execution_options(yield_per=5000)
     )
     if not options.beside_known:
-        of_others = session.execute(candidates.where(CandidateRow.origin != Origin.DETECTOR))
+        of_others = session.execute(candidates.where(CandidateRow.origin.in_(COMPLETE)))
         facts.known.update(
             image for image, id_, outcome, origin in of_others if selected(outcome, origin, agreement.get(id_), options)
         )
