@@ -562,9 +562,13 @@ class TestFailures:
         ],
     )
     def test_kind_and_hint(self, status: int, body: Any, kind: str, hint: str) -> None:
-        error = failed((status, body), request=ASK)
+        large = replace(PICTURE, width=2000, height=1000)
+        error = failed((status, body), request=replace(ASK, parts=("What is odd?", large)))
         assert error.kind == kind
         assert hint in str(error)
+
+    def test_an_image_that_is_as_small_as_it_can_be_is_not_to_be_scaled_down(self) -> None:
+        assert "use smaller images" in str(failed((413, "too large")))
 
     @pytest.mark.parametrize("status", [429, 503])
     def test_how_long_the_server_asks_to_wait(self, status: int) -> None:
