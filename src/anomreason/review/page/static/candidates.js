@@ -6,7 +6,7 @@ import { get } from "./api.js";
 import { clone, fill, make, part, plain } from "./dom.js";
 import { editCandidate } from "./editor.js";
 import { Feed } from "./feed.js";
-import { picture } from "./pictures.js";
+import { decoded } from "./decoding.js";
 import { REJECT_REASONS, SAID, offerReasons, reasonOf } from "./reasons.js";
 import { band, severity } from "./severity.js";
 import { Stopwatch } from "./stopwatch.js";
@@ -119,7 +119,7 @@ export class Candidates {
       this.stage.show(null); // not the image before
       this.desk.missing(this.stage, "Loading the image …");
     }, LATE);
-    const image = await picture(item.src).catch(() => null);
+    const image = await decoded(item.src).catch(() => null);
     clearTimeout(late);
     if (this.feed.current !== item || !this.place) return;
     this.stage.show(image, this.#outlines(item));
@@ -138,7 +138,7 @@ export class Candidates {
     figure.hidden = !item.crop;
     if (!item.crop) return;
     const late = setTimeout(() => (figure.hidden = true), LATE);
-    const crop = await picture(item.crop).catch(() => null);
+    const crop = await decoded(item.crop).catch(() => null);
     clearTimeout(late);
     if (this.feed.current !== item) return;
     figure.hidden = !crop;

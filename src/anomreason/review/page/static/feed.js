@@ -3,7 +3,7 @@
 //   const feed = new Feed((count, have) => get(`/api/next?count=${count}&have=${have}`), "candidate", outbox);
 //   await feed.advance(); feed.current;
 
-import { prefetch } from "./pictures.js";
+import { prefetch } from "./decoding.js";
 
 const AHEAD = 3;
 const PAINTED = 50; // milliseconds, more than a few frames

@@ -6,7 +6,7 @@ import { get } from "./api.js";
 import { clone, fill, make, plain } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Feed } from "./feed.js";
-import { picture } from "./pictures.js";
+import { decoded } from "./decoding.js";
 import { DROP_REASONS, offerReasons, reasonOf } from "./reasons.js";
 import { badge } from "./severity.js";
 
@@ -43,7 +43,7 @@ class ImageMode {
   async show() {
     const item = this.feed.current;
     this.shown = false;
-    const image = await picture(item.src).catch(() => null);
+    const image = await decoded(item.src).catch(() => null);
     if (this.feed.current !== item || !this.place) return;
     const viewer = this.desk.viewer();
     this.stage = viewer.stage;

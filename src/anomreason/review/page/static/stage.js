@@ -1,7 +1,7 @@
 // The image, with outlines on it: zoomed, moved, and drawn on by mouse, touch and keys.
 //
 //   const stage = new Stage(place);
-//   stage.show(await picture(item.src), [{ region: item.region }]);
+//   stage.show(await decoded(item.src), [{ region: item.region }]);
 
 import { makeSvg } from "./dom.js";
 

@@ -7,7 +7,7 @@ import { chips, tone } from "./candidates.js";
 import { clone, fill, make, plain } from "./dom.js";
 import { editCandidate } from "./editor.js";
 import { Feed } from "./feed.js";
-import { picture } from "./pictures.js";
+import { decoded } from "./decoding.js";
 import { REJECT_REASONS, SAID, reasonOf } from "./reasons.js";
 import { band, badge } from "./severity.js";
 import { Stopwatch } from "./stopwatch.js";
@@ -67,7 +67,7 @@ export class WholeImages {
     this.shown = false;
     let items, image;
     try {
-      [{ items }, image] = await Promise.all([get(`/api/image-items/${item.image}`), picture(item.src).catch(() => null)]);
+      [{ items }, image] = await Promise.all([get(`/api/image-items/${item.image}`), decoded(item.src).catch(() => null)]);
     } catch (problem) {
       if (!this.place || this.feed.current !== item) return;
       this.feed.problem = problem;

@@ -1,13 +1,13 @@
 // Images, fetched and decoded before they are needed.
 //
 //   prefetch(item.src);
-//   stage.show(await picture(item.src), item.region);
+//   stage.show(await decoded(item.src), item.region);
 
 const MOST = 16;
 const held = new Map(); // by address: the promise of a decoded image, the least recently used first
 
 /** A decoded image; rejects when it cannot be had. The same element each time. */
-export function picture(src) {
+export function decoded(src) {
   let image = held.get(src);
   held.delete(src);
   if (!image) {
@@ -24,4 +24,4 @@ export function picture(src) {
   return image;
 }
 
-export const prefetch = (...addresses) => addresses.filter(Boolean).forEach((src) => picture(src).catch(() => {}));
+export const prefetch = (...addresses) => addresses.filter(Boolean).forEach((src) => decoded(src).catch(() => {}));
