@@ -39,10 +39,10 @@ FLOORS = {
     "report": 5,
     "planning": 6,
     "training": 6,
-    "audit": 6,
-    "deepfake": 6,
     "dataset": 6,
     "review": 7,
+    "audit": 7,
+    "deepfake": 7,
     "cli": 8,
 }
 NEIGHBOURS = {("dataset", "training")}  # exports of conversations ask what training asks

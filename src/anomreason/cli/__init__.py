@@ -25,8 +25,8 @@ COMMANDS = {
     ),
     "plausibility": Command("plausibility:command", "Score image generators by the anomalies found in their images."),
     "deepfake": Command(
-        "deepfake:command",
-        'Score judgements "AI image" or "photograph", and explanations where they can be scored.',
+        "deepfake:COMMANDS",
+        "Tell AI images from photographs, with what shows it; `deepfake RUN TRUTH` is `deepfake score RUN TRUTH`.",
     ),
     "train": Command("train:train", "Fine-tune a model by a recipe."),
     "merge": Command(

@@ -26,16 +26,24 @@ class Command(NamedTuple):
     """`module:name` inside `anomreason.cli`: a function, or the table of a group's subcommands."""
     help: str
     """The first sentence of the function's docstring; for a group, its whole help."""
+    default: bool = False
+    """Whether the group runs this command when its first argument names none: `deepfake RUN TRUTH`."""
 
 
 def group_app(name: str, help: str, table: Mapping[str, Command]) -> typer.Typer:
     """The program or a group in it, with the commands of a table."""
+    default = next((name for name, command in table.items() if command.default), None)
 
     class TableGroup(TyperGroup):
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
             # Only the names count, from which Typer takes its suggestions; get_command gives the commands.
             self.commands = {name: TyperCommand(name) for name in table}
+
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if default and args and args[0] not in (*table, "--help"):
+                args = [default, *args]
+            return super().parse_args(ctx, args)
 
         def get_command(self, ctx: object, cmd_name: str) -> ClickCommand | None:
             return _load(cmd_name, table[cmd_name]) if cmd_name in table else None

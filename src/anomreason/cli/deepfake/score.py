@@ -1,4 +1,4 @@
-"""`anomreason deepfake`: who tells AI images from photographs, and how well that is explained."""
+"""`anomreason deepfake score`: who tells AI images from photographs, and how well that is explained."""
 
 from __future__ import annotations
 
