@@ -35,6 +35,7 @@ from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
 from anomreason.vlm.endpoint.address import checked_url, redacted_url
+from anomreason.vlm.endpoint.presets import Preset, preset_of, split_preset
 from anomreason.vlm.ledger import FREE, Ledger, Price, price_of, read_calls
 from anomreason.vlm.opening import card_of, open_vlm
 from anomreason.vlm.protocol import TINY, VLM, VLMOptions, runs_here
@@ -215,6 +216,9 @@ def set_up(model: str | VLM, options: DetectOptions = DetectOptions(), given: Co
     if not isinstance(model, str) and not hasattr(model, "ask"):
         raise UsageError(f"model must be a name such as 'gpt-4o' or an open VLM, not {model!r}")
     name, vlm = (model, None) if isinstance(model, str) else (model.name, model)
+    preset = preset_of(name) if vlm is None else None
+    if preset is not None:
+        name, options = split_preset(name)[1], _with_preset(preset, options, given)
     options.check()
     card = read_card(options.card) if options.card else None
     if options.card and card is None:
@@ -227,13 +231,23 @@ def set_up(model: str | VLM, options: DetectOptions = DetectOptions(), given: Co
     if _is_bundled(name) and options.judge_source:
         raise UsageError(f"{name} was trained on one question only: leave judge_source (--judge-source) out")
     asked = (card or own) if options.schedule == "single" else None
-    price = price_of(name, options.prices)
+    price = FREE if preset is not None and preset.own else price_of(name, options.prices)
     setup = DetectorSetup(name, options, Prompts.load(options.prompts), asked, price, vlm)
     idle = _without_effect(setup)
     for option in given:
         if option in idle and getattr(options, option) not in (None, ()):
             raise UsageError(f"{option} ({_flag(option)}) has no effect with {idle[option]}; leave it out")
     return setup
+
+
+def _with_preset(preset: Preset, options: DetectOptions, given: Collection[str]) -> DetectOptions:
+    """The options with the server's address, key and known habits, where the caller did not set them."""
+    known = {"boxes": preset.boxes, "in_flight": preset.in_flight, "max_reply_tokens": preset.max_reply_tokens}
+    if not options.base_urls:
+        options = replace(options, base_urls=(preset.url(),))
+        known |= {"api_key_env": preset.key}
+    chosen: dict[str, Any] = {name: value for name, value in known.items() if value is not None and name not in given}
+    return replace(options, **chosen)
 
 
 def _flag(option: str) -> str:

@@ -41,8 +41,9 @@ def command(
     model: Annotated[
         str,
         typer.Option(
-            help="A model behind an OpenAI-compatible endpoint (gpt-4o); tiny (comes with the package, knows only "
-            "synthetic scenes); local:PATH_OR_ID[+ADAPTER]; or sim:TRUTH.json."
+            help="A model behind an OpenAI-compatible endpoint (gpt-4o); one on a known server (ollama:NAME, vllm:, "
+            "lmstudio:, llamacpp:, sglang:, openrouter:, gemini:, anthropic:, azure:); tiny (comes with the package, "
+            "knows only synthetic scenes); local:PATH_OR_ID[+ADAPTER]; or sim:TRUTH.json."
         ),
     ],
     base_url: Annotated[

@@ -5,13 +5,17 @@ vlm = open_vlm("gpt-4o")
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from anomreason.errors import UsageError
 from anomreason.vlm.card import DetectorCard
+from anomreason.vlm.endpoint.presets import preset_of, split_preset
 from anomreason.vlm.protocol import TINY, VLM, VLMOptions
 
 
 def open_vlm(spec: str, options: VLMOptions = VLMOptions()) -> VLM:  # noqa: B008
-    """A model by its spec: `tiny`, `local:PATH_OR_ID[+ADAPTER]`, `sim:TRUTH.json`, or a name known to an endpoint.
+    """A model by its spec: `tiny`, `local:PATH_OR_ID[+ADAPTER]`, `sim:TRUTH.json`, `PRESET:NAME` as listed in
+    `endpoint/presets.toml`, or a name known to an endpoint.
 
     Raises UsageError for a spec that cannot be opened, MissingExtra when a local model lacks its dependencies.
     """
@@ -28,6 +32,10 @@ def open_vlm(spec: str, options: VLMOptions = VLMOptions()) -> VLM:  # noqa: B00
         return LocalVLM(name, options)
     from anomreason.vlm.endpoint.openai import OpenAIVLM
 
+    if (preset := preset_of(spec)) is not None:
+        name = split_preset(spec)[1]
+        if not options.base_urls:
+            options = replace(options, base_urls=(preset.url(),), api_key_env=options.api_key_env or preset.key)
     return OpenAIVLM(name, options)
 
 

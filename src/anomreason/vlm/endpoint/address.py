@@ -72,7 +72,10 @@ def key_for(url: str, named: str | None) -> str:
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UsageError(f"{name} holds spaces, line breaks or non-ASCII characters; set it to the bare key")
     if not key and named:
-        raise UsageError(f"the environment variable {named!r}, named with --api-key-env, is not set")
+        raise UsageError(
+            f"the environment variable {named!r} with the key for {urlsplit(url).hostname} is not set: set it, or name "
+            "the one that holds the key with --api-key-env"
+        )
     if not key and url == OPENAI_URL:
         raise UsageError("no key for OpenAI: set OPENAI_API_KEY, or pass --base-url for a server of your own")
     return key or NO_KEY

@@ -38,6 +38,7 @@ from anomreason.vlm.endpoint.address import (
     proxy_of,
 )
 from anomreason.vlm.endpoint.answers import ServerAnswer, excerpt, read_completion, redacted
+from anomreason.vlm.endpoint.presets import left_out
 from anomreason.vlm.protocol import Part, Reply, Request, Tag, VLMOptions
 from anomreason.vlm.remedies import slow_answer
 
@@ -103,7 +104,7 @@ class OpenAIVLM:
             _Server(checked_url(url), key_name(url, options.api_key_env), key_for(url, options.api_key_env))
             for url in dict.fromkeys(urls or (OPENAI_URL,))
         ]
-        self._rejected = _RejectedOptions()
+        self._rejected = _RejectedOptions(left_out(tuple(server.url for server in self._servers)))
         self._turn = 0
         self._image_limit: int | None = None
         """Bytes of an image in base64 that the server takes, as far as it has complained of more."""
