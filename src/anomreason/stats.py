@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from statistics import NormalDist
 from typing import Literal, NamedTuple
 
@@ -26,6 +26,7 @@ Method = Literal["spearman", "kendall"]
 RESAMPLES = 2000
 PERMUTATIONS = 10_000
 LEVEL = 0.95
+POWER = 0.8
 FEWEST = 5
 """Fewest items for an interval of a correlation: fewer have too few distinct resamples."""
 EXACT = 12
@@ -175,8 +176,49 @@ def sign_flip_ps(
     return as_far / 2 ** len(table) if exact else (as_far + 1) / (permutations + 1)
 
 
-def wilson(share: float, n: int, level: float = LEVEL) -> Interval:
-    """Wilson's interval of a share (0..1) of n >= 1 trials. Unlike a bootstrap's, it has a width for shares 0 and 1."""
+def swap_ps(
+    one: Floats, other: Floats, formula: Formula, rng: np.random.Generator, permutations: int = PERMUTATIONS
+) -> npt.NDArray[np.float64]:
+    """Two-sided p-values that two sides of paired items are exchangeable, by the difference of a formula of their sums.
+
+    one, other: (n, k, c), sums of k statistics that `formula` makes of c columns. Each item's sides are swapped or not;
+    counted as in `sign_flip_ps`, which is the same for a formula that only adds up, and faster.
+    """
+    changed = np.any(one != other, axis=(1, 2))
+    first, second = one.sum(axis=0), other.sum(axis=0)  # (k, c)
+    apart = (one - other)[changed].reshape(int(changed.sum()), first.size)
+    far = np.abs(formula(first) - formula(second))
+    reached = far - 1e-12 * (np.abs(formula(first)) + np.abs(formula(second)))
+    exact = len(apart) <= EXACT
+    as_far = np.zeros(len(far), dtype=np.int64)
+    for swapped in _all_flips(len(apart)) if exact else _random_flips(len(apart), rng, permutations):
+        moved = (swapped @ apart).reshape(-1, *first.shape)
+        as_far += (np.abs(formula(first - moved) - formula(second + moved)) >= reached).sum(axis=0)
+    return as_far / 2 ** len(apart) if exact else (as_far + 1) / (permutations + 1)
+
+
+def items_needed(difference: float, spread: float, alpha: float, power: float = POWER) -> float:
+    """Items for a paired difference of this mean and standard deviation to be told from 0: two-sided, normal theory.
+
+    ((z(1 - alpha / 2) + z(power)) x spread / difference)^2; infinite for a difference of 0.
+    """
+    return inf if difference == 0 else (_sure(alpha, power) * spread / difference) ** 2
+
+
+def detectable(spread: float, n: int, alpha: float, power: float = POWER) -> float:
+    """The smallest mean difference that n >= 1 paired items tell from 0; the inverse of `items_needed`."""
+    return _sure(alpha, power) * spread / sqrt(n)
+
+
+def _sure(alpha: float, power: float) -> float:
+    return NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)
+
+
+def wilson(share: float, n: float, level: float = LEVEL) -> Interval:
+    """Wilson's interval of a share (0..1) of n >= 1 trials. Unlike a bootstrap's, it has a width for shares 0 and 1.
+
+    Of trials in clusters, n is the number of independent ones that would be as sure, which need not be whole.
+    """
     z = NormalDist().inv_cdf((1 + level) / 2)
     middle, reach = share + z * z / (2 * n), z * sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
     scale = 1 + z * z / n
@@ -221,14 +263,20 @@ def share_ranks(
     """
     points, drawn = np.asarray(scores, dtype=np.float64), _table(samples)
     sign = 1.0 if higher_is_better else -1.0
-    order = np.argsort(-sign * points, kind="stable")
-    apart = _distinguishable(drawn, level)[np.ix_(order, order)]
-    ranks = np.zeros(len(points), dtype=np.int64)
-    for place in range(len(points)):
-        cut = bool(apart[:place, place:].all())
-        ranks[order[place]] = place + 1 if cut else ranks[order[place - 1]]
+    ranks = cut_ranks(-sign * points, _distinguishable(drawn, level))
     best, worst = _rank_range(sign * drawn, level)
     return [Rank(float(points[k]), int(ranks[k]), int(best[k]), int(worst[k])) for k in range(len(points))]
+
+
+def cut_ranks(scores: npt.ArrayLike, apart: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Ranks (k,) of scores as `share_ranks` cuts them, lowest first; apart: (k, k), who is told from whom."""
+    order = np.argsort(np.asarray(scores, dtype=np.float64), kind="stable")
+    sorted_apart = apart[np.ix_(order, order)]
+    ranks = np.zeros(len(order), dtype=np.int64)
+    for place in range(len(order)):
+        cut = bool(sorted_apart[:place, place:].all())
+        ranks[order[place]] = place + 1 if cut else ranks[order[place - 1]]
+    return ranks
 
 
 def _drawn(table: Floats, rng: np.random.Generator, resamples: int) -> Floats:

@@ -166,7 +166,7 @@ def test_several_images_of_a_prompt_are_averaged_before_they_are_compared() -> N
 def test_generators_without_a_common_prompt_have_no_difference() -> None:
     records = [Assessment("1", "a", "p", ()), Assessment("2", "b", "q", ()), Assessment("3", "c", None, (1,))]
     found = differences(records, rng())
-    assert len(found) == 9
+    assert len(found) == 12
     assert all(d.difference == Estimate(None, None, 0) and d.p is None and d.p_holm is None for d in found)
     unknown = [Assessment("1", "a", None, ()), Assessment("2", "b", None, ())]
     assert {d.difference.n for d in differences(unknown, rng())} == {0}

@@ -16,6 +16,7 @@ from math import isfinite
 from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from anomreason.errors import UsageError
 from anomreason.stats import (
@@ -30,6 +31,7 @@ from anomreason.stats import (
     resampled_sums,
     share_ranks,
     sign_flip_ps,
+    swap_ps,
 )
 
 Metric = Literal["mai", "af", "cap", "cap_of_means"]
@@ -98,6 +100,8 @@ class GeneratorDifference:
     """Two-sided, by flipping signs of the prompts' differences; None without a common prompt."""
     p_holm: float | None
     """The same, corrected for the number of pairs compared by this metric (Holm 1979)."""
+    spread: float | None = None
+    """Standard deviation of the prompts' differences, by bootstrap for `cap_of_means`; None below two prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +123,23 @@ def image_plausibility(severities: Sequence[float]) -> ImagePlausibility:
 
 
 def plausibility(
-    records: Sequence[Assessment], rng: np.random.Generator, resamples: int = RESAMPLES
+    records: Sequence[Assessment],
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+    *,
+    prompts_alike: bool = False,
 ) -> list[GeneratorPlausibility]:
     """Every generator's scores and ranks, in alphabetical order.
 
     All generators share the resamples of prompts, so that the difficulty of a prompt does not blur their order.
-    UsageError for a duplicate image of a generator, or a severity outside 0..100.
+    prompts_alike: a generator's images of a prompt are averaged first, so that each prompt weighs the same, as it does
+    in `differences`. UsageError for a duplicate image of a generator, or a severity outside 0..100.
     """
     generators = _generators(records)
     sums = _by_prompt(records, generators)
+    images = sums[..., 0].sum(axis=0)
+    if prompts_alike:
+        sums = np.nan_to_num(divided(sums, sums[..., :1]))
     totals = sums.sum(axis=0)
     points = _scores(totals)
     # Without an assessed image there is nothing to resample.
@@ -138,10 +150,10 @@ def plausibility(
     return [
         GeneratorPlausibility(
             generator=name,
-            n=int(totals[g, 0]),
+            n=int(images[g]),
             failures=dict(failures[name]),
             scores={
-                metric: _estimate(points[g, k], drawn[:, g, k], int(totals[g, 0]), int(clusters[g]))
+                metric: _estimate(points[g, k], drawn[:, g, k], int(images[g]), int(clusters[g]))
                 for k, metric in enumerate(METRICS)
             },
             ranks={metric: ranks[metric][g] for metric in METRICS if g in ranks[metric]},
@@ -153,9 +165,10 @@ def plausibility(
 def differences(
     records: Sequence[Assessment], rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> list[GeneratorDifference]:
-    """Differences in MAI, AF and CAP of every pair of generators, paired by prompt, with p-values.
+    """Differences of every pair of generators in every metric, paired by prompt, with p-values.
 
-    Several images of one generator for a prompt are averaged first. p is estimated from random flips, so never below
+    Several images of one generator for a prompt are averaged first. `cap_of_means` is no mean of prompts: its
+    p-value comes from swapping the generators' images of prompts. p is estimated from random flips, so never below
     1 / 10,001, and the corrected p cannot reach 0.05 for more than 500 pairs. Raises as `plausibility` does.
     """
     generators = _generators(records)
@@ -244,24 +257,45 @@ def _differences(
     resamples: int,
 ) -> Iterator[GeneratorDifference]:
     """means: (prompts, generators, 3), NaN where a generator has no assessed image of a prompt."""
-    one, other = np.array(pairs).T
-    apart = means[:, one] - means[:, other]  # (prompts, pairs, 3)
-    common = ~np.isnan(apart[:, :, 0])
-    # Zeros change neither a sum nor its sign flips.
-    columns = np.dstack([common, np.where(common[:, :, None], apart, 0.0)])
+    common = ~np.isnan(means[:, :, 0])
+    common = np.stack([common[:, one] & common[:, other] for one, other in pairs], axis=1)
+    # Zeros change neither a sum nor its sign flips. MAI, AF and CAP of either generator: (prompts, pairs, 3)
+    first, second = (np.where(common[:, :, None], means[:, list(side)], 0.0) for side in zip(*pairs, strict=True))
     n = common.sum(axis=0)
-    value = divided(columns.sum(axis=0)[:, 1:], n[:, None].astype(np.float64))
-    if len(columns):
-        drawn = _resampled(columns, rng, resamples)
-        spread = divided(drawn[:, :, 1:], drawn[:, :, :1])
-        p = sign_flip_ps(columns[:, :, 1:].reshape(len(columns), -1), rng).reshape(-1, 3)
+    if len(means):
+        sums = np.dstack([common, first, second])
+        value, drawn = _apart(sums.sum(axis=0)), _apart(_resampled(sums, rng, resamples))
+        p = np.column_stack(
+            [
+                sign_flip_ps((first - second).reshape(len(means), -1), rng).reshape(-1, 3),
+                swap_ps(first[..., :2], second[..., :2], lambda found: found.prod(axis=-1), rng),
+            ]
+        )
+        squares = divided(_squares(first - second, n), np.maximum(n - 1.0, 0.0)[:, None])
+        of_means = drawn[..., 3].std(axis=0) * np.sqrt(n)
+        spread = np.column_stack([np.sqrt(np.maximum(squares, 0.0)), of_means])
     else:
-        spread, p = np.full((1, len(pairs), 3), np.nan), np.ones((len(pairs), 3))
-    for pair, (first, second) in enumerate(pairs):
-        for k, metric in enumerate(islice(METRICS, 3)):
-            estimate = _estimate(value[pair, k], spread[:, pair, k], int(n[pair]), int(n[pair]))
+        value = drawn = np.full((1, len(pairs), 4), np.nan)
+        value, p, spread = value[0], np.ones((len(pairs), 4)), np.full((len(pairs), 4), np.nan)
+    for pair, (one, other) in enumerate(pairs):
+        for k, metric in enumerate(METRICS):
+            estimate = _estimate(value[pair, k], drawn[:, pair, k], int(n[pair]), int(n[pair]))
             chance = float(p[pair, k]) if n[pair] else None
-            yield GeneratorDifference(generators[first], generators[second], metric, estimate, chance, None)
+            deviation = float(spread[pair, k]) if n[pair] > 1 else None
+            yield GeneratorDifference(generators[one], generators[other], metric, estimate, chance, None, deviation)
+
+
+def _apart(sums: Floats) -> Floats:
+    """(..., 7) number of prompts and both generators' sums of MAI, AF and CAP -> (..., 4) differences, as METRICS."""
+    one, other = (divided(sums[..., start : start + 3], sums[..., :1]) for start in (1, 4))
+    of_means = one[..., :1] * one[..., 1:2] - other[..., :1] * other[..., 1:2]
+    return np.concatenate([one - other, of_means], axis=-1)
+
+
+def _squares(apart: Floats, n: npt.NDArray[np.int64]) -> Floats:
+    """Squared deviations from the mean of n prompts, summed: (prompts, pairs, 3) -> (pairs, 3). The others are 0."""
+    squares: Floats = (apart**2).sum(axis=0) - divided(apart.sum(axis=0) ** 2, n[:, None].astype(np.float64))
+    return squares
 
 
 def _holm(found: Sequence[GeneratorDifference]) -> list[GeneratorDifference]:
