@@ -17,10 +17,14 @@ from anomreason.stats import (
     Method,
     Rank,
     correlation,
+    cut_ranks,
+    detectable,
     interval_of,
+    items_needed,
     resampled_sums,
     share_ranks,
     sign_flip_ps,
+    swap_ps,
     wilson,
 )
 
@@ -169,6 +173,67 @@ def test_columns_are_tested_together_as_they_are_alone() -> None:
     assert sign_flip_ps(table, rng()) == pytest.approx([p_of(column, rng()) for column in table.T])
 
 
+def test_p_values_of_200_random_cases_are_scipys() -> None:
+    """Of a sum by flipping signs, and of a product of means, which is no mean of items, by swapping sides."""
+    from scipy.stats import permutation_test
+
+    def mean_difference(one: Any, other: Any, axis: int = -1) -> Any:
+        return one.mean(axis=axis) - other.mean(axis=axis)
+
+    for case in range(200):
+        draw = rng(case)
+        one, other = draw.poisson(2, (2, int(draw.integers(2, 11)), 2)).astype(float)
+        ours = sign_flip_ps(one - other, rng())
+        for k in range(2):
+            theirs = permutation_test(
+                (one[:, k], other[:, k]),
+                mean_difference,
+                permutation_type="samples",
+                n_resamples=np.inf,
+                vectorized=True,
+            )
+            assert ours[k] == pytest.approx(theirs.pvalue), case
+
+        def product_difference(places: Any, one: Any = one, other: Any = other) -> Any:
+            """places: True where an item keeps its sides."""
+            first, second = np.where(places[:, None], one, other), np.where(places[:, None], other, one)
+            return first.mean(axis=0).prod() - second.mean(axis=0).prod()
+
+        n = len(one)
+        drawn = [product_difference(np.array(places)) for places in itertools.product([True, False], repeat=n)]
+        far = abs(product_difference(np.ones(n, dtype=bool)))
+        expected = np.mean([abs(value) >= far - 1e-9 for value in drawn])
+        found = swap_ps(one[:, None], other[:, None], lambda sums: sums.prod(axis=-1), rng())
+        assert found[0] == pytest.approx(expected), case
+
+
+def test_swapping_sides_of_a_plain_sum_is_flipping_signs() -> None:
+    one, other = rng(1).normal(size=(2, 40, 3, 1))
+    swapped = swap_ps(one, other, lambda sums: sums[..., 0], rng())
+    assert swapped == pytest.approx(sign_flip_ps((one - other)[..., 0], rng()))
+    assert swap_ps(one[:5], one[:5], lambda sums: sums[..., 0], rng()).tolist() == [1, 1, 1]
+
+
+def test_wilson_of_200_random_cases_is_scipys() -> None:
+    from scipy.stats import binomtest
+
+    for case in range(200):
+        n = int(rng(case).integers(1, 500))
+        count = int(rng(case + 1).integers(0, n + 1))
+        theirs = binomtest(count, n).proportion_ci(method="wilson")
+        assert wilson(count / n, n) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+def test_the_items_needed_are_the_textbooks_and_do_tell_the_difference() -> None:
+    """(1.96 + 0.8416)^2 x 4 = 31.4 for half a standard deviation; so many items find it in about 80 of 100 trials."""
+    assert items_needed(0.5, 1.0, 0.05) == pytest.approx(31.4, abs=0.05)
+    assert items_needed(0, 1.0, 0.05) == float("inf")
+    assert detectable(1.0, 32, 0.05) == pytest.approx(0.495, abs=0.001)
+    drawn = rng(3).normal(0.5, 1, (32, 400))
+    found = (np.abs(drawn.mean(axis=0)) > 1.96 / np.sqrt(32)).mean()
+    assert 0.74 < found < 0.86
+
+
 def test_without_a_difference_small_p_values_are_as_rare_as_they_say() -> None:
     source = rng(11)
     ps = sign_flip_ps(source.normal(0.0, 1.0, (40, 2000)), source, permutations=999)
@@ -275,3 +340,10 @@ def test_systems_that_cannot_be_told_apart_always_share_a_rank(systems: int, ite
             assert ranks[one].rank == ranks[other].rank
     assert min(r.rank for r in ranks) == 1
     assert all(1 <= r.low <= r.high <= systems for r in ranks)
+
+
+def test_ranks_are_cut_where_everyone_above_is_told_from_everyone_below() -> None:
+    apart = np.array([[0, 0, 1], [0, 0, 1], [1, 1, 0]], dtype=bool)
+    assert cut_ranks([2.0, 1.0, 3.0], apart).tolist() == [1, 1, 3]
+    assert cut_ranks([2.0, 1.0, 3.0], ~np.eye(3, dtype=bool)).tolist() == [2, 1, 3]
+    assert cut_ranks([2.0, 1.0, 3.0], np.zeros((3, 3), dtype=bool)).tolist() == [1, 1, 1]

@@ -11,6 +11,7 @@ from anomreason.metrics.plausibility import (
     Assessment,
     GeneratorDifference,
     GeneratorPlausibility,
+    _holm,
     differences,
     image_plausibility,
     plausibility,
@@ -180,6 +181,43 @@ def test_holm_corrects_for_all_pairs_and_never_lowers_a_p_value() -> None:
     assert ordered[0].p_holm == pytest.approx(min(1, 6 * ordered[0].p))
     assert all(d.p is not None and d.p_holm is not None and d.p <= d.p_holm <= 1 for d in ordered)
     assert [d.p_holm for d in ordered] == sorted(d.p_holm or 0 for d in ordered)
+
+
+def test_holm_is_that_of_a_direct_reference_on_200_random_cases() -> None:
+    """Reject while p(k) <= 0.05 / (m - k), which a corrected p <= 0.05 must say too (Holm 1979)."""
+    for case in range(200):
+        draw = np.random.default_rng(case)
+        ps = (draw.uniform(0, 1, int(draw.integers(1, 12))) ** 3).tolist()
+        unknown = Estimate(0.1, None, 9)
+        found = _holm([GeneratorDifference("a", str(n), "cap", unknown, p, None) for n, p in enumerate(ps)])
+        rejected, order = set(), sorted(range(len(ps)), key=lambda n: ps[n])
+        for k, n in enumerate(order):
+            if ps[n] > 0.05 / (len(ps) - k):
+                break
+            rejected.add(n)
+        assert {n for n, d in enumerate(found) if d.p_holm is not None and d.p_holm <= 0.05} == rejected
+        highest = [
+            max(min(1, ps[i] * (len(ps) - k)) for k, i in enumerate(order[: order.index(n) + 1]))
+            for n in range(len(ps))
+        ]
+        assert [d.p_holm for d in found] == pytest.approx(highest)
+
+
+def test_cap_of_means_is_compared_too_over_common_prompts() -> None:
+    a = [Assessment(f"a{p}", "a", p, (50,) * k) for p, k in (("w", 3), ("x", 2), ("y", 2), ("z", 9))]
+    b = [Assessment(f"b{p}", "b", p, (50,)) for p in "wxy"]
+    found = of(differences(a + b, rng()), "cap_of_means")
+    assert value(found.difference) == pytest.approx(7 / 3 / 2 * 7 / 3 - 0.5)
+    assert (found.p, found.difference.n) == (0.25, 3)
+    af = of(differences(a + b, rng()), "af")
+    assert af.spread == pytest.approx(np.std([2, 1, 1], ddof=1))
+
+
+def test_a_prompt_weighs_the_same_whatever_the_number_of_its_images_when_asked() -> None:
+    records = [Assessment("1", "a", "p", (0, 0)), Assessment("2", "a", "p", (0, 0)), Assessment("3", "a", "q", ())]
+    found = plausibility(records, rng(), prompts_alike=True)[0]
+    assert (value(found.scores["af"]), value(found.scores["cap_of_means"]), found.n) == (1.0, 1.0, 3)
+    assert value(plausibility(records, rng())[0].scores["af"]) == pytest.approx(4 / 3)
 
 
 def test_equal_generators_are_rarely_called_different() -> None:

@@ -17,15 +17,15 @@ from statistics import NormalDist
 import numpy as np
 
 from anomreason.audit.cells import AssessorCells, Mask, check_study
-from anomreason.audit.kinds import kind_rates
+from anomreason.audit.rates import kind_rates
 from anomreason.audit.results import (
     AssessorAgreement,
     AssessorResult,
     AuditResult,
     GeneratorResult,
     PairResult,
-    Place,
     SeedSpread,
+    SharedPlaces,
     Why,
 )
 from anomreason.audit.study import Study
@@ -100,7 +100,7 @@ def assessor_result(
     worst = cells.worst()
     pairs, alpha = _pairs(cells, differences(cells.records(range(len(cells.generators))), rng))
     no_ranks = _no_ranks(len(ranked), int(common.sum()))
-    places: dict[Metric, dict[str, Place]] = {}
+    places: dict[Metric, dict[str, SharedPlaces]] = {}
     if no_ranks is None:
         places = {metric: _places(scored, [p for p in pairs if p.metric == metric], metric) for metric in METRICS}
     bounds = _bounds(cells, worst)
@@ -201,7 +201,7 @@ def _needed(d: GeneratorDifference, alpha: float) -> int | None:
 
 def _places(
     scored: Mapping[str, GeneratorPlausibility], pairs: Sequence[PairResult], metric: Metric
-) -> dict[str, Place]:
+) -> dict[str, SharedPlaces]:
     names = [name for name, one in scored.items() if one.scores[metric].value is not None]
     points = np.array([scored[name].scores[metric].value for name in names], dtype=np.float64)
     place_of = {name: n for n, name in enumerate(names)}
@@ -212,7 +212,10 @@ def _places(
             # Scores are over the prompts common to all, differences over those of the pair: both must agree.
             apart[better, worse] = apart[worse, better] = points[better] < points[worse]
     ranks = cut_ranks(points, apart).tolist()
-    return {name: Place(first=rank, last=rank + ranks.count(rank) - 1) for name, rank in zip(names, ranks, strict=True)}
+    return {
+        name: SharedPlaces(first=rank, last=rank + ranks.count(rank) - 1)
+        for name, rank in zip(names, ranks, strict=True)
+    }
 
 
 def _bounds(cells: AssessorCells, worst: Mapping[Metric, float]) -> list[dict[Metric, Interval]]:

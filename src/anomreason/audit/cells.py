@@ -13,17 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from anomreason.audit.kinds import audit_kind
 from anomreason.audit.study import AuditImage, Study
 from anomreason.errors import UsageError
-from anomreason.metrics.kinds import kind_of
 from anomreason.metrics.plausibility import METRICS, Assessment, Metric, image_plausibility
 from anomreason.stats import Floats
 
 Mask = npt.NDArray[np.bool_]
 NOT_ASSESSED = "not assessed"
 NOT_GIVEN = "not given"
-OTHER = "other"
-"""Kind of an anomaly whose texts name none or several."""
 WORST_SHARE = 0.05
 """Share of all assessed images that the worst ones are, whose mean a failed image counts in the upper bound."""
 
@@ -74,9 +72,7 @@ class AssessorCells:
                     severities[image.key] = tuple(anomaly.severity for anomaly in detection.anomalies)
                     values[g, p, s] = image_plausibility(severities[image.key])
                     for anomaly in detection.anomalies:
-                        kind = anomaly.kind or kind_of(anomaly.name, anomaly.phenomenon, anomaly.reasoning) or OTHER
-                        kind = kind.replace("_", " ")
-                        found.setdefault(kind, np.zeros(shape, dtype=np.bool_))[g, p, s] = True
+                        found.setdefault(audit_kind(anomaly), np.zeros(shape, dtype=np.bool_))[g, p, s] = True
         return cls(
             generators=study.generators,
             prompts=tuple(prompt.id for prompt in study.prompts),
@@ -107,15 +103,15 @@ class AssessorCells:
     def records(
         self, generators: Sequence[int], prompts: Mask | None = None, by_seed: bool = False
     ) -> list[Assessment]:
-        """The assessed images of some generators, and of some prompts; by_seed: each seed is a generator of its own."""
-        return [
-            Assessment(self.keys[g][p][s], f"{s}" if by_seed else self.generators[g], self.prompts[p], severities)
-            for g in generators
-            for p in range(len(self.prompts))
-            if prompts is None or prompts[p]
-            for s in range(self.values.shape[2])
-            if (severities := self.severities.get(self.keys[g][p][s])) is not None
-        ]
+        """The images of some generators, and of some prompts; by_seed: each seed is a generator of its own."""
+        found = []
+        for g in generators:
+            for p in range(len(self.prompts)) if prompts is None else np.flatnonzero(prompts).tolist():
+                for s, key in enumerate(self.keys[g][p]):
+                    name, severities = f"{s}" if by_seed else self.generators[g], self.severities.get(key)
+                    failure = None if severities is not None else NOT_ASSESSED
+                    found.append(Assessment(key, name, self.prompts[p], severities, failure))
+        return found
 
     def worst(self) -> dict[Metric, float]:
         """Mean of the worst WORST_SHARE of all assessed images, at least of one; empty without any."""

@@ -15,7 +15,7 @@ from anomreason.stats import Estimate, Interval
 Why = Literal["too few prompts", "not significant", "failures could turn it"]
 
 
-class Place(Result):
+class SharedPlaces(Result):
     """Places that a generator holds in the order, 1 = most plausible; generators that cannot be told apart share."""
 
     first: int
@@ -60,7 +60,7 @@ class GeneratorResult(Result):
     """Over all prompts of which it has an assessed image, which may be others than those of another generator."""
     bounds: dict[Metric, Interval]
     """Over all prompts, with missing and failed images as clean, and as the worst images of the audit."""
-    places: dict[Metric, Place]
+    places: dict[Metric, SharedPlaces]
     """Empty where the data do not hold a rank."""
     seeds: dict[Metric, SeedSpread]
     worst: tuple[str, ...]
