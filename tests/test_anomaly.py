@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region, SceneObject, SentImage, Usage
+from anomreason.anomaly import (
+    Anomaly,
+    Candidate,
+    Detection,
+    Failure,
+    Region,
+    SceneObject,
+    SentImage,
+    SourceJudgement,
+    Usage,
+)
 
 FINGERS = Anomaly(name="Six fingers", phenomenon="The left hand has six.", reasoning="Hands have five.", severity=5)
 HALF = Region(x0=0, y0=0, x1=0.5, y1=1)
@@ -35,6 +45,13 @@ def regions(draw: st.DrawFn) -> Region:
             anomalies=(FINGERS,),
             sent=SentImage(mime="image/png", width=64, height=64, bytes=99, notes=("first of 12 frames",)),
         ),
+        Detection(
+            image="b.jpg",
+            detector="x",
+            status="ok",
+            source=SourceJudgement(answer="unsure", p_generated=0.5, samples=4),
+        ),
+        Detection(image="c.jpg", detector="x", status="ok", source=SourceJudgement(failure=FAILED)),
         Detection(image="ü/\u2028.jpg", detector="x", status="failed", failure=FAILED, candidates=()),
     ],
 )
@@ -123,6 +140,45 @@ def test_a_description_stands_alone() -> None:
     for beside in ({"anomalies": (anomaly,)}, {"status": "failed", "failure": Failure(kind="refused", message="no")}):
         with pytest.raises(ValidationError, match="a description has neither"):
             Detection.model_validate({**described.model_dump(), **beside})
+
+
+@pytest.mark.parametrize(
+    ("source", "generated", "label"),
+    [
+        (None, None, None),
+        ({"answer": "generated"}, True, "AI-generated"),
+        ({"answer": "photograph"}, False, "not AI-generated"),
+        ({"answer": "unsure"}, None, "unsure"),
+        ({"failure": {"kind": "unparsable", "message": "m"}}, None, "not known (unparsable)"),
+    ],
+)
+def test_unsure_lost_and_never_asked_are_three_things(
+    source: dict[str, object] | None, generated: bool | None, label: str | None
+) -> None:
+    line = json.dumps({"image": "a.jpg", "detector": "x", "status": "ok", "source": source})
+    found = Detection.model_validate_json(line)
+    assert found.generated is generated
+    assert (found.source and found.source.label) == label
+
+
+@pytest.mark.parametrize("source", [{}, {"answer": "unsure", "failure": {"kind": "refused", "message": "m"}}])
+def test_a_source_judgement_is_an_answer_or_a_failure(source: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="either an answer or a failure"):
+        SourceJudgement.model_validate(source)
+
+
+def test_lines_of_earlier_versions_are_read() -> None:
+    base = {"image": "a.jpg", "detector": "x", "status": "ok"}
+    lines = ({"generated": True, "p_generated": 0.9}, {"generated": False}, {"p_generated": 0.5}, {"generated": None})
+    found = [Detection.model_validate(base | line).source for line in lines]
+    assert found == [
+        SourceJudgement(answer="generated", p_generated=0.9),
+        SourceJudgement(answer="photograph"),
+        SourceJudgement(answer="unsure", p_generated=0.5),
+        None,
+    ]
+    with pytest.raises(ValidationError, match="generated"):
+        Detection.model_validate(base | {"generated": "yes"})
 
 
 def test_the_worst_anomaly_is_that_of_the_lowest_severity() -> None:

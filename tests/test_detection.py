@@ -608,9 +608,13 @@ def test_simulated_answers_are_said_to_be_simulated(world: World, tmp_path: Path
 
 
 def test_the_source_judgement_is_shown(world: World, tmp_path: Path) -> None:
-    truth = world(2)
+    truth = world(3)
+    known = json.loads(truth.read_text())
+    truth.write_text(json.dumps(known | {"p002.png": known["p002.png"] | {"generated": None}}))
     ran = detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}", "--judge-source")
-    assert "1 AI-generated, 1 photograph" in ran.stdout
+    assert "1 AI-generated, 1 not AI-generated, 1 unsure" in ran.stdout
+    one = detect_cli([truth.parent / "p002.png"], tmp_path / "one", "--model", f"sim:{truth}", "--judge-source")
+    assert "Source: unsure (probability of AI 0." in one.stdout
 
 
 @pytest.mark.parametrize(

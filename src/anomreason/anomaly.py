@@ -182,6 +182,32 @@ class Failure(Record):
     message: str
 
 
+class SourceJudgement(Record):
+    """Whether an image is AI-generated, as a detector judged it: an answer, or why there is none."""
+
+    answer: Literal["generated", "photograph", "unsure"] | None = None
+    """`photograph`: not AI-generated, so a painting, a render or a slide made by people too. `unsure`: the detector
+    abstained, or its probability is within the abstain band. None: the answer is lost, for the reason in `failure`."""
+    p_generated: float | None = Field(default=None, ge=0, le=1)
+    """Probability that the image is AI-generated; None when the endpoint gives no log-probabilities and no samples were
+    drawn."""
+    samples: int | None = Field(default=None, ge=1)
+    """Sampled answers that `p_generated` is the share of; None when it comes from log-probabilities."""
+    failure: Failure | None = None
+
+    @model_validator(mode="after")
+    def _answered_xor_lost(self) -> SourceJudgement:
+        if (self.answer is None) != (self.failure is not None):
+            raise ValueError("a source judgement has either an answer or a failure")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The judgement in a few words for a person."""
+        words = {"generated": "AI-generated", "photograph": "not AI-generated", "unsure": "unsure"}
+        return words[self.answer] if self.answer else f"not known ({self.failure.kind if self.failure else ''})"
+
+
 class Usage(Record):
     """What model calls used. Tokens as the endpoint reports them, or as they were estimated."""
 
@@ -236,12 +262,11 @@ class Detection(Record):
     """Empty for a clean image and for a failed one: ask `status` (or `failure`) before counting."""
     failure: Failure | None = None
     description: str | None = None
-    """What is to be seen, from a detector that was asked for that and not for anomalies; None otherwise."""
+    """What is to be seen, where that was asked for and anomalies were not (a photograph, in two turns); else None."""
     candidates: tuple[Candidate, ...] = ()
     objects: tuple[SceneObject, ...] = ()
-    generated: bool | None = None
-    """The detector's own judgement: AI image (True) or photograph (False); None when not asked or abstained."""
-    p_generated: float | None = Field(default=None, ge=0, le=1)
+    source: SourceJudgement | None = None
+    """Whether the image is AI-generated; None when that was not asked."""
     out_of_domain: bool | None = None
     """True when the detector says that it does not know such images; None when it cannot say."""
     sent: SentImage | None = None
@@ -255,6 +280,19 @@ class Detection(Record):
     """Bytes; with file_mtime it tells a later run whether the file is still the same."""
     file_mtime: int | None = None
     """Nanoseconds since 1970."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_earlier(cls, value: Any) -> Any:
+        """Earlier versions wrote `generated` and `p_generated`; only the latter when the detector abstained."""
+        if not isinstance(value, dict) or not isinstance(generated := value.get("generated"), bool | None):
+            return value
+        line = {key: v for key, v in value.items() if key not in ("generated", "p_generated")}
+        p = value.get("p_generated")
+        if generated is not None or p is not None:
+            answer = "unsure" if generated is None else "generated" if generated else "photograph"
+            line.setdefault("source", {"answer": answer, "p_generated": p})
+        return line
 
     @model_validator(mode="after")
     def _failed_xor_ok(self) -> Detection:
@@ -270,6 +308,17 @@ class Detection(Record):
         if self.status == "ok":
             line["anomalies"] = line.get("anomalies", [])
         return json.dumps(line, ensure_ascii=False)
+
+    @property
+    def generated(self) -> bool | None:
+        """AI image (True) or not (False); None when not asked, unsure or lost, which `source` tells apart."""
+        answer = self.source.answer if self.source else None
+        return None if answer in (None, "unsure") else answer == "generated"
+
+    @property
+    def p_generated(self) -> float | None:
+        """Probability that the image is AI-generated; None when not known."""
+        return self.source.p_generated if self.source else None
 
     @property
     def worst(self) -> float | None:

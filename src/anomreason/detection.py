@@ -403,7 +403,7 @@ async def detect_images(
 
 def _unseen(detection: Detection, cause: str | None) -> Detection:
     """The detection as failed: its model has not seen the image."""
-    kept = detection.model_dump(exclude={"anomalies", "generated", "p_generated", "out_of_domain", "boxes"})
+    kept = detection.model_dump(exclude={"anomalies", "source", "out_of_domain", "boxes"})
     failure = Failure(kind="endpoint", message=cause or "")
     return Detection.model_validate({**kept, "status": "failed", "failure": failure})
 

@@ -15,7 +15,7 @@ from anomreason.agent import forms
 from anomreason.agent.candidates import Entry, Proposal
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule, _verified, judgement
 from anomreason.agent.roles import STEPS
-from anomreason.anomaly import Anomaly, Detection, Region, Usage
+from anomreason.anomaly import Anomaly, Detection, Region, SourceJudgement, Usage
 from anomreason.errors import EndpointError
 from anomreason.images import Encoded, load_image
 from anomreason.planning import calls_needed, steps_taken
@@ -215,10 +215,10 @@ def test_the_source_is_judged_by_one_more_call(world: World) -> None:
 
 def test_an_abstention_is_no_judgement_and_probabilities_need_a_word_of_their_own() -> None:
     base = Reply("unsure", "stop", Usage(), "m", {"uns": -0.1, "photo": -3.0, " Gen": -2.5, "p": -0.2})
-    generated, p = judgement(base)
-    assert generated is None
-    assert p == pytest.approx(0.622, abs=0.001)
-    assert judgement(replace(base, text="Photograph.", logprobs={})) == (False, None)
+    judged = judgement(base)
+    assert judged.answer == "unsure"
+    assert judged.p_generated == pytest.approx(0.622, abs=0.001)
+    assert judgement(replace(base, text="Photograph.", logprobs={})) == SourceJudgement(answer="photograph")
 
 
 def test_a_checkpoints_card_rules_over_our_prompt_and_schema(world: World) -> None:
@@ -301,6 +301,8 @@ def test_an_unreadable_word_about_the_source_costs_no_anomaly(world: World, word
     settings = AgentSettings(schedule="single", judge_source=True)
     found = look(vlm, truth.parent, "p000.png", settings)
     assert (found.status, found.generated, found.p_generated) == ("ok", None, None)
+    assert found.source is not None
+    assert found.source.label == "not known (unparsable)"
     assert same(found.anomalies, known(truth, "p000.png"), objects=False)
     assert found.usage.calls == len(vlm.requests)
     assert found.notes[0].startswith("whether the image is AI-generated is not known (unparsable)")

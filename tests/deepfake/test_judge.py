@@ -90,7 +90,7 @@ def test_judgements_by_hand(tmp_path: Path) -> None:
         {"image": "f/1.jpg", "generated": False, "p_generated": 0.2, "anomalies": []},
         {"image": "f/2.jpg", "failure": "unparsable"},
         {"image": "r/4.jpg", "generated": False, "p_generated": 0.1, "anomalies": [CUP]},
-        {"image": "r/5.jpg", "generated": None, "anomalies": []},
+        {"image": "r/5.jpg", "generated": "unsure", "anomalies": []},
         {"image": "new.jpg", "generated": True, "anomalies": []},
     ]
     found = judge(written(tmp_path / "p.jsonl", said), truth, None)
@@ -114,8 +114,20 @@ def test_of_the_published_form_a_list_judges_an_ai_image_and_a_description_a_pho
     truth = written(tmp_path / "t.json", {"a.jpg": [HAND], "b.jpg": [HAND], "c.jpg": "A cat."})
     found = judge(written(tmp_path / "p.json", {"a.jpg": [CUP], "b.jpg": [], "c.jpg": "A dog."}), truth, None)
     assert found.accuracy.value == pytest.approx(2 / 3)
-    assert found.abstained == 1
-    assert found.failures == {}
+    assert (found.abstained, found.failures) == (0, {"not_judged": 1})
+
+
+def test_unsure_unreadable_and_never_asked_are_counted_apart(tmp_path: Path) -> None:
+    truth = written(tmp_path / "t.json", {f"{n}.jpg": [HAND] for n in range(4)})
+    lost = {"kind": "unparsable", "message": "m"}
+    judged = [{"answer": "generated"}, {"answer": "unsure", "p_generated": 0.5}, {"failure": lost}, None]
+    said = [
+        {"image": f"{n}.jpg", "detector": "d", "status": "ok", "anomalies": [], "source": one}
+        for n, one in enumerate(judged)
+    ]
+    found = judge(written(tmp_path / "p.jsonl", said), truth, None)
+    assert (found.abstained, found.failures) == (1, {"unparsable": 1, "not_judged": 1})
+    assert found.accuracy.value == 0.25
 
 
 def test_predictions_without_any_judgement_are_an_error(tmp_path: Path) -> None:

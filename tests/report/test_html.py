@@ -18,7 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, FailureKind, Region, SceneObject, Usage
+from anomreason.anomaly import (
+    Anomaly,
+    Candidate,
+    Detection,
+    Failure,
+    FailureKind,
+    Region,
+    SceneObject,
+    SourceJudgement,
+    Usage,
+)
 from anomreason.errors import UsageError
 from anomreason.images import Encoded, load_image
 from anomreason.report.calls import LONGEST_TEXT, timeline
@@ -334,14 +344,40 @@ def test_a_page_shows_the_whole_quadruple_and_where_dropped_candidates_came_from
         score=11,
         dropped="only depth of field",
     )
-    run.add(run.picture("a.png"), anomaly(12.5, region=box), candidates=(dropped,), generated=True, p_generated=0.93)
+    judged = SourceJudgement(answer="generated", p_generated=0.93)
+    run.add(run.picture("a.png"), anomaly(12.5, region=box), candidates=(dropped,), source=judged)
     page = run.page(run.build(), "a.png")
     for fact in ("Six fingers", "Six are seen.", "Hands have five.", "12.5", "implausible"):
         assert fact in page.text
-    for fact in ("Scanner, scan-2", "11", "only depth of field", "judged an AI image", "93 %"):
+    for fact in ("Scanner, scan-2", "11", "only depth of field", "judged AI-generated", "93 %"):
         assert fact in page.text
     edge = next(a for tag, a in page.elements if tag == "rect" and a.get("class") == "edge")
     assert (edge["x"], edge["y"], edge["width"], edge["height"]) == ("25.000%", "50.000%", "50.000%", "50.000%")
+
+
+@pytest.mark.parametrize(
+    ("judged", "words"),
+    [
+        ({"answer": "photograph", "p_generated": 0.07}, "judged not AI-generated · AI probability 7 %"),
+        ({"answer": "unsure", "p_generated": 0.5}, "unsure whether AI-generated · AI probability 50 %"),
+        ({"failure": {"kind": "unparsable", "message": "m"}}, "whether AI-generated is not known (unparsable)"),
+    ],
+)
+def test_an_unsure_or_lost_source_is_told_as_such(run: Run, judged: dict[str, object], words: str) -> None:
+    run.add(run.picture("a.png"), source=SourceJudgement.model_validate(judged))
+    report = run.build()
+    assert words in run.page(report, "a.png").text
+    assert f"1 {SourceJudgement.model_validate(judged).label}" in report.text
+
+
+def test_a_described_image_is_not_said_to_be_without_anomalies(run: Run) -> None:
+    run.add(run.picture("a.png"), description=f"A cat on a mat. {EVIL}")
+    report = run.build()
+    page = run.page(report, "a.png")
+    assert "A cat on a mat." in page.text
+    assert EVIL in page.text
+    assert "No anomalies found" not in page.text
+    assert "Described" in report.text
 
 
 def test_a_polygon_is_drawn_as_an_outline_and_the_kind_is_shown(run: Run) -> None:

@@ -33,7 +33,7 @@ from anomreason.agent.objects import (
 from anomreason.agent.observer import Observer
 from anomreason.agent.replies import KEEP
 from anomreason.agent.roles import ATTRIBUTES, INTEGRATOR, RELATIONS, STEPS, Prompts
-from anomreason.anomaly import Anomaly, Detection, Failure, SceneObject
+from anomreason.anomaly import Anomaly, Detection, Failure, SceneObject, SourceJudgement
 from anomreason.errors import CallFailed, ParseError
 from anomreason.images import Encoded, LoadedImage, crop
 from anomreason.vlm.calling import Caller, Meter
@@ -308,7 +308,7 @@ async def single(look: Look) -> tuple[Anomaly, ...]:
     return await look.answer(request, read)
 
 
-async def source(look: Look) -> tuple[bool | None, float | None]:
+async def source(look: Look) -> SourceJudgement:
     """AI image or photograph, and the probability of the former where the endpoint gives it."""
     request = look.request("source")
     request = replace(request, sampling=replace(request.sampling, logprobs=True))
@@ -320,7 +320,7 @@ async def source(look: Look) -> tuple[bool | None, float | None]:
             look.meter.lost = look.meter.lost or e
             raise
         look.notes.append(f"whether the image is AI-generated is not known ({e.kind}): {e}")
-        return None, None
+        return SourceJudgement(failure=Failure(kind=e.kind, message=str(e)))
     finally:
         look.meter.usage += own.usage
 
@@ -372,7 +372,7 @@ class AnomAgent:
             anomalies = tuple(placed(_again(a, look.boxes), look.objects) for a in anomalies)
             found = {"status": "ok", "anomalies": anomalies, "out_of_domain": look.out_of_domain}
             if judged:
-                found |= dict(zip(("generated", "p_generated"), judged[0], strict=True))
+                found["source"] = judged[0]
         except CallFailed as e:
             lost = look.meter.lost or e
             found = {"status": "failed", "failure": Failure(kind=lost.kind, message=str(lost))}
@@ -406,7 +406,7 @@ def placed(anomaly: Anomaly, objects: Sequence[SceneObject]) -> Anomaly:
     return anomaly.model_copy(update={"region": region})
 
 
-def judgement(reply: Reply) -> tuple[bool | None, float | None]:
+def judgement(reply: Reply) -> SourceJudgement:
     """AI image or not, and its probability from the first token's alternatives where the endpoint gives them."""
     mass = {"generated": 0.0, "photograph": 0.0}
     for token, logprob in reply.logprobs.items():
@@ -415,4 +415,8 @@ def judgement(reply: Reply) -> tuple[bool | None, float | None]:
             if len(start) >= 2 and word.startswith(start):
                 mass[word] += math.exp(logprob)
     known = sum(mass.values())
-    return replies.read_source(reply.text), mass["generated"] / known if known > 0 else None
+    generated = replies.read_source(reply.text)
+    answer: Literal["generated", "photograph", "unsure"] = "photograph"
+    if generated is not False:
+        answer = "generated" if generated else "unsure"
+    return SourceJudgement(answer=answer, p_generated=mass["generated"] / known if known > 0 else None)

@@ -36,9 +36,13 @@ def one(detection: Detection) -> None:
         return
     count = len(detection.anomalies)
     console.print(Text(printable(detection.image), style="bold"), end="")
-    console.print(
-        f": {counted(count, 'anomaly', 'anomalies')}   [dim]({SCALE})[/]" if count else ": no anomalies found"
-    )
+    if detection.description is not None:
+        console.print(": described, not searched for anomalies")
+        console.print(Padding(Text(printable(detection.description)), (0, 0, 0, 3)))
+    else:
+        console.print(
+            f": {counted(count, 'anomaly', 'anomalies')}   [dim]({SCALE})[/]" if count else ": no anomalies found"
+        )
     for number, anomaly in enumerate(detection.anomalies, start=1):
         _anomaly(console, number, anomaly)
     for text in detection.notes:
@@ -47,9 +51,9 @@ def one(detection: Detection) -> None:
         console.print(
             "Out of domain: the detector does not know such images; no anomalies does not mean a sound image."
         )
-    if detection.generated is not None:
+    if detection.source is not None:
         likely = "" if detection.p_generated is None else f" (probability of AI {detection.p_generated:.2f})"
-        console.print(f"Source: {'AI-generated' if detection.generated else 'photograph'}{likely}")
+        console.print(f"Source: {detection.source.label}{likely}")
     dropped = sum(c.dropped is not None for c in detection.candidates)
     if dropped:
         console.print(f"[dim]{dropped} of {len(detection.candidates)} candidates were rejected on a second look.[/]")
@@ -127,8 +131,10 @@ class Summary(Tally):
             console.print(f"[dim]and {self.found - WORST:,} more images with anomalies (see the report)[/]")
         failed = self.failed.total()
         good = self.images - failed
+        described = f"{self.described:,} only described, " if self.described else ""
+        without = good - self.found - self.described
         console.print(
-            f"{asked:,} images: {good:,} done ({self.found:,} with anomalies, {good - self.found:,} without; "
+            f"{asked:,} images: {good:,} done ({described}{self.found:,} with anomalies, {without:,} without; "
             f"{counted(self.anomalies, 'anomaly', 'anomalies')}), {failed:,} failed",
             soft_wrap=True,
         )

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from anomreason.metrics.bertscore import Backbone, Similarities
 
 T = TypeVar("T")
+NOT_JUDGED = "not_judged"
+"""Kind of failure of an image that was answered, but not as to its source."""
 Explanations = dict[tuple[Profile, str, str], list[float | None]]
 """By profile, view, and `semap` or `semf1`: a score 0..1 an image in the truth's order.
 
@@ -148,6 +150,7 @@ def _judged(name: str, true: ImageAnnotation, answer: ImageAnnotation | None, so
         generated=bool(true.generated),
         judged=judgement,
         p_generated=answer.p_generated,
+        failure=None if judgement is not None or answer.unsure else answer.source_failure or NOT_JUDGED,
         claimed=len(answer.anomalies),
         source="/".join(place),
     )

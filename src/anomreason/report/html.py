@@ -62,6 +62,7 @@ FAILURES = {
         "the limit on cost or tokens was reached before this image was done",
         "Run the same command with a higher --max-cost or --max-tokens: it continues.",
     ),
+    "not_judged": ("the predictions do not say whether this image is AI-generated", ""),
     "missing": ("the predictions do not have this image", ""),
 }
 """What each kind of failure means, and what to do about it."""
@@ -201,15 +202,18 @@ def _row(d: Detection, page: str, shown: ReportImage) -> dict[str, Any]:
     """What the gallery's script needs for one image."""
     worst = sorted(d.anomalies, key=lambda a: a.severity)
     texts = [t for a in worst for t in (a.name, a.phenomenon[:400])]
+    status = "failed" if d.failure else "with anomalies" if worst else "none found"
+    status = status if d.description is None else "described"
+    title = d.failure.kind.replace("_", " ") if d.failure else worst[0].name if worst else ""
     return {
         "image": d.image,
         "page": page,
         "preview": shown.preview,
-        "status": "failed" if d.failure else "with anomalies" if worst else "none found",
+        "status": status,
         "worst": d.worst,
         "count": len(worst),
-        "title": d.failure.kind.replace("_", " ") if d.failure else worst[0].name if worst else "",
-        "text": "\n".join(texts[1:]),
+        "title": title if d.description is None else "described, not searched for anomalies",
+        "text": "\n".join(texts[1:]) or d.description or "",
     }
 
 

@@ -68,6 +68,8 @@ class Tally:
     found: int = 0
     """Images with anomalies."""
     anomalies: int = 0
+    described: int = 0
+    """Images that were described and not searched for anomalies."""
     failed: Counter[str] = field(default_factory=Counter)
     """Failed images by kind of failure."""
     bands: Counter[int] = field(default_factory=Counter)
@@ -82,8 +84,9 @@ class Tally:
         self.usage += detection.usage
         if detection.failure is not None:
             self.failed[detection.failure.kind] += 1
-        if detection.generated is not None:
-            self.sources["AI-generated" if detection.generated else "photograph"] += 1
+        self.described += detection.description is not None
+        if detection.source is not None:
+            self.sources[detection.source.label] += 1
         if detection.worst is not None:
             self.found += 1
             self.bands[band(detection.worst)] += 1
@@ -92,5 +95,6 @@ class Tally:
     def statuses(self) -> dict[str, int]:
         """Images by status, as the gallery filters them."""
         failed = self.failed.total()
-        none = self.images - self.found - failed
-        return {"all": self.images, "with anomalies": self.found, "none found": none, "failed": failed}
+        none = self.images - self.found - self.described - failed
+        described = {"described": self.described} if self.described else {}
+        return {"all": self.images, "with anomalies": self.found, "none found": none, **described, "failed": failed}

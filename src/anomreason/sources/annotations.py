@@ -65,6 +65,10 @@ class ImageAnnotation:
     """Of the content of a photograph."""
     generated: bool | None = None
     """AI image (True) or photograph (False); None where the file does not say."""
+    unsure: bool = False
+    """Whether a detector was asked that and could not say."""
+    source_failure: str | None = None
+    """Kind of failure of the answer to that; None when there is an answer, or when it was not asked."""
     p_generated: float | None = None
     detector: str | None = None
     file_size: int | None = None
@@ -193,6 +197,7 @@ def _detected(detection: Detection, where: str) -> ImageAnnotation:
     sure = {(c.name, c.phenomenon, c.reasoning): c.score for c in detection.candidates if c.dropped is None}
     where = f"{where}, image {shown(detection.image)}"
     _few(detection.anomalies, where)
+    source = detection.source
     return ImageAnnotation(
         image=detection.image,
         packed=pack(
@@ -203,6 +208,8 @@ def _detected(detection: Detection, where: str) -> ImageAnnotation:
         failure=detection.failure.kind if detection.failure else None,
         description=detection.description,
         generated=detection.generated,
+        unsure=source is not None and source.answer == "unsure",
+        source_failure=source.failure.kind if source and source.failure else None,
         p_generated=detection.p_generated,
         detector=detection.detector,
         file_size=detection.file_size,
@@ -221,13 +228,15 @@ def _row(data: dict[str, Any], where: str) -> ImageAnnotation:
     given = [key for key in ("anomalies", "description", "failure") if data.get(key) is not None]
     if len(given) > 1 or not (given or "generated" in data):
         raise UsageError(f"{where}: give one of 'anomalies' (a list), 'description' (a text) and 'failure' (a kind)")
+    generated = _one_of(data, "generated", where, _is_source, 'true, false or "unsure"')
     return ImageAnnotation(
         image=image,
         packed=_packed(data["anomalies"], where) if given == ["anomalies"] else b"",
         annotated=given == ["anomalies"],
         failure=_failure(data["failure"], where) if given == ["failure"] else None,
         description=_described(data["description"], where) if given == ["description"] else None,
-        generated=_one_of(data, "generated", where, lambda v: isinstance(v, bool), "true or false"),
+        generated=None if generated == "unsure" else generated,
+        unsure=generated == "unsure",
         p_generated=_one_of(data, "p_generated", where, _is_number, "a number"),
         detector=_one_of(data, "detector", where, lambda v: isinstance(v, str), "a name"),
     )
@@ -238,6 +247,10 @@ def _one_of(data: Mapping[str, Any], key: str, where: str, fits: Callable[[Any],
     if value is not None and not fits(value):
         raise UsageError(f"{where}: {key!r} is {shown(value)}; write {form}, or leave it out")
     return value
+
+
+def _is_source(value: Any) -> bool:
+    return isinstance(value, bool) or value == "unsure"
 
 
 def _is_number(value: Any) -> bool:
