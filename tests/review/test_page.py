@@ -386,6 +386,77 @@ def test_all_candidates_of_an_image_at_once(room: Room) -> None:
     assert len(listed) > 4
 
 
+def test_a_group_gets_one_verdict_each_with_one_key_and_one_undo_takes_them_back(room: Room) -> None:
+    with room.review.store.writing() as session:
+        said = {"name": "Hand with six fingers", "phenomenon": "It has six fingers.", "kind": "anatomy"}
+        ids = session.scalars(select(CandidateRow.id).order_by(CandidateRow.id).limit(5)).all()
+        session.execute(update(CandidateRow).values(kind=None, name=CandidateRow.kind))
+        session.execute(update(CandidateRow).where(CandidateRow.id.in_(ids)).values(**said))
+        images = session.scalars(select(ImageRow.id).limit(5)).all()
+        for image, candidate in zip(images, ids, strict=True):
+            session.get_one(CandidateRow, candidate).image_id = image
+            session.get_one(CandidateRow, candidate).number = 100 + candidate
+    page = room.enter(mode="groups")
+    tiles = page.locator(".tile")
+    while grouped(page)[0] not in ids:
+        judge_group(page, "u")
+    before = len(room.verdicts())
+    assert set(grouped(page)) == set(ids)
+    page.keyboard.press("j")
+    page.keyboard.press("t")
+    out = grouped(page)[1]
+    page.locator(".question", has_text="4 of 5").wait_for()
+    tiles.nth(2).get_by_role("button", name="Take out").click()
+    tiles.nth(2).get_by_role("button", name="Put back").click()
+    assert page.locator(".tile.out").count() == 1
+    rest = [candidate for candidate in grouped(page) if candidate != out]
+    judge_group(page, "x")
+    assert grouped(page) == [out], "what was taken out comes alone"
+    mine(page, before + 4)
+    assert {(c, choice) for c, choice, _ in room.verdicts()[before:]} == {(c, "reject") for c in rest}
+    keys = rows(room.review, select(VerdictRow.key))
+    assert len(set(keys)) == len(keys)
+    page.keyboard.press("z")
+    page.locator("#note", has_text="the verdicts on 4 candidates").wait_for()
+    page.wait_for_function("() => document.querySelectorAll('.tile').length === 4")
+    mine(page, before)
+    judge_group(page, "2")
+    mine(page, before + 4)
+    last = room.verdicts()[-4:]
+    assert set(last) == {(c, "reject", "plausible") for c in rest}
+
+
+def grouped(page: Page) -> list[int]:
+    """The candidates of the group on the screen."""
+    page.wait_for_selector('article[aria-busy="false"][data-candidate]')
+    return [int(tile.get_attribute("data-candidate") or 0) for tile in page.locator(".tile").all()]
+
+
+def judge_group(page: Page, key: str) -> None:
+    first = grouped(page)[0]
+    page.keyboard.press(key)
+    page.wait_for_selector(f'.tile:first-child:not([data-candidate="{first}"])')
+
+
+def test_one_of_a_group_is_corrected_alone(room: Room) -> None:
+    with room.review.store.writing() as session:
+        session.execute(update(CandidateRow).values(kind="anatomy", name="Six fingers", phenomenon="Six", region=None))
+    page = room.enter(mode="groups")
+    group = grouped(page)
+    assert len(group) == 12
+    page.keyboard.press("f")
+    flag = page.get_by_role("button", name="Flagged")
+    assert flag.get_attribute("aria-pressed") == "true"
+    page.keyboard.press("e")
+    page.fill("[name=name]", "Seven fingers")
+    page.select_option("[name=reason]", "wording")
+    page.press("[name=name]", "Control+Enter")
+    page.wait_for_function("() => document.querySelectorAll('.tile').length === 11")
+    mine(page, 1)
+    assert grouped(page) == group[1:]
+    assert room.verdicts() == [(group[0], "flag", None), (group[0], "accept", "wording")]
+
+
 def test_two_people_side_by_side_never_get_the_same(room: Room) -> None:
     pages = [room.enter("ada"), room.enter("ben")]
     given: dict[int, list[int]] = {0: [], 1: []}
@@ -536,9 +607,9 @@ def test_texts_of_models_do_nothing(room: Room) -> None:
     for field in ("name", "phenomenon", "reasoning", "prompt"):
         assert page.text_content(f"article [data-field={field}]") == harmless
     judge(page, "a")
-    for mode in ("images", "annotate", "keep"):
+    for mode, ready in (("images", "entry"), ("groups", "tile"), ("annotate", "card"), ("keep", "card")):
         page.click(f"#modes a[href='#{mode}']")
-        page.locator(f"main .{'entry' if mode == 'images' else 'card'}").first.wait_for()
+        page.locator(f"main .{ready}").first.wait_for()
         assert not set("\u202e\u2066\u2069") & set(page.content())
     assert page.title() == "Review"
     assert page.locator("main script, main b, main img[src=x], main svg[onload]").count() == 0
@@ -573,7 +644,13 @@ def test_nothing_serious_for_people_with_disabilities(room: Room) -> None:
     page.keyboard.press("Escape")
     page.keyboard.press("e")
     assert in_both_schemes() == []
-    for mode, ready in (("images", ".entry"), ("annotate", "form"), ("keep", ".card"), ("disputed", ".state")):
+    for mode, ready in (
+        ("images", ".entry"),
+        ("groups", ".tile"),
+        ("annotate", "form"),
+        ("keep", ".card"),
+        ("disputed", ".state"),
+    ):
         page.click(f"#modes a[href='#{mode}']")
         page.locator(f"main {ready}").first.wait_for()
         assert in_both_schemes() == [], mode

@@ -204,6 +204,11 @@ def _add_reviewing(app: FastAPI) -> None:
         """All candidates of an image that wait for this person."""
         return review.image_items(person, image)
 
+    @app.get("/api/group/{candidate}")
+    def group(review: _Reviewing, person: _Person, candidate: _Id) -> Items:
+        """A candidate and those nearly identical to it that wait for this person."""
+        return review.group(person, candidate)
+
     @app.get("/api/images")
     def images(
         review: _Reviewing,

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Select, String, bindparam, case, delete, func, select, union_all, update
+from sqlalchemy import Integer, ScalarSelect, Select, String, bindparam, case, delete, func, select, union_all, update
 from sqlalchemy.orm import Session, aliased
 
 from anomreason.dataset.store import Store, insert_into
@@ -38,8 +38,8 @@ from anomreason.review.estimate import Judged, ShareCorrect, share_correct
 
 LEASE = timedelta(minutes=10)
 """How long an item stays with somebody who does not answer."""
-MOST = 20
-"""Items that one person may hold at a time."""
+MOST = 40
+"""Items that one person may hold at a time, besides those of an image or a group."""
 Choice = Literal["accept", "reject", "unsure", "flag"]
 
 
@@ -126,8 +126,13 @@ class Queue:
 
     def of_image(self, person: str, image: int, now: datetime | None = None) -> list[int]:
         """The candidates of one image that wait for this person's verdict, all leased to them."""
-        now = now or datetime.now(UTC)
-        query = (
+        with self.store.reading() as session:
+            waiting = session.scalars(self._of_image(person, image)).all()
+        return self.take(person, waiting, now)
+
+    def _of_image(self, person: str, image: int | ScalarSelect[int]) -> Select[int]:
+        """Candidates of an image that wait for a person, whoever holds them."""
+        return (
             select(ItemRow.candidate_id)
             .join(CandidateRow, CandidateRow.id == ItemRow.candidate_id)
             .where(
@@ -138,19 +143,38 @@ class Queue:
             )
             .order_by(CandidateRow.id)
         )
-        with self.store.writing() as session:
-            held = session.scalars(
-                select(LeaseRow.candidate_id).where(LeaseRow.round_id == self.round, LeaseRow.person == person)
-            ).all()
-            waiting = session.scalars(query).all()
-            return [c for c in waiting if c in held or self._take(session, c, person, now)]
 
-    def _waiting(self, session: Session, person: str, now: datetime) -> list[int]:
-        """Items that this person may get, in order: of those judged by nobody, and by each other person, the first."""
+    def near(self, person: str, candidate: int, most: int, now: datetime | None = None) -> list[int]:
+        """Where those like a candidate are looked for: itself, what this person holds, its image's, the next `most`.
+
+        All of them wait for this person. Empty when the candidate itself does not.
+        """
+        now = now or datetime.now(UTC)
+        with self.store.reading() as session:
+            item = session.get(ItemRow, (self.round, candidate))
+            if item is None or item.done or item.first_person == person:
+                return []
+            image = select(CandidateRow.image_id).where(CandidateRow.id == candidate).scalar_subquery()
+            of_image = session.scalars(self._of_image(person, image)).all()
+            held = session.scalars(self._held, {"person": person}).all()
+            return list(dict.fromkeys([candidate, *held, *of_image, *self._waiting(session, person, now, most)]))
+
+    def take(self, person: str, candidates: Sequence[int], now: datetime | None = None) -> list[int]:
+        """Those of these candidates that this person gets: held already, or free and leased to them now."""
+        now = now or datetime.now(UTC)
+        with self.store.writing() as session:
+            held = session.scalars(self._held, {"person": person}).all()
+            return [c for c in candidates if c in held or self._take(session, c, person, now)]
+
+    def _waiting(self, session: Session, person: str, now: datetime, most: int = MOST) -> list[int]:
+        """Items that this person may get, in order: of those judged by nobody, and by each other person, the first.
+
+        most: of each of these.
+        """
         firsts = [first for first in session.scalars(self._firsts) if first != person]
         if not firsts:
             return []
-        values = {"now": now, **{f"first{n}": first for n, first in enumerate(firsts)}}
+        values = {"now": now, "most": most, **{f"first{n}": first for n, first in enumerate(firsts)}}
         return [candidate for _, candidate in session.execute(self._waiting_after(len(firsts)), values)]
 
     @cached_property
@@ -181,7 +205,7 @@ class Queue:
                     (LeaseRow.person.is_(None)) | (LeaseRow.until < bindparam("now", type_=UtcTime())),
                 )
                 .order_by(ItemRow.position)
-                .limit(MOST)
+                .limit(bindparam("most", type_=Integer()))
                 .subquery()
                 for n in range(count)
             ]
@@ -381,8 +405,9 @@ class Queue:
     def _estimate(self, session: Session) -> ShareCorrect:
         """The share of correct candidates among all of the round."""
         mine = (ItemRow.round_id == self.round, ItemRow.gold.is_(None))
-        judged = ItemRow.needed < ItemRow.passes
-        closed = ItemRow.done.is_(True) & ~judged  # its image was dropped
+        # What was judged ahead of its place, beside others of its image or group, was neither drawn nor ranked for it.
+        judged = (ItemRow.needed < ItemRow.passes) & (ItemRow.position < self._reached(session))
+        closed = ItemRow.done.is_(True) & (ItemRow.needed == ItemRow.passes)  # its image was dropped
         last = session.scalar(select(func.max(ItemRow.rank)).where(*mine, ItemRow.random.is_(False), judged))
         last = -1 if last is None else last
         size = session.get_one(RoundRow, self.round).size
@@ -397,3 +422,21 @@ class Queue:
         return share_correct(
             Judged(in_known, right_known, known_size), Judged(in_sample, right - right_known, size - known_size)
         )
+
+    def _reached(self, session: Session) -> int:
+        """The first position that nobody was given yet."""
+        leased = (LeaseRow.round_id == ItemRow.round_id) & (LeaseRow.candidate_id == ItemRow.candidate_id)
+        query = (
+            select(ItemRow.position)
+            .outerjoin(LeaseRow, leased)
+            .where(
+                ItemRow.round_id == self.round,
+                ItemRow.done.is_(False),
+                ItemRow.first_person == "",
+                LeaseRow.person.is_(None),
+            )
+            .order_by(ItemRow.position)
+            .limit(1)
+        )
+        first = session.scalar(query)
+        return 2**62 if first is None else first

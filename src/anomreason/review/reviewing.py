@@ -37,6 +37,7 @@ from anomreason.dataset.tables import (
 from anomreason.dataset.verdicts import OUTCOMES, record_verdicts
 from anomreason.errors import UsageError
 from anomreason.review.estimate import ShareCorrect
+from anomreason.review.groups import group
 from anomreason.review.items import images, items
 from anomreason.review.keys import read_keys
 from anomreason.review.messages import (
@@ -145,6 +146,11 @@ class Review:
 
     def image_items(self, person: Reviewer, image: int) -> Items:
         ids = self.queue.of_image(person.name, image)
+        with self.store.reading() as session:
+            return Items(items=items(session, ids))
+
+    def group(self, person: Reviewer, candidate: int) -> Items:
+        ids = group(self.queue, person.name, candidate)
         with self.store.reading() as session:
             return Items(items=items(session, ids))
 

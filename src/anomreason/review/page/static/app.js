@@ -3,6 +3,7 @@
 import { get, Problem } from "./api.js";
 import { Candidates } from "./candidates.js";
 import { clone, count, make, plain } from "./dom.js";
+import { Groups } from "./groups.js";
 import { Annotating, Keeping } from "./images.js";
 import { ACTIONS, Keys } from "./keys.js";
 import { Outbox } from "./outbox.js";
@@ -30,7 +31,7 @@ const STATES = {
 class Desk {
   constructor(me, keys, outbox) {
     Object.assign(this, { me, keys, outbox });
-    this.history = []; // of this tab: {item, choice, verdicts}, the latest last; verdicts: how many were sent
+    this.history = []; // of this tab: {items, choice, verdicts}, the latest last; verdicts: how many were sent
     this.outlined = true;
     this.counts = null;
     outbox.addEventListener("change", () => this.refresh());
@@ -43,14 +44,15 @@ class Desk {
     return this.outbox.send(path, body, more);
   }
 
-  /** Send a verdict on an item, and remember it for undo. */
-  judge(item, verdict) {
+  /** Send the same verdict on each of some items, and remember them together for undo. */
+  judge(items, verdict) {
     const { choice } = verdict;
-    const entry = { item, choice, verdicts: 0 };
+    const entry = { items, choice, verdicts: 0 };
+    const what = items.length === 1 ? plain(items[0].name) : `${items.length} candidates`;
     const give = (reason) => {
-      this.send("/api/verdict", reason ? { ...verdict, reason } : verdict);
-      entry.verdicts += 1;
-      this.note(`${SAID[choice]}${reason ? ` (${reason})` : ""}: ${plain(item.name)}`);
+      for (const { candidate } of items) this.send("/api/verdict", { candidate, ...verdict, ...(reason ? { reason } : {}) });
+      entry.verdicts += items.length;
+      this.note(`${SAID[choice]}${reason ? ` (${reason})` : ""}: ${what}`);
     };
     give(verdict.reason);
     this.history.push(entry);
@@ -63,6 +65,25 @@ class Desk {
     let answer = this.send("/api/undo", {});
     for (let more = last?.verdicts ?? 1; more > 1; more -= 1) answer = this.send("/api/undo", {});
     return { last, answer };
+  }
+
+  /** Ask the owner to look at an item; once is enough. */
+  flag(item) {
+    if (this.flagged(item)) this.note("It is flagged already. Undo takes it back.");
+    else this.judge([item], { choice: "flag" });
+  }
+
+  /** Whether an item was flagged in this tab, and the flag not taken back. */
+  flagged({ candidate }) {
+    return this.history.some(({ items, choice }) => choice === "flag" && items[0].candidate === candidate);
+  }
+
+  /** Show on the flag's button in `root` whether an item is flagged. */
+  markFlag(root, item) {
+    const button = root.querySelector('[data-action="flag"]');
+    const flagged = this.flagged(item);
+    button.setAttribute("aria-pressed", flagged);
+    button.firstChild.textContent = flagged ? "Flagged" : "Flag";
   }
 
   /** Something was rejected without a reason; `explain` gets the reason if its key is pressed next, at once. */
@@ -184,6 +205,7 @@ function modes(desk) {
   return {
     candidates: new Candidates(desk),
     images: new WholeImages(desk),
+    groups: new Groups(desk),
     annotate: new Annotating(desk),
     keep: new Keeping(desk),
     disputed: new Candidates(desk, true),

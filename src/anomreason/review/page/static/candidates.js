@@ -40,6 +40,7 @@ export class Candidates {
     if (!this.feed.current || this.editor) return false;
     if (this.stage.look(action)) return true;
     if (action === "outline") return this.#toggleOutline();
+    if (action === "flag") return this.#flag();
     if (SAID[action]) return this.#judge(action);
     const reason = reasonOf(action, REJECT_REASONS);
     if (reason) return this.#judge("reject", { reason });
@@ -48,7 +49,7 @@ export class Candidates {
   }
 
   async #disputed() {
-    const judged = new Set(this.desk.history.map(({ item }) => item.candidate));
+    const judged = new Set(this.desk.history.flatMap(({ items }) => items).map((item) => item.candidate));
     const { items } = await get("/api/disputed");
     return { items: items.filter((item) => !judged.has(item.candidate)) };
   }
@@ -57,11 +58,18 @@ export class Candidates {
   #judge(choice, more = {}) {
     const item = this.feed.current;
     if (!this.shown) return true;
-    const verdict = { candidate: item.candidate, choice, seconds: this.watch.seconds(), ...more };
-    if (this.settling && choice !== "flag") verdict.final = true;
-    this.desk.judge(item, verdict);
-    if (choice === "flag") return true; // it still waits for a verdict
+    const verdict = { choice, seconds: this.watch.seconds(), ...more };
+    if (this.settling) verdict.final = true;
+    this.desk.judge([item], verdict);
     this.#forward();
+    return true;
+  }
+
+  /** The item still waits for a verdict. */
+  #flag() {
+    if (!this.shown) return true;
+    this.desk.flag(this.feed.current);
+    this.desk.markFlag(this.verdicts, this.feed.current);
     return true;
   }
 
@@ -110,6 +118,7 @@ export class Candidates {
     const prompt = card.querySelector(".prompt");
     prompt.hidden = !item.prompt;
     card.querySelector(".noregion").hidden = Boolean(item.region);
+    this.desk.markFlag(this.verdicts, item);
     card.scrollTop = 0;
     window.scrollTo(0, 0); // on a phone the page itself scrolls
     this.verdicts.querySelector(".reasons").open = false;
@@ -177,10 +186,11 @@ export class Candidates {
     if (this.editor) return true;
     const { last, answer } = this.desk.undo();
     if (last) {
-      this.#again(last.item, last.choice);
+      const [first] = last.items; // the others of a group come again after it
+      this.#again(first, last.choice);
       answer.then(({ undone, item }) => {
         // Another tab of the same person judged later: what the server took back is shown instead.
-        if (undone && item && undone.candidate !== last.item.candidate) this.#again(item, undone.choice);
+        if (undone && item && undone.candidate !== first.candidate) this.#again(item, undone.choice);
       }).catch(() => {});
     } else {
       answer.then(({ undone, item }) => {

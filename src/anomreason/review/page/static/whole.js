@@ -39,7 +39,10 @@ export class WholeImages {
     if (this.stage.look(action)) return true;
     const entry = this.entries[this.selected];
     const reason = reasonOf(action, REJECT_REASONS);
-    if (SAID[action]) this.#judge(entry, action);
+    if (action === "flag") {
+      this.desk.flag(entry.item);
+      this.desk.markFlag(this.verdicts, entry.item);
+    } else if (SAID[action]) this.#judge(entry, action);
     else if (reason) this.#judge(entry, "reject", { reason });
     else if (action === "next") this.#select(Math.min(this.selected + 1, this.entries.length - 1));
     else if (action === "previous") this.#select(Math.max(this.selected - 1, 0));
@@ -83,9 +86,9 @@ export class WholeImages {
     const card = fill(clone("whole"), item);
     card.querySelector(".prompt").hidden = !item.prompt;
     card.querySelector(".list").append(...this.entries.map((entry, n) => this.#build(entry, n)));
-    const verdicts = clone("whole-verdicts");
-    this.desk.keys.mark(verdicts);
-    this.side = make("div", { className: "side" }, card, verdicts);
+    this.verdicts = clone("whole-verdicts");
+    this.desk.keys.mark(this.verdicts);
+    this.side = make("div", { className: "side" }, card, this.verdicts);
     this.place.replaceChildren(make("div", { className: "review" }, viewer.root, this.side));
     this.stage = viewer.stage;
     this.stage.show(image);
@@ -124,6 +127,7 @@ export class WholeImages {
     this.selected = n;
     this.entries.forEach(({ root }, other) => (other === n ? root.setAttribute("aria-current", "true") : root.removeAttribute("aria-current")));
     if (scroll) this.entries[n].root.scrollIntoView({ block: "nearest" });
+    this.desk.markFlag(this.verdicts, this.entries[n].item);
     this.#outline();
   }
 
@@ -134,9 +138,7 @@ export class WholeImages {
   }
 
   #judge(entry, choice, more = {}) {
-    const { item } = entry;
-    this.desk.judge(item, { candidate: item.candidate, choice, seconds: this.watch.seconds(), ...more });
-    if (choice === "flag") return;
+    this.desk.judge([entry.item], { choice, seconds: this.watch.seconds(), ...more });
     this.watch.start();
     this.#mark(entry, choice);
     const open = this.entries.findIndex((other) => !other.choice);
@@ -172,10 +174,11 @@ export class WholeImages {
 
   #undo() {
     const { last, answer } = this.desk.undo();
-    const entry = this.entries.find(({ item }) => item.candidate === last?.item.candidate);
-    if (entry && this.shown) {
-      this.#mark(entry, null);
-      this.#select(this.entries.indexOf(entry));
+    const taken = last?.items.map(({ candidate }) => candidate) ?? [];
+    const back = this.entries.filter(({ item }) => taken.includes(item.candidate));
+    if (back.length && this.shown) {
+      if (last.choice !== "flag") for (const entry of back) this.#mark(entry, null);
+      this.#select(this.entries.indexOf(back[0]));
       this.desk.note(`Taken back: ${SAID[last.choice].toLowerCase()}`);
       return true;
     }
