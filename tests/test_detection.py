@@ -620,8 +620,8 @@ def test_the_source_judgement_is_shown(world: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "says"),
     [
-        (b"bytes", {}, "not bytes"),
-        (Image.new("RGB", (4, 4)), {}, "not Image"),
+        (5, {}, "images is of the type int; give a path, a Pillow image"),
+        ([5], {}, "image-000 is of the type int; give a path, a Pillow image"),
         ([], {}, "no images were named"),
         ("{p}", {"model": None}, "model must be"),
         ("{p}", {"model": "sim:"}, "names no truth file"),

@@ -30,6 +30,7 @@ from anomreason.errors import Stopped, UnreadableImage, UsageError
 from anomreason.images import LoadedImage, load_image
 from anomreason.runs import ImageStatus, RunFolder, provenance, read_results
 from anomreason.sources.inputs import FoundImages, Image, find_images
+from anomreason.sources.memory import GivenImages, ImageInput, ImageInputs, given_images
 from anomreason.vlm.budget import Budget
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
@@ -354,12 +355,12 @@ async def detect_images(
             # Under a cap images are finished, not begun.
             if caller.stopping or caller.budget_reached or session.dead or not await caller.begin_image():
                 return
-            size, mtime = _stat(image.path)
+            size, mtime = _stat(image)
             used = None
             try:
                 if caller.stopping or session.dead:  # the budget may have waited
                     return
-                loaded = await asyncio.to_thread(load_image, image.path, max_side)
+                loaded = await asyncio.to_thread(load_image, image.path, max_side, image.data)
                 if image.sha256 not in (None, loaded.sha256):
                     raise UnreadableImage(f"{str(image.path)!r} has changed: it is no longer the image it was")
                 detection = await detector.detect(loaded, image.name)
@@ -418,24 +419,29 @@ def _earlier_usage(run: RunFolder | None, images: Sequence[Image]) -> dict[str, 
     return found
 
 
-def _stat(path: Path) -> tuple[int | None, int | None]:
-    return archives.stat(path) or (None, None)
+def _stat(image: Image) -> tuple[int | None, int | None]:
+    """Size and time of change of its file; of an image in memory the size alone."""
+    if image.data is not None:
+        return len(image.data), None
+    return archives.stat(image.path) or (None, None)
 
 
 def remaining(images: Sequence[Image], done: dict[str, ImageStatus]) -> Iterator[Image]:
     """The images that a run still has to process: new ones, changed ones, and failures worth another try."""
     for image in images:
         before = done.get(image.name)
-        if before is None or not before.final or not _unchanged(image.path, before):
+        if before is None or not before.final or not _unchanged(image, before):
             yield image
 
 
-def _unchanged(path: Path, before: ImageStatus) -> bool:
-    if _stat(path) == (before.size, before.mtime):
+def _unchanged(image: Image, before: ImageStatus) -> bool:
+    if image.data is not None:
+        return image.sha256 == before.sha256 if before.sha256 else len(image.data) == before.size
+    if _stat(image) == (before.size, before.mtime):
         return True
-    if before.sha256 is None or not path.is_file():
+    if before.sha256 is None or not image.path.is_file():
         return False
-    with path.open("rb") as file:
+    with image.path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == before.sha256
 
 
@@ -447,69 +453,76 @@ def _plain(value: Any) -> Any:
 
 @overload
 async def detect_async(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
-    images: str | Path, *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
+    images: ImageInput, *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
 ) -> Detection: ...
 @overload
 async def detect_async(
-    images: Sequence[str | Path], *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
+    images: ImageInputs, *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
 ) -> list[Detection]: ...
 async def detect_async(
-    images: str | Path | Sequence[str | Path],
+    images: ImageInput | ImageInputs,
     *,
     model: str | VLM,
     run: str | Path | None = None,
     **options: Unpack[DetectArguments],
 ) -> Detection | list[Detection]:
-    """Find semantic anomalies: one image file gives a Detection, a sequence of inputs a list of them.
+    """Find semantic anomalies: one image gives a Detection, a sequence of inputs a list of them.
 
-    images: a path; or a sequence of files, folders, globs and manifests. model: as `--model`, or an open VLM, which
-    stays open. run: a folder to record in and to continue from; None keeps nothing. options: see `DetectOptions`; those
-    of the command line, `base_urls` for `--base-url`. There is no question before money is spent: set max_cost or
-    max_tokens, or ask `plan` first.
+    images: a path or an image in memory (see `sources.memory`); or a sequence of these, of folders, globs and
+    manifests; or a mapping of names to images. model: as `--model`, or an open VLM, which stays open. run: a folder to
+    record in and to continue from, which keeps images in memory below `images/`; None keeps nothing. options: see
+    `DetectOptions`; those of the command line, `base_urls` for `--base-url`. There is no question before money is
+    spent: set max_cost or max_tokens, or ask `plan` first.
     Raises UsageError for inputs and options that cannot be used. An image that fails has a Detection with a `failure`
     and without `anomalies`, so check `status` first.
     """
     setup = set_up(model, DetectOptions.of(options), options)
-    inputs = inputs_of(images)
-    listed = find_images(inputs, setup.options.outside)
-    found = listed.images
-    one = isinstance(images, str | Path)
-    if one and (len(found) != 1 or Path(inputs[0]).is_dir()):
-        many = "is a folder" if Path(inputs[0]).is_dir() else f"names {len(found)} images"
-        raise UsageError(f"{inputs[0]!r} {many}; give a list to detect in many images: detect([{inputs[0]!r}])")
+    given = await asyncio.to_thread(given_images, images)
+    listed = found_images(given, setup.options, None if run is None else Path(run))
+    found, first = listed.images, next(iter(given.entries), None)
+    if given.single and isinstance(first, str) and (len(found) != 1 or Path(first).is_dir()):
+        many = "is a folder" if Path(first).is_dir() else f"names {len(found)} images"
+        raise UsageError(f"{first!r} {many}; give a list to detect in many images: detect([{first!r}])")
     results: dict[str, Detection] = {}
+    inputs = [entry if isinstance(entry, str) else entry.name for entry in given.entries]
     folder = setup.open_run(Path(run), listed, inputs) if run is not None else None
     with folder or nullcontext():
         if todo := list(remaining(found, folder.done)) if folder else found:
             async with open_session(setup, folder) as session:
+                todo = [image.written() for image in todo] if folder else todo
                 await detect_images(todo, session, lambda d: results.update({d.image: d}))
     if folder:
         results = read_results(folder.path)
-    ordered = [results[image.name] for image in found if image.name in results]
-    return ordered[0] if one else ordered
+    ordered = _by_given_names(listed.asked, results)
+    return ordered[0] if given.single else ordered
 
 
-def inputs_of(images: str | Path | Sequence[str | Path]) -> list[str]:
-    """What `find_images` takes, for what `detect` was called with. Raises UsageError."""
-    if isinstance(images, str | Path):
-        return [str(images)]
-    listed = images if isinstance(images, Sequence) and not isinstance(images, bytes) else [images]
-    strange = next((i for i in listed if not isinstance(i, str | Path)), None)
-    if strange is not None:
-        raise UsageError(f"give paths of images, not {type(strange).__name__}; images in memory must be saved first")
-    return [str(i) for i in listed]
+def found_images(given: GivenImages, options: DetectOptions, run: Path | None) -> FoundImages:
+    """The images that were given, to be kept in the run folder where they are in memory. Raises UsageError."""
+    return find_images(given.entries, options.outside, run / "images" if run else None)
+
+
+def _by_given_names(asked: Sequence[tuple[str, str]], results: Mapping[str, Detection]) -> list[Detection]:
+    """The results under the names that the caller knows; an image that was given again used nothing the second time."""
+    ordered, seen = list[Detection](), set[str]()
+    for given, name in asked:
+        if name in results:
+            again = {"usage": Usage()} if name in seen else {}
+            ordered.append(results[name].model_copy(update={"image": given, **again}))
+            seen.add(name)
+    return ordered
 
 
 @overload
 def detect(  # type: ignore[overload-overlap]
-    images: str | Path, *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
+    images: ImageInput, *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
 ) -> Detection: ...
 @overload
 def detect(
-    images: Sequence[str | Path], *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
+    images: ImageInputs, *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
 ) -> list[Detection]: ...
 def detect(
-    images: str | Path | Sequence[str | Path],
+    images: ImageInput | ImageInputs,
     *,
     model: str | VLM,
     run: str | Path | None = None,

@@ -96,23 +96,24 @@ class LoadedImage:
     sent: SentImage
 
 
-def load_image(path: Path, max_side: int | None = 1536) -> LoadedImage:
+def load_image(path: Path, max_side: int | None = 1536, data: bytes | None = None) -> LoadedImage:
     """Open, orient, bound and encode one file. Raises UnreadableImage.
 
+    data: the file's bytes, where they do not lie at `path`, which then only names the image in messages.
     The long edge is at most `max_side` pixels (None: as it is). The file's own bytes are sent, less their metadata,
     when they are JPEG, PNG or WebP and need no change; otherwise its pixels as PNG.
     """
-    cost = _cost_of(path, max_side is None)
+    cost = _cost_of(path, max_side is None, data)
     with DECODING.take(cost.memory):
         if cost.apart and sys.executable:
-            loaded: LoadedImage = call_apart("anomreason.images:load_here", path, max_side, cost.memory)
+            loaded: LoadedImage = call_apart("anomreason.images:load_here", path, max_side, cost.memory, data)
             return loaded
-        return load_here(path, max_side, cost.memory)
+        return load_here(path, max_side, cost.memory, data)
 
 
-def load_here(path: Path, max_side: int | None, memory: int) -> LoadedImage:
+def load_here(path: Path, max_side: int | None, memory: int, data: bytes | None = None) -> LoadedImage:
     """As `load_image`, in this process and without waiting for memory; memory: what that takes, bytes."""
-    with _opened(path, has_room=True) as file, _reading(path, memory):
+    with _opened(path, has_room=True, data=data) as file, _reading(path, memory):
         data = file.read()
         sound = sound_metadata(data)
         image, kind = _header(BytesIO(sound), path)
@@ -309,12 +310,12 @@ def png_of(image: Image.Image) -> Encoded:
     return _png(to_rgb_or_grey(image, []), image)
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path, data: bytes | None = None) -> tuple[int, int]:
     """Width and height of the oriented image in pixels, from the file's header alone. Raises UnreadableImage.
 
-    An orientation that a PNG states only after its pixels is not seen here.
+    data: as `load_image` takes it. An orientation that a PNG states only after its pixels is not seen here.
     """
-    with _opened(path) as file, _reading(path):
+    with _opened(path, data=data) as file, _reading(path):
         image, kind = _header(file, path)
         width, height = image.size
         turned = kind != "TIFF" and _orientation(image) >= 5

@@ -19,11 +19,12 @@ from anomreason.agent.forms import schema_of
 from anomreason.agent.pipeline import DRAFTS, GROUP, SAMPLES, Schedule
 from anomreason.agent.roles import STEPS
 from anomreason.anomaly import Record, Usage
-from anomreason.detection import DetectArguments, DetectOptions, DetectorSetup, inputs_of, remaining, set_up
+from anomreason.detection import DetectArguments, DetectOptions, DetectorSetup, found_images, remaining, set_up
 from anomreason.errors import UnreadableImage
 from anomreason.images import image_size
 from anomreason.runs import done_in
-from anomreason.sources.inputs import Image, find_images
+from anomreason.sources.inputs import Image
+from anomreason.sources.memory import ImageInput, ImageInputs, given_images
 from anomreason.vlm.ledger import FREE, spent_in
 from anomreason.vlm.protocol import VLM
 
@@ -64,7 +65,7 @@ class RunPlan(Record):
 
 
 def plan(
-    images: str | Path | Sequence[str | Path],
+    images: ImageInput | ImageInputs,
     *,
     model: str | VLM,
     run: str | Path | None = None,
@@ -76,7 +77,7 @@ def plan(
     inputs and options that cannot be used.
     """
     setup = set_up(model, DetectOptions.of(options), options)
-    found = find_images(inputs_of(images), setup.options.outside).images
+    found = found_images(given_images(images), setup.options, None if run is None else Path(run)).images
     if run is None:
         return plan_for(setup, found)
     return plan_for(setup, list(remaining(found, done_in(Path(run)))), spent_in(Path(run)))
@@ -112,7 +113,7 @@ def _sizes(images: Sequence[Image], max_side: int) -> list[tuple[int, int]]:
     sizes = []
     for image in images[:: max(1, len(images) // _SAMPLED)][:_SAMPLED]:
         try:
-            width, height = image_size(image.path)
+            width, height = image_size(image.path, image.data)
         except UnreadableImage:
             continue
         scale = min(1.0, max_side / max(width, height))

@@ -9,13 +9,15 @@ import glob
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anomreason.archives import is_archive, open_archive
 from anomreason.errors import UsageError
+from anomreason.files import write_atomically
 from anomreason.runs import is_run
 from anomreason.sources.manifests import MANIFESTS, read_manifest
+from anomreason.sources.memory import HeldImage
 from anomreason.sources.searching import SYSTEM_FOLDERS, FoundFile, Search
 
 SUFFIXES = frozenset(
@@ -34,6 +36,17 @@ class Image:
     path: Path
     sha256: str | None = None
     """Of its bytes, hex, where that is known before: a file that has changed since is not taken for the image."""
+    data: bytes | None = None
+    """Of an image in memory, whose file need not exist; None for the bytes of the file at `path`."""
+
+    def written(self) -> Image:
+        """The image with its bytes in the file at `path`; an image that has no bytes in memory as it is."""
+        if self.data is None:
+            return self
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.is_file() or self.path.stat().st_size != len(self.data):
+            write_atomically(self.path, self.data, sync=False)
+        return replace(self, data=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +58,33 @@ class FoundImages:
     images: list[Image]
     passed_over: tuple[str, ...] = ()
     """What a search left out, one sentence a reason, with the first names."""
+    asked: tuple[tuple[str, str], ...] = ()
+    """The caller's name and the name here of each image, as they came; an image in memory as often as it came."""
 
 
-def find_images(inputs: Sequence[str | Path], outside: bool = False) -> FoundImages:
+def find_images(
+    inputs: Sequence[str | Path | HeldImage], outside: bool = False, keep: Path | None = None
+) -> FoundImages:
     """The root folder and the images, in a stable order, each once.
 
-    A file that is reached by several paths counts once; only a manifest may list it under several names.
+    A file that is reached by several paths counts once; only a manifest may list it under several names. Images in
+    memory count once for the same content, which names them here.
     outside: let the metadata file of a folder name images that lie elsewhere, as a manifest may that is named itself.
+    keep: folder in which images in memory are to be written (see `Image.written`); None keeps them in memory alone.
     Raises UsageError for an input that matches nothing, and when nothing at all is found.
     """
     if not inputs:
         raise UsageError("no images were named; give files, folders, globs or manifests")
     search = Search()
-    paths: dict[str, None] = {}
+    paths: dict[str, HeldImage | None] = {}
+    asked: list[tuple[str | None, str]] = []
     files: set[str] = set()
     for entry in inputs:
+        if isinstance(entry, HeldImage):
+            path = os.path.abspath(keep / entry.file_name) if keep else "memory:" + entry.file_name
+            paths.setdefault(path, entry)
+            asked.append((entry.name, path))
+            continue
         for found, listed in _expand(str(entry), search, outside):
             path = os.path.abspath(found.path)
             if path in paths:
@@ -68,10 +93,23 @@ def find_images(inputs: Sequence[str | Path], outside: bool = False) -> FoundIma
                 search.passed_over.add("further paths to an image that is there already", path)
                 continue
             paths[path] = None
+            asked.append((None, path))
             files.add(found.real)
-    root = Path(os.path.commonpath([_root(str(entry)) for entry in inputs]))
-    images = [Image(_name(path, root), Path(path)) for path in paths]
-    return FoundImages(root, images, search.passed_over.sentences())
+    roots = [_root(str(entry)) for entry in inputs if not isinstance(entry, HeldImage)]
+    roots += [os.path.abspath(keep)] if keep and any(paths.values()) else []
+    root = Path(os.path.commonpath(roots)) if roots else Path.cwd()
+    images = {path: _image(path, held, root) for path, held in paths.items()}
+    names = tuple((images[path].name if name is None else name, images[path].name) for name, path in asked)
+    return FoundImages(root, list(images.values()), search.passed_over.sentences(), names)
+
+
+def _image(path: str, held: HeldImage | None, root: Path) -> Image:
+    """held: the image in memory that `path` stands for; None for a file."""
+    if held is None:
+        return Image(_name(path, root), Path(path))
+    if path.startswith("memory:"):
+        return Image(path, Path(held.name), held.sha256, held.data)
+    return Image(_name(path, root), Path(path), held.sha256, held.data)
 
 
 def _expand(entry: str, search: Search, outside: bool) -> Iterator[tuple[FoundFile, bool]]:
