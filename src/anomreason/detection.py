@@ -307,16 +307,16 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(setup: DetectorSetup, run: RunFolder | None = None) -> AsyncIterator[Session]:
-    """Open the model and the files of the run, and close them at the end, also when the model cannot be opened.
+async def open_caller(setup: DetectorSetup, folder: Path | None = None) -> AsyncIterator[Caller]:
+    """Open the model, and the ledger and replies in `folder`; close them also when the model cannot be opened.
 
     Raises UsageError for a model that cannot be opened, and for max_cost without a known price.
     """
     options, vlm = setup.options, setup.vlm
     async with AsyncExitStack() as stack:
-        ledger = Ledger(run.path / "calls.jsonl" if run else None, setup.price)
+        ledger = Ledger(folder / "calls.jsonl" if folder else None, setup.price)
         stack.callback(ledger.close)
-        store = ReplyStore(run.path / "responses.sqlite") if run else None
+        store = ReplyStore(folder / "responses.sqlite") if folder else None
         if store:
             stack.callback(store.close)
             ledger.adopt(store.unanswered())
@@ -329,8 +329,14 @@ async def open_session(setup: DetectorSetup, run: RunFolder | None = None) -> As
             stack.push_async_callback(model.close)
         timeout = None if runs_here(setup.model) else options.timeout
         patience = Patience(options.retries, timeout, max(8192, options.max_reply_tokens), options.patience)
-        caller = Caller(model, ledger, store, budget, options.in_flight, patience)
-        observer = Observer(caller, options.control_question, options.max_reply_tokens)
+        yield Caller(model, ledger, store, budget, options.in_flight, patience)
+
+
+@asynccontextmanager
+async def open_session(setup: DetectorSetup, run: RunFolder | None = None) -> AsyncIterator[Session]:
+    """Open the model and the files of the run, and close them at the end; raises as `open_caller` does."""
+    async with open_caller(setup, run.path if run else None) as caller:
+        observer = Observer(caller, setup.options.control_question, setup.options.max_reply_tokens)
         yield Session(setup, caller, setup.detector(caller, observer), run, observer)
 
 

@@ -24,6 +24,9 @@ COMMANDS = {
         "leaderboard:command", "Put results side by side, columns as in the paper's Tables 1, 2 and 3."
     ),
     "plausibility": Command("plausibility:command", "Score image generators by the anomalies found in their images."),
+    "audit": Command(
+        "audit:COMMANDS", "Compare image generators by the anomalies in the images they make of the same prompts."
+    ),
     "deepfake": Command(
         "deepfake:COMMANDS",
         "Tell AI images from photographs, with what shows it; `deepfake RUN TRUTH` is `deepfake score RUN TRUTH`.",

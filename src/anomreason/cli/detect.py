@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
@@ -14,16 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anomreason.cli.output import json_line, say
+from anomreason.cli.spending import agree, spending
 
 if TYPE_CHECKING:
     from anomreason.anomaly import Detection
     from anomreason.detection import DetectOptions, DetectorSetup
-    from anomreason.planning import RunEstimate, RunPlan
+    from anomreason.planning import RunPlan
     from anomreason.runs import RunFolder
     from anomreason.sources.inputs import FoundImages, Image
 
-ASK_ABOVE_DOLLARS = 1.0
-ASK_ABOVE_TOKENS = 1_000_000
 REPORT_UP_TO = 5000
 """No report is built for more images; `anomreason report` builds it."""
 
@@ -219,7 +217,8 @@ def process(
     if not todo:
         return DONE
     if not options.yes:
-        _agree(plan_for(setup, todo, spent_in(run.path)))
+        plan = plan_for(setup, todo, spent_in(run.path))
+        agree(plan.usual.usage, _described(plan), "the run is")
     try:
         return asyncio.run(detect_watched(setup, run, todo, options.json_only, recorded))
     except KeyboardInterrupt:
@@ -349,46 +348,18 @@ def note_unfinished(run: RunFolder, images: Sequence[Image], status: int) -> Non
         say(f"{why} with {left:,} of {len(images):,} images unfinished. {how} ({run.path}).", err=True)
 
 
-def _agree(plan: RunPlan) -> None:
-    """Ask before spending much. Raises UsageError when there is no terminal to ask at."""
-    from anomreason.errors import UsageError
-
-    usage = plan.usual.usage
-    if usage.tokens <= ASK_ABOVE_TOKENS if usage.cost is None else usage.cost <= ASK_ABOVE_DOLLARS:
-        return
-    say(_described(plan), err=True)
-    if not sys.stdin.isatty():
-        raise UsageError(
-            f"the run is expected to cost more than ${ASK_ABOVE_DOLLARS:g} (or {ASK_ABOVE_TOKENS:,} tokens where the "
-            "price is not known) and there is no terminal to ask at: add --yes to go ahead"
-        )
-    if not typer.confirm("Go ahead?", err=True):
-        raise UsageError("nothing was sent")
-
-
 def _described(plan: RunPlan) -> str:
     lines = [
         f"{plan.images:,} image{'s' * (plan.images != 1)}, schedule {plan.schedule}, model {plan.model}: "
-        f"about {_spending(plan.usual)}"
+        f"about {spending(plan.usual.usage)}"
     ]
     if plan.upper.usage.tokens > plan.usual.usage.tokens:
-        most = plan.upper.objects
-        lines.append(
-            f"(for {plan.usual.objects} objects in each image; for {most}, the most allowed: {_spending(plan.upper)})"
-        )
+        most = f"for {plan.upper.objects}, the most allowed: {spending(plan.upper.usage)}"
+        lines.append(f"(for {plan.usual.objects} objects in each image; {most})")
     if plan.fitting is not None:
         lines.append(f"The limit on cost or tokens is expected to finish {plan.fitting:,} of them.")
     lines.append(f"At {plan.in_flight} concurrent calls and 5 s a call: about {_duration(plan.usual.seconds)}.")
     return "\n".join(lines)
-
-
-def _spending(estimate: RunEstimate) -> str:
-    usage = estimate.usage
-    if usage.cost is None:
-        money = "price not known (give --prices FILE, or limit with --max-tokens)"
-    else:
-        money = f"${usage.cost:,.2f}" if usage.cost >= 0.01 or usage.cost == 0 else f"${usage.cost:.4f}"
-    return f"{usage.calls:,} calls, {usage.tokens:,} tokens, {money}"
 
 
 def _duration(seconds: float) -> str:

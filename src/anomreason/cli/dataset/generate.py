@@ -129,7 +129,7 @@ def _described(plans: Sequence[GeneratorPlan]) -> str:
 
 def _agree(plans: Sequence[GeneratorPlan]) -> None:
     """Ask before spending much, or an unknown amount. Raises UsageError when there is no terminal to ask at."""
-    from anomreason.cli.detect import ASK_ABOVE_DOLLARS
+    from anomreason.cli.spending import ASK_ABOVE_DOLLARS
     from anomreason.errors import UsageError
 
     unknown = any(plan.left and plan.remote and plan.cost is None for plan in plans)

@@ -6,7 +6,7 @@ for prompt in read_prompts(Path("prompts.txt"), "prompts.txt"):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from anomreason.errors import UsageError, shown
 from anomreason.sources.rows import TABLES, count_rows, open_parquet, read_rows
 
 PROMPT_FILES = (".txt", *TABLES)
-_COLUMNS = (*PROMPT_KEYS, "group", "tags")
 
 
 def check_prompts(path: Path) -> None:
@@ -40,7 +39,7 @@ def read_prompts(path: Path, place: str) -> Iterator[PromptEntry]:
     """
     mtime = (archives.stat(path) or (None, None))[1]
     any_good = False
-    for number, values, wrong in _rows(path):
+    for number, values, wrong in prompt_rows(path):
         at = f"{place}/{number}"
         plain = {key.strip().lower(): value for key, value in values.items() if isinstance(key, str)}
         if wrong is None and not plain.keys() & set(PROMPT_KEYS):
@@ -56,23 +55,26 @@ def read_prompts(path: Path, place: str) -> Iterator[PromptEntry]:
         if remark is not None:
             yield PromptEntry(at, mtime=mtime, unreadable=remark)
         elif text is not None:
-            yield PromptEntry(at, text, _group(plain.get("group")), _tags(plain.get("tags")))
+            yield PromptEntry(at, text, _group(plain.get("group")), tags_in(plain.get("tags")))
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any], str | None]]:
-    """Number and values of each row, or what is wrong with it."""
+def prompt_rows(
+    path: Path, columns: Collection[str] = (*PROMPT_KEYS, "group", "tags")
+) -> Iterator[tuple[int, Mapping[str, Any], str | None]]:
+    """Number and values of each row of a list, or what is wrong with it.
+
+    columns: those that are read of a Parquet file, in lower case. Raises UsageError for one without any of them.
+    """
     ending = path.suffix.lower()
     if ending == ".txt":
         yield from _lines(path)
     elif ending == ".parquet":
         table = open_parquet(path)
-        columns = [
-            name for name, embedded in table.columns.items() if name.strip().lower() in _COLUMNS and not embedded
-        ]
-        if not columns:
+        wanted = [name for name, embedded in table.columns.items() if name.strip().lower() in columns and not embedded]
+        if not wanted:
             seen = ", ".join(map(shown, list(table.columns)[:12])) or "none"
             raise UsageError(f"{path}: no prompt under {', '.join(PROMPT_KEYS)}; the columns are {seen}")
-        yield from table.rows(columns)
+        yield from table.rows(wanted)
     else:
         yield from read_rows(path)
 
@@ -90,6 +92,7 @@ def _group(value: Any) -> str | None:
     return storable(str(value)) if isinstance(value, str | int) and str(value).strip() else None
 
 
-def _tags(value: Any) -> tuple[str, ...]:
+def tags_in(value: Any) -> tuple[str, ...]:
+    """Tags as a list or as text with commas; none for anything else."""
     given = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
     return tuple(storable(str(tag).strip()) for tag in given if str(tag).strip())

@@ -14,7 +14,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +98,16 @@ class EmbeddingFolder:
             ) from None
 
 
+class TextEmbedder(Protocol):
+    """Turns texts into vectors."""
+
+    name: str
+    """Of the folder of its embeddings."""
+
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """(n, dim) of length 1."""
+
+
 class DualEncoder:
     """A checkpoint that puts images and texts into one space. The weights are loaded when they are first needed."""
 
@@ -179,7 +189,7 @@ def text_key(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def ensure_texts(encoder: DualEncoder, folder: EmbeddingFolder, texts: Sequence[str]) -> None:
+def ensure_texts(encoder: TextEmbedder, folder: EmbeddingFolder, texts: Sequence[str]) -> None:
     """Embed those texts that the folder lacks."""
     keys: list[str] = []
     vectors: list[Vectors] = []

@@ -292,6 +292,34 @@ def describe(query: Query) -> Content:
     return f"The image shows {listed}."
 
 
+_DRAWN = re.compile(
+    r"\b(drawings?|paintings?|watercolou?r|sketch|illustrations?|cartoon|anime|logo|render|pixel art|collage)\b",
+    re.IGNORECASE,
+)
+_CUES = {
+    "animals": r"dog|cat|horse|bird|cow|sheep|goat|fish|duck|puppy|kitten|elephant|parrot|bee|donkey|camel",
+    "food": r"bread|soup|cake|fruit|rice|noodles?|pizza|salad|egg|pancake|dough|apple|meal|breakfast|dinner",
+    "glass and liquids": r"glass|water|wine|juice|milk|tea|coffee|bottle|jar|aquarium|vase|pours?|pouring",
+    "hands at work": r"hands?|fingers?|palms?",
+    "lettering": r"sign|label|reads?|reading|letters?|menu|poster|newspaper|chalkboard|banner",
+    "people in motion": r"runs?|running|jumps?|jumping|dances?|dancing|walks?|walking|climbs?|climbing|skips?",
+    "physics": r"falls?|falling|wind|smoke|balances?|balanced|leans?|leaning|stack|spinning|flames?",
+    "reflections": r"mirror|reflections?|reflected|puddle|shadows?|polished",
+    "sport": r"football|tennis|basketball|swimmer|gymnast|goalkeeper|skater|boxing|race|ball",
+    "tools and machines": r"hammer|drill|saw|lathe|machine|tools?|wrench|loom|piano|violin|printer",
+    "vehicles": r"car|bus|bicycles?|bikes?|boat|ship|train|tram|truck|motorcycle|tractor|van",
+}
+"""Words by which a prompt for an image generator has a tag."""
+
+
+def prompt_tags(query: Query) -> Content:
+    """What a prompt for an image generator asks for, by its words."""
+    prompts = [v.value["prompt"] for v in values_in(query.text) if isinstance(v.value, dict) and "prompt" in v.value]
+    text = str(prompts[0]) if prompts else ""
+    found = [tag for tag, words in _CUES.items() if re.search(rf"\b({words})\b", text, re.IGNORECASE)]
+    return {"photo": not _DRAWN.search(text), "tags": found[:3]}
+
+
 LOOKING: dict[str, Callable[[Query], Content]] = {
     **dict.fromkeys(("objects-1", "objects-2", "objects-3", "draft"), objects),
     **dict.fromkeys(("attributes-1", "relations-1"), examine),
@@ -311,5 +339,6 @@ STEPS: dict[str, Callable[[Query], Content]] = {
     **dict.fromkeys(("attributes-2", "relations-2"), write_down),
     "review-1": consider,
     **dict.fromkeys(("review-2", "summary"), review),
+    "prompt-tags": prompt_tags,
 }
 """All steps."""
