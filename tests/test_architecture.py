@@ -39,6 +39,7 @@ FLOORS = {
     "report": 5,
     "planning": 6,
     "training": 6,
+    "checking": 7,
     "dataset": 6,
     "review": 7,
     "audit": 7,

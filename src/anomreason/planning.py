@@ -86,7 +86,7 @@ def plan(
 def plan_for(setup: DetectorSetup, images: Sequence[Image], spent: Usage = Usage()) -> RunPlan:  # noqa: B008
     """The plan of a run over these images; `spent` counts towards its limits."""
     sizes, most = _sizes(images, setup.options.max_side), setup.options.max_objects
-    usual, upper = (_estimate(setup, sizes, len(images), n) for n in (min(USUAL_OBJECTS, most), most))
+    usual, upper = (estimate(setup, sizes, len(images), n) for n in (min(USUAL_OBJECTS, most), most))
     return RunPlan(
         images=len(images),
         model=setup.model,
@@ -121,7 +121,7 @@ def _sizes(images: Sequence[Image], max_side: int) -> list[tuple[int, int]]:
     return sizes or [(1024, 1024)]
 
 
-def _estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int, objects: int) -> RunEstimate:
+def estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int, objects: int) -> RunEstimate:
     """For `images` images of sizes like these, with so many objects each."""
     options, price = setup.options, setup.price
     image_tokens = sum((price or FREE).image_tokens(w, h) for w, h in sizes) / len(sizes)

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from anomreason import detect
-from anomreason.agent.observer import NUMBER, STEP, control_request, same_model, sees
+from anomreason.agent.observer import same_model, sees
 from anomreason.anomaly import Detection, Usage
 from anomreason.errors import EndpointError, UsageError
 from anomreason.images import Encoded
 from anomreason.vlm.ledger import read_calls
+from anomreason.vlm.probes import CONTROL, NUMBER, control_request
 from anomreason.vlm.protocol import Reply, Request
 
 BLIND_GUESS, SEEN = "123, red, blue", f"{NUMBER}, green, purple"
@@ -32,7 +33,7 @@ class Server:
     async def ask(self, request: Request) -> Reply:
         self.asked.append(request.tag.step)
         text = json.dumps({"anomalies": [], "no_anomalies": True})
-        if request.tag.step == STEP:
+        if request.tag.step == CONTROL:
             if self.control is None:
                 raise EndpointError("rejected", "no such step")
             text = self.control
@@ -69,10 +70,10 @@ def test_a_server_that_drops_images_stops_the_run(
     assert only.failure is not None
     assert only.failure.kind == "endpoint"
     assert "does not pass the image on" in only.failure.message
-    assert [c.step for c in read_calls(tmp_path / "run")] == ["single", STEP]
+    assert [c.step for c in read_calls(tmp_path / "run")] == ["single", CONTROL]
     again = found(images, server, run=tmp_path / "run")
     assert {d.status for d in again} == {"failed"}
-    assert server.asked.count(STEP) == 1
+    assert server.asked.count(CONTROL) == 1
 
 
 @pytest.mark.parametrize(
@@ -93,13 +94,13 @@ def test_one_weak_sign_alone_never_stops_a_run(
 ) -> None:
     server = Server(control, counts)
     assert [d.status for d in found(images, server)] == ["ok"] * 3
-    assert server.asked.count(STEP) == asked
+    assert server.asked.count(CONTROL) == asked
 
 
 def test_the_control_question_can_be_left_out(images: list[Path]) -> None:
     server = Server(BLIND_GUESS, 0)
     assert [d.status for d in found(images, server, control_question=False)] == ["ok"] * 3
-    assert STEP not in server.asked
+    assert CONTROL not in server.asked
     server.remote = False
     assert [d.status for d in found(images, server)] == ["ok"] * 3
     with pytest.raises(UsageError, match=r"control_question.* has no effect"):

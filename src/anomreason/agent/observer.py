@@ -10,31 +10,23 @@ where it does not, one control question with an image of ours is asked, once a r
 from __future__ import annotations
 
 import asyncio
-import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-
-from PIL import Image, ImageDraw, ImageFont
 
 from anomreason.errors import CallFailed, ParseError
 from anomreason.images import Encoded
 from anomreason.textform import without_thinking
 from anomreason.vlm.calling import Caller, Meter
-from anomreason.vlm.protocol import Reply, Request, Sampling, Tag
+from anomreason.vlm.probes import LEFT, NUMBER, RIGHT, control_request
+from anomreason.vlm.protocol import Reply, Request
 
-STEP = "control"
 _BYTES_A_TOKEN = 3.7
 """Of English text and JSON; tokenizers in use need 3.9 to 5 bytes a token."""
 _TEMPLATE = 16
 """Tokens that a chat template adds to our text, in requests of a thousand tokens ..."""
 _LONG_TEMPLATE = 100
 """... and the most that it adds to the short control question, whose image is worth more in nearly every model."""
-NUMBER, LEFT, RIGHT = "947", ("green",), ("purple", "violet", "magenta")
-QUESTION = (
-    "The image has two halves of different colours and a number of three digits. Which number is it, which colour has "
-    "the left half, and which the right half? Answer in one line, for instance: 000, white, black."
-)
 _COLOURS = re.compile(r"\b(red|orange|yellow|green|blue|purple|violet|magenta|pink|brown|grey|gray|black|white|cyan)\b")
 _BLIND = re.compile(
     r"\b(no|any|an|the|your) (image|picture)s?\b.{0,60}\b(provided|attached|uploaded|included|shared|visible|given)\b"
@@ -72,20 +64,6 @@ def other_models(asked: str, answered: Iterable[str]) -> str | None:
     return f"{', '.join(others[:3])} answered, although {asked} was asked for" if others else None
 
 
-def control_request(max_tokens: int) -> Request:
-    """The control question and its image."""
-    image = Image.new("RGB", (512, 512), (0, 120, 40))
-    draw = ImageDraw.Draw(image)
-    draw.rectangle((256, 0, 511, 511), fill=(110, 20, 150))
-    draw.text((256, 256), NUMBER, "white", ImageFont.load_default(200), anchor="mm")
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    shown = Encoded(out.getvalue(), "image/png", *image.size)
-    return Request(
-        (shown, QUESTION), Tag("(control question)", "Observer", STEP), None, Sampling(max_tokens=max_tokens)
-    )
-
-
 def sees(text: str) -> bool | None:
     """What an answer to the control question shows: seen, not seen, or None where it is no answer to it."""
     answer = without_thinking(text).lower()
@@ -120,7 +98,7 @@ class Observer:
 
     def hear(self, request: Request, reply: Reply) -> str | None:
         """Evidence of one reply. Gives a note when another model than the one asked for has answered."""
-        if _counted(request, reply, _TEMPLATE):
+        if counts_image(request, reply, _TEMPLATE):
             self._settled = True
         if not self._remote or same_model(self.caller.vlm.name, reply.model):
             return None
@@ -147,7 +125,7 @@ class Observer:
         def read(reply: Reply) -> tuple[bool | None, bool, str]:
             if not reply.text.strip():
                 raise ParseError("the answer is empty")
-            return sees(reply.text), _counted(request, reply, _LONG_TEMPLATE), " ".join(reply.text.split())[:120]
+            return sees(reply.text), counts_image(request, reply), " ".join(reply.text.split())[:120]
 
         try:
             seen, counted, said = await once.call(request, read, Meter())
@@ -163,7 +141,7 @@ class Observer:
         )
 
 
-def _counted(request: Request, reply: Reply, template: int) -> bool:
+def counts_image(request: Request, reply: Reply, template: int = _LONG_TEMPLATE) -> bool:
     """Whether the server counted more prompt tokens than the text alone can have."""
     if reply.usage.estimated or not any(isinstance(part, Encoded) for part in request.parts):
         return False

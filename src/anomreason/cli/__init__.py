@@ -14,6 +14,10 @@ from anomreason.interrupt import end_on_ctrl_c
 
 COMMANDS = {
     "detect": Command("detect:command", "Find what is semantically wrong in images, and explain it."),
+    "check": Command(
+        "check:command",
+        "Find out with a few small questions what a model and its server can do, and which options suit it.",
+    ),
     "report": Command("runs:report", "Build the HTML report of a run folder, or rebuild it."),
     "calls": Command("runs:calls", "Print the calls, tokens and cost of a run by role and step."),
     "eval": Command(

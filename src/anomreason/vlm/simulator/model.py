@@ -23,6 +23,7 @@ from anomreason.anomaly import Usage
 from anomreason.errors import EndpointError, UnreadableImage, UsageError
 from anomreason.images import Encoded
 from anomreason.vlm.ledger import image_tokens
+from anomreason.vlm.probes import BOXES, CONTROL, SCHEMA, SHORT, WORD, right_answer
 from anomreason.vlm.protocol import Finish, Part, Reply, Request
 from anomreason.vlm.simulator.answers import LOOKING, STEPS, Content, Dice, Query, to_json
 from anomreason.vlm.simulator.truth import NOTHING, SimulatorTruth
@@ -31,6 +32,10 @@ RETRY_AFTER = 0.05
 """Seconds that a simulated 429 asks for."""
 FIRST_CAP = 2048
 """A reply drawn as truncated is whole when requested with a larger cap than this and than at first."""
+PROBES = (CONTROL, BOXES, SCHEMA, WORD, SHORT)
+"""Questions about images of ours, which every simulator knows."""
+WORDS = {"source": ("generated", "photograph", "unsure"), WORD: ("yes", "no")}
+"""Steps that are answered by one word, and the words."""
 _CHATTER = "Thank you for the image. I went through it step by step, and this is what I have to say about it."
 
 
@@ -94,7 +99,7 @@ class Simulator:
         shown = next((part for part in request.parts if isinstance(part, Encoded)), None)
         try:
             step = _step(request)
-            image = await self.recognize(shown) if shown else None
+            image = await self.recognize(shown) if shown and step not in PROBES else None
         except EndpointError:
             self.outcomes["rejected"] += 1
             raise
@@ -115,7 +120,8 @@ class Simulator:
         )
         cap = request.sampling.max_tokens
         first_cap = self._first_caps.setdefault(content, cap) if self.rates.truncated else cap
-        outcome, text, finish = self._written(STEPS[step](query), dice, cap, max(FIRST_CAP, first_cap))
+        said = right_answer(request) if step in PROBES else STEPS[step](query)
+        outcome, text, finish = self._written(said, dice, cap, max(FIRST_CAP, first_cap))
         self.outcomes[outcome] += 1
         parts = _parts(request)
         prefix, cached = self._cached(parts)
@@ -131,8 +137,8 @@ class Simulator:
                 completion_tokens=cap if finish == "length" else tokens(text),
             ),
             model=self.name,
-            logprobs=_logprobs(text, dice)
-            if request.sampling.logprobs and step == "source" and finish == "stop"
+            logprobs=_logprobs(text, dice, step)
+            if request.sampling.logprobs and step in WORDS and finish == "stop"
             else {},
         )
 
@@ -203,7 +209,7 @@ def tokens(text: str) -> int:
 
 def _step(request: Request) -> str:
     step = request.tag.step or "single"
-    if step in STEPS:
+    if step in STEPS or step in PROBES:
         return step
     properties = (request.schema or {}).get("properties")
     if isinstance(properties, Mapping) and "anomalies" in properties:
@@ -254,10 +260,10 @@ def _spoilt(content: Content, dice: Dice) -> str:
     return dice.pick(ways, "spoilt")
 
 
-def _logprobs(word: str, dice: Dice) -> dict[str, float]:
-    """Natural log-probabilities of the three answers; the given one is the likeliest."""
+def _logprobs(word: str, dice: Dice, step: str) -> dict[str, float]:
+    """Natural log-probabilities of the answers to a step for one word; the given one is the likeliest."""
     if not word:
         return {}
     certain = (0.5 if word == "unsure" else 0.85) + 0.1 * dice.chance("certain")
-    others = [other for other in ("generated", "photograph", "unsure") if other != word]
-    return {word: math.log(certain)} | {other: math.log((1 - certain) / 2) for other in others}
+    others = [other for other in WORDS[step] if other != word]
+    return {word: math.log(certain)} | {other: math.log((1 - certain) / len(others)) for other in others}
