@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anomreason.cli.output import say
+from anomreason.english import counted
 
 if TYPE_CHECKING:
     from anomreason.checking import ModelCheck
@@ -110,10 +111,10 @@ def _speed(found: ModelCheck) -> str:
 
 
 def _costs(found: ModelCheck) -> list[str]:
-    def dollars(cost: float | None) -> str:
-        return "" if cost is None else f"  ${cost:.3f}"
-
+    costs = sorted(found.costs.items(), key=lambda item: item[1].tokens)
+    calls = [counted(cost.calls, "call", "calls") for _, cost in costs]
+    dollars = ["" if cost.dollars is None else f"  ${cost.dollars:.3f}" for _, cost in costs]
     return [
-        f"  {name:<8}{cost.calls:>4} {'call ' if cost.calls == 1 else 'calls'} {cost.tokens:>7,} tokens{dollars(cost.dollars)}"
-        for name, cost in sorted(found.costs.items(), key=lambda item: item[1].tokens)
+        f"  {name:<8}{asked:>9} {cost.tokens:>7,} tokens{price}"
+        for (name, cost), asked, price in zip(costs, calls, dollars, strict=True)
     ]
