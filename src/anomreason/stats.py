@@ -46,7 +46,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with its 95 % bootstrap interval."""
+    """A value with its 95 % interval, by bootstrap unless its maker says otherwise."""
 
     value: float | None
     """None when the items do not define one."""
@@ -223,6 +223,15 @@ def wilson(share: float, n: float, level: float = LEVEL) -> Interval:
     middle, reach = share + z * z / (2 * n), z * sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
     scale = 1 + z * z / n
     return Interval(max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale))
+
+
+def share(hits: int, n: int) -> Estimate:
+    """The share of n items that are hits, with Wilson's interval; no value for no items."""
+    if not n:
+        return Estimate(None, None, 0)
+    value = hits / n
+    ends = wilson(value, n)
+    return Estimate(value, Interval(min(ends.low, value), max(ends.high, value)) if n > 1 else None, n)
 
 
 def correlation(

@@ -198,6 +198,33 @@ def test_explanations_need_annotated_fakes(tmp_path: Path, spec: BackboneSpec) -
     assert "1 AI images" in found.unexplained
 
 
+def test_the_card_has_operating_points_calibration_and_clean_images(tmp_path: Path) -> None:
+    truth = [{"image": f"{n}.jpg", "generated": True, "anomalies": [HAND] if n % 2 else []} for n in range(20)]
+    truth += [{"image": f"{n}.jpg", "generated": False} for n in range(20, 60)]
+    said = [
+        {"image": f"{n}.jpg", "generated": n < 20, "p_generated": (60 - n) / 60, "anomalies": []} for n in range(59)
+    ]
+    found = judge(written(tmp_path / "p.jsonl", said), written(tmp_path / "t.jsonl", truth), None)
+    assert found.operating is not None
+    assert found.calibration is not None
+    assert found.clean is not None
+    assert [point.recall.value for point in found.operating.points] == [None, 1, 1]
+    assert found.operating.points[0].why_not.startswith("not measurable with 39 photographs")
+    assert (found.operating.photographs, found.operating.photographs_without) == (39, 1)
+    assert (found.calibration.n, found.uncalibrated) == (59, None)
+    assert (found.clean.clean_fakes, found.clean.anomalous_fakes, found.clean.clean_recall.value) == (10, 10, 1)
+    assert DeepfakeResult.model_validate_json(found.model_dump_json()) == found
+
+
+def test_scores_on_another_scale_have_a_curve_and_no_calibration(tmp_path: Path) -> None:
+    said = [{"image": f"{n}.jpg", "generated": n < 5, "p_generated": 50 - n, "anomalies": []} for n in range(10)]
+    truth = [{"image": f"{n}.jpg", "generated": n < 5} for n in range(10)]
+    found = judge(written(tmp_path / "p.jsonl", said), written(tmp_path / "t.jsonl", truth), None)
+    assert found.operating is not None
+    assert (found.operating.rests_on, found.calibration) == ("scores", None)
+    assert "outside 0..1" in str(found.uncalibrated)
+
+
 def test_what_the_files_give_away_is_found(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "set")
     said = [
@@ -208,6 +235,7 @@ def test_what_the_files_give_away_is_found(tmp_path: Path) -> None:
     assert leaks["file type"].balanced_accuracy.value == 1
     assert leaks["file type"].rule == "AI image when the file type is png"
     assert leaks["aspect"].balanced_accuracy.value == 1
+    assert {leak.fact for leak in found.leaking} >= {"file type", "aspect"}
     assert {source.source for source in found.sources} == {"", "flux"}
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomreason.errors import UsageError
-from anomreason.metrics.deepfake import DeepfakeScores, Judgement, deepfake
+from anomreason.metrics.deepfake import AnswerCounts, DeepfakeScores, Judgement, deepfake
 from anomreason.stats import Estimate
 
 
@@ -97,6 +97,51 @@ def test_one_kind_alone_has_no_balanced_accuracy_and_no_auroc() -> None:
     assert found.real_specificity == found.false_anomalies == Estimate(None, None, 0)
     assert found.balanced_accuracy.value is None
     assert found.auroc == Estimate(None, None, 3)
+
+
+def test_what_became_of_the_images_adds_up_and_tells_unsure_from_never_asked() -> None:
+    found = deepfake([*CASES, Judgement("n", False, None, asked=False)], rng())
+    assert found.answers == {
+        "fakes": AnswerCounts(generated=2, photograph=1, unsure=1, not_asked=0, failed=1),
+        "photographs": AnswerCounts(generated=1, photograph=2, unsure=0, not_asked=1, failed=0),
+    }
+    assert (found.abstained, found.not_asked, found.n) == (1, 1, 9)
+    assert (value(found.judged_right), found.judged_right.n) == (4 / 6, 6)
+
+
+def test_clean_images_by_hand() -> None:
+    """Going by anomalies alone: right on the two with anomalies, wrong on both clean ones, right on photographs."""
+    images = [Judgement(f"a{n}", True, True, claimed=1, anomalous=True) for n in range(2)]
+    images += [Judgement("c1", True, False, anomalous=False), Judgement("c2", True, False, claimed=3, anomalous=False)]
+    images += [Judgement(f"p{n}", False, False) for n in range(6)] + [Judgement("u", True, True)]
+    clean = deepfake(images, rng()).clean
+    assert clean is not None
+    assert (clean.clean_fakes, clean.anomalous_fakes, clean.unsearched_fakes) == (2, 2, 1)
+    assert (value(clean.accuracy), value(clean.balanced_accuracy)) == (6 / 8, 0.5)
+    assert (value(clean.clean_recall), value(clean.anomalous_recall), value(clean.false_anomalies)) == (0, 1, 1.5)
+    unknown = deepfake([i for i in images if i.anomalous is not False], rng()).clean
+    assert unknown is not None
+    assert unknown.accuracy.value is unknown.balanced_accuracy.value is None
+
+
+def test_the_intervals_hold_known_rates_of_a_simulated_detector() -> None:
+    """300 sets: 80 AI images found at 0.8, 120 photographs taken for one at 0.05; 15 % of both abstained. Then 0.68 of
+    the AI images and 0.8075 of the photographs are judged right."""
+    draw, repetitions = np.random.default_rng(3), 300
+    true = {"fake_recall": 0.68, "real_specificity": 0.8075, "balanced_accuracy": 0.74375}
+    true |= {"accuracy": 0.4 * 0.68 + 0.6 * 0.8075, "judged_right": 0.4 * 0.8 + 0.6 * 0.95}
+    held = dict.fromkeys(true, 0)
+    for _ in range(repetitions):
+        images = []
+        for n in range(200):
+            fake, abstains = n < 80, draw.random() < 0.15
+            says = bool(draw.random() < (0.8 if fake else 0.05))
+            images.append(Judgement(str(n), fake, None if abstains else says))
+        found = deepfake(images, draw, resamples=20)
+        for name, rate in true.items():
+            ends = getattr(found, name).interval
+            held[name] += ends.low <= rate <= ends.high
+    assert all(count / repetitions >= 0.93 for count in held.values()), held
 
 
 def test_the_breakdown_by_source_keeps_fakes_and_photographs_of_one_source_apart() -> None:

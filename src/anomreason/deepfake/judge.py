@@ -8,8 +8,8 @@ description a photograph, unless `generated` or such a folder in the image's nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,16 +17,18 @@ import numpy as np
 
 from anomreason.containers import HEAD, kind_of
 from anomreason.errors import UnreadableImage, UsageError
-from anomreason.evaluation.records import DeepfakeResult, JoinedImages, SourceResult
+from anomreason.evaluation.records import DeepfakeResult, JoinedImages, JudgedImage, SourceResult
 from anomreason.evaluation.running import Progress, Settings, check_ranking, ranking
 from anomreason.evaluation.signature import code_signature, semantic_signature, truth_hash
 from anomreason.images import image_size
 from anomreason.metrics.bertscore import BackboneSpec
+from anomreason.metrics.calibration import Calibration, calibration
 from anomreason.metrics.chance import CHUNK, chunks
 from anomreason.metrics.deepfake import PHOTOGRAPH_RULE, Judgement, Judgements, deepfake
 from anomreason.metrics.image_scores import ImageScores, Profile, SemanticSettings, score_image
 from anomreason.metrics.leaks import FileFacts, Leak, leaks
 from anomreason.metrics.matching import rank
+from anomreason.metrics.operating import Scored, operating_curve
 from anomreason.metrics.semantic import MISSING, BothScores
 from anomreason.sources.annotations import ImageAnnotation, Source, key_of, named, read_source
 from anomreason.sources.generated import FOLDERS, is_generated
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
     from anomreason.metrics.bertscore import Backbone, Similarities
 
 T = TypeVar("T")
-NOT_JUDGED = "not_judged"
-"""Kind of failure of an image that was answered, but not as to its source."""
+_CURVE, _CALIBRATION = 1, 2
+"""Each kind of draw has a stream of its own."""
 Explanations = dict[tuple[Profile, str, str], list[float | None]]
 """By profile, view, and `semap` or `semf1`: a score 0..1 an image in the truth's order.
 
@@ -56,9 +58,59 @@ def judge(
     image_folder: Path | None = None,
     progress: Progress = lambda *_: None,
 ) -> DeepfakeResult:
-    """Every number of one detector; what `deepfake.json` holds.
+    """Every number of one detector; what `deepfake.json` holds. Arguments and errors as for `score`."""
+    return score(
+        predictions, truth, backbone, settings, subset=subset, image_folder=image_folder, progress=progress
+    ).result
 
-    backbone: None leaves explanations out. image_folder: for the leak check; by default the truth's
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """One detector beside the truth, and what came of it."""
+
+    entry: Entrant
+    truth: Truth
+    folder: Path | None
+    """Where the image files are looked for; the truth's names are relative to it."""
+    images: Sequence[Judgement]
+    explained: Explanations
+    result: DeepfakeResult
+
+    def path(self, name: str) -> Path | None:
+        """The file of an image, by its name in the truth; None where it is not found."""
+        for folder, place in self._places(name):
+            if folder is not None and (folder / place).is_file():
+                return folder / place
+        return None
+
+    def _places(self, name: str) -> Iterator[tuple[Path | None, str]]:
+        yield self.folder, self.truth.images[name].image
+        if name in self.entry.answers:
+            yield self.entry.source.image_folder, self.entry.answers[name].image
+
+    def records(self) -> Iterator[JudgedImage]:
+        """The lines of `judgements.jsonl`."""
+        for place, one in enumerate(self.images):
+            scores: dict[str, dict[str, dict[str, float]]] = {}
+            for (profile, view, metric), values in self.explained.items():
+                if (value := values[place]) is not None:
+                    scores.setdefault(profile, {}).setdefault(view, {})[metric] = value
+            yield JudgedImage(**{**asdict(one), "explained": scores})
+
+
+def score(
+    predictions: str | Path,
+    truth: str | Path,
+    backbone: BackboneSpec | None,
+    settings: Settings = Settings(),  # noqa: B008
+    *,
+    subset: str | Path | None = None,
+    image_folder: Path | None = None,
+    progress: Progress = lambda *_: None,
+) -> ScoredRun:
+    """Compare one detector with the truth.
+
+    backbone: None leaves explanations out. image_folder: for the leak check and the page; by default the truth's
     folder, or that of the run. Raises UsageError, naming file and place.
     """
     true = read_truth(truth, subset)
@@ -72,7 +124,9 @@ def judge(
         explained = explain(entry, true, settings.semantic, opened, progress)
         signature = semantic_signature(opened.signature, settings.semantic, true.images)
     scores = deepfake(images, rng, {" ".join(key): values for key, values in explained.items()})
-    return DeepfakeResult(
+    folder = image_folder or true.source.image_folder or entry.source.image_folder
+    calibrated, why_not = _calibrated(images, settings.rng(_CALIBRATION))
+    result = DeepfakeResult(
         **{name: value for name, value in scores if name in Judgements.model_fields},
         name=entry.source.name,
         signature=signature,
@@ -83,9 +137,29 @@ def judge(
         rule=PHOTOGRAPH_RULE,
         undescribed=_undescribed(images, entry, true) if explained else 0,
         unexplained=_why_not(backbone, bare),
-        leaks=_leaks(entry, true, image_folder or true.source.image_folder or entry.source.image_folder, rng),
+        leaks=_leaks(entry, true, folder, rng),
         joined=JoinedImages.of(entry, true.images),
+        operating=operating_curve([_scored(one) for one in images], settings.rng(_CURVE)),
+        calibration=calibrated,
+        uncalibrated=why_not,
     )
+    return ScoredRun(entry, true, folder, images, explained, result)
+
+
+def _scored(image: Judgement) -> Scored:
+    if image.failure is not None:
+        return Scored(image.generated, None)
+    return Scored(image.generated, image.p_generated, image.judged)
+
+
+def _calibrated(images: Sequence[Judgement], rng: np.random.Generator) -> tuple[Calibration | None, str | None]:
+    """The calibration, or why there is none."""
+    known = [(i.p_generated, i.generated) for i in images if i.failure is None and i.p_generated is not None]
+    if not known:
+        return None, "no image has a probability (p_generated)"
+    if any(not 0 <= p <= 1 for p, _ in known):
+        return None, "scores (p_generated) are outside 0..1, so they are no probabilities"
+    return calibration([p for p, _ in known], [generated for _, generated in known], rng), None
 
 
 def _nested(flat: Mapping[str, T]) -> dict[str, dict[str, BothScores[T]]]:
@@ -139,7 +213,8 @@ def _judged(name: str, true: ImageAnnotation, answer: ImageAnnotation | None, so
     place = [part for part in PurePosixPath(name).parent.parts if part not in FOLDERS]
     if answer is None or answer.failure is not None:
         kind = MISSING if answer is None else answer.failure
-        return Judgement(name, bool(true.generated), None, failure=kind, source="/".join(place))
+        known = _anomalous(true)
+        return Judgement(name, bool(true.generated), None, failure=kind, source="/".join(place), anomalous=known)
     judgement = answer.generated
     if judgement is None and answer.description is not None:
         judgement = False
@@ -150,10 +225,16 @@ def _judged(name: str, true: ImageAnnotation, answer: ImageAnnotation | None, so
         generated=bool(true.generated),
         judged=judgement,
         p_generated=answer.p_generated,
-        failure=None if judgement is not None or answer.unsure else answer.source_failure or NOT_JUDGED,
+        failure=None if judgement is not None or answer.unsure else answer.source_failure,
         claimed=len(answer.anomalies),
         source="/".join(place),
+        asked=judgement is not None or answer.unsure or answer.source_failure is not None,
+        anomalous=_anomalous(true),
     )
+
+
+def _anomalous(true: ImageAnnotation) -> bool | None:
+    return bool(true.packed) if true.generated and true.annotated else None
 
 
 def _undescribed(images: Sequence[Judgement], entry: Entrant, truth: Truth) -> int:

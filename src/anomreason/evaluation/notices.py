@@ -101,13 +101,40 @@ def exact_notices(result: ExactResult) -> list[Notice]:
 
 
 def deepfake_notices(result: DeepfakeResult) -> list[Notice]:
-    """Of `deepfake.json`."""
+    """Of `deepfake.json`; what the files give away comes first."""
     found = list(joined_notices(result.joined))
+    curve = result.operating
+    if curve and curve.rests_on == "scores" and (curve.fakes_without or curve.photographs_without):
+        text = (
+            f"{counted(curve.fakes_without, 'AI image', 'AI images')} count as not found in the curve; "
+            f"{counted(curve.photographs_without, 'photograph', 'photographs')} left out of it"
+        )
+        found.insert(0, Notice("Without a score", text))
     if result.undescribed:
         photographs = counted(result.undescribed, "photograph", "photographs")
         text = f"{photographs} judged right, which the truth describes and the detector did not"
         found.insert(0, Notice("Scored 0", text))
-    return found
+    if (opinion := result.opinion) and opinion.looks is False:
+        text = (
+            f"{opinion.model} rates explanations as high beside another image as beside their own, so its ratings say "
+            "nothing of this detector"
+        )
+        found.insert(0, Notice("The second opinion does not look", text))
+    return [*leak_notices(result), *found]
+
+
+def leak_notices(result: DeepfakeResult) -> Iterator[Notice]:
+    """Facts about the files that tell AI images from photographs without a look at them."""
+    for leak in result.leaking:
+        one = leak.balanced_accuracy
+        ends = f" ({one.interval.low:.2f} to {one.interval.high:.2f})" if one.interval else ""
+        own = result.balanced_accuracy.value
+        beside = "" if own is None else f", the detector {own:.2f}"
+        text = (
+            f"the {leak.fact} alone reaches a balanced accuracy of {one.value:.2f}{ends}{beside} (rule: {leak.rule}); "
+            "a detector may do well on these images without seeing what is in them"
+        )
+        yield Notice("Leak", text)
 
 
 def plausibility_notices(result: PlausibilityResult) -> list[Notice]:

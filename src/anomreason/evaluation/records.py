@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Self, TypeVar
+from typing import IO, Literal, Self, TypeVar
 
 from pydantic import AliasChoices, ConfigDict, Field, ValidationError, computed_field, model_validator
 
@@ -22,10 +22,13 @@ from anomreason.anomaly import Anomaly, Result
 from anomreason.errors import UsageError, first_error
 from anomreason.evaluation.signature import Signature
 from anomreason.metrics.bertscore import PrecisionDrift
+from anomreason.metrics.calibration import Calibration
 from anomreason.metrics.deepfake import ExplanationScores, Judgements, SourceJudgements
 from anomreason.metrics.exact import ExactScores
 from anomreason.metrics.exact import Failures as ExactFailures
 from anomreason.metrics.leaks import Leak
+from anomreason.metrics.operating import OperatingCurve
+from anomreason.metrics.opinion import SecondOpinion
 from anomreason.metrics.plausibility import GeneratorDifference, GeneratorPlausibility, Metric, RankAgreement
 from anomreason.metrics.semantic import (
     BothScores,
@@ -42,6 +45,10 @@ from anomreason.stats import Estimate, Interval
 
 VIEWS = {"phe": 1.0, "rea": 0.0, "full": 0.5}
 """Views that have a name of their own, and how much the phenomenon weighs in them."""
+Outcome = Literal["missed", "false alarm", "unsure", "not asked", "failed", "right"]
+"""What became of an image; `missed`: an AI image that was taken for a photograph."""
+LEAKS = 0.6
+"""Balanced accuracy of a fact about the files from which on it is said to leak."""
 R = TypeVar("R", bound=Result)
 
 
@@ -242,6 +249,62 @@ class DeepfakeResult(Judgements):
     leaks: tuple[Leak, ...]
     """What the files alone give away; empty when there is only one kind of image."""
     joined: JoinedImages
+    operating: OperatingCurve | None = None
+    """None in files of earlier versions."""
+    calibration: Calibration | None = None
+    uncalibrated: str | None = None
+    """Why there is no calibration."""
+    opinion: SecondOpinion | None = None
+    """None where no model was asked for it."""
+
+    @property
+    def leaking(self) -> tuple[Leak, ...]:
+        """What tells AI images from photographs without a look at them, beyond chance and by more than a little."""
+        return tuple(
+            leak
+            for leak in self.leaks
+            if (leak.balanced_accuracy.value or 0.0) >= LEAKS
+            and leak.cross_validated
+            and leak.balanced_accuracy.interval
+            and leak.balanced_accuracy.interval.low > 0.5
+        )
+
+    @property
+    def failed(self) -> int:
+        return sum(self.failures.values())
+
+
+class JudgedImage(Result):
+    """One line of `judgements.jsonl`."""
+
+    image: str
+    """By its name in the truth."""
+    generated: bool
+    """The truth: AI image (True) or photograph (False)."""
+    judged: bool | None
+    """The detector's answer; None when it abstained, was not asked, or failed."""
+    p_generated: float | None
+    claimed: int
+    """Anomalies in the answer."""
+    failure: str | None
+    """Kind; None for an image that was answered."""
+    source: str
+    asked: bool
+    """False where the detector was not asked for the source."""
+    anomalous: bool | None
+    """Whether the truth has anomalies of this AI image; None for a photograph, and where nobody searched it."""
+    explained: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
+    """By profile, view, and `semap` or `semf1`: of the explanation, whatever the judgement."""
+    ratings: tuple[int, ...] = ()
+    """1..5, of the second opinion, one an explanation."""
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.failure is not None:
+            return "failed"
+        if self.judged is None:
+            return "unsure" if self.asked else "not asked"
+        return "right" if self.judged is self.generated else "missed" if self.generated else "false alarm"
 
 
 class PlausibilityResult(Result):

@@ -12,17 +12,29 @@ was explained is passed in as a number. Try it:
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import computed_field
+from pydantic import Field, computed_field
 
 from anomreason.anomaly import Result
 from anomreason.errors import UsageError
-from anomreason.stats import RESAMPLES, Estimate, Floats, divided, estimate, interval_of, mean, means, ratio
+from anomreason.stats import (
+    RESAMPLES,
+    Estimate,
+    Floats,
+    Interval,
+    divided,
+    interval_of,
+    mean,
+    means,
+    ratio,
+    share,
+)
 
 Flags = npt.NDArray[np.bool_]
 PHOTOGRAPH_RULE = (
@@ -49,6 +61,10 @@ class Judgement:
     """Kind of failure; a failed image counts as judged wrong, whatever `judged` is."""
     source: str = ""
     """Origin of the image, e.g. a generator or a photo collection."""
+    asked: bool = True
+    """Whether the detector was asked; an image without a judgement that was asked for has none by its own will."""
+    anomalous: bool | None = None
+    """Whether the truth has anomalies of this AI image; None for a photograph, and where nobody searched it."""
 
     @property
     def right(self) -> bool:
@@ -68,6 +84,41 @@ class ExplanationScores(Result):
     """Photographs scored by whether an anomaly was claimed in them."""
 
 
+class AnswerCounts(Result):
+    """What became of the AI images, or of the photographs; the five add up to their number."""
+
+    generated: int
+    """Judged an AI image."""
+    photograph: int
+    unsure: int
+    """Answered, but abstained."""
+    not_asked: int
+    """Answered, without having been asked for the source."""
+    failed: int
+
+
+class CleanScores(Result):
+    """AI images in which the truth has no anomaly, and photographs: nothing in them shows what they are by an anomaly.
+
+    A detector that goes by anomalies alone calls all of them photographs.
+    """
+
+    clean_fakes: int
+    anomalous_fakes: int
+    unsearched_fakes: int
+    """AI images of which the truth does not say whether there are anomalies."""
+    accuracy: Estimate
+    """Over clean AI images and photographs. No value without clean AI images."""
+    balanced_accuracy: Estimate
+    """0.5 by guessing, and by going by anomalies alone."""
+    clean_recall: Estimate
+    """Clean AI images judged right."""
+    anomalous_recall: Estimate
+    """AI images with anomalies judged right."""
+    false_anomalies: Estimate
+    """Anomalies per clean AI image that did not fail: none is true."""
+
+
 class SourceJudgements(Result):
     """The fakes, or the photographs, of one source."""
 
@@ -76,6 +127,7 @@ class SourceJudgements(Result):
     n: int
     failures: dict[str, int]
     abstained: int
+    not_asked: int = 0
     right: Estimate
     """Share judged right: recall of fakes, specificity of photographs."""
     claimed: Estimate
@@ -98,7 +150,7 @@ class Judgements(Result):
     failures: dict[str, int]
     """By kind."""
     abstained: int
-    """Answered, but without a judgement."""
+    """Answered, and asked for the source, but without a judgement: the detector was unsure."""
     accuracy: Estimate
     constant_accuracy: float
     """Accuracy of always giving the more frequent answer."""
@@ -112,6 +164,13 @@ class Judgements(Result):
     """Anomalies per photograph, over the photographs that did not fail."""
     photographs_with_anomalies: Estimate
     """Share of these photographs with at least one."""
+    not_asked: int = 0
+    """Answered, without having been asked for the source; they are not among `abstained`."""
+    answers: dict[str, AnswerCounts] = Field(default_factory=dict)
+    """Of `fakes` and of `photographs`."""
+    judged_right: Estimate = Estimate(None, None, 0)
+    """Share judged right of the images that have a judgement."""
+    clean: CleanScores | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -134,7 +193,7 @@ def deepfake(
     explanations: Mapping[str, Sequence[float | None]] | None = None,
     resamples: int = RESAMPLES,
 ) -> DeepfakeScores:
-    """All scores, with intervals by bootstrap over images.
+    """All scores. Intervals: Wilson's for shares, made of two of these for balanced accuracy, else by bootstrap.
 
     explanations: name, e.g. "semap_full" -> one score 0..1 per image, in the order of `images`: of its anomalies
     against the true ones, or of a photograph's description against the true one (0 where the detector gave none); None
@@ -147,19 +206,9 @@ def deepfake(
     credits = {name: _explanation(name, images, scores) for name, scores in given.items()}
     fake, right, claimed = np.array([(i.generated, i.right, i.claimed) for i in images]).T
     fake, right = fake.astype(np.bool_), right.astype(np.bool_)
-    every = np.ones(len(images))
-    answered_photographs = np.array([not i.generated and i.failure is None for i in images])
-    measured = means(
-        {
-            "accuracy": (right, every),
-            "fake_recall": (right, fake),
-            "real_specificity": (right, ~fake),
-            "false_anomalies": (claimed, answered_photographs),
-            "photographs_with_anomalies": (claimed > 0, answered_photographs),
-        },
-        rng,
-        resamples,
-    )
+    every = np.ones(len(images), dtype=np.bool_)
+    answered = np.array([i.failure is None for i in images])
+    judged = np.array([i.failure is None and i.judged is not None for i in images])
     fakes = int(fake.sum())
     return DeepfakeScores(
         n=len(images),
@@ -168,11 +217,19 @@ def deepfake(
         failures=_failures(images),
         abstained=_abstained(images),
         constant_accuracy=max(fakes, len(images) - fakes) / len(images),
-        balanced_accuracy=estimate(by_kind(fake, right), balanced, rng, resamples=resamples),
+        not_asked=_not_asked(images),
+        answers={"fakes": _answers(images, True), "photographs": _answers(images, False)},
+        accuracy=_share(right, every),
+        judged_right=_share(right, judged),
+        fake_recall=_share(right, fake),
+        real_specificity=_share(right, ~fake),
+        balanced_accuracy=_balanced(right, fake, ~fake),
+        clean=_clean(images, right, rng, resamples),
+        false_anomalies=_mean_of(claimed, ~fake & answered, rng, resamples),
+        photographs_with_anomalies=_share(claimed > 0, ~fake & answered),
         auroc=_auroc(images, rng, resamples),
         explained=_explained(images, fake, given, credits, rng, resamples),
         sources=tuple(_sources(images, credits, rng, resamples)),
-        **measured,
     )
 
 
@@ -215,7 +272,64 @@ def _explanation(name: str, images: Sequence[Judgement], given: Sequence[float |
 
 
 def _abstained(images: Sequence[Judgement]) -> int:
-    return sum(i.failure is None and i.judged is None for i in images)
+    return sum(i.failure is None and i.judged is None and i.asked for i in images)
+
+
+def _not_asked(images: Sequence[Judgement]) -> int:
+    return sum(i.failure is None and i.judged is None and not i.asked for i in images)
+
+
+def _answers(images: Sequence[Judgement], generated: bool) -> AnswerCounts:
+    mine = [i for i in images if i.generated is generated]
+    return AnswerCounts(
+        generated=sum(i.failure is None and i.judged is True for i in mine),
+        photograph=sum(i.failure is None and i.judged is False for i in mine),
+        unsure=_abstained(mine),
+        not_asked=_not_asked(mine),
+        failed=sum(i.failure is not None for i in mine),
+    )
+
+
+def _share(hits: Flags, among: Flags) -> Estimate:
+    return share(int((hits & among).sum()), int(among.sum()))
+
+
+def _mean_of(values: npt.ArrayLike, among: Flags, rng: np.random.Generator, resamples: int) -> Estimate:
+    return mean(np.asarray(values, dtype=np.float64)[among], rng, resamples)
+
+
+def _balanced(right: Flags, fake: Flags, photograph: Flags) -> Estimate:
+    """Mean of the two shares judged right, with an interval made of theirs (Newcombe's way, for a mean)."""
+    recall, specificity = _share(right, fake), _share(right, photograph)
+    n = recall.n + specificity.n
+    if recall.value is None or specificity.value is None:
+        return Estimate(None, None, n)
+    value = (recall.value + specificity.value) / 2
+    if recall.interval is None or specificity.interval is None:
+        return Estimate(value, None, n)
+    (low, high), (least, most) = recall.interval, specificity.interval
+    down = math.hypot(recall.value - low, specificity.value - least) / 2
+    up = math.hypot(high - recall.value, most - specificity.value) / 2
+    return Estimate(value, Interval(value - down, value + up), n)
+
+
+def _clean(images: Sequence[Judgement], right: Flags, rng: np.random.Generator, resamples: int) -> CleanScores:
+    clean, anomalous = (np.array([i.generated and i.anomalous is w for i in images]) for w in (False, True))
+    photograph = np.array([not i.generated for i in images])
+    answered = np.array([i.failure is None for i in images])
+    some = bool(clean.any())
+    n = int((clean | photograph).sum())
+    unknown = Estimate(None, None, n)
+    return CleanScores(
+        clean_fakes=int(clean.sum()),
+        anomalous_fakes=int(anomalous.sum()),
+        unsearched_fakes=sum(i.generated and i.anomalous is None for i in images),
+        accuracy=_share(right, clean | photograph) if some else unknown,
+        balanced_accuracy=_balanced(right, clean, photograph) if some else unknown,
+        clean_recall=_share(right, clean),
+        anomalous_recall=_share(right, anomalous),
+        false_anomalies=_mean_of([i.claimed for i in images], clean & answered, rng, resamples),
+    )
 
 
 def _auroc(images: Sequence[Judgement], rng: np.random.Generator, resamples: int) -> Estimate:
@@ -288,7 +402,8 @@ def _sources(
             n=len(mine),
             failures=_failures(mine),
             abstained=_abstained(mine),
-            right=mean([i.right for i in mine], rng, resamples),
+            not_asked=_not_asked(mine),
+            right=share(sum(i.right for i in mine), len(mine)),
             claimed=means({"": ([i.claimed for i in mine], answered)}, rng, resamples)[""],
             explained=means({k: (v[places], every) for k, v in credits.items()}, rng, resamples) if credits else {},
         )

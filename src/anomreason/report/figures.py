@@ -158,6 +158,71 @@ def diagonal(points: Sequence[tuple[float, float, int]], title: str, below: str,
     return axes.drawn(parts, title, below, beside)
 
 
+@dataclass(frozen=True, slots=True)
+class RocMark:
+    """A point on or beside a ROC curve, with its intervals."""
+
+    x: float
+    """Share of false alarms."""
+    y: float
+    """Recall."""
+    says: str
+    x_ends: Ends | None = None
+    y_ends: Ends | None = None
+    own: bool = False
+    """Whether it is where the detector's own answers lie."""
+
+
+def roc(vertices: Sequence[Ends], band: Sequence[tuple[float, float, float]], marks: Sequence[RocMark]) -> Markup:
+    """Recall by false alarms, both 0..1, with a band (x, low, high) and marked points; without vertices only these."""
+    axes = PlotFrame()
+    edge = [(axes.x(x), axes.y(low)) for x, low, _ in band]
+    edge += [(axes.x(x), axes.y(high)) for x, _, high in reversed(band)]
+    parts = [Markup('<polygon class="band" points="{}"/>').format(coordinates(edge))] if len(band) > 1 else []
+    parts.append(_line((axes.x(0), axes.y(0)), (axes.x(1), axes.y(1)), "even"))
+    parts.append(_path([(axes.x(x), axes.y(y)) for x, y in vertices], "value"))
+    for mark in marks:
+        x, y = axes.x(mark.x), axes.y(mark.y)
+        if mark.y_ends:
+            parts.append(_line((x, axes.y(mark.y_ends[0])), (x, axes.y(mark.y_ends[1])), "whisker"))
+        if mark.x_ends:
+            parts.append(_line((axes.x(mark.x_ends[0]), y), (axes.x(mark.x_ends[1]), y), "whisker"))
+        css = "value own" if mark.own else "value"
+        parts.append(
+            Markup('<circle class="{}" cx="{}" cy="{}" r="4.5"><title>{}</title></circle>').format(
+                css, _number(x), _number(y), mark.says
+            )
+        )
+    parts += _share_ticks(axes)
+    title = "ROC curve: recall of AI images by false alarms on photographs"
+    return axes.drawn(parts, title, "false alarms on photographs", "recall of AI images")
+
+
+def reliability(bins: Sequence[tuple[float, Mark]]) -> Markup:
+    """Share of AI images, a mark for each mean probability; the line is where both are equal."""
+    axes = PlotFrame()
+    parts = [_line((axes.x(0), axes.y(0)), (axes.x(1), axes.y(1)), "even")]
+    parts.append(_path([(axes.x(p), axes.y(mark.value)) for p, mark in bins], "value"))
+    for p, mark in bins:
+        if mark.interval:
+            low, high = mark.interval
+            parts.append(_line((axes.x(p), axes.y(low)), (axes.x(p), axes.y(high)), "whisker"))
+        parts.append(
+            Markup('<circle class="value" cx="{}" cy="{}" r="4.5"><title>{}</title></circle>').format(
+                _number(axes.x(p)),
+                _number(axes.y(mark.value)),
+                f"mean probability {p:.2f}: share of AI images {_value(mark)}, {mark.rests_on}",
+            )
+        )
+    parts += _share_ticks(axes)
+    title = "Reliability: share of AI images by the probability that was given"
+    return axes.drawn(parts, title, "probability of being an AI image", "share of AI images")
+
+
+def _share_ticks(axes: PlotFrame) -> list[Markup]:
+    return [plot_text(axes.x(x / 5), HEIGHT - BOTTOM + 17, f"{x / 5:.4g}", "tick") for x in range(6)]
+
+
 def strip(value: float, interval: Ends | None, chance: float | None, ceiling: float | None) -> Markup:
     """A score on a line from 0 to 1, with its interval and ticks for chance and ceiling."""
     parts = [Markup('<rect class="track" x="0" y="8" width="100%" height="4" rx="2"/>')]

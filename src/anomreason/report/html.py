@@ -62,7 +62,6 @@ FAILURES = {
         "the limit on cost or tokens was reached before this image was done",
         "Run the same command with a higher --max-cost or --max-tokens: it continues.",
     ),
-    "not_judged": ("the predictions do not say whether this image is AI-generated", ""),
     "missing": ("the predictions do not have this image", ""),
 }
 """What each kind of failure means, and what to do about it."""

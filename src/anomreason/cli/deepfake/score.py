@@ -19,6 +19,7 @@ from anomreason.cli.tables import (
     decimals,
     estimate_cells,
     failure_kinds,
+    interval,
     label,
     note,
     number,
@@ -29,7 +30,10 @@ from anomreason.cli.tables import (
 from anomreason.english import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anomreason.evaluation.records import DeepfakeResult
+    from anomreason.report.deepfake import CardRow
 
 
 def command(
@@ -51,7 +55,10 @@ def command(
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     threads: Annotated[int | None, typer.Option(help="CPU threads. [default: torch decides]")] = None,
     seed: Annotated[int, typer.Option(help="Seed for the intervals.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for deepfake.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for deepfake.json, judgements.jsonl and the report page.")
+    ] = None,
+    report: Annotated[bool, typer.Option(help="Write the report page.")] = True,
 ) -> None:
     """Score judgements "AI image" or "photograph", and explanations where they can be scored.
 
@@ -59,9 +66,10 @@ def command(
     """
     from anomreason.cli.eval import interruptible
     from anomreason.cli.progress import progress
-    from anomreason.deepfake.judge import judge
+    from anomreason.deepfake.card import write_card
+    from anomreason.deepfake.judge import score
     from anomreason.evaluation.running import Settings
-    from anomreason.evaluation.writing import check_folder, make_folder, write_record
+    from anomreason.evaluation.writing import check_folder
     from anomreason.metrics.bertscore import BackboneSpec
 
     settings = Settings(profile, rank_by=rank_by, seed=seed)  # type: ignore[arg-type]
@@ -73,25 +81,38 @@ def command(
         check_folder(out)
     spec = None if backbone is None else BackboneSpec(backbone, layer, precision, threads)
     with interruptible(out), progress("comparing texts") as step:
-        found = judge(predictions, truth, spec, settings, subset=subset, image_folder=image_folder, progress=step)
-    if out is not None:
-        # Before it is printed: a closed pipe ends the program there.
-        make_folder(out)
-        write_record(out / "deepfake.json", found)
-    print_judgements(found)
+        found = score(predictions, truth, spec, settings, subset=subset, image_folder=image_folder, progress=step)
+    # Written before it is printed: a closed pipe ends the program there.
+    page = write_card(found, out, report) if out is not None else None
+    print_judgements(found.result)
     if out is not None:
         say(f"Wrote {out / 'deepfake.json'}", err=True)
+    if page is not None:
+        say(f"Report: {page}", err=True)
 
 
 def print_judgements(found: DeepfakeResult) -> None:
     """Everything that one `deepfake.json` holds."""
     from anomreason.evaluation.notices import deepfake_notices
     from anomreason.metrics.image_scores import PROFILES
+    from anomreason.report.deepfake import clean_rows, clean_sentence, number_rows, reference_sentence
 
     to = console()
     print_simulated(to, found.simulated)
-    _print_shares(found, to)
+    _print_head(found, to)
+    _print_points(found, to)
+    numbers = _numbers("Accuracy", number_rows(found))
+    numbers.print(to)
+    to.print(Text(f"Always giving the more frequent answer: accuracy {found.constant_accuracy:.4f}"))
+    if found.uncalibrated:
+        to.print(Text(f"No calibration: {found.uncalibrated}"))
+    if found.answers:
+        _answers(found).print(to)
+    _numbers("Clean images and false anomalies", clean_rows(found)).print(to)
+    if sentence := clean_sentence(found):
+        to.print(Text(sentence))
     _print_explained(found, to)
+    _print_opinion(found, to)
     if len(found.sources) > 2:
         _sources(found).print(to)
     if found.leaks:
@@ -100,33 +121,72 @@ def print_judgements(found: DeepfakeResult) -> None:
         to.print(Text("No leak check: it needs AI images and photographs.", style="yellow"))
     to.print()
     for notice in deepfake_notices(found):
-        to.print(warning(notice))
+        if notice.title != "Leak":
+            to.print(warning(notice))
     for profile in found.explained:
         to.print(note(f"Profile {profile}", PROFILES[profile]))  # type: ignore[index]
+    to.print(note("Reference", reference_sentence()))
     to.print(note("Signature", found.signature.line()), soft_wrap=True)
 
 
-def _print_shares(found: DeepfakeResult, to: Console) -> None:
-    failed = f"{sum(found.failures.values()):,} failed"
+def _print_head(found: DeepfakeResult, to: Console) -> None:
+    from anomreason.evaluation.notices import leak_notices
+
+    failed = f"{found.failed:,} failed"
     failed += f" ({failure_kinds(found.failures)})" if found.failures else ""
     head = Text.assemble((printable(found.name), "bold"), f" against {printable(found.truth)}: ")
     head.append(f"{counted(found.n, 'image', 'images')}, {counted(found.fakes, 'AI image', 'AI images')}, ")
     head.append(f"{counted(found.photographs, 'photograph', 'photographs')}; {failed}, ")
-    to.print(head.append(f"{found.unparsable:,} of them unparsable; {found.abstained:,} not judged"), soft_wrap=True)
-    groups = [[number("value"), number(ENDS), number("n"), words("share of, or mean of", 20)]]
-    table = TextTable("", [words("number", 18)], groups)
-    for name, one, meaning in (
-        ("accuracy", found.accuracy, "judged right"),
-        ("fake recall", found.fake_recall, "AI images judged right"),
-        ("real specificity", found.real_specificity, "photographs judged right"),
-        ("balanced accuracy", found.balanced_accuracy, "mean of these two; 0.5 by guessing"),
-        ("auroc", found.auroc, "an AI image has the higher score than a photograph; 0.5 by guessing"),
-        ("false anomalies", found.false_anomalies, "anomalies claimed per photograph"),
-        ("photographs with anomalies", found.photographs_with_anomalies, "photographs in which any was claimed"),
-    ):
-        table.add(name, *estimate_cells(one), meaning)
+    head.append(f"{found.abstained:,} unsure, {found.not_asked:,} not asked")
+    to.print(head, soft_wrap=True)
+    for notice in leak_notices(found):
+        to.print(warning(notice))
+
+
+def _print_points(found: DeepfakeResult, to: Console) -> None:
+    from anomreason.report.deepfake import curve_sentence, point_rows
+
+    if found.operating is None:
+        return
+    groups = [[number("AI images\nfound"), number(ENDS), words("by", 24)]]
+    table = TextTable("Operating points", [number("false\nalarms")], groups)
+    for row in point_rows(found.operating):
+        table.add(row.false_alarms, decimals(row.recall.value, 3), interval(row.recall.interval), row.note)
     table.print(to)
-    to.print(Text(f"Always giving the more frequent answer: accuracy {found.constant_accuracy:.4f}"))
+    to.print(Text(curve_sentence(found.operating)))
+
+
+def _numbers(title: str, rows: Sequence[CardRow]) -> TextTable:
+    groups = [[number("value"), number(ENDS), number("n"), words("share of, or mean of", 20)]]
+    table = TextTable(title, [words("number", 18)], groups)
+    for row in rows:
+        table.add(row.name, *estimate_cells(row.estimate), row.meaning)
+    return table
+
+
+def _answers(found: DeepfakeResult) -> TextTable:
+    heads = ("judged\nAI image", "judged\nphotograph", "unsure", "not\nasked", "failed")
+    table = TextTable("What became of the images", [label("truth")], [list(map(number, heads))])
+    for kind, name in (("fakes", "AI images"), ("photographs", "photographs")):
+        one = found.answers[kind]
+        cells = (one.generated, one.photograph, one.unsure, one.not_asked, one.failed)
+        table.add(name, *(f"{n:,}" for n in cells))
+    return table
+
+
+def _print_opinion(found: DeepfakeResult, to: Console) -> None:
+    from anomreason.report.deepfake import opinion_rows
+
+    if (opinion := found.opinion) is None:
+        return
+    _numbers(f"A second opinion on the explanations: {printable(opinion.model)}", opinion_rows(found)).print(to)
+    counts = ", ".join(f"{n:,} rated {rating}" for rating, n in enumerate(opinion.counts, 1))
+    failed = failure_kinds(opinion.failures) or "none"
+    to.print(
+        Text(
+            f"Explanations: {counts}. Images without ratings: {failed}; without explanations: {opinion.unexplained:,}."
+        )
+    )
 
 
 def _print_explained(found: DeepfakeResult, to: Console) -> None:
@@ -149,10 +209,10 @@ def _print_explained(found: DeepfakeResult, to: Console) -> None:
 
 def _sources(found: DeepfakeResult) -> TextTable:
     right = [number("judged\nright"), number(ENDS), number("images")]
-    rest = [number("anomalies\nper image"), number("not\njudged"), words("failed", 9)]
+    rest = [number("anomalies\nper image"), number("unsure"), number("not\nasked"), words("failed", 9)]
     table = TextTable("By source", [words("source"), label("kind")], [right, rest])
     for one in found.sources:
-        cells = [*estimate_cells(one.right), decimals(one.claimed.value, 2), f"{one.abstained:,}"]
+        cells = [*estimate_cells(one.right), decimals(one.claimed.value, 2), f"{one.abstained:,}", f"{one.not_asked:,}"]
         kind = "AI images" if one.generated else "photographs"
         table.add(printable(one.source) or "(top folder)", kind, *cells, failure_kinds(one.failures) or "none")
     return table
