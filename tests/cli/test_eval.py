@@ -343,7 +343,15 @@ def test_judgements_are_printed_with_all_that_keeps_accuracy_company(
     found = json.loads((tmp_path / "d" / "deepfake.json").read_text())
     for name in ("accuracy", "fake_recall", "real_specificity", "balanced_accuracy"):
         assert re.search(rf"{name.replace('_', ' ')} +{found[name]['value']:.4f}", printed)
-    for told in ("1 failed (1 missing)", "unsure", "not asked", "one point only", "Could the file alone", "CSemAP", "file type"):
+    for told in (
+        "1 failed (1 missing)",
+        "unsure",
+        "not asked",
+        "one point only",
+        "Could the file alone",
+        "CSemAP",
+        "file type",
+    ):
         assert told in printed
     assert "AI image or photograph" in ask("leaderboard", tmp_path / "d")
 

@@ -114,7 +114,7 @@ def test_of_the_published_form_a_list_judges_an_ai_image_and_a_description_a_pho
     truth = written(tmp_path / "t.json", {"a.jpg": [HAND], "b.jpg": [HAND], "c.jpg": "A cat."})
     found = judge(written(tmp_path / "p.json", {"a.jpg": [CUP], "b.jpg": [], "c.jpg": "A dog."}), truth, None)
     assert found.accuracy.value == pytest.approx(2 / 3)
-    assert (found.abstained, found.failures) == (0, {"not_judged": 1})
+    assert (found.abstained, found.not_asked, found.failures) == (0, 1, {})
 
 
 def test_unsure_unreadable_and_never_asked_are_counted_apart(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_unsure_unreadable_and_never_asked_are_counted_apart(tmp_path: Path) -> 
         for n, one in enumerate(judged)
     ]
     found = judge(written(tmp_path / "p.jsonl", said), truth, None)
-    assert (found.abstained, found.failures) == (1, {"unparsable": 1, "not_judged": 1})
+    assert (found.abstained, found.not_asked, found.failures) == (1, 1, {"unparsable": 1})
     assert found.accuracy.value == 0.25
 
 

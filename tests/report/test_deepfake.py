@@ -28,7 +28,7 @@ def made(root: Path, leaking: bool = False, scores: bool = True, n: int = 60) ->
         says = fake if k % 10 else not fake
         row = {"image": name, "generated": says, "anomalies": [ODD] if says else []}
         rows.append(row | ({"p_generated": 0.9 - k / 1000 if says else 0.1 + k / 1000} if scores else {}))
-    rows[1]["generated"] = None
+    rows[1]["generated"] = "unsure"
     rows[3] = {"image": rows[3]["image"], "failure": "unparsable"}
     (root / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return root / "p.jsonl", root / "set"
