@@ -243,7 +243,7 @@ def write_card_page(result: DeepfakeResult, images: Sequence[CardImage], out: Pa
     return out / "report.html"
 
 
-class ShownImage(NamedTuple):
+class RenderedImage(NamedTuple):
     """One image as the template takes it."""
 
     record: JudgedImage
@@ -257,7 +257,7 @@ class ShownImage(NamedTuple):
     rating: float | None
 
 
-def _shown(one: CardImage, out: Path) -> ShownImage:
+def _shown(one: CardImage, out: Path) -> RenderedImage:
     path, record = one.path, one.record
     texts = [(a.name, a.phenomenon, a.reasoning) for a in one.explanations]
     texts += [("Description", one.description, "")] if one.description is not None else []
@@ -268,7 +268,7 @@ def _shown(one: CardImage, out: Path) -> ShownImage:
         for (name, phenomenon, reasoning), rating, reason in zip(texts, rated, why, strict=False)
     ]
     kind = record.failure or ""
-    return ShownImage(
+    return RenderedImage(
         record=record,
         css=record.outcome.replace(" ", "-"),
         address=link(path, out) if path is not None and _shows(path) else None,
