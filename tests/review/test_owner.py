@@ -34,6 +34,8 @@ def test_progress_and_acceptance_by_person_kind_role_source_and_detector(store: 
         for sort in ("sources", "kinds", "roles", "detectors"):
             assert sum(c["accept"] for c in report[sort]) == 2
             assert sum(c["reject"] for c in report[sort]) == 3
+            assert sum(c["size"] for c in report[sort]) <= 12
+            assert {c["correct"]["value"] for c in report[sort]} == {None}, "too few drawn at random"
         assert {c["name"] for c in report["kinds"]} <= {"anatomy", "physics", "lettering"}
         assert report["agreement"] is None
 
@@ -99,6 +101,9 @@ def test_the_owner_is_told_when_it_is_enough_and_what_more_would_gain() -> None:
     after = stop_report(ShareCorrect(0.7, 0.681, 0.719, judged=6_840, size=174_872), 0.02, random_share=0.3)
     assert after.reached
     assert after.sentence == "You wanted ±2.0%; it is ±1.9% after 6,840 of 174,872 candidates. Reviewing may stop."
+    never = stop_report(ShareCorrect(None, 0, 1, judged=10, size=100), 0.02, random_share=0)
+    assert never.sentence.endswith("Nothing is drawn at random in this round: the share is known when all are judged.")
+    assert never.needed == 90
     nothing = stop_report(ShareCorrect(None, 0, 1, judged=0, size=100), 0.02, random_share=0.3)
     assert nothing.sentence == "You wanted ±2.0%. Too few verdicts at random yet: an estimate needs 10 of them, or all."
 

@@ -83,6 +83,8 @@ def verdicts_needed(estimate: ShareCorrect, half_width: float, random_share: flo
     random_share: share of the handed-out items that are drawn at random, 0..1. At most what is left of the round.
     """
     left = estimate.size - estimate.judged
+    if not random_share:
+        return left  # no estimate before all are judged
     if estimate.share is None:
         share, drawn = 0.5, 0.0
     elif estimate.half_width <= half_width:

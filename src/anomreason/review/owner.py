@@ -9,7 +9,7 @@ judged are read for the agreement.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import sqrt
 
 import numpy as np
@@ -22,6 +22,7 @@ from anomreason.dataset.tables import CandidateRow, ItemRow, Outcome, RoundRow, 
 from anomreason.dataset.verdicts import OUTCOMES
 from anomreason.metrics.agreement import Verdict, agreement
 from anomreason.review.estimate import FEWEST_AT_RANDOM, ShareCorrect, verdicts_needed
+from anomreason.review.strata import Dimension
 from anomreason.stats import Estimate, wilson
 
 SHOWN = 100
@@ -55,6 +56,15 @@ class ChoiceCount(Result):
     unsure: int
     accepted: ShareOf
     """Accepted among accepted and rejected."""
+
+
+class StratumReport(ChoiceCount):
+    """A part of the round: what was said of it, and how good all of it is."""
+
+    correct: ShareOf
+    """Estimated share of correct candidates among all of the part; None while too few drawn at random are judged."""
+    size: int
+    """Candidates of the part."""
 
 
 class PersonReport(ChoiceCount):
@@ -124,10 +134,10 @@ class OwnerReport(Result):
     wanted: int
     estimate: StopReport
     people: list[PersonReport]
-    sources: list[ChoiceCount]
-    kinds: list[ChoiceCount]
-    roles: list[ChoiceCount]
-    detectors: list[ChoiceCount]
+    sources: list[StratumReport]
+    kinds: list[StratumReport]
+    roles: list[StratumReport]
+    detectors: list[StratumReport]
     agreement: AgreementReport | None
     """None as long as no candidate has two verdicts."""
     rule: str
@@ -136,8 +146,17 @@ class OwnerReport(Result):
     flagged: list[Flagged]
 
 
-def owner_report(store: Store, round_id: int, share: ShareCorrect, within: float) -> OwnerReport:
-    """The report of one round. share: as `Queue.progress` gives it; within: half of the interval that is enough."""
+def owner_report(
+    store: Store,
+    round_id: int,
+    share: ShareCorrect,
+    strata: Mapping[Dimension, Mapping[str, ShareCorrect]],
+    within: float,
+) -> OwnerReport:
+    """The report of one round.
+
+    share: as `Queue.progress` gives it; strata: as `Strata.shares`; within: half of the interval that is enough.
+    """
     with store.reading() as session:
         row = session.get_one(RoundRow, round_id)
         tallies = session.scalars(select(TallyRow).where(TallyRow.round_id == round_id, TallyRow.count > 0)).all()
@@ -156,10 +175,10 @@ def owner_report(store: Store, round_id: int, share: ShareCorrect, within: float
         wanted=row.passes,
         estimate=stop_report(share, within, random_share),
         people=people_reports(tallies),
-        sources=_counts(plain, lambda t: t.source),
-        kinds=_counts(plain, lambda t: t.kind),
-        roles=_counts(plain, lambda t: t.role),
-        detectors=_counts(plain, lambda t: t.detector),
+        sources=_parts(plain, lambda t: t.source, strata["source"]),
+        kinds=_parts(plain, lambda t: t.kind, strata["kind"]),
+        roles=_parts(plain, lambda t: t.role, strata["role"]),
+        detectors=_parts(plain, lambda t: t.detector, strata["detector"]),
         agreement=_agreement(double),
         rule=RULE,
         disputed=disputed or 0,
@@ -174,7 +193,9 @@ def stop_report(share: ShareCorrect, within: float, random_share: float) -> Stop
     outlook = [(w, verdicts_needed(share, w, random_share)) for w in (0.05, 0.03, 0.02, 0.01)]
     wanted = f"You wanted ±{within:.1%}"
     progress = f"{share.judged:,} of {share.size:,} candidates"
-    if share.share is None:
+    if share.share is None and not random_share:
+        sentence = f"{wanted}. Nothing is drawn at random in this round: the share is known when all are judged."
+    elif share.share is None:
         sentence = f"{wanted}. Too few verdicts at random yet: an estimate needs {FEWEST_AT_RANDOM} of them, or all."
     elif reached:
         sentence = f"{wanted}; it is ±{share.half_width:.1%} after {progress}. Reviewing may stop."
@@ -236,13 +257,23 @@ def _warnings(own: Sequence[TallyRow], others: Sequence[TallyRow], gold: ShareOf
         yield f"takes {seconds:.1f} s a verdict, the others {usual:.1f} s"
 
 
-def _counts(tallies: Iterable[TallyRow], key: Callable[[TallyRow], str]) -> list[ChoiceCount]:
-    """By a field of the tallies, the most frequent first."""
+def _parts(
+    tallies: Iterable[TallyRow], key: Callable[[TallyRow], str], shares: Mapping[str, ShareCorrect]
+) -> list[StratumReport]:
+    """By a field of the tallies, the most frequent first. shares: the estimates, by the same names."""
     groups: dict[str, list[TallyRow]] = defaultdict(list)
     for tally in tallies:
         groups[key(tally)].append(tally)
-    counts = [_count(name, group) for name, group in groups.items()]
-    return sorted(counts, key=lambda c: (-(c.accept + c.reject + c.unsure), c.name))
+    parts = []
+    for name, group in groups.items():
+        count, found = _count(name, group), shares.get(name, ShareCorrect(None, 0.0, 1.0, 0, 0))
+        known = found.share is not None
+        correct = ShareOf(
+            value=found.share, low=found.low if known else None, high=found.high if known else None, n=found.judged
+        )
+        more = {"accepted": count.accepted, "correct": correct, "size": found.size}
+        parts.append(StratumReport(**{**count.model_dump(), **more}))
+    return sorted(parts, key=lambda c: (-(c.accept + c.reject + c.unsure), c.name))
 
 
 def _count(name: str, tallies: Sequence[TallyRow]) -> ChoiceCount:

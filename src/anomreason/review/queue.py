@@ -405,11 +405,9 @@ class Queue:
     def _estimate(self, session: Session) -> ShareCorrect:
         """The share of correct candidates among all of the round."""
         mine = (ItemRow.round_id == self.round, ItemRow.gold.is_(None))
-        # What was judged ahead of its place, beside others of its image or group, was neither drawn nor ranked for it.
-        judged = (ItemRow.needed < ItemRow.passes) & (ItemRow.position < self._reached(session))
+        reached, last = self.frontier(session)
+        judged = (ItemRow.needed < ItemRow.passes) & (ItemRow.position < reached)
         closed = ItemRow.done.is_(True) & (ItemRow.needed == ItemRow.passes)  # its image was dropped
-        last = session.scalar(select(func.max(ItemRow.rank)).where(*mine, ItemRow.random.is_(False), judged))
-        last = -1 if last is None else last
         size = session.get_one(RoundRow, self.round).size
         known, correct = ItemRow.rank <= last, CandidateRow.outcome == Outcome.ACCEPTED
         counted = [
@@ -423,8 +421,11 @@ class Queue:
             Judged(in_known, right_known, known_size), Judged(in_sample, right - right_known, size - known_size)
         )
 
-    def _reached(self, session: Session) -> int:
-        """The first position that nobody was given yet."""
+    def frontier(self, session: Session) -> tuple[int, int]:
+        """The first position that nobody was given yet, and the greatest rank by worth judged before it, or -1.
+
+        What was judged behind it, beside others of its image or group, was neither drawn nor ranked for that.
+        """
         leased = (LeaseRow.round_id == ItemRow.round_id) & (LeaseRow.candidate_id == ItemRow.candidate_id)
         query = (
             select(ItemRow.position)
@@ -439,4 +440,13 @@ class Queue:
             .limit(1)
         )
         first = session.scalar(query)
-        return 2**62 if first is None else first
+        reached = 2**62 if first is None else first
+        ranks = select(func.max(ItemRow.rank)).where(
+            ItemRow.round_id == self.round,
+            ItemRow.gold.is_(None),
+            ItemRow.random.is_(False),
+            ItemRow.needed < ItemRow.passes,
+            ItemRow.position < reached,
+        )
+        last = session.scalar(ranks)
+        return reached, -1 if last is None else last

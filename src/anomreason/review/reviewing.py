@@ -60,6 +60,7 @@ from anomreason.review.messages import (
 from anomreason.review.owner import OwnerReport, owner_report
 from anomreason.review.queue import Answer, Queue
 from anomreason.review.security import Links, Reviewer
+from anomreason.review.strata import Strata
 
 T = TypeVar("T")
 FILTER = "review"
@@ -88,6 +89,7 @@ class Review:
     def __post_init__(self) -> None:
         self._keys = read_keys(self.store.folder)
         self._share = Lately(lambda: self.queue.progress().share_correct)
+        self._strata = Lately(Strata(self.queue).shares)
         golds = select(func.count()).where(ItemRow.round_id == self.queue.round, ItemRow.gold.is_not(None))
         undo = aliased(VerdictRow)
         undone = select(undo.id).where(undo.undoes == VerdictRow.id).exists()
@@ -310,7 +312,7 @@ class Review:
 
     def report(self) -> OwnerReport:
         """For the owner."""
-        return owner_report(self.store, self.queue.round, self.estimate(), self.within)
+        return owner_report(self.store, self.queue.round, self.estimate(), self._strata.value(), self.within)
 
 
 class Lately(Generic[T]):

@@ -73,7 +73,7 @@ def begin_round(store: Store, command: int, options: RoundOptions = RoundOptions
             raise UsageError("no candidate is waiting for a verdict; find some with anomreason dataset annotate")
         ids = np.array([row.id for row in rows], np.int64)
         worth = worths(np.array([np.nan if row.score is None else row.score for row in rows]), [r.kind for r in rows])
-        ranks, order, random = _order(worth, options, rng)
+        ranks, order, random = order_of(worth, options, rng)
         golds = _golds(session.execute(_known(options)).all(), options.gold, rng)
         two = rng.random(len(ids)) < options.overlap
         passes = len(ids) + int(two.sum())
@@ -116,7 +116,7 @@ def worths(scores: npt.NDArray[np.float64], kinds: list[str | None]) -> npt.NDAr
     return worth
 
 
-def _order(
+def order_of(
     worth: npt.NDArray[Any], options: RoundOptions, rng: np.random.Generator
 ) -> tuple[npt.NDArray[Any], list[int], list[bool]]:
     """Rank by worth of each candidate; then candidate and way of choice for each place."""

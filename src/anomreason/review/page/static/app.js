@@ -122,10 +122,10 @@ class Desk {
       bar.setAttribute("aria-label", "Verdicts of all people");
       const percent = (value) => `${(100 * value).toFixed(1)} %`;
       const known = typeof share === "number";
-      const interval = known ? `correct ${percent(share)} (${percent(low)} to ${percent(high)})` : "no estimate yet";
-      const estimate = known || this.me.owner ? ` · ${interval}` : "";
-      const text = `${count(mine)} by you · ${count(verdicts)} of ${count(wanted)}${estimate}`;
-      byId("progress").replaceChildren(bar, make("span", {}, text));
+      const interval = known ? `${percent(share)} correct (${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)})` : "no estimate yet";
+      const all = make("span", { className: "all-people" }, ` · ${count(verdicts)} of ${count(wanted)}`);
+      const estimate = known || this.me.owner ? [make("span", { className: "estimate" }, ` · ${interval}`)] : [];
+      byId("progress").replaceChildren(bar, make("span", {}, `${count(mine)} by you`, all, ...estimate));
     }
     const line = byId("connection");
     const kept = waiting.length === 1 ? "1 waits here" : `${count(waiting.length)} wait here`;

@@ -42,7 +42,12 @@ const counts = (row) => [share(row.accepted), count(row.accept), count(row.rejec
 
 function sorts(name, rows) {
   if (!rows.length) return make("p", { className: "hint" }, "No verdict yet.");
-  return table([name, ...COUNTS], rows.map((row) => [row.name ? plain(row.name) : "not known", ...counts(row)]));
+  const lines = rows.map((row) => {
+    const correct = row.correct.value === null ? make("span", { className: "hint" }, "too few at random yet") : share(row.correct);
+    const accepted = row.accepted.value === null ? "–" : `${percent(row.accepted.value)} of ${count(row.accepted.n)}`;
+    return [row.name ? plain(row.name).replaceAll("_", " ") : "not known", correct, accepted, count(row.size)];
+  });
+  return table([name, "Estimated correct", "Accepted", "Candidates"], lines);
 }
 
 function people(rows) {
