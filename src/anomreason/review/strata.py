@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import case, func, select
-from sqlalchemy.sql.elements import ColumnElement
 
 from anomreason.dataset.tables import CandidateRow, ImageRow, ItemRow, Outcome, SourceRow
 from anomreason.review.estimate import Judged, ShareCorrect, share_correct
@@ -21,7 +20,7 @@ from anomreason.review.queue import Queue
 
 Dimension = Literal["source", "detector", "kind", "role"]
 DIMENSIONS: tuple[Dimension, ...] = ("source", "detector", "kind", "role")
-_COLUMNS: tuple[ColumnElement[str], ...] = (
+_COLUMNS: tuple[Any, ...] = (
     SourceRow.name,
     CandidateRow.detector,
     func.coalesce(CandidateRow.kind, ""),
