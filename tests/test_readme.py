@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,7 +95,48 @@ def test_options_that_the_docs_name_exist() -> None:
         assert named - known - FOREIGN.get(page.name, set()) == set(), page.name
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))])
+PAGES = ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))]
+
+
+def shown_commands(page: str) -> list[list[str]]:
+    """The command lines of `anomreason` in a page's blocks of code, without the program's name."""
+    text = (README if page == "README.md" else ROOT / "docs" / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```|((?:^    \S.*\n(?:^    .*\n)*))", text, flags=re.M | re.S)
+    lines = "\n".join(a or b for a, b in blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if re.match(r" *anomreason \S", line)]
+
+
+def read_line(line: list[str]) -> None:
+    """Raises what the program says of a command line that it cannot read. Nothing runs."""
+    command, name, rest = cast(Any, get_command(app)), "anomreason", list(line)
+    while isinstance(command, TyperGroup):
+        context = command.make_context(name, rest, resilient_parsing=True)
+        name, command, rest = cast(Any, command.resolve_command(context, [*context._protected_args, *context.args]))
+        assert command is not None, f"there is no command {rest or name}"
+    command.make_context(name, rest)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if shown_commands(page)])
+def test_the_commands_that_pages_show_are_accepted(page: str) -> None:
+    refused = []
+    for line in shown_commands(page):
+        try:
+            read_line(line)
+        except Exception as error:
+            refused.append(f"{' '.join(line)}: {error}")
+    assert refused == []
+
+
+@pytest.mark.parametrize(
+    "line", ["eval a.json --out x --nope", "eval --out x", "audit prompts a.txt --k many", "aduit x"]
+)
+def test_a_command_line_with_a_fault_is_not_accepted(line: str) -> None:
+    with pytest.raises(Exception, match=r".") as error:
+        read_line(line.split())
+    assert not isinstance(error.value, TypeError)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     file = ROOT / page if page == "README.md" else ROOT / "docs" / page
     links = re.findall(r"\]\((?!http)([^)#]+)", file.read_text(encoding="utf-8"))
