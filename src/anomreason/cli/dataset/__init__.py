@@ -22,6 +22,10 @@ COMMANDS: dict[str, Command] = {
         "dataset.import_verdicts:command",
         "Bring verdicts in that people gave in Label Studio or Prodigy, on candidates that export wrote.",
     ),
+    "compare": Command(
+        "dataset.compare:command",
+        "Compare what people annotated themselves with what a detector found in the same images.",
+    ),
     "split": Command("dataset.split:command", "Divide the kept images into splits, by a salted hash of their groups."),
     "stats": Command(
         "dataset.stats:command",
@@ -46,5 +50,5 @@ COMMANDS: dict[str, Command] = {
         "dataset.restore:command", "Bring back images that a filter dropped; later runs of the filter leave them in."
     ),
 }
-"""Subcommands in the order of the work: collect, filter, generate, annotate, import-verdicts, split, stats,
-export, verify, list, retry, restore."""
+"""Subcommands in the order of the work: collect, filter, generate, annotate, import-verdicts, compare, split,
+stats, export, verify, list, retry, restore."""

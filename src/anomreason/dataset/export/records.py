@@ -175,9 +175,9 @@ def _candidates(session: Session, images: Sequence[int]) -> dict[int, list[Expor
 
 
 def _candidate(row: CandidateRow, votes: Sequence[Vote]) -> ExportedCandidate:
-    proposed = _anomaly(row, {})
+    proposed = anomaly_of(row, {})
     edits = [vote.edit for vote in votes if vote.choice == "accept" and vote.edit]
-    edited = _anomaly(row, edits[-1]) if edits and row.outcome == Outcome.ACCEPTED else None
+    edited = anomaly_of(row, edits[-1]) if edits and row.outcome == Outcome.ACCEPTED else None
     return ExportedCandidate(
         id=row.id,
         anomaly=edited or proposed,
@@ -195,8 +195,8 @@ def _candidate(row: CandidateRow, votes: Sequence[Vote]) -> ExportedCandidate:
     )
 
 
-def _anomaly(row: CandidateRow, edit: Mapping[str, Any]) -> Anomaly | None:
-    """None where the row, or the edit, makes no anomaly."""
+def anomaly_of(row: CandidateRow, edit: Mapping[str, Any]) -> Anomaly | None:
+    """The candidate as a person edited it; None where the row, or the edit, makes no anomaly."""
     fields = ("name", "phenomenon", "reasoning", "severity", "kind", "objects", "region")
     values = {name: edit.get(name, getattr(row, name)) for name in fields}
     try:
