@@ -238,6 +238,17 @@ def strip(value: float, interval: Ends | None, chance: float | None, ceiling: fl
     return Markup('<svg class="strip" role="img" aria-label="{}">{}</svg>').format(text, Markup("").join(parts))
 
 
+def interval_strip(value: float, interval: Ends | None, top: float) -> Markup:
+    """A number on a line from 0 to `top`, with its interval."""
+    parts = [Markup('<rect class="track" x="0" y="8" width="100%" height="4" rx="2"/>')]
+    if interval:
+        low, high = _percent(interval[0] / top), _percent((interval[1] - interval[0]) / top)
+        parts.append(Markup('<rect class="span" x="{}" y="5" width="{}" height="10" rx="2"/>').format(low, high))
+    parts.append(Markup('<circle class="value" cx="{}" cy="10" r="3.5"/>').format(_percent(value / top)))
+    text = f"{value:.3f} on a line from 0 to {top:.3f}"
+    return Markup('<svg class="strip" role="img" aria-label="{}">{}</svg>').format(text, Markup("").join(parts))
+
+
 def _band(axes: PlotFrame, places: Sequence[tuple[float, Level]]) -> Markup:
     """Area between the least and the most that chance got; a single threshold gets a short one."""
     ends = [(x, level.band) for x, level in places if level.band is not None]

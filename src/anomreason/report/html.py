@@ -274,16 +274,16 @@ class ReportImage:
 def prepare(detection: Detection, root: Path, report: Path) -> ReportImage:
     """Make the preview and, where a browser cannot show the file, the copy; neither is made twice."""
     path = root / detection.image
-    name = _name(detection.sha256)
+    name = scaled_name(detection.sha256)
     preview = report / "thumbs" / name if name else None
     copy = report / "pictures" / name if name else None
     original, note = _original(path, detection, report / "pages")
     shows = original
     if note is None and preview and copy:
         try:
-            _keep(preview, path, PREVIEW_SIDE)
+            keep_scaled(preview, path, PREVIEW_SIDE)
             if not (original and browser_can_show(path)):
-                _keep(copy, path, COPY_SIDE)
+                keep_scaled(copy, path, COPY_SIDE)
                 shows = None
                 why = "Browsers cannot show this kind of file" if original else "The image is inside an archive"
                 note = f"{why}; this is a JPEG copy, at most {COPY_SIDE} pixels a side."
@@ -302,7 +302,8 @@ def link(target: Path, start: Path) -> str:
     return quote(os.fsencode(os.path.relpath(target, start)))
 
 
-def _name(sha256: str | None) -> str | None:
+def scaled_name(sha256: str | None) -> str | None:
+    """File name of the scaled copies of an image with this hash; None for what is no hash."""
     if sha256 is None or not re.fullmatch(r"[0-9a-f]{64}", sha256):
         return None
     return f"{sha256[:40]}.jpg"
@@ -341,7 +342,7 @@ def _changed(path: Path, stat: os.stat_result, detection: Detection) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() != detection.sha256
 
 
-def _keep(target: Path, path: Path, side: int) -> None:
+def keep_scaled(target: Path, path: Path, side: int) -> None:
     """Write the image scaled to `side` unless it is kept already; never half of it."""
     if target.exists():
         return
