@@ -52,7 +52,7 @@ _ASSETS = ("report.css", "scores.css", "audit.css", "audit.js")
 _FOLDER = "report/audit"
 
 
-class ShownImage(NamedTuple):
+class AuditPreview(NamedTuple):
     """How one image appears; addresses are relative to the page."""
 
     preview: str | None
@@ -92,21 +92,21 @@ def write_audit_page(result: AuditResult, study: Study, path: Path) -> Path:
     return path
 
 
-def _shown(image: AuditImage, study: Study, folder: Path) -> ShownImage:
+def _shown(image: AuditImage, study: Study, folder: Path) -> AuditPreview:
     if image.path is None or image.missing is not None:
-        return ShownImage(None, None, image.missing or "not given")
+        return AuditPreview(None, None, image.missing or "not given")
     path = Path(os.path.abspath(image.path))
     try:
         name = scaled_name(_hash(image, study, path))
         if name is None:
-            return ShownImage(None, None, "the image has no hash")
+            return AuditPreview(None, None, "the image has no hash")
         keep_scaled(folder / "report" / "thumbs" / name, path, PREVIEW_SIDE)
         if path.is_file() and browser_can_show(path):
-            return ShownImage(name, link(path, folder), None)
+            return AuditPreview(name, link(path, folder), None)
         keep_scaled(folder / "report" / "pictures" / name, path, COPY_SIDE)
-        return ShownImage(name, f"report/pictures/{name}", None)
+        return AuditPreview(name, f"report/pictures/{name}", None)
     except (UnreadableImage, OSError) as error:
-        return ShownImage(None, None, f"the image cannot be opened: {error}")
+        return AuditPreview(None, None, f"the image cannot be opened: {error}")
 
 
 def _hash(image: AuditImage, study: Study, path: Path) -> str:
@@ -119,7 +119,7 @@ def _hash(image: AuditImage, study: Study, path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _image(image: AuditImage, shown: ShownImage, study: Study) -> list[Any]:
+def _image(image: AuditImage, shown: AuditPreview, study: Study) -> list[Any]:
     """[preview, source, why there is no image, one entry an assessor], lists only: no name becomes a key."""
     said = [_said(detections.get(image.key)) for detections in study.assessments.values()]
     return [shown.preview, shown.source, shown.note, said]
