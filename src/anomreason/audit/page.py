@@ -276,7 +276,7 @@ def _failing(found: AssessorResult) -> list[tuple[str, list[str]]]:
     return [line for line in lines if line[1]]
 
 
-class ReferenceRow(NamedTuple):
+class PublishedGenerator(NamedTuple):
     """One generator of the paper's Table 3."""
 
     generator: str
@@ -284,12 +284,12 @@ class ReferenceRow(NamedTuple):
     """By assessor of the paper: MAI, AF, CAP."""
 
 
-def _reference() -> tuple[list[str], list[ReferenceRow]]:
+def _reference() -> tuple[list[str], list[PublishedGenerator]]:
     figures = published(table=3)
     assessors = list(dict.fromkeys(f.assessor or "" for f in figures))
     known = {(f.model, f.assessor, f.metric): f.value for f in figures}
     rows = [
-        ReferenceRow(model, [known.get((model, a, m)) for a in assessors for m in ("MAI", "AF", "CAP")])
+        PublishedGenerator(model, [known.get((model, a, m)) for a in assessors for m in ("MAI", "AF", "CAP")])
         for model in dict.fromkeys(f.model for f in figures)
     ]
     return assessors, rows
