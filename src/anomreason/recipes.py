@@ -39,19 +39,11 @@ class RecipeShelf(Generic[R]):
         Raises UsageError, naming file and key.
         """
         name, data = self._bytes_of(source)
-        try:
-            table = tomllib.loads(data.decode("utf-8"))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-            raise UsageError(f"{name} is not valid TOML ({error}); correct that line") from error
-        return self.validate(table, name)
+        return self.validate(parse_toml(data, name), name)
 
     def validate(self, table: dict[str, Any], name: str) -> R:
         """A recipe from what TOML holds; `name` is where it comes from, for messages. Raises UsageError."""
-        try:
-            return self.model.model_validate(table)
-        except ValidationError as error:
-            messages = (_message(one, self.model) for one in error.errors()[:5])
-            raise UsageError(f"{name}: {'; '.join(messages)}") from error
+        return validated(self.model, table, name)
 
     def names(self) -> list[str]:
         """Those that the package carries."""
@@ -65,15 +57,35 @@ class RecipeShelf(Generic[R]):
         path = Path(source).expanduser()
         if path.suffix != ".toml" and not path.is_file():
             raise UsageError(f"there is no {self.noun} {str(source)!r}; give a .toml file or one of {', '.join(names)}")
-        try:
-            if path.stat().st_size > _LARGEST:
-                raise UsageError(
-                    f"{path} is larger than {_LARGEST} bytes, so it is no {self.noun}; give a {self.noun}'s .toml file"
-                )
-            return str(path), path.read_bytes()
-        except OSError as error:
-            why = error.strerror or error
-            raise UsageError(f"the {self.noun} {str(path)!r} cannot be read ({why}); check the path") from error
+        return str(path), toml_bytes(path, self.noun)
+
+
+def toml_bytes(path: Path, noun: str) -> bytes:
+    """What a file of settings holds. noun: what it is called in messages. Raises UsageError."""
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise UsageError(f"{path} is larger than {_LARGEST} bytes, so it is no {noun}; give a {noun}'s .toml file")
+        return path.read_bytes()
+    except OSError as error:
+        why = error.strerror or error
+        raise UsageError(f"the {noun} {str(path)!r} cannot be read ({why}); check the path") from error
+
+
+def parse_toml(data: bytes, name: str) -> dict[str, Any]:
+    """What TOML holds; `name` is where it comes from, for messages. Raises UsageError."""
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{name} is not valid TOML ({error}); correct that line") from error
+
+
+def validated(model: type[R], table: dict[str, Any], name: str) -> R:
+    """Settings from what TOML holds; `name` is where they come from, for messages. Raises UsageError, naming keys."""
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        messages = (_message(one, model) for one in error.errors()[:5])
+        raise UsageError(f"{name}: {'; '.join(messages)}") from error
 
 
 def _settings(part: type[BaseModel], before: str = "") -> list[str]:
@@ -87,12 +99,14 @@ def _settings(part: type[BaseModel], before: str = "") -> list[str]:
 
 
 def _message(error: Any, model: type[BaseModel]) -> str:
-    """One error with its key as it stands in the file."""
-    key = ".".join(str(part) for part in error["loc"]) or "the file"
+    """One error with its key as it stands in the file; in a list of sections with its number, from 1."""
+    places = (f"{part + 1}" if isinstance(part, int) else str(part) for part in error["loc"])
+    key = ".".join(places) or "the file"
     if error["type"] == "extra_forbidden":
         settings = _settings(model)
         sections = {name.rpartition(".")[0] for name in settings} - {""}
-        near = get_close_matches(key, [*settings, *sorted(sections)], n=1)
+        plain = ".".join(part for part in error["loc"] if isinstance(part, str))
+        near = get_close_matches(plain, [*settings, *sorted(sections)], n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(settings)}"
         return f"unknown setting {key!r}; {hint}"
     if error["type"] == "missing":

@@ -33,7 +33,8 @@ class AuditImage:
     path: Path | None = None
     """The image file; None when there is none."""
     missing: str | None = None
-    """Why there is no image: `refused`, `blank`, `failed` or `not given`; None when there is one."""
+    """Why there is no image: `refused`, `blank`, `failed`, `not given` (by its folder) or `not made` (not begun yet);
+    None when there is one."""
 
     @property
     def key(self) -> str:
@@ -55,3 +56,5 @@ class Study:
     """By name of the assessor, and then by key of the image; an image that was not assessed yet is not in it."""
     simulated: bool = False
     """Whether an assessor is the simulator, so that its answers are no real ones."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the images and assessments, in sentences."""

@@ -7,6 +7,7 @@ with anomreason.dataset.open("data") as store:
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -61,6 +62,8 @@ class GenerateOptions:
     """Names of sources whose prompts count; empty: all."""
     max_cost: float | None = None
     """US dollars that all images of the dataset may cost together, those of earlier commands included."""
+    texts: tuple[str, ...] | None = None
+    """The prompts that count, as the store has them; None: all."""
 
     def check(self) -> None:
         """Raises UsageError for a value that cannot be used."""
@@ -194,7 +197,7 @@ def plan_generation(
         for recipe in recipes:
             _check_source(session, recipe)
             _check_unchanged(session, recipe)
-            price, remote = _price(recipe)
+            price, remote = image_price(recipe)
             if price is None and options.max_cost is not None and recipe.endpoint:
                 raise UsageError(
                     f"max_cost needs the price of an image, and generator {recipe.name!r} does not say it: add "
@@ -210,7 +213,7 @@ def plan_generation(
     return tuple(plans)
 
 
-def _price(recipe: GeneratorRecipe) -> tuple[float | None, bool]:
+def image_price(recipe: GeneratorRecipe) -> tuple[float | None, bool]:
     """US dollars an image, None when not known; and whether another machine is asked."""
     if recipe.endpoint is None:
         return 0.0, False
@@ -240,7 +243,12 @@ def _chosen(session: Session, options: GenerateOptions) -> npt.NDArray[np.int64]
         chosen = chosen.where(PromptRow.id.in_(images.where(ImageRow.status == ImageState.KEPT)))
     elif sources:
         chosen = chosen.where(or_(PromptRow.source_id.in_(sources), PromptRow.id.in_(images)))
-    return _numbers(session, chosen.order_by(PromptRow.id).limit(options.limit))
+    ids = _numbers(session, chosen.order_by(PromptRow.id).limit(options.limit if options.texts is None else None))
+    if options.texts is None:
+        return ids
+    wanted = {hashlib.sha256(text.encode()).hexdigest() for text in options.texts}
+    named = session.execute(select(PromptRow.id, PromptRow.sha256).execution_options(yield_per=10_000))
+    return ids[np.isin(ids, [id for id, sha256 in named if sha256 in wanted])][: options.limit]
 
 
 def _done(
@@ -298,7 +306,7 @@ class _GeneratorPass:
     ) -> None:
         self._store, self._recipe, self._options, self._work = store, recipe, options, work
         self._command_id = command_id
-        self._price = _price(recipe)[0] or None
+        self._price = image_price(recipe)[0] or None
         self._most = math.inf if options.max_cost is None else options.max_cost
         self._settings = recipe.model_dump(mode="json", exclude_none=True)
         self._under_way: dict[int, _Wanted] = {}

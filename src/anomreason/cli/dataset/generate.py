@@ -115,16 +115,16 @@ def _as_json(plans: Sequence[GeneratorPlan]) -> str:
 
 
 def _described(plans: Sequence[GeneratorPlan]) -> str:
-    lines = []
-    for plan in plans:
-        already = f" of {plan.images:,}" if plan.done else ""
-        line = f"{plan.generator}: {plan.left:,}{already} {'image' if plan.images == 1 else 'images'} to make"
-        if plan.cost is None:
-            line += ", price not known (price_per_image under [endpoint] says it)"
-        elif plan.price:
-            line += f", ${plan.cost:,.2f} at ${plan.price:g} each"
-        lines.append(line)
-    return "\n".join(lines)
+    return "\n".join(map(plan_line, plans))
+
+
+def plan_line(plan: GeneratorPlan) -> str:
+    """What a generator is to make, and what that costs."""
+    already = f" of {plan.images:,}" if plan.done else ""
+    line = f"{plan.generator}: {plan.left:,}{already} {'image' if plan.images == 1 else 'images'} to make"
+    if plan.cost is None:
+        return line + ", price not known (price_per_image under [endpoint] says it)"
+    return line + (f", ${plan.cost:,.2f} at ${plan.price:g} each" if plan.price else "")
 
 
 def _agree(plans: Sequence[GeneratorPlan]) -> None:
@@ -147,7 +147,7 @@ def _agree(plans: Sequence[GeneratorPlan]) -> None:
 
 def _show(report: GenerateReport, data: Path) -> None:
     for one in report.generators:
-        say(_line(one))
+        say(made_line(one))
         for message, count in list(one.messages.items())[:SHOWN]:
             say(f"  {message}  <- {count:,}")
         if len(one.messages) > SHOWN:
@@ -159,7 +159,8 @@ def _show(report: GenerateReport, data: Path) -> None:
     say(f"Next: anomreason dataset filter {data}")
 
 
-def _line(one: GeneratorReport) -> str:
+def made_line(one: GeneratorReport) -> str:
+    """What a generator has made."""
     ends = {"interrupted": "interrupted", "cost": "stopped at the limit on the cost", "failures": "given up"}
     counts = [f"{getattr(one, name):,} {name}" for name in ("refused", "blank", "failed") if getattr(one, name)]
     counts += [f"{one.before:,} from before"] if one.before else []

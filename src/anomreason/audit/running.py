@@ -1,0 +1,43 @@
+"""A whole audit: images, assessments, report. The same call again continues, and pays for nothing twice.
+
+study = run_audit(Path("audit.toml"))
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from anomreason.audit.assessing import assess, assessments_cost, assessor_work
+from anomreason.audit.folder import AuditFolder, audit_images, present, read_audit_record, read_study
+from anomreason.audit.making import make_images
+from anomreason.audit.plan import read_audit
+from anomreason.audit.study import Study
+from anomreason.errors import UsageError
+
+
+def run_audit(file: str | Path, progress: Callable[[str, int, int], None] = lambda step, done, total: None) -> Study:
+    """Run the audit of a TOML file to its end. There is no question before money is spent: set max_cost in the file.
+
+    progress: called with the step (`images`, or the name of an assessor), and the numbers of images done and of all
+    that were left. Raises UsageError for a file that cannot be used and inside an event loop, RunConflict where images
+    or assessments were made with other settings.
+    """
+    if asyncio._get_running_loop() is not None:
+        raise UsageError("an event loop is running here (a notebook?): use await asyncio.to_thread(run_audit, ...)")
+    audit = read_audit(Path(file))
+    with AuditFolder(audit) as folder:
+        make_images(folder, assessments_cost(audit), lambda done, total: progress("images", done, total))
+        images = present(tuple(audit_images(folder.path, read_audit_record(folder.path))))
+        for assessor in audit.assessors:
+            name = assessor.name
+            work = assessor_work(audit, assessor, images)
+            with work.open_run() as run:
+                asyncio.run(assess(work, run, lambda done, total, name=name: progress(name, done, total)))  # type: ignore[misc]
+        return write_report(folder.path)
+
+
+def write_report(out: Path) -> Study:
+    """Build results and page anew from what an audit's folder holds. Raises UsageError for a folder without one."""
+    return read_study(out)

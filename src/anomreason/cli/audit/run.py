@@ -1,0 +1,276 @@
+"""`anomreason audit run`: from the file of an audit to its report."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anomreason.cli.detect import CAPPED, DONE, FAILED, INTERRUPTED, SIMULATED, CommandOptions, note_unfinished, process
+from anomreason.cli.output import say
+from anomreason.english import counted
+
+if TYPE_CHECKING:
+    from anomreason.audit.assessing import AssessorWork
+    from anomreason.audit.folder import AuditFolder
+    from anomreason.audit.plan import Audit
+    from anomreason.dataset.generate import GeneratorPlan, GeneratorReport
+
+SHOWN = 3
+"""Messages that are shown of each generator."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Options of the command that do not concern the audit."""
+
+    yes: bool
+    """Whether money may be spent without asking."""
+    quiet: bool
+    """Whether nothing but the result is printed."""
+
+
+def command(
+    file: Annotated[Path, typer.Argument(metavar="AUDIT.TOML", help="File of the audit.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what is left to do and its cost, and stop.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
+) -> None:
+    """Make the images of an audit, have them assessed, and report which generator is how plausible.
+
+    Each step says what it will cost before it begins, and asks where that is not nothing. The same command again
+    continues, makes no image and asks no question twice, and tries again what failed. Exit code: 0 all images made and
+    assessed, 2 usage error, 3 some failed, 4 stopped at a limit on the cost, 130 interrupted.
+    """
+    from anomreason.audit.plan import read_audit
+
+    audit = read_audit(file)
+    if dry_run:
+        show_plan(audit)
+    else:
+        raise typer.Exit(work_through(audit, RunOptions(yes, quiet=False)))
+
+
+def show_plan(audit: Audit) -> None:
+    """Print what is left to do, and what it is expected to cost."""
+    plans = _plans(audit)
+    say(_described(audit))
+    for line in _image_lines(audit, plans):
+        say(line)
+    for work in _expected_works(audit, plans):
+        say(_work_line(work))
+    for note in audit.notes:
+        say(f"Note: {note}", err=True)
+
+
+def work_through(audit: Audit, options: RunOptions) -> int:
+    """Do what is left of an audit and report it; gives the exit code."""
+    from anomreason.audit.folder import AuditFolder, audit_images, present, read_audit_record
+
+    plans = _plans(audit)
+    if not options.quiet:
+        say(_described(audit), err=True)
+    _check_terminal(audit, plans, options)
+    with AuditFolder(audit) as folder:
+        status = _make(folder, plans, options)
+        if status not in (DONE, FAILED):
+            return status
+        images = present(tuple(audit_images(folder.path, read_audit_record(folder.path))))
+        ends = {status}
+        for assessor in audit.assessors:
+            from anomreason.audit.assessing import assessor_work
+
+            ends.add(_assess(assessor_work(audit, assessor, images), options))
+            if INTERRUPTED in ends:
+                return INTERRUPTED
+        show_report(folder.path)
+    return max(ends)
+
+
+def _plans(audit: Audit) -> tuple[GeneratorPlan, ...]:
+    from anomreason.audit.assessing import assessments_cost
+    from anomreason.audit.making import plan_images
+
+    return plan_images(audit, assessments_cost(audit))
+
+
+def _described(audit: Audit) -> str:
+    sizes = (
+        counted(len(audit.prompts), "prompt", "prompts"),
+        counted(len(audit.seeds), "seed", "seeds"),
+        counted(len(audit.generators), "generator", "generators"),
+    )
+    assessors = ", ".join(one.name for one in audit.assessors)
+    return f"{audit.out}: {' x '.join(sizes)} = {counted(audit.images, 'image', 'images')}, assessed by {assessors}"
+
+
+def _image_lines(audit: Audit, plans: Sequence[GeneratorPlan]) -> list[str]:
+    """A line a generator, in the order of the file."""
+    from anomreason.audit.folder import record_of
+    from anomreason.audit.plan import GivenGenerator
+
+    by_name = {plan.generator: plan for plan in plans}
+    given = {one.name: len(one.images or ()) for one in record_of(audit).generators}
+    each = len(audit.prompts) * len(audit.seeds)
+    return [
+        f"{one.name}: {given[one.name]:,} of {each:,} images given"
+        if isinstance(one, GivenGenerator)
+        else _plan_line(by_name[one.name])
+        for one in audit.generators
+    ]
+
+
+def _plan_line(plan: GeneratorPlan) -> str:
+    if not plan.left:
+        return f"{plan.generator}: {counted(plan.images, 'image', 'images')}, nothing left to make"
+    from anomreason.cli.dataset.generate import plan_line
+
+    return plan_line(plan)
+
+
+def _work_line(work: AssessorWork) -> str:
+    from anomreason.cli.spending import spending
+
+    plan, name = work.plan(), work.assessor.name
+    if not plan.images:
+        return f"{name}: {counted(len(work.images), 'image', 'images')}, nothing left to assess"
+    already = f" of {len(work.images):,}" if plan.images < len(work.images) else ""
+    images = f"{plan.images:,}{already} {'image' if len(work.images) == 1 else 'images'}"
+    line = f"{name}: {images} to assess, about {spending(plan.usual.usage)}"
+    if plan.fitting is not None and plan.fitting < plan.images:
+        line += f"; the limit on the cost is expected to finish {plan.fitting:,} of them"
+    return line
+
+
+def _expected_works(audit: Audit, plans: Sequence[GeneratorPlan]) -> list[AssessorWork]:
+    """The work of all assessors if every image that is left is made."""
+    from anomreason.audit.assessing import assessor_work, expected
+    from anomreason.audit.folder import audit_images, present, record_of
+
+    images = tuple(audit_images(audit.out, record_of(audit)))
+    listed = expected(present(images), sum(image.path is not None for image in images) + sum(p.left for p in plans))
+    return [assessor_work(audit, one, listed) for one in audit.assessors]
+
+
+def _costs(plan: GeneratorPlan) -> bool:
+    """Whether making images takes money, or may."""
+    return plan.left > 0 and (bool(plan.cost) or (plan.cost is None and plan.remote))
+
+
+def _may_cost(work: AssessorWork) -> bool:
+    """Whether assessing takes money, or may."""
+    from urllib.parse import urlsplit
+
+    from anomreason.vlm.endpoint.address import is_loopback
+
+    cost = work.plan().usual.usage.cost
+    urls = work.setup.options.base_urls
+    own = bool(urls) and all(is_loopback(urlsplit(url).hostname or "") for url in urls)
+    return bool(work.todo) and (cost > 0 if cost is not None else not own)
+
+
+def _check_terminal(audit: Audit, plans: Sequence[GeneratorPlan], options: RunOptions) -> None:
+    """Raises UsageError where a later step would ask, and there is nobody to answer."""
+    from anomreason.errors import UsageError
+
+    if options.yes or sys.stdin.isatty():
+        return
+    works = _expected_works(audit, plans)
+    if any(map(_costs, plans)) or any(map(_may_cost, works)):
+        for line in [*_image_lines(audit, plans), *map(_work_line, works)]:
+            say(line, err=True)
+        raise UsageError("this costs money and there is no terminal to ask at: add --yes to go ahead")
+
+
+def _agree(options: RunOptions) -> None:
+    from anomreason.errors import UsageError
+
+    if not options.yes and not typer.confirm("Go ahead?", err=True):
+        raise UsageError("nothing was sent; the same command asks again")
+
+
+def _make(folder: AuditFolder, plans: Sequence[GeneratorPlan], options: RunOptions) -> int:
+    """Make the images that are missing; gives DONE, FAILED, CAPPED or INTERRUPTED."""
+    from anomreason.audit.assessing import assessments_cost
+    from anomreason.audit.making import make_images
+    from anomreason.cli.progress import progress
+    from anomreason.dataset.generate import Work
+    from anomreason.interrupt import first_ctrl_c
+
+    for line in () if options.quiet else _image_lines(folder.audit, plans):
+        say(line, err=True)
+    if not any(plan.left for plan in plans):
+        return DONE
+    if any(map(_costs, plans)):
+        _agree(options)
+    work = Work()
+
+    def stop() -> None:
+        work.stopping = True
+        say("\nFinishing the images under way; Ctrl-C again drops them.", err=True)
+
+    def status() -> str:
+        bad = [f"{work.counts[name]:,} {name}" for name in ("refused", "blank", "failed") if work.counts[name]]
+        return ", ".join([*bad, *([f"${work.cost:.2f}"] if work.cost else [])])
+
+    with progress("images", status, options.quiet) as step, first_ctrl_c(stop):
+        report = make_images(folder, assessments_cost(folder.audit), step, work)
+    for one in report.generators:
+        _show_made(one, options)
+    ends = {one.stopped for one in report.generators}
+    if "interrupted" in ends:
+        say(f"Interrupted. The same command continues ({folder.path}).", err=True)
+        return INTERRUPTED
+    if "cost" in ends:
+        say("Stopped at max_cost with images left to make. The same command with a higher one continues.", err=True)
+        return CAPPED
+    return FAILED if any(one.failed or one.left for one in report.generators) else DONE
+
+
+def _show_made(one: GeneratorReport, options: RunOptions) -> None:
+    from anomreason.cli.dataset.generate import made_line
+
+    if options.quiet or one.before == one.images:
+        return
+    say(made_line(one), err=True)
+    for message, count in list(one.messages.items())[:SHOWN]:
+        say(f"  {message}  <- {count:,}", err=True)
+
+
+def _assess(work: AssessorWork, options: RunOptions) -> int:
+    """Assess what is left; gives DONE, FAILED, CAPPED or INTERRUPTED."""
+    if not options.quiet:
+        say(_work_line(work), err=True)
+    if work.exhausted and work.todo:
+        say(f"{work.assessor.name}: nothing of max_cost is left; raise it to have the rest assessed.", err=True)
+        return CAPPED
+    if work.todo and _may_cost(work):
+        _agree(options)
+    shown = CommandOptions(None, None, yes=True, json_only=options.quiet, report=False)
+    with work.open_run() as run:
+        status = process(work.setup, run, work.todo, shown)
+        note_unfinished(run, work.images, status)
+        failed = Counter(
+            run.done[i.name].failure for i in work.images if i.name in run.done and run.done[i.name].failure
+        )
+    if failed and not options.quiet:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in failed.most_common())
+        say(f"{work.assessor.name}: {failed.total():,} of {len(work.images):,} failed: {kinds}", err=True)
+    return FAILED if status == DONE and failed else status
+
+
+def show_report(out: Path) -> None:
+    """Build the report of an audit's folder, and print it."""
+    from anomreason.audit.running import write_report
+
+    study = write_report(out)
+    for note in study.notes:
+        say(f"Note: {note}", err=True)
+    if study.simulated:
+        say(SIMULATED, err=True)
