@@ -1,4 +1,6 @@
-"""A small images endpoint that behaves as the prompt asks: `refused`, `busy once`, `url`, `huge`, `hang` ..."""
+"""A small images endpoint that behaves as the prompt asks: `refused`, `busy once`, `url`, `huge`, `hang` ...
+
+Models called `style ...` draw images of their own."""
 
 from __future__ import annotations
 
@@ -99,7 +101,8 @@ class ImagesServer:
             return web.json_response({"error": {"message": f"wrong key {key}"}}, status=401)
         if prompt == "url":
             return web.json_response({"data": [{"url": "/files/url"}]})
-        image = drawn(f"{prompt} {body.get('seed')}")
+        style = f"{body['model']} " if body["model"].startswith("style ") else ""
+        image = drawn(f"{style}{prompt} {body.get('seed')}")
         if prompt == "data url":
             return web.json_response({"data": [{"url": f"data:image/png;base64,{coded(written(image))}"}]})
         entry = {"b64_json": coded(written(image, "JPEG" if prompt == "jpeg" else "PNG"))}
