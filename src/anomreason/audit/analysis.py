@@ -314,4 +314,4 @@ def _warnings(study: Study, cells: Mapping[str, AssessorCells]) -> list[str]:
             found.append(f"the assessor {name!r} is several detectors ({', '.join(one.detectors)}); assess with one")
         if not one.assessed.any():
             found.append(f"the assessor {name!r} has assessed no image")
-    return found
+    return [*found, *study.notes]

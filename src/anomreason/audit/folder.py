@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from anomreason.anomaly import Detection, Record
@@ -30,8 +30,6 @@ from anomreason.sources.inputs import Image
 AUDIT = FolderKind("audit", "plan.json", "audit.lock", "another out")
 PROMPTS, DATA, ASSESSORS, RESULT, PAGE = "prompts.jsonl", "data", "assessors", "audit.json", "report.html"
 NOT_GIVEN, NOT_MADE = "not given", "not made"
-_NAMED = 3
-"""Prompts that a note names."""
 
 
 class GeneratorRecord(Record):
@@ -83,7 +81,7 @@ class AuditFolder(ResumableFolder):
 
 def record_of(audit: Audit) -> AuditRecord:
     """What an audit compares; given images are looked for. Raises UsageError for those that cannot be used."""
-    notes, found = list(audit.notes), dict[str, Mapping[Place, Path]]()
+    notes, found = list[str](), dict[str, Mapping[Place, Path]]()
     for one in audit.generators:
         if isinstance(one, GivenGenerator):
             given = read_given(one, audit.prompts, audit.seeds)
@@ -127,7 +125,7 @@ def read_study(out: Path) -> Study:
     record = read_audit_record(out)
     images = tuple(audit_images(out, record))
     assessments = {one.name: _assessments(out / ASSESSORS / one.name, images) for one in record.assessors}
-    notes = [*record.notes, *_without_image(record.prompts, images), *_equal(images, assessments)]
+    notes = [*record.notes, *_equal(images, assessments)]
     return Study(
         prompts=record.prompts,
         generators=tuple(one.name for one in record.generators),
@@ -201,15 +199,6 @@ def _assessments(run: Path, images: Sequence[AuditImage]) -> dict[str, Detection
     open_ones = {image.name for image in remaining(listed, {n: ImageStatus.of(d) for n, d in results.items()})}
     kept = [i.name for i in listed if i.name in results and (i.name not in open_ones or results[i.name].failure)]
     return {name: results[name] for name in kept}
-
-
-def _without_image(prompts: Collection[AuditPrompt], images: Sequence[AuditImage]) -> list[str]:
-    """A note of the prompts of which no generator has an image."""
-    there = {image.prompt for image in images if image.path is not None}
-    if not (bare := [prompt.id for prompt in prompts if prompt.id not in there]):
-        return []
-    named = ", ".join(bare[:_NAMED]) + (" ..." if len(bare) > _NAMED else "")
-    return [f"{counted(len(bare), 'prompt has', 'prompts have')} no image of any generator: {named}"]
 
 
 def _equal(images: Sequence[AuditImage], assessments: Mapping[str, Mapping[str, Detection]]) -> list[str]:

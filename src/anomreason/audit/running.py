@@ -1,6 +1,6 @@
 """A whole audit: images, assessments, report. The same call again continues, and pays for nothing twice.
 
-study = run_audit(Path("audit.toml"))
+result = run_audit(Path("audit.toml"))
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from anomreason.audit.analysis import analyse
 from anomreason.audit.assessing import assess, assessments_cost, assessor_work
-from anomreason.audit.folder import AuditFolder, audit_images, present, read_audit_record, read_study
+from anomreason.audit.folder import RESULT, AuditFolder, audit_images, present, read_audit_record, read_study
 from anomreason.audit.making import make_images
 from anomreason.audit.plan import read_audit
-from anomreason.audit.study import Study
+from anomreason.audit.results import AuditResult
 from anomreason.errors import UsageError
+from anomreason.evaluation.writing import write_record
 
 
-def run_audit(file: str | Path, progress: Callable[[str, int, int], None] = lambda step, done, total: None) -> Study:
+def run_audit(
+    file: str | Path, progress: Callable[[str, int, int], None] = lambda step, done, total: None
+) -> AuditResult:
     """Run the audit of a TOML file to its end. There is no question before money is spent: set max_cost in the file.
 
     progress: called with the step (`images`, or the name of an assessor), and the numbers of images done and of all
@@ -38,6 +42,9 @@ def run_audit(file: str | Path, progress: Callable[[str, int, int], None] = lamb
         return write_report(folder.path)
 
 
-def write_report(out: Path) -> Study:
-    """Build results and page anew from what an audit's folder holds. Raises UsageError for a folder without one."""
-    return read_study(out)
+def write_report(out: Path) -> AuditResult:
+    """Write results and page anew from what an audit's folder holds. Raises UsageError for a folder without one."""
+    study = read_study(out)
+    result = analyse(study)
+    write_record(out / RESULT, result)
+    return result

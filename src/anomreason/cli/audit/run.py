@@ -179,13 +179,18 @@ def _check_terminal(audit: Audit, plans: Sequence[GeneratorPlan], options: RunOp
     """Raises UsageError where a later step would ask, and there is nobody to answer."""
     from anomreason.errors import UsageError
 
-    if options.yes or sys.stdin.isatty():
+    if options.yes or is_terminal():
         return
     works = _expected_works(audit, plans)
     if any(map(_costs, plans)) or any(map(_may_cost, works)):
         for line in [*_image_lines(audit, plans), *map(_work_line, works)]:
             say(line, err=True)
         raise UsageError("this costs money and there is no terminal to ask at: add --yes to go ahead")
+
+
+def is_terminal() -> bool:
+    """Whether somebody can answer a question."""
+    return sys.stdin.isatty()
 
 
 def _agree(options: RunOptions) -> None:
@@ -228,7 +233,7 @@ def _make(folder: AuditFolder, plans: Sequence[GeneratorPlan], options: RunOptio
         say(f"Interrupted. The same command continues ({folder.path}).", err=True)
         return INTERRUPTED
     if "cost" in ends:
-        say("Stopped at max_cost with images left to make. The same command with a higher one continues.", err=True)
+        say("The same command with a higher max_cost continues.", err=True)
         return CAPPED
     return FAILED if any(one.failed or one.left for one in report.generators) else DONE
 
@@ -267,10 +272,12 @@ def _assess(work: AssessorWork, options: RunOptions) -> int:
 
 def show_report(out: Path) -> None:
     """Build the report of an audit's folder, and print it."""
+    from anomreason.audit.folder import RESULT
     from anomreason.audit.running import write_report
 
-    study = write_report(out)
-    for note in study.notes:
-        say(f"Note: {note}", err=True)
-    if study.simulated:
+    result = write_report(out)
+    for warning in result.warnings:
+        say(f"Note: {warning}", err=True)
+    if result.simulated:
         say(SIMULATED, err=True)
+    say(f"Results: {out / RESULT}", err=True)
