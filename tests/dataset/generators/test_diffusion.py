@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.dataset.generators.tiny_pipelines import make_tiny_hidream
 
-from anomreason.dataset.generators.diffusion import DiffusionGenerator
+from anomreason.dataset.generators.diffusion import DiffusionGenerator, load_pipeline
 from anomreason.dataset.generators.protocol import Generated, ImageRequest
 from anomreason.dataset.generators.recipe import GeneratorRecipe
 from anomreason.errors import UsageError
@@ -74,6 +75,41 @@ def test_a_negative_prompt_reaches_the_pipeline(tiny_sd3: Path) -> None:
         for part in ({}, {"negative_prompt": "blurry"})
     )
     assert np.abs(pixels(plain) - pixels(other)).max() > 0
+
+
+def test_weights_and_scheduler_can_be_replaced(tiny_sd3: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(next((tiny_sd3 / "transformer").glob("*.safetensors")))
+    save_file({name: value * 1.5 for name, value in weights.items()}, tmp_path / "other.safetensors")
+    parts: list[dict[str, Any]] = [
+        {},
+        {"weights": {"transformer": str(tmp_path / "other.safetensors")}},
+        {"scheduler_settings": {"shift": 9.0}},
+        {"scheduler": "FlowMatchEulerDiscreteScheduler", "scheduler_settings": {"shift": 9.0}},
+    ]
+    plain, weighed, shifted, named = (
+        pixels(made(DiffusionGenerator(recipe(tiny_sd3, **part)), ImageRequest(CUP, 0))[0]) for part in parts
+    )
+    assert np.abs(plain - weighed).max() > 0
+    assert np.abs(plain - shifted).max() > 0
+    assert np.array_equal(shifted, named)
+
+
+def test_weights_for_another_part_are_an_error(tiny_sd3: Path) -> None:
+    weights = str(next((tiny_sd3 / "vae").glob("*.safetensors")))
+    with pytest.raises(UsageError, match=r"cannot be loaded \(Error\(s\) in loading state_dict"):
+        DiffusionGenerator(recipe(tiny_sd3, weights={"transformer": weights}))
+
+
+def test_a_text_encoder_that_the_folder_lacks_can_lie_elsewhere(tmp_path: Path) -> None:
+    pipeline, llama = make_tiny_hidream(tmp_path)
+    parts = {"text_encoder_4": str(llama), "tokenizer_4": str(llama)}
+    part = recipe(pipeline, parts=parts).diffusers
+    assert part is not None
+    loaded = load_pipeline(part, "float32", "cpu")
+    shown = loaded.encode_prompt(prompt_4=CUP, prompt=CUP, prompt_2=CUP, prompt_3=CUP, max_sequence_length=8)
+    assert any(np.asarray(one.detach()).shape[-1] == 16 for one in shown if one is not None), "states of the Llama"
 
 
 class FakePipeline:

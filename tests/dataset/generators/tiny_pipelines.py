@@ -5,6 +5,7 @@ make_tiny_sd3(folder) and make_tiny_flux(folder) write what `save_pretrained` of
 
 from __future__ import annotations
 
+import json
 import string
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,65 @@ def make_tiny_flux(folder: Path) -> Path:
         tokenizer_2=_t5_tokenizer(),
     )
     return _saved(pipeline, folder)
+
+
+def make_tiny_hidream(folder: Path) -> tuple[Path, Path]:
+    """A HiDream-I1 as published, without its fourth text encoder, and that one: a Llama."""
+    import torch
+    from diffusers import FlowMatchEulerDiscreteScheduler, HiDreamImagePipeline, HiDreamImageTransformer2DModel
+    from transformers import CLIPTextModelWithProjection, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    llama = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(_LETTERS) * 2 + 2,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            pad_token_id=1,
+        )
+    )
+    transformer = HiDreamImageTransformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        caption_channels=[8, 16],
+        text_emb_dim=16,
+        num_routed_experts=4,
+        num_activated_experts=2,
+        axes_dims_rope=(4, 2, 2),
+        max_resolution=(16, 16),
+        llama_layers=(0, 1),
+    )
+    pipeline = HiDreamImagePipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(4),
+        text_encoder=CLIPTextModelWithProjection(_clip_config()),
+        tokenizer=_clip_tokenizer(),
+        text_encoder_2=CLIPTextModelWithProjection(_clip_config()),
+        tokenizer_2=_clip_tokenizer(),
+        text_encoder_3=_t5(),
+        tokenizer_3=_t5_tokenizer(),
+        text_encoder_4=llama,
+        tokenizer_4=_clip_tokenizer(),
+    )
+    whole = _saved(pipeline, folder / "tiny-hidream")
+    index = json.loads((whole / "model_index.json").read_text())
+    (folder / "llama").mkdir()
+    for part in ("text_encoder_4", "tokenizer_4"):
+        for file in (whole / part).iterdir():
+            file.rename(folder / "llama" / file.name)
+        (whole / part).rmdir()
+        del index[part]
+    (whole / "model_index.json").write_text(json.dumps(index))
+    return whole, folder / "llama"
 
 
 def _vae(channels: int) -> Any:

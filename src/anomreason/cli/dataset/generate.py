@@ -25,8 +25,8 @@ def command(
         list[str],
         typer.Argument(
             metavar="GENERATOR...",
-            help="Recipes: .toml files, or names of those that come with the package: flux.1-dev, gpt-image-1, "
-            "stable-diffusion-3.5-large.",
+            help="Recipes: .toml files, or names of those that come with the package, e.g. flux.1-dev, gpt-image-1, "
+            "qwen-image (a wrong name lists all).",
         ),
     ],
     seeds: Annotated[

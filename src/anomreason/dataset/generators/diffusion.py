@@ -137,7 +137,13 @@ def load_pipeline(part: DiffusersPart, dtype: str, device: str) -> Any:
             use_safetensors=True,
             revision=part.revision,
             variant=part.variant,
+            **{name: _part(name, model, getattr(torch, dtype)) for name, model in part.parts.items()},
         )
+        for name, file in part.weights.items():
+            _replace_weights(getattr(pipeline, name), file)
+        if part.scheduler or part.scheduler_settings:
+            kind = getattr(diffusers, part.scheduler) if part.scheduler else type(pipeline.scheduler)
+            pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **part.scheduler_settings)
         if part.offload == "model":
             pipeline.enable_model_cpu_offload(device=device)
         elif part.offload == "sequential":
@@ -157,6 +163,30 @@ def load_pipeline(part: DiffusersPart, dtype: str, device: str) -> Any:
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _part(name: str, model: str, dtype: Any) -> Any:
+    """A tokenizer or text encoder of its own. Text encoders are language models, whose inner states are used."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if name.startswith("tokenizer"):
+        return AutoTokenizer.from_pretrained(model)
+    return AutoModelForCausalLM.from_pretrained(
+        model, dtype=dtype, use_safetensors=True, output_hidden_states=True, output_attentions=True
+    )
+
+
+def _replace_weights(module: Any, file: str) -> None:
+    """Load a file of weights into a part of a pipeline; each one must have its place there."""
+    from safetensors.torch import load_file
+
+    path = Path(file).expanduser()
+    if not path.is_file():
+        from huggingface_hub import hf_hub_download
+
+        owner, name, rest = (*file.split("/", 2), "", "")[:3]
+        path = Path(hf_hub_download(f"{owner}/{name}", rest))
+    module.load_state_dict(load_file(path))
 
 
 def _arguments(recipe: GeneratorRecipe, pipeline: Any) -> dict[str, Any]:

@@ -56,6 +56,14 @@ class DiffusersPart(Record):
     """Keep on the GPU only the part at work (`model`) or the layer at work (`sequential`): less memory, slower."""
     batch: int = Field(default=1, ge=1, le=256)
     """Images made at once."""
+    parts: dict[str, Text] = Field(default_factory=dict)
+    """Text encoders and tokenizers that the pipeline's folder lacks, by part: folder or hub id, e.g. of a Llama."""
+    weights: dict[str, Text] = Field(default_factory=dict)
+    """Weights in place of those of a part: a .safetensors file, or `OWNER/NAME/FILE.safetensors` on the hub."""
+    scheduler: Text | None = None
+    """Class of diffusers in place of the pipeline's own scheduler, e.g. `EulerDiscreteScheduler`."""
+    scheduler_settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """Settings of the scheduler that differ from those in the pipeline's folder."""
     steps: int | None = Field(default=None, ge=1, le=10_000)
     """None: the pipeline's own default; so for the other settings of images."""
     guidance: float | None = Field(default=None, ge=0)
