@@ -1,0 +1,59 @@
+"""The way from nothing to a report, as docs/audit.md shows it."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from anomreason.audit.plan import AuditFile
+from anomreason.dataset.generators.recipe import known_generators
+from anomreason.metrics.published import published
+from anomreason.recipes import parse_toml, validated
+
+PAGE = (Path(__file__).parents[1] / "docs" / "audit.md").read_text(encoding="utf-8")
+NOTHING = re.search(r"^## An audit from nothing\n(.*?)^## ", PAGE, re.M | re.S)
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of the section that starts from nothing."""
+    assert NOTHING
+    return re.findall(rf"```{language}\n(.*?)```", NOTHING[1], re.S)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_go_from_nothing_to_a_report(tmp_path: Path) -> None:
+    def run(*arguments: str) -> str:
+        ran = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert ran.returncode == 0, f"{arguments}: {ran.stdout}{ran.stderr}"
+        return ran.stderr
+
+    def anomreason(block: str) -> list[str]:
+        commands = [line.removeprefix("$ anomreason ") for line in block.splitlines()]
+        return [run("-m", "anomreason", *shlex.split(command)) for command in commands]
+
+    scenes, audit = blocks("console")
+    assert len(anomreason(scenes)) == 3
+    run("-c", blocks("python")[0])
+    (tmp_path / "audit.toml").write_text(blocks("toml")[0])
+    told = anomreason(audit)
+    assert "tiny: 80 images to assess" in told[1]
+    assert "tiny: 40 of 120 images to assess" in told[2]
+    result = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert result["generators"] == ["careful", "careless", "average"]
+    scores = {one["generator"]: one["scores"]["af"]["value"] for one in result["assessors"][0]["generators"]}
+    assert scores["careful"] < scores["average"] < scores["careless"]
+
+
+def test_the_files_that_the_page_shows_are_read() -> None:
+    for text in blocks("toml"):
+        assert validated(AuditFile, parse_toml(text.encode(), "the page"), "the page").prompts == "photo-246"
+
+
+def test_the_page_names_the_recipe_of_each_generator_of_the_paper() -> None:
+    rows = dict(re.findall(r"^\| ([^|`]+) \| `([^`|]+)` \| (?:diffusers|an endpoint)", PAGE, re.M))
+    assert set(rows) == {figure.model for figure in published(table=3)}
+    assert set(rows.values()) <= set(known_generators())
