@@ -46,6 +46,7 @@ def test_each_step_says_what_it_costs_and_the_results_are_named_at_the_end(file:
         "mine: 4 of 4 images given",
         "neat: 4 images made, $1.00",
         "sim: 8 images to assess, about 8 calls",
+        "sim: 8 of 8 images assessed",
         "SIMULATED",
         f"Results: {file.parent / 'audit' / 'audit.json'}",
     ]
@@ -63,7 +64,7 @@ def test_the_same_command_again_has_nothing_to_ask(file: Path, server: ImagesSer
 
 
 def test_money_is_asked_for_before_anything_is_sent(file: Path, server: ImagesServer) -> None:
-    with pytest.raises(UsageError, match="this costs money and there is no terminal to ask at: add --yes"):
+    with pytest.raises(UsageError, match="this costs money, or may, and there is no terminal to ask at: add --yes"):
         shell(file)
     assert not (file.parent / "audit").exists()
     assert not server.requests

@@ -34,17 +34,12 @@ class AssessorWork:
     """Of its run."""
     images: list[Image]
     """All that are to be assessed, under the names that the run gives them."""
+    todo: list[Image]
+    """Those without a final result."""
+    plan: RunPlan
+    """What these are expected to cost."""
     exhausted: bool
     """Whether the audit's limit on the cost leaves nothing for it."""
-
-    @property
-    def todo(self) -> list[Image]:
-        """Those without a final result."""
-        return list(remaining(self.images, done_in(self.folder)))
-
-    def plan(self) -> RunPlan:
-        """What the rest is expected to cost."""
-        return plan_for(self.setup, self.todo, spent_in(self.folder))
 
     def open_run(self) -> RunFolder:
         """Create or continue the run. Raises RunConflict where it was made with other settings."""
@@ -54,14 +49,15 @@ class AssessorWork:
 def assessor_work(audit: Audit, assessor: Assessor, images: list[Image]) -> AssessorWork:
     """The work of an assessor on these images, within what the audit may still cost."""
     folder, setup = audit.out / ASSESSORS / assessor.name, assessor.setup
-    exhausted = False
+    exhausted, spent = False, spent_in(folder)
     if audit.max_cost is not None and setup.price != FREE:
         # The limit of a run counts its own calls of earlier commands.
         left = audit.max_cost - images_cost(audit.out) - assessments_cost(audit, without=assessor)
         own = setup.options.max_cost
         setup = replace(setup, options=replace(setup.options, max_cost=left if own is None else min(own, left)))
-        exhausted = left <= (spent_in(folder).cost or 0.0)
-    return AssessorWork(assessor, setup, folder, images, exhausted)
+        exhausted = left <= (spent.cost or 0.0)
+    todo = list(remaining(images, done_in(folder)))
+    return AssessorWork(assessor, setup, folder, images, todo, plan_for(setup, todo, spent), exhausted)
 
 
 def assessments_cost(audit: Audit, without: Assessor | None = None) -> float:

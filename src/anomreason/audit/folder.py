@@ -60,14 +60,13 @@ class AuditRecord(Record):
 class AuditFolder(ResumableFolder):
     """The folder of one audit, open for work by this process alone. Use as a context manager."""
 
-    def __init__(self, audit: Audit) -> None:
-        """Create the folder or continue it, whatever it compared before.
+    def __init__(self, audit: Audit, record: AuditRecord) -> None:
+        """Create the folder or continue it, whatever it compared before. record: what `record_of` gives for the audit.
 
-        Raises UsageError for given images that cannot be used, RunConflict when another process works in it.
+        Raises RunConflict when another process works in it.
         """
-        record = record_of(audit)
         super().__init__(audit.out, AUDIT)
-        self.audit = audit
+        self.audit, self.contents = audit, record
         try:
             lines = (prompt.model_dump_json(exclude_defaults=True) for prompt in audit.prompts)
             text = "".join(f"{line}\n" for line in lines)
@@ -123,7 +122,7 @@ def read_audit_record(out: Path) -> AuditRecord:
 def read_study(out: Path) -> Study:
     """The images and assessments of an audit as far as they are. Raises UsageError, naming file and place."""
     record = read_audit_record(out)
-    images = tuple(audit_images(out, record))
+    images = tuple(all_images(out, record))
     assessments = {one.name: _assessments(out / ASSESSORS / one.name, images) for one in record.assessors}
     notes = [*record.notes, *_equal(images, assessments)]
     return Study(
@@ -137,7 +136,7 @@ def read_study(out: Path) -> Study:
     )
 
 
-def audit_images(out: Path, record: AuditRecord) -> Iterator[AuditImage]:
+def all_images(out: Path, record: AuditRecord) -> Iterator[AuditImage]:
     """All images that there should be: by generator, prompt and seed."""
     made = _made(out, [one.name for one in record.generators if one.images is None], record)
     for generator in record.generators:

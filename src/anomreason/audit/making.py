@@ -1,6 +1,7 @@
 """Makes the images of an audit: the recipes' images, in the dataset of its folder.
 
-with AuditFolder(read_audit(Path("audit.toml"))) as folder:
+audit = read_audit(Path("audit.toml"))
+with AuditFolder(audit, record_of(audit)) as folder:
     print(make_images(folder))
 """
 

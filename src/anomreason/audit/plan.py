@@ -176,6 +176,13 @@ def audit_from(file: Path, data: bytes) -> Audit:
                 f"{file}: max_cost needs the price of each model, and that of {one.setup.written!r} is not known: name "
                 "a price file with prices under the assessor, or remove max_cost"
             )
+    for recipe in generators:
+        endpoint = recipe.endpoint if isinstance(recipe, GeneratorRecipe) else None
+        if asked.max_cost is not None and endpoint is not None and endpoint.price_per_image is None:
+            raise UsageError(
+                f"{file}: max_cost needs the price of an image, and the recipe of {recipe.name!r} does not say it: add "
+                "price_per_image to its [endpoint] (0 for a server of your own), or remove max_cost"
+            )
     prompts = _prompts(asked, folder, file)
     out = folder / Path(asked.out).expanduser() if asked.out else file.with_suffix("")
     if out == file:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from anomreason.audit.analysis import analyse
 from anomreason.audit.assessing import assess, assessments_cost, assessor_work
-from anomreason.audit.folder import RESULT, AuditFolder, audit_images, present, read_audit_record, read_study
+from anomreason.audit.folder import RESULT, AuditFolder, all_images, present, read_study, record_of
 from anomreason.audit.making import make_images
 from anomreason.audit.plan import read_audit
 from anomreason.audit.results import AuditResult
@@ -31,9 +31,9 @@ def run_audit(
     if asyncio._get_running_loop() is not None:
         raise UsageError("an event loop is running here (a notebook?): use await asyncio.to_thread(run_audit, ...)")
     audit = read_audit(Path(file))
-    with AuditFolder(audit) as folder:
+    with AuditFolder(audit, record_of(audit)) as folder:
         make_images(folder, assessments_cost(audit), lambda done, total: progress("images", done, total))
-        images = present(tuple(audit_images(folder.path, read_audit_record(folder.path))))
+        images = present(tuple(all_images(folder.path, folder.contents)))
         for assessor in audit.assessors:
             name = assessor.name
             work = assessor_work(audit, assessor, images)

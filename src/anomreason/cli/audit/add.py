@@ -39,4 +39,4 @@ def command(
     if dry_run:
         show_plan(audit)
     else:
-        raise typer.Exit(work_through(audit, RunOptions(yes, quiet=False)))
+        raise typer.Exit(work_through(audit, RunOptions(yes)))

@@ -17,7 +17,7 @@ from anomreason.english import counted
 
 if TYPE_CHECKING:
     from anomreason.audit.assessing import AssessorWork
-    from anomreason.audit.folder import AuditFolder
+    from anomreason.audit.folder import AuditFolder, AuditRecord
     from anomreason.audit.plan import Audit
     from anomreason.dataset.generate import GeneratorPlan, GeneratorReport
 
@@ -31,8 +31,13 @@ class RunOptions:
 
     yes: bool
     """Whether money may be spent without asking."""
-    quiet: bool
+    quiet: bool = False
     """Whether nothing but the result is printed."""
+
+    def tell(self, line: str) -> None:
+        """Say what is going on."""
+        if not self.quiet:
+            say(line, err=True)
 
 
 def command(
@@ -54,38 +59,38 @@ def command(
     if dry_run:
         show_plan(audit)
     else:
-        raise typer.Exit(work_through(audit, RunOptions(yes, quiet=False)))
+        raise typer.Exit(work_through(audit, RunOptions(yes)))
 
 
 def show_plan(audit: Audit) -> None:
     """Print what is left to do, and what it is expected to cost."""
+    from anomreason.audit.folder import record_of
+
+    record = record_of(audit)
     plans = _plans(audit)
-    say(_described(audit))
-    for line in _image_lines(audit, plans):
+    for line in (_described(audit), *_image_lines(audit, record, plans)):
         say(line)
-    for work in _expected_works(audit, plans):
+    for work in _expected_works(audit, record, plans):
         say(_work_line(work))
-    for note in audit.notes:
+    for note in (*audit.notes, *record.notes):
         say(f"Note: {note}", err=True)
 
 
 def work_through(audit: Audit, options: RunOptions) -> int:
     """Do what is left of an audit and report it; gives the exit code."""
-    from anomreason.audit.folder import AuditFolder, audit_images, present, read_audit_record
+    from anomreason.audit.assessing import assessor_work
+    from anomreason.audit.folder import AuditFolder, all_images, present, record_of
 
+    record = record_of(audit)
     plans = _plans(audit)
-    if not options.quiet:
-        say(_described(audit), err=True)
-    _check_terminal(audit, plans, options)
-    with AuditFolder(audit) as folder:
-        status = _make(folder, plans, options)
-        if status not in (DONE, FAILED):
-            return status
-        images = present(tuple(audit_images(folder.path, read_audit_record(folder.path))))
-        ends = {status}
+    options.tell(_described(audit))
+    _check_terminal(audit, record, plans, options)
+    with AuditFolder(audit, record) as folder:
+        ends = {_make(folder, plans, options)}
+        if ends & {CAPPED, INTERRUPTED}:
+            return max(ends)
+        images = present(tuple(all_images(folder.path, record)))
         for assessor in audit.assessors:
-            from anomreason.audit.assessing import assessor_work
-
             ends.add(_assess(assessor_work(audit, assessor, images), options))
             if INTERRUPTED in ends:
                 return INTERRUPTED
@@ -110,34 +115,30 @@ def _described(audit: Audit) -> str:
     return f"{audit.out}: {' x '.join(sizes)} = {counted(audit.images, 'image', 'images')}, assessed by {assessors}"
 
 
-def _image_lines(audit: Audit, plans: Sequence[GeneratorPlan]) -> list[str]:
+def _image_lines(audit: Audit, record: AuditRecord, plans: Sequence[GeneratorPlan]) -> list[str]:
     """A line a generator, in the order of the file."""
-    from anomreason.audit.folder import record_of
-    from anomreason.audit.plan import GivenGenerator
-
     by_name = {plan.generator: plan for plan in plans}
-    given = {one.name: len(one.images or ()) for one in record_of(audit).generators}
     each = len(audit.prompts) * len(audit.seeds)
     return [
-        f"{one.name}: {given[one.name]:,} of {each:,} images given"
-        if isinstance(one, GivenGenerator)
+        f"{one.name}: {len(one.images):,} of {each:,} images given"
+        if one.images is not None
         else _plan_line(by_name[one.name])
-        for one in audit.generators
+        for one in record.generators
     ]
 
 
 def _plan_line(plan: GeneratorPlan) -> str:
-    if not plan.left:
-        return f"{plan.generator}: {counted(plan.images, 'image', 'images')}, nothing left to make"
     from anomreason.cli.dataset.generate import plan_line
 
+    if not plan.left:
+        return f"{plan.generator}: {counted(plan.images, 'image', 'images')}, nothing left to make"
     return plan_line(plan)
 
 
 def _work_line(work: AssessorWork) -> str:
     from anomreason.cli.spending import spending
 
-    plan, name = work.plan(), work.assessor.name
+    plan, name = work.plan, work.assessor.name
     if not plan.images:
         return f"{name}: {counted(len(work.images), 'image', 'images')}, nothing left to assess"
     already = f" of {len(work.images):,}" if plan.images < len(work.images) else ""
@@ -148,13 +149,13 @@ def _work_line(work: AssessorWork) -> str:
     return line
 
 
-def _expected_works(audit: Audit, plans: Sequence[GeneratorPlan]) -> list[AssessorWork]:
+def _expected_works(audit: Audit, record: AuditRecord, plans: Sequence[GeneratorPlan]) -> list[AssessorWork]:
     """The work of all assessors if every image that is left is made."""
     from anomreason.audit.assessing import assessor_work, expected
-    from anomreason.audit.folder import audit_images, present, record_of
+    from anomreason.audit.folder import all_images, present
 
-    images = tuple(audit_images(audit.out, record_of(audit)))
-    listed = expected(present(images), sum(image.path is not None for image in images) + sum(p.left for p in plans))
+    there = present(tuple(all_images(audit.out, record)))
+    listed = expected(there, len(there) + sum(plan.left for plan in plans))
     return [assessor_work(audit, one, listed) for one in audit.assessors]
 
 
@@ -169,23 +170,23 @@ def _may_cost(work: AssessorWork) -> bool:
 
     from anomreason.vlm.endpoint.address import is_loopback
 
-    cost = work.plan().usual.usage.cost
+    cost = work.plan.usual.usage.cost
     urls = work.setup.options.base_urls
     own = bool(urls) and all(is_loopback(urlsplit(url).hostname or "") for url in urls)
     return bool(work.todo) and (cost > 0 if cost is not None else not own)
 
 
-def _check_terminal(audit: Audit, plans: Sequence[GeneratorPlan], options: RunOptions) -> None:
-    """Raises UsageError where a later step would ask, and there is nobody to answer."""
+def _check_terminal(audit: Audit, record: AuditRecord, plans: Sequence[GeneratorPlan], options: RunOptions) -> None:
+    """Raises UsageError where a step would ask, and there is nobody to answer."""
     from anomreason.errors import UsageError
 
     if options.yes or is_terminal():
         return
-    works = _expected_works(audit, plans)
+    works = _expected_works(audit, record, plans)
     if any(map(_costs, plans)) or any(map(_may_cost, works)):
-        for line in [*_image_lines(audit, plans), *map(_work_line, works)]:
+        for line in [*_image_lines(audit, record, plans), *map(_work_line, works)]:
             say(line, err=True)
-        raise UsageError("this costs money and there is no terminal to ask at: add --yes to go ahead")
+        raise UsageError("this costs money, or may, and there is no terminal to ask at: add --yes to go ahead")
 
 
 def is_terminal() -> bool:
@@ -208,8 +209,8 @@ def _make(folder: AuditFolder, plans: Sequence[GeneratorPlan], options: RunOptio
     from anomreason.dataset.generate import Work
     from anomreason.interrupt import first_ctrl_c
 
-    for line in () if options.quiet else _image_lines(folder.audit, plans):
-        say(line, err=True)
+    for line in _image_lines(folder.audit, folder.contents, plans):
+        options.tell(line)
     if not any(plan.left for plan in plans):
         return DONE
     if any(map(_costs, plans)):
@@ -227,7 +228,7 @@ def _make(folder: AuditFolder, plans: Sequence[GeneratorPlan], options: RunOptio
     with progress("images", status, options.quiet) as step, first_ctrl_c(stop):
         report = make_images(folder, assessments_cost(folder.audit), step, work)
     for one in report.generators:
-        _show_made(one, options)
+        _tell_made(one, options)
     ends = {one.stopped for one in report.generators}
     if "interrupted" in ends:
         say(f"Interrupted. The same command continues ({folder.path}).", err=True)
@@ -238,22 +239,22 @@ def _make(folder: AuditFolder, plans: Sequence[GeneratorPlan], options: RunOptio
     return FAILED if any(one.failed or one.left for one in report.generators) else DONE
 
 
-def _show_made(one: GeneratorReport, options: RunOptions) -> None:
+def _tell_made(one: GeneratorReport, options: RunOptions) -> None:
     from anomreason.cli.dataset.generate import made_line
 
-    if options.quiet or one.before == one.images:
+    if one.before == one.images:
         return
-    say(made_line(one), err=True)
+    options.tell(made_line(one))
     for message, count in list(one.messages.items())[:SHOWN]:
-        say(f"  {message}  <- {count:,}", err=True)
+        options.tell(f"  {message}  <- {count:,}")
 
 
 def _assess(work: AssessorWork, options: RunOptions) -> int:
     """Assess what is left; gives DONE, FAILED, CAPPED or INTERRUPTED."""
-    if not options.quiet:
-        say(_work_line(work), err=True)
+    options.tell(_work_line(work))
+    name = work.assessor.name
     if work.exhausted and work.todo:
-        say(f"{work.assessor.name}: nothing of max_cost is left; raise it to have the rest assessed.", err=True)
+        say(f"{name}: nothing of max_cost is left; raise it to have the rest assessed.", err=True)
         return CAPPED
     if work.todo and _may_cost(work):
         _agree(options)
@@ -261,12 +262,12 @@ def _assess(work: AssessorWork, options: RunOptions) -> int:
     with work.open_run() as run:
         status = process(work.setup, run, work.todo, shown)
         note_unfinished(run, work.images, status)
-        failed = Counter(
-            run.done[i.name].failure for i in work.images if i.name in run.done and run.done[i.name].failure
-        )
-    if failed and not options.quiet:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in failed.most_common())
-        say(f"{work.assessor.name}: {failed.total():,} of {len(work.images):,} failed: {kinds}", err=True)
+        results = [run.done[image.name] for image in work.images if image.name in run.done]
+    failed = Counter(one.failure for one in results if one.failure)
+    if work.todo or failed:
+        bad = "".join(f", {count:,} failed: {kind}" for kind, count in failed.most_common())
+        good = len(results) - failed.total()
+        options.tell(f"{name}: {good:,} of {counted(len(work.images), 'image', 'images')} assessed{bad}")
     return FAILED if status == DONE and failed else status
 
 
