@@ -28,7 +28,7 @@ Place = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class GivenImages:
+class FolderImages:
     """What a folder has of an audit."""
 
     paths: Mapping[Place, Path]
@@ -36,7 +36,7 @@ class GivenImages:
     """What of the manifest is not used, or lacks its file, in sentences."""
 
 
-class _Row(NamedTuple):
+class _GivenRow(NamedTuple):
     where: str
     path: Path
     prompt: str
@@ -45,7 +45,7 @@ class _Row(NamedTuple):
     """None: the manifest has no seeds."""
 
 
-def read_given(generator: GivenGenerator, prompts: Sequence[AuditPrompt], seeds: Sequence[int]) -> GivenImages:
+def read_given(generator: GivenGenerator, prompts: Sequence[AuditPrompt], seeds: Sequence[int]) -> FolderImages:
     """The images of a folder by prompt and seed. Where the manifest has no seeds, the n-th image of a prompt counts
     for the n-th seed of the audit.
 
@@ -91,7 +91,7 @@ def read_given(generator: GivenGenerator, prompts: Sequence[AuditPrompt], seeds:
             f"{counted(len(lost), 'image', 'images')} of the manifest {'does' if len(lost) == 1 else 'do'} not exist"
         )
         notes.append(f"{generator.name}: {first}, e.g. {str(lost[0])!r}")
-    return GivenImages({place: path for place, (_, path) in found.items()}, tuple(notes))
+    return FolderImages({place: path for place, (_, path) in found.items()}, tuple(notes))
 
 
 def _nothing(lost: Sequence[Path], foreign: Mapping[str, None], unused: Mapping[str, int], seeds: Sequence[int]) -> str:
@@ -131,7 +131,7 @@ def _manifest(generator: GivenGenerator) -> Path:
     )
 
 
-def _rows(manifest: Path, folder: Path) -> Iterator[_Row]:
+def _rows(manifest: Path, folder: Path) -> Iterator[_GivenRow]:
     """The rows of a manifest; its paths are relative to the folder of the images."""
     for row in manifest_rows(manifest):
         where = f"{manifest}, line {row.line}"
@@ -142,7 +142,7 @@ def _rows(manifest: Path, folder: Path) -> Iterator[_Row]:
         prompt = plain[key]
         if not isinstance(prompt, str | int) or isinstance(prompt, bool) or not str(prompt).strip():
             raise UsageError(f"{where}: write the prompt's id or its text under {key}, not {shown(prompt)}")
-        yield _Row(where, as_path(folder, row.image), str(prompt).strip(), _seed(plain.get("seed"), where))
+        yield _GivenRow(where, as_path(folder, row.image), str(prompt).strip(), _seed(plain.get("seed"), where))
 
 
 def _seed(value: Any, where: str) -> int | None:
