@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from anomreason.cli.config import NAME, take_defaults
 from anomreason.cli.group import Command, group_app
 from anomreason.errors import AnomreasonError, UsageError
 from anomreason.interrupt import end_on_ctrl_c
@@ -72,6 +75,15 @@ def _root(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
     ),
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            callback=take_defaults,
+            is_eager=True,
+            help=f"TOML file with defaults of the commands' options. [default: {NAME} where there is one]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Options of the program itself."""
 

@@ -14,6 +14,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
+from anomreason.cli.config import check_table
+
 if TYPE_CHECKING:
     from typer._click import Command as ClickCommand
     from typer._click import HelpFormatter
@@ -44,6 +46,12 @@ def group_app(name: str, help: str, table: Mapping[str, Command]) -> typer.Typer
             if default and args and args[0] not in (*table, "--help"):
                 args = [default, *args]
             return super().parse_args(ctx, args)
+
+        def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+            name, command, rest = super().resolve_command(ctx, args)
+            if name and command is not None and ctx.default_map:
+                check_table(ctx, command, name)
+            return name, command, rest
 
         def get_command(self, ctx: object, cmd_name: str) -> ClickCommand | None:
             return _load(cmd_name, table[cmd_name]) if cmd_name in table else None

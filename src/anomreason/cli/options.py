@@ -13,9 +13,10 @@ from anomreason.errors import UsageError
 
 
 def given(context: typer.Context) -> frozenset[str]:
-    """Names of the parameters that the user gave, as the command's function has them."""
+    """Names of the parameters that the user gave, on the command line or in a file of defaults, as the command's
+    function has them."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
-    return frozenset(name for name, s in sources.items() if s and s.name not in ("DEFAULT", "DEFAULT_MAP"))
+    return frozenset(name for name, s in sources.items() if s and s.name != "DEFAULT")
 
 
 def refuse_unused(context: typer.Context, names: Iterable[str], mode: str) -> None:

@@ -1,0 +1,78 @@
+"""Facts about the file of defaults: it stands for options, and the command line goes before it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from anomreason.cli import app
+from anomreason.scenes.make import SceneSettings, make_scenes
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_scenes(tmp_path / "scenes", SceneSettings(n=2), jobs=1)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*line: str) -> Result:
+    return CliRunner().invoke(app, list(line))
+
+
+SIMULATED = '[detect]\nmodel = "sim:scenes/simulator.json"\nin-flight = 3\nschedule = "paper"\n'
+
+
+def test_options_default_to_the_file_in_this_folder(here: Path) -> None:
+    (here / "anomreason.toml").write_text(SIMULATED)
+    ran = run("detect", "scenes/images", "--dry-run")
+    assert ran.exit_code == 0, ran.output
+    assert "Defaults from anomreason.toml, [detect]: model, in-flight, schedule" in ran.stderr
+    assert "paper" in ran.stdout
+
+
+def test_the_command_line_goes_before_the_file(here: Path) -> None:
+    (here / "anomreason.toml").write_text(SIMULATED)
+    assert "lean" in run("detect", "scenes/images", "--dry-run", "--schedule", "lean").stdout
+
+
+def test_a_named_file_is_taken_instead(here: Path) -> None:
+    (here / "anomreason.toml").write_text('[detect]\nmodel = "nowhere"\n')
+    (here / "mine.toml").write_text(SIMULATED.replace("in-flight", "in_flight"))
+    ran = run("--config", "mine.toml", "detect", "scenes/images", "--dry-run")
+    assert ran.exit_code == 0, ran.output
+    assert "Defaults from mine.toml" in ran.stderr
+
+
+def test_a_table_in_a_table_is_for_a_command_of_a_group(here: Path) -> None:
+    (here / "anomreason.toml").write_text('[scenes.make]\nn = 1\nout = "more"\n')
+    ran = run("scenes", "make")
+    assert ran.exit_code == 0, ran.output
+    assert {file.name[:6] for file in (here / "more" / "images").iterdir()} == {"000000"}
+
+
+def test_other_commands_do_not_hear_of_it(here: Path) -> None:
+    (here / "anomreason.toml").write_text(SIMULATED)
+    assert "Defaults" not in run("scenes", "make", "--n", "1", "--out", "more").stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[detect]\nmodle = 'x'\n", "anomreason.toml, [detect]: there is no option 'modle'; did you mean 'model'?"),
+        ("[scenes.mak]\nn = 1\n", "there is no command 'mak'; did you mean 'make'?"),
+        ("detect = 3\n", "'detect' is a command; write its options in a table, [detect]"),
+        ("[detect\n", "anomreason.toml is no TOML file"),
+    ],
+)
+def test_what_cannot_be_meant_is_an_error_that_says_why(here: Path, text: str, message: str) -> None:
+    (here / "anomreason.toml").write_text(text)
+    line: list[Any] = ["scenes", "make", "--out", "more"] if "scenes" in text else ["detect", "scenes/images"]
+    ran = run(*line)
+    assert ran.exit_code != 0
+    assert message in str(ran.exception)
+
+
+def test_a_file_that_is_not_there_is_an_error(here: Path) -> None:
+    assert "nowhere.toml cannot be read" in str(run("--config", "nowhere.toml", "detect", "x").exception)
