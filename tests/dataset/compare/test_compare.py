@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 from tests.dataset.export.filling import HAND, SHADOW, SIGN, Filler
+from tests.review.visiting import visits
 from typer.testing import CliRunner
 
 from anomreason.anomaly import Anomaly, Detection, Failure
@@ -99,6 +100,20 @@ def test_numbers_are_of_the_images_that_both_finished(store: Store) -> None:
     kinds = {kind.kind: (kind.people, kind.detector) for kind in record.kinds}
     assert kinds == {"anatomy": (2, 1), "lettering": (0, 2), "no kind": (1, 1), "physics": (1, 0)}
     assert DatasetComparison.model_validate_json(record.model_dump_json()) == record
+
+
+def test_what_people_do_on_the_page_annotate_is_what_counts(store: Store) -> None:
+    with visits(store, ["ada", "ben"], images=3) as people:
+        images = [one["image"] for one in people["ada"].get("/api/images?mode=annotate&count=3")["images"]]
+        for name, image, finishes in (("ada", images[0], True), ("ada", images[1], False), ("ben", images[2], True)):
+            if name == "ada":
+                people[name].post("/api/annotation", key=f"annotation-{image}", image=image, **{**HAND, "severity": 20})
+            if finishes:
+                people[name].post("/api/annotated", key=f"annotated-{image}", image=image)
+    record = compare(store, CompareOptions()).record
+    assert (record.detector, record.images, record.missing) == ("reader lean", 2, 0)
+    assert [(side.anomalies, side.empty) for side in record.sides] == [(6, 0), (1, 0), (0, 1)]
+    assert [(p.person, p.finished, p.begun) for p in record.people] == [("ada", 1, 1), ("ben", 1, 0)]
 
 
 def test_an_interval_that_excludes_0_tells_who_misses_a_kind(sqlite_store: Store) -> None:
