@@ -151,3 +151,18 @@ def test_reviewers_see_neither_scores_nor_the_share(store: Store) -> None:
         assert not {"score", "detector", "role", "outcome"} & set(reply["items"][0])
         assert (reply["progress"]["share"], reply["progress"]["low"]) == (None, None)
         assert visit["owner"].get("/api/next")["progress"]["high"] == 1.0
+
+
+def test_an_annotation_is_taken_back_by_the_one_who_wrote_it_and_stays_in_the_store(store: Store) -> None:
+    with visits(store, ["ada", "ben"], images=1) as visit:
+        ada, ben = visit["ada"], visit["ben"]
+        written = {"name": "Six fingers", "phenomenon": "Six.", "reasoning": "Five.", "severity": 5}
+        candidate = ada.post("/api/annotation", key="annotation-1", image=1, **written)["candidate"]
+        ben.post("/api/annotation/undo", status=400, key="undo-of-ben", annotation="annotation-1")
+        ada.post("/api/annotation/undo", status=400, key="undo-of-none", annotation="annotation-9")
+        assert ada.post("/api/annotation/undo", key="undo-of-ada", annotation="annotation-1")["new"]
+        assert not ada.post("/api/annotation/undo", key="undo-of-ada", annotation="annotation-1")["new"]
+        assert not ada.post("/api/annotation/undo", key="undo-again", annotation="annotation-1")["new"]
+        with store.reading() as session:
+            assert session.get_one(CandidateRow, candidate).outcome == "unverified"
+            assert session.scalars(select(VerdictRow.choice).order_by(VerdictRow.id)).all() == ["accept", "undo"]

@@ -230,6 +230,51 @@ def test_an_edit_keeps_the_original_and_says_what_was_changed(room: Room) -> Non
     )
 
 
+def test_an_edit_says_that_no_place_is_to_be_marked(room: Room) -> None:
+    page = room.enter()
+    candidate = shown(page)
+    kinds = page.request.get(f"{room.at}/api/me").json()["kinds"]
+    assert any("_" in kind for kind in kinds)
+    page.keyboard.press("e")
+    assert "_" not in "".join(page.locator("#kinds option").evaluate_all("all => all.map(({ value }) => value)"))
+    page.click("text=No box")
+    assert page.locator(".canvas .box").count() == 0
+    page.select_option("[name=reason]", "place")
+    page.press("[name=reasoning]", "Control+Enter")
+    shown(page, other_than=candidate)
+    mine(page, 1)
+    assert rows(room.review, select(VerdictRow.choice, VerdictRow.edit)) == [("accept", {"region": None})]
+
+
+def test_a_flag_shows_and_is_given_once(room: Room) -> None:
+    page = room.enter()
+    shown(page)
+    flag = page.locator(".verdicts [data-action=flag]")
+    assert flag.get_attribute("aria-pressed") == "false"
+    page.keyboard.press("f")
+    page.keyboard.press("f")
+    page.locator("#note", has_text="It is flagged already").wait_for()
+    assert flag.get_attribute("aria-pressed") == "true"
+    page.keyboard.press("z")
+    page.locator("#note", has_text="Taken back").wait_for()
+    assert flag.get_attribute("aria-pressed") == "false"
+    until(room, select(VerdictRow.id), 2)
+    assert [choice for _, choice, _ in room.verdicts()] == ["flag", "undo"]
+
+
+def test_the_keys_zoom_on_the_marked_place(room: Room) -> None:
+    page = room.enter()
+    shown(page)
+    for _ in range(6):
+        page.keyboard.press("+")
+    stage, box = page.locator(".stage").bounding_box(), page.locator(".canvas .box .edge").first.bounding_box()
+    assert stage
+    assert box
+    for start, size in (("x", "width"), ("y", "height")):
+        middle = box[start] + box[size] / 2
+        assert stage[start] <= middle <= stage[start] + stage[size]
+
+
 def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
     """Drag from one place of the image to another, in fractions of it."""
     box = page.locator(".canvas").bounding_box()
@@ -329,10 +374,26 @@ def test_people_write_down_what_is_wrong_and_where(room: Room) -> None:
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     page.click("button:text-is('Save')")
+    line = page.locator(".saved li", has_text="Bucket in mid-air")
+    line.get_by_role("button", name="Take back").click()
+    line.wait_for(state="detached")
+    assert page.input_value("[name=phenomenon]") == "The bucket floats.", "what was taken back can be corrected"
+    page.fill("[name=kind]", "missing part")
+    page.click("button:text-is('Save')")
+    page.click("text=Nothing more: next image")
+    page.locator("h1", has_text="What is wrong").wait_for()
+    page.focus(".stage")
+    page.keyboard.press("z")
+    line.wait_for()
     page.click("text=Nothing more: next image")
     page.locator("h1", has_text="What is wrong").wait_for()
     query = select(CandidateRow.name, CandidateRow.severity, CandidateRow.region, CandidateRow.outcome)
-    ((name, severity, region, outcome),) = until(room, query.where(CandidateRow.origin == "person"))
+    found = until(room, query.where(CandidateRow.origin == "person").order_by(CandidateRow.number), 2)
+    assert [row.outcome for row in found] == ["unverified", "accepted"], "the first one was taken back"
+    name, severity, region, outcome = found[1]
+    assert rows(
+        room.review, select(CandidateRow.kind).where(CandidateRow.number == 1, CandidateRow.detector == "ada")
+    ) == [("missing_part",)]
     assert (name, severity, outcome) == ("Bucket in mid-air", 1, "accepted")
     assert [region[k] for k in ("x0", "y0", "x1", "y1")] == pytest.approx([0.2, 0.3, 0.6, 0.8], abs=0.02)
     images = select(DetectionRow.image_id).where(DetectionRow.detector == "ada")

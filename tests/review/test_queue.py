@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pytest
 from sqlalchemy import func, select
 from tests.dataset.planting import Plan, plant
@@ -13,7 +12,7 @@ from anomreason.dataset.store import Store
 from anomreason.dataset.tables import CandidateRow, ItemRow, TallyRow, VerdictRow
 from anomreason.errors import UsageError
 from anomreason.review.queue import LEASE, Answer, Queue
-from anomreason.review.rounds import RoundOptions, begin_round, worths
+from anomreason.review.rounds import RoundOptions, begin_round
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -207,12 +206,6 @@ def test_a_candidate_of_no_round_is_refused(store: Store) -> None:
     queue = begin(store)
     with pytest.raises(UsageError, match="candidate 999999 is not in this round; load the page again"):
         queue.answer("ada", say(999999))
-
-
-def test_the_doubtful_and_the_new_come_first() -> None:
-    worth = worths(np.array([50.0, 95.0, np.nan, 95.0]), ["hand", "hand", "hand", "text"])
-    assert worth.argmax() == 0
-    assert worth[3] > worth[1], "the first of its kind"
 
 
 def test_the_estimate_of_a_round_by_worth_holds_the_truth(sqlite_store: Store) -> None:

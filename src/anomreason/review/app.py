@@ -27,6 +27,7 @@ from anomreason.review.images import ShownImage, Side, shown_crop, shown_image
 from anomreason.review.messages import (
     AnnotatedSent,
     AnnotationSent,
+    AnnotationTakenBack,
     ImageDecisionSent,
     ItemImages,
     Items,
@@ -229,6 +230,11 @@ def _add_reviewing(app: FastAPI) -> None:
     def annotation(review: _Reviewing, person: _Person, sent: AnnotationSent) -> KeptAnnotation:
         """Keep an anomaly that a person found."""
         return review.annotate(person, sent)
+
+    @app.post("/api/annotation/undo")
+    def take_annotation_back(review: _Reviewing, person: _Person, sent: AnnotationTakenBack) -> Taken:
+        """Take back an anomaly that this person found."""
+        return review.take_annotation_back(person, sent)
 
     @app.post("/api/annotated")
     def annotated(review: _Reviewing, person: _Person, sent: AnnotatedSent) -> Taken:

@@ -46,10 +46,14 @@ class EditSent(Sent):
     kind: ShortText | None = None
     objects: Objects | None = None
     region: Region | None = None
+    """Sent as null: there is no place to mark."""
 
     def fields(self) -> dict[str, Any] | None:
         """What was written anew, as JSON; None when nothing was."""
-        return self.model_dump(mode="json", exclude_none=True) or None
+        written = self.model_dump(mode="json", exclude_none=True)
+        if "region" in self.model_fields_set and self.region is None:
+            written["region"] = None
+        return written or None
 
 
 class VerdictSent(Sent):
@@ -92,6 +96,14 @@ class AnnotationSent(Sent):
     kind: ShortText | None = None
     objects: Objects = []
     region: Region | None = None
+
+
+class AnnotationTakenBack(Sent):
+    """Take an anomaly that a person found back."""
+
+    key: Key
+    annotation: Key
+    """The key that it was sent with."""
 
 
 class AnnotatedSent(Sent):

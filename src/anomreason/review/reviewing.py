@@ -43,6 +43,7 @@ from anomreason.review.keys import read_keys
 from anomreason.review.messages import (
     AnnotatedSent,
     AnnotationSent,
+    AnnotationTakenBack,
     ImageDecisionSent,
     ItemImages,
     Items,
@@ -234,6 +235,25 @@ class Review:
             }
             record_verdicts(session, [verdict])
             return KeptAnnotation(candidate=row.id, new=True)
+
+    def take_annotation_back(self, person: Reviewer, sent: AnnotationTakenBack) -> Taken:
+        """Nothing is erased: the candidate stays, and nobody accepts it any more."""
+        with self.store.writing() as session:
+            given = session.scalar(select(VerdictRow).where(VerdictRow.key == sent.annotation))
+            if given is None or given.person != person.name or given.round or given.choice != "accept":
+                raise UsageError("there is no such annotation of yours; load the page again")
+            undone = session.scalar(select(VerdictRow.id).where(VerdictRow.undoes == given.id))
+            verdict = {
+                "key": sent.key,
+                "candidate_id": given.candidate_id,
+                "person": person.name,
+                "at": datetime.now(UTC),
+                "choice": "undo",
+                "undoes": given.id,
+                "command_id": self.queue.command,
+            }
+            new = undone is None and bool(record_verdicts(session, [verdict]))
+        return Taken(new=new, progress=self.progress(person))
 
     def annotated(self, person: Reviewer, sent: AnnotatedSent) -> Taken:
         row = {

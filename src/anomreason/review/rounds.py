@@ -9,19 +9,34 @@ is one of a known design, and a server that is killed and started again goes on 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, func, select
+from sqlalchemy.orm import Session
 
 from anomreason.dataset.store import Store, add_new
-from anomreason.dataset.tables import CandidateRow, ImageRow, ImageState, ItemRow, Origin, Outcome, RoundRow
+from anomreason.dataset.tables import (
+    OUT_OF_DOMAIN,
+    CandidateRow,
+    DetectionRow,
+    ImageRow,
+    ImageState,
+    ItemRow,
+    Origin,
+    Outcome,
+    RoundRow,
+)
 from anomreason.errors import UsageError
+from anomreason.review.worth import Worth, disagreements, doubts_by_likeness, worths
 from anomreason.runs import settings_difference
 
+_KNOWS = (DetectionRow.status == "ok") & ~func.coalesce(OUT_OF_DOMAIN, False)
+"""A detector looked at an image, and knows such images."""
 _ROWS = 20_000
 """Items that are written in one transaction's statement."""
 
@@ -32,7 +47,7 @@ class RoundOptions:
 
     name: str = "default"
     order: Literal["worth", "random"] = "worth"
-    """`worth`: those first whose verdict tells most (see `worths`); `random`: all in random order."""
+    """`worth`: those first whose verdict tells most (see worth.py); `random`: all in random order."""
     random_share: float = 0.3
     """With `worth`: share of the places that are drawn at random all the same, so that the estimate holds. 0..1."""
     overlap: float = 0.0
@@ -72,7 +87,7 @@ def begin_round(store: Store, command: int, options: RoundOptions = RoundOptions
         if not rows:
             raise UsageError("no candidate is waiting for a verdict; find some with anomreason dataset annotate")
         ids = np.array([row.id for row in rows], np.int64)
-        worth = worths(np.array([np.nan if row.score is None else row.score for row in rows]), [r.kind for r in rows])
+        worth = _worths(session, rows) if options.order == "worth" else np.zeros(len(rows))
         ranks, order, random = order_of(worth, options, rng)
         golds = _golds(session.execute(_known(options)).all(), options.gold, rng)
         two = rng.random(len(ids)) < options.overlap
@@ -99,25 +114,38 @@ def _as_options(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
 
 
-def worths(scores: npt.NDArray[np.float64], kinds: list[str | None]) -> npt.NDArray[np.float64]:
-    """How much the verdict on each of n candidates is worth, (n,), more is better.
-
-    scores: how sure the detector's last look was, 0..100, NaN where it gave none. kinds: of the candidates. A doubtful
-    score (near 50, or none) tells most about where the detector errs, and of a kind the first ones tell more than the
-    hundredth: the k-th candidate of its kind adds 1 / sqrt(k).
-    """
-    doubt = 1 - np.abs(np.where(np.isnan(scores), 50.0, scores) - 50) / 50
-    seen: dict[str | None, int] = {}
-    novelty = np.empty(len(kinds))
-    for n in np.argsort(-doubt, kind="stable"):
-        seen[kinds[n]] = seen.get(kinds[n], 0) + 1
-        novelty[n] = seen[kinds[n]] ** -0.5
-    worth: npt.NDArray[np.float64] = doubt + novelty
+def _worths(session: Session, rows: Sequence[Row[int, float | None, str | None, int, str]]) -> Worth:
+    """How much each candidate's verdict is worth, (n,)."""
+    scores = np.array([np.nan if row.score is None else row.score for row in rows])
+    worth = worths(scores, [row.kind for row in rows])
+    looked: dict[int, set[str]] = defaultdict(set)
+    several = select(DetectionRow.image_id).where(_KNOWS).group_by(DetectionRow.image_id).having(func.count() > 1)
+    of_several = select(DetectionRow.image_id, DetectionRow.detector).where(_KNOWS, DetectionRow.image_id.in_(several))
+    for image, detector in session.execute(of_several):
+        looked[image].add(detector)
+    if looked:
+        proposals: dict[tuple[int, str | None], set[str]] = defaultdict(set)
+        made = select(CandidateRow.image_id, CandidateRow.kind, CandidateRow.detector).distinct()
+        for image, kind, detector in session.execute(made.where(CandidateRow.dropped.is_(None))):
+            if image in looked:
+                proposals[image, kind].add(detector)
+        worth = worth + disagreements([(r.image_id, r.detector, r.kind) for r in rows], proposals, looked)
+    rejected = session.execute(
+        select(CandidateRow.kind, CandidateRow.name).where(CandidateRow.outcome == Outcome.REJECTED)
+    ).all()
+    if rejected:
+        ids = {row.id: n for n, row in enumerate(rows)}
+        named = [(row.kind, "") for row in rows]
+        names = select(CandidateRow.id, CandidateRow.name).where(CandidateRow.outcome == Outcome.UNVERIFIED)
+        for candidate, name in session.execute(names):
+            if candidate in ids:
+                named[ids[candidate]] = named[ids[candidate]][0], name
+        worth = worth + doubts_by_likeness(named, [(kind, name) for kind, name in rejected])
     return worth
 
 
 def order_of(
-    worth: npt.NDArray[Any], options: RoundOptions, rng: np.random.Generator
+    worth: Worth, options: RoundOptions, rng: np.random.Generator
 ) -> tuple[npt.NDArray[Any], list[int], list[bool]]:
     """Rank by worth of each candidate; then candidate and way of choice for each place."""
     size = len(worth)
@@ -136,10 +164,10 @@ def order_of(
     return ranks, order, draws.tolist()
 
 
-def _candidates(options: RoundOptions) -> Select[int, float | None, str | None]:
+def _candidates(options: RoundOptions) -> Select[int, float | None, str | None, int, str]:
     """Candidates of images in the dataset that nobody has judged and that their detector did not drop itself."""
     query = (
-        select(CandidateRow.id, CandidateRow.score, CandidateRow.kind)
+        select(CandidateRow.id, CandidateRow.score, CandidateRow.kind, CandidateRow.image_id, CandidateRow.detector)
         .join(ImageRow)
         .where(
             CandidateRow.outcome == Outcome.UNVERIFIED,

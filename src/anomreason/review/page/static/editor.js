@@ -8,6 +8,9 @@ import { band } from "./severity.js";
 
 const TEXTS = ["name", "phenomenon", "reasoning", "kind"];
 
+/** How a kind reads: `missing_part` is "missing part". */
+export const readable = (kind) => plain(kind).replaceAll("_", " ");
+
 export class Editor {
   /** options: title, hint, fields (what stood there at first), draft (what stands there now, if not that), kinds,
    * reasons ([[value, text]] or null), save, cancel. */
@@ -18,9 +21,10 @@ export class Editor {
     part(form, "hint").textContent = options.hint;
     this.fields = options.fields;
     const now = options.draft ?? options.fields;
-    for (const name of TEXTS) form.elements[name].value = plain(this.fields[name]);
+    const shown = (fields, name) => (name === "kind" ? readable(fields[name]) : plain(fields[name]));
+    for (const name of TEXTS) form.elements[name].value = shown(this.fields, name);
     this.first = this.#texts();
-    for (const name of TEXTS) form.elements[name].value = plain(now[name]);
+    for (const name of TEXTS) form.elements[name].value = shown(now, name);
     form.elements.severity.value = Math.round(now.severity ?? 50);
     form.elements.severity.addEventListener("input", () => {
       this.unset = false;
@@ -28,7 +32,7 @@ export class Editor {
     });
     this.unset = typeof now.severity !== "number";
     this.#severity();
-    form.querySelector("datalist").append(...options.kinds.map((kind) => make("option", { value: plain(kind) })));
+    form.querySelector("datalist").append(...options.kinds.map((kind) => make("option", { value: readable(kind) })));
     const { reason } = form.elements;
     if (options.reasons) {
       reason.append(make("option", { value: "" }, "Choose …"));
@@ -38,7 +42,11 @@ export class Editor {
     }
     this.region = now.region;
     stage.draw(this.region, (region) => (this.region = region));
-    part(form, "nobox").addEventListener("click", () => stage.draw((this.region = null), (region) => (this.region = region)));
+    part(form, "nobox").addEventListener("click", () => {
+      this.region = null;
+      stage.draw(null, (region) => (this.region = region));
+      stage.outline([]); // nor the one that stood there
+    });
     part(form, "save").textContent = options.save.label;
     part(form, "cancel").textContent = options.cancel.label;
     part(form, "cancel").addEventListener("click", () => options.cancel.action());
@@ -64,10 +72,12 @@ export class Editor {
     this.root.elements[field].focus();
   }
 
-  /** What stands in the form. */
+  /** What stands in the form; a known kind by its name in the dataset. */
   get written() {
     const severity = this.unset ? null : Number(this.root.elements.severity.value);
-    return { ...this.#texts(), severity, region: this.region };
+    const texts = this.#texts();
+    const known = [this.fields.kind, ...this.options.kinds].find((kind) => kind && readable(kind).toLowerCase() === texts.kind.toLowerCase());
+    return { ...texts, kind: known ?? texts.kind, severity, region: this.region };
   }
 
   /** Whether nothing was written or drawn. */
@@ -100,9 +110,11 @@ export class Editor {
   /** The fields that differ from what stood there. */
   #changes(written) {
     const changes = {};
-    for (const name of TEXTS) if (written[name] && written[name] !== this.first[name]) changes[name] = written[name];
+    const texts = this.#texts();
+    for (const name of TEXTS) if (texts[name] && texts[name] !== this.first[name]) changes[name] = written[name];
     if (written.severity !== null && written.severity !== Math.round(this.fields.severity ?? -1)) changes.severity = written.severity;
-    if (written.region && JSON.stringify(written.region) !== JSON.stringify(this.fields.region)) changes.region = written.region;
+    const region = written.region ?? null; // null: there is no place to mark
+    if (JSON.stringify(region) !== JSON.stringify(this.fields.region ?? null)) changes.region = region;
     return changes;
   }
 }

@@ -2,7 +2,7 @@
 //
 //   const mode = new Annotating(desk); await mode.begin(place);
 
-import { get } from "./api.js";
+import { get, newKey } from "./api.js";
 import { clone, fill, make, plain } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Feed } from "./feed.js";
@@ -58,9 +58,12 @@ class ImageMode {
 export class Annotating extends ImageMode {
   constructor(desk) {
     super(desk, "annotate");
+    this.history = []; // images that this tab is done with: {item, saved}, the latest last
+    this.saved = []; // what was saved of the image: {key, ...what was written}
   }
 
   act(action) {
+    if (action === "undo") return this.#undo();
     return Boolean(this.feed.current && this.shown) && this.stage.look(action);
   }
 
@@ -80,8 +83,40 @@ export class Annotating extends ImageMode {
     return [this.list, form];
   }
 
-  #line({ name, severity }) {
-    return make("li", { className: "entry" }, make("span", { dir: "auto" }, plain(name)), " ", badge(severity));
+  #line(saved) {
+    const back = make("button", { type: "button" }, "Take back");
+    back.setAttribute("aria-label", `Take back ${plain(saved.name)}`);
+    const line = make("li", { className: "entry row" }, make("span", { dir: "auto" }, plain(saved.name)), badge(saved.severity), back);
+    back.addEventListener("click", () => this.#takeBack(saved));
+    return line;
+  }
+
+  /** Take something saved back; it stands in the form again, unless something else does. */
+  #takeBack(saved) {
+    this.desk.send("/api/annotation/undo", { annotation: saved.key });
+    this.saved = this.saved.filter((other) => other !== saved);
+    this.draft = this.editor.untouched ? saved : this.editor.written;
+    this.stage.stopDrawing();
+    this.side.replaceChildren(...this.aside(this.feed.current));
+    this.desk.note(`Taken back: ${plain(saved.name)}`);
+  }
+
+  /** Take back what was saved last; when nothing was saved of this image, go back to the one before. */
+  #undo() {
+    if (this.saved.length && this.shown) {
+      this.#takeBack(this.saved.at(-1));
+    } else {
+      const before = this.history.pop();
+      if (!before) this.desk.note("There is nothing to undo.");
+      else {
+        this.stage?.stopDrawing();
+        this.feed.back(before.item);
+        [this.image, this.saved, this.draft] = [before.item.image, before.saved, null];
+        this.desk.note("Back to the image before.");
+        this.show();
+      }
+    }
+    return true;
   }
 
   #outline() {
@@ -103,9 +138,11 @@ export class Annotating extends ImageMode {
   }
 
   #save(item, { kind, ...written }) {
-    this.desk.send("/api/annotation", { image: item.image, ...written, ...(kind ? { kind } : {}) }, { annotates: item.image });
-    this.saved.push(written);
-    this.list.append(this.#line(written));
+    const saved = { key: newKey(), kind, ...written };
+    this.desk.send("/api/annotation", { key: saved.key, image: item.image, ...written, ...(kind ? { kind } : {}) }, { annotates: item.image });
+    this.draft = null;
+    this.saved.push(saved);
+    this.list.append(this.#line(saved));
     this.desk.note("Saved");
     const before = this.editor.root;
     this.stage.stopDrawing();
@@ -117,6 +154,7 @@ export class Annotating extends ImageMode {
   #done(item) {
     if (!this.editor.untouched) return this.editor.complain("Save what you wrote, or clear it, before you go on.", "name");
     this.desk.send("/api/annotated", { image: item.image });
+    this.history.push({ item, saved: this.saved });
     this.stage.stopDrawing();
     this.forward();
   }

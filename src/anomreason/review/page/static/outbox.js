@@ -29,9 +29,9 @@ export class Outbox extends EventTarget {
   /** Keep and send; gives the server's answer, which may take long. Each entry is stored alone, so tabs do not clash.
    * more: what `ids` should find that is not in the body. */
   send(path, body, more = {}) {
-    const key = newKey();
+    const key = body.key ?? newKey();
     this.last = Math.max(this.last + 1, Date.now() * 1000);
-    const entry = { name: `${this.prefix}${String(this.last).padStart(18, "0")}:${key}`, path, body: { key, ...body }, ...more };
+    const entry = { name: `${this.prefix}${String(this.last).padStart(18, "0")}:${key}`, path, body: { ...body, key }, ...more };
     this.#store(entry);
     this.waiting.push(entry);
     const answer = new Promise((resolve, reject) => this.answers.set(key, { resolve, reject }));

@@ -25,9 +25,10 @@ export class Stage {
     new ResizeObserver(() => this.#layout()).observe(place);
     place.addEventListener("pointerdown", (event) => this.#down(event));
     place.addEventListener("pointermove", (event) => this.#move(event));
+    place.addEventListener("pointerleave", () => (this.over = null));
     for (const end of ["pointerup", "pointercancel"]) place.addEventListener(end, (event) => this.#up(event));
     place.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
-    place.addEventListener("dblclick", () => this.drawing || this.look(this.zoom > 1 ? "fit" : "zoom_in"));
+    place.addEventListener("dblclick", (event) => this.drawing || this.#zoomTo(this.zoom > 1 ? 1 : 2, event));
     place.addEventListener("keydown", (event) => this.#draw(event));
   }
 
@@ -67,8 +68,9 @@ export class Stage {
   /** zoom_in, zoom_out, fit, left, right, up, down; whether it is one of these. */
   look(action) {
     const step = 0.15 / this.zoom;
-    if (action === "zoom_in") this.#zoomTo(this.zoom * 1.4);
-    else if (action === "zoom_out") this.#zoomTo(this.zoom / 1.4);
+    if (action !== "zoom_in") this.aim = null; // somebody looks elsewhere
+    if (action === "zoom_in") this.#closer();
+    else if (action === "zoom_out") this.#zoomTo(this.zoom / 1.4, this.over);
     else if (action === "fit") this.#zoomTo(1);
     else if (action === "left") this.x -= step;
     else if (action === "right") this.x += step;
@@ -77,6 +79,14 @@ export class Stage {
     else return false;
     this.#layout();
     return true;
+  }
+
+  /** Zoom in on what is under the mouse; else, from the whole image, on the marked place. */
+  #closer() {
+    const { region } = this.outlines.at(-1) ?? {};
+    if (this.zoom === 1) this.aim = region && [(region.x0 + region.x1) / 2, (region.y0 + region.y1) / 2];
+    if (!this.over && this.aim) [this.x, this.y] = this.aim;
+    this.#zoomTo(this.zoom * 1.4, this.over);
   }
 
   #shape({ region, tone = "" }) {
@@ -133,6 +143,7 @@ export class Stage {
   }
 
   #move(event) {
+    if (event.pointerType === "mouse") this.over = event;
     const before = this.pointers.get(event.pointerId);
     if (!before) return;
     const others = [...this.pointers.values()].filter((pointer) => pointer.pointerId !== event.pointerId);
@@ -147,6 +158,7 @@ export class Stage {
     } else if (this.drawing) {
       if (this.from) this.#drawn(boxOf(this.from, this.#at(event)));
     } else if (!others.length) {
+      this.aim = null;
       const { across, down } = this.#size();
       this.x -= (event.clientX - before.clientX) / across;
       this.y -= (event.clientY - before.clientY) / down;
@@ -165,6 +177,7 @@ export class Stage {
   #wheel(event) {
     if (!this.image) return;
     event.preventDefault();
+    this.aim = null;
     this.#zoomTo(this.zoom * Math.exp(clamp(-event.deltaY, -120, 120) / 300), event);
   }
 
