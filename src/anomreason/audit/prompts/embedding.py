@@ -60,14 +60,14 @@ def open_embedder(spec: str, device: str | None = None) -> TextEmbedder:
     return SentenceEncoder(spec, device)
 
 
-def default_near(spec: str) -> float:
+def usual_near(embedder: TextEmbedder) -> float:
     """The similarity from which on two prompts are near-duplicates, by what embedders of this kind give.
 
     CLIP gives unrelated prompts some 0.5 to 0.8, sentence encoders 0 to 0.4.
     """
-    if spec == WORDS:
+    if isinstance(embedder, WordEmbedder):
         return 0.8
-    return 0.95 if re.search("clip", spec, re.IGNORECASE) else 0.9
+    return 0.9 if isinstance(embedder, SentenceEncoder) else 0.95
 
 
 def embed(

@@ -142,6 +142,8 @@ def _tags(row: Mapping[str, Any]) -> tuple[str, ...]:
     from anomreason.dataset.collect.prompts import tags_in
 
     value = next((row[key] for key in TAG_KEYS if row.get(key) is not None), None)
+    if isinstance(value, list):  # GenEval 2 may list the skills of each part
+        value = [tag for part in value for tag in (part if isinstance(part, list) else [part]) if isinstance(tag, str)]
     return tuple(dict.fromkeys(map(plain_tag, tags_in(value))))
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from anomreason.anomaly import Record, Result, Usage
 from anomreason.audit.prompts.choosing import choose, quotas
 from anomreason.audit.prompts.cleaning import apart, distinct
-from anomreason.audit.prompts.embedding import DEFAULT, Vectors, default_near, embed, open_embedder
+from anomreason.audit.prompts.embedding import DEFAULT, Vectors, embed, open_embedder, usual_near
 from anomreason.audit.prompts.packs import ID, known_packs, numbered, read_pack
 from anomreason.audit.prompts.reading import (
     POSTGRESQL,
@@ -39,6 +39,7 @@ from anomreason.detection import DetectOptions, DetectorSetup
 from anomreason.errors import UsageError
 from anomreason.files import write_atomically
 from anomreason.runs import FolderKind, ResumableFolder, provenance
+from anomreason.vlm.protocol import VLM
 
 Progress = Callable[[int, int], None]
 EMBEDDINGS = "embeddings"
@@ -74,10 +75,6 @@ class SelectOptions:
             raise UsageError(f"per_tag must be at least 0, not {self.per_tag}")
         if self.seed < 0:
             raise UsageError(f"seed must be at least 0, not {self.seed}")
-
-    @property
-    def near_duplicate(self) -> float:
-        return default_near(self.embedder) if self.near is None else self.near
 
 
 class TagCount(Record):
@@ -121,6 +118,8 @@ class PromptSelection:
         self.prompts: list[ListedPrompt] = []
         """Those that are left, in the order of the list."""
         self.dropped: list[DroppedPrompt] = []
+        self.near = 1.0
+        """Similarity from which on two prompts are near-duplicates; known after `clean`."""
         self._listed, self._work = listed, folder
         self._vectors: Vectors = np.empty((0, 1), np.float32)
 
@@ -129,9 +128,10 @@ class PromptSelection:
         prompts, gone = distinct(self._listed.prompts)
         embedder = open_embedder(self.options.embedder, self.options.device)
         vectors = embed(embedder, self.folder / EMBEDDINGS, [prompt.text for prompt in prompts], progress)
-        kept, near = apart(prompts, vectors, self.options.near_duplicate)
+        self.near = usual_near(embedder) if self.options.near is None else self.options.near
+        kept, close = apart(prompts, vectors, self.near)
         self.prompts, self._vectors = [prompts[place] for place in kept], vectors[kept]
-        self.dropped = [*self._listed.damaged, *gone, *near]
+        self.dropped = [*self._listed.damaged, *gone, *close]
 
     def choose(self, answers: PromptAnswers | None = None, model: str | None = None) -> SelectReport:
         """Choose from what is left and write the files. answers: of the model, for the tags and the filter by style."""
@@ -158,7 +158,7 @@ class PromptSelection:
             nearest=float(choice.nearest[pair[0]]) if len(pair) == 2 else None,
             nearest_pair=tuple(chosen[choice.places.index(place)].id for place in pair) if len(pair) == 2 else (),
             embedder=self.options.embedder,
-            near=self.options.near_duplicate,
+            near=self.near,
             model=model,
             usage=answers.usage if answers is not None else Usage(),
         )
@@ -210,6 +210,8 @@ def selecting(
         raise UsageError(f"{str(out)!r} does not end in .jsonl, which is what is written; rename it")
     if not out.parent.is_dir():
         raise UsageError(f"there is no folder {str(out.parent)!r}; make it, or give another --out")
+    if out.exists() and Path(source).expanduser().resolve() == out.resolve():
+        raise UsageError(f"{str(out)!r} is the list itself; give another --out")
     listed = _listed(source)
     with ResumableFolder(out.with_suffix(".work"), WORK) as folder:
         before = folder.settings() or {}
@@ -226,7 +228,7 @@ def select_prompts(
     source: str | Path,
     out: Path,
     options: SelectOptions = SelectOptions(),
-    model: str | None = None,
+    model: str | VLM | None = None,
     asking: DetectOptions = DetectOptions(),  # noqa: B008
     progress: Progress = lambda *_: None,
 ) -> SelectReport:

@@ -34,7 +34,7 @@ from anomreason.files import Appender, read_lines, read_record
 from anomreason.planning import CALL_SECONDS
 from anomreason.vlm.calling import Caller, Meter
 from anomreason.vlm.ledger import spent_in
-from anomreason.vlm.protocol import Reply, Request, Sampling, Tag
+from anomreason.vlm.protocol import VLM, Reply, Request, Sampling, Tag
 
 STEP = "prompt-tags"
 ANSWERS = "answers.jsonl"
@@ -120,14 +120,14 @@ class PromptAnswers:
         return [p.text for p in prompts if p.text not in self.good and p.text not in self.failed]
 
 
-def tagger(model: str, options: DetectOptions, given: Collection[str] = ()) -> DetectorSetup:
+def tagger(model: str | VLM, options: DetectOptions, given: Collection[str] = ()) -> DetectorSetup:
     """A model set up to be asked about prompts; `given` as for `detection.set_up`, and raises as that does.
 
     Raises UsageError for a model that was trained on one question only.
     """
     setup = set_up(model, replace(options, schedule="single"), {*given, "schedule"})
     if setup.card is not None:
-        raise UsageError(f"{model} was trained on one question only and cannot sort prompts; use another model")
+        raise UsageError(f"{setup.model} was trained on one question only and cannot sort prompts; use another model")
     return setup
 
 
