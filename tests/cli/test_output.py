@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import webbrowser
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from anomreason.anomaly import Anomaly, Detection, Failure
 from anomreason.cli import main
-from anomreason.cli.output import json_line, printable, say
+from anomreason.cli.output import json_line, open_in_browser, printable, say
 from anomreason.cli.runs import calls
 from anomreason.cli.summary import Summary
 from anomreason.vlm.ledger import Call
@@ -80,3 +81,18 @@ def test_errors_are_printed_safely(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     out, err = capsys.readouterr()
     assert left.value.code == 2
     assert not STEERS.search(out + err)
+
+
+def test_only_a_browser_with_a_window_of_its_own_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    class Window(webbrowser.BaseBrowser):
+        def open(self, url: str, new: int = 0, autoraise: bool = True) -> bool:
+            opened.append(url)
+            return True
+
+    monkeypatch.setattr(webbrowser, "get", Window)
+    open_in_browser("http://a")
+    monkeypatch.setattr(webbrowser, "get", lambda: webbrowser.GenericBrowser("lynx"))
+    open_in_browser("http://b")
+    assert opened == ["http://a"]

@@ -30,3 +30,15 @@ def _escaped(character: str) -> str:
     """As JSON writes it: a character beyond 16 bits as two halves."""
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))
+
+
+def open_in_browser(address: str) -> None:
+    """Open a browser that has a window of its own; one that would take the terminal is left alone."""
+    import webbrowser
+
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return
+    if type(browser) is not webbrowser.GenericBrowser:
+        browser.open(address)

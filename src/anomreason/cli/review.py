@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anomreason.cli.options import given, refuse_unused
-from anomreason.cli.output import say
+from anomreason.cli.output import open_in_browser, say
 from anomreason.english import counted
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def command(
             def ready() -> None:
                 _show(reviewers, links, address(socket), is_loopback(socket))
                 if len(reviewers) == 1 and not no_browser:
-                    _open(f"{address(socket)}/enter/{links.token(reviewers[0].name)}")
+                    open_in_browser(f"{address(socket)}/enter/{links.token(reviewers[0].name)}")
 
             serve(create_app(review), socket, ready)
             progress = review.progress(reviewers[0])
@@ -112,15 +112,3 @@ def _show(reviewers: Sequence[Reviewer], links: Links, address: str, loopback: b
     if not loopback:
         say("Whoever has a link can use it, and the connection is not encrypted: reach it through a tunnel.")
     say("Ctrl-C ends.")
-
-
-def _open(address: str) -> None:
-    """Open a browser that has a window of its own; one that would take the terminal is left alone."""
-    import webbrowser
-
-    try:
-        browser = webbrowser.get()
-    except webbrowser.Error:
-        return
-    if type(browser) is not webbrowser.GenericBrowser:
-        browser.open(address)

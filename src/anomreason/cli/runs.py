@@ -8,14 +8,20 @@ from typing import Annotated
 
 import typer
 
-from anomreason.cli.output import printable, say
+from anomreason.cli.output import open_in_browser, printable, say
 
 
-def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    show: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
     """Build the HTML report of a run folder, or rebuild it."""
     from anomreason.report.html import build_report
 
-    say(build_report(run))
+    built = build_report(run)
+    say(built)
+    if show:
+        open_in_browser(built.resolve().as_uri())
 
 
 def calls(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
