@@ -374,13 +374,15 @@ def test_the_options_of_the_command_line_reach_the_detector(world: World, tmp_pa
     prompts.mkdir()
     shutil.copy(Path(anomreason.__file__).parent / "agent" / "prompts" / "source.md", prompts)
     numbers = {"max_objects": 3, "temperature": 0.25, "spread": 0.5, "seed": 7, "max_reply_tokens": 512, "in_flight": 2}
+    numbers["source_samples"] = 3
     given = {"schedule": "release", "boxes": "fractions", **numbers, "prompts": prompts}
     flags = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    ran = detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}", "--judge-source", "--outside", *flags)
+    flags += ["--judge-source", "--two-turns", "--outside", "--abstain", "0.25", "0.75"]
+    ran = detect_cli([truth.parent], tmp_path / "run", "--model", f"sim:{truth}", *flags)
     assert ran.returncode == 0, ran.stderr
     recorded = read_settings(tmp_path / "run")["arguments"]
     expected = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
-    expected |= {"judge_source": True, "outside": True}
+    expected |= {"judge_source": True, "two_turns": True, "outside": True, "abstain": [0.25, 0.75]}
     assert {name: recorded[name] for name in expected} == expected
 
 

@@ -13,7 +13,7 @@ World = Callable[..., Path]
 
 def test_the_formulas_by_hand() -> None:
     assert [calls_needed(s, 8) for s in ("lean", "paper", "release", "single")] == [4, 52, 51, 1]
-    assert calls_needed("lean", 12, judge_source=True) == 5
+    assert calls_needed("lean", 12, source_calls=1) == 5
     assert calls_needed("lean", 0) == 2
 
 

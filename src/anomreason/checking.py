@@ -171,7 +171,7 @@ class _Check:
             look,
             sees=_seen(look),
             schemas=None if form is None else self._schemas(form),
-            logprobs=None if word is None else bool(word.logprobs),
+            logprobs=None if word is None else len(word.logprobs) > 1,
             counts_tokens=not look.usage.estimated,
             thinking=_thinking(self._replies),
             at_once=await self._at_once(),
@@ -330,5 +330,7 @@ def _advice(found: ModelCheck, setup: DetectorSetup) -> list[str]:
     if setup.price is None:
         advice.append("--max-tokens instead of --max-cost, or --prices FILE, since its price is not known here.")
     if found.logprobs is False:
-        advice.append("Without log-probabilities, P(AI-generated) of --judge-source comes from the answer alone.")
+        advice.append(
+            "--source-samples 10 with --judge-source: P(AI-generated) needs log-probabilities, or several answers."
+        )
     return advice

@@ -43,6 +43,8 @@ from anomreason.vlm.protocol import TINY, VLM, VLMOptions, runs_here
 
 HOPELESS = 20
 """Abort after this many consecutive endpoint failures: a wrong key need not be tried 20,000 times."""
+MOST_SAMPLES = 100
+"""Sampled answers about the source of one image."""
 
 
 class DetectArguments(TypedDict, total=False):
@@ -51,6 +53,9 @@ class DetectArguments(TypedDict, total=False):
     schedule: Schedule
     max_objects: int
     judge_source: bool
+    two_turns: bool
+    source_samples: int
+    abstain: tuple[float, float] | None
     temperature: float
     spread: float
     seed: int
@@ -126,6 +131,8 @@ class DetectOptions(AgentSettings):
         values["base_urls"] = (urls,) if isinstance(urls, str) else tuple(urls)
         for name in ("prompts", "card", "prices"):
             values[name] = Path(values[name]) if values.get(name) is not None else None
+        if isinstance(band := values.get("abstain"), list):
+            values["abstain"] = tuple(band)
         return cls(**values)
 
     def check(self) -> None:
@@ -133,7 +140,7 @@ class DetectOptions(AgentSettings):
         if self.schedule not in get_args(Schedule):
             raise UsageError(f"schedule must be one of {', '.join(get_args(Schedule))}, not {self.schedule!r}")
         at_least = {"max_objects": 1, "max_side": 64, "in_flight": 1, "retries": 0, "max_reply_tokens": 16, "seed": 0}
-        at_least["patience"] = 0
+        at_least |= {"patience": 0, "source_samples": 1}
         for url in self.base_urls:
             checked_url(url)
         for name, least in at_least.items():
@@ -143,6 +150,11 @@ class DetectOptions(AgentSettings):
             raise UsageError(f"boxes must be one of {', '.join(CONVENTIONS)}, not {self.boxes!r}")
         if self.max_objects > MOST_OBJECTS:
             raise UsageError(f"max_objects must be at most {MOST_OBJECTS}, not {self.max_objects}")
+        if self.source_samples > MOST_SAMPLES:
+            raise UsageError(f"source_samples must be at most {MOST_SAMPLES}, not {self.source_samples}")
+        if self.source_samples > 1 and self.spread == 0:
+            raise UsageError("spread must be more than 0 for source_samples, or all samples are the same")
+        _check_band(self.abstain)
         for name in ("timeout", "max_cost", "max_tokens"):
             value = getattr(self, name)
             if value is not None and _number(name, value) <= 0:
@@ -150,6 +162,16 @@ class DetectOptions(AgentSettings):
         for name in ("temperature", "spread"):
             if not 0 <= _number(name, getattr(self, name)) <= 2:
                 raise UsageError(f"{name} must be 0..2, not {getattr(self, name)}")
+
+
+def _check_band(band: Any) -> None:
+    if band is None:
+        return
+    if not isinstance(band, tuple) or len(band) != 2:
+        raise UsageError(f"abstain must be two probabilities, the lowest and the highest that are unsure, not {band!r}")
+    low, high = (_number("abstain", value) for value in band)
+    if not 0 <= low <= high <= 1:
+        raise UsageError(f"abstain must be two probabilities of 0..1, the lower first, not {low:g} {high:g}")
 
 
 class Detector(Protocol):
@@ -184,8 +206,9 @@ class DetectorSetup:
         """The settings that decide the results: another value of one of them is another run."""
         agent = {f.name: getattr(self.options, f.name) for f in fields(AgentSettings)}
         del agent["max_reply_tokens"]  # cut replies are asked for again, so the first limit changes nothing
-        if self.options.boxes == AUTO:
-            del agent["boxes"]  # so that a run of an earlier version goes on
+        # So that a run of a version without these goes on.
+        later = {"boxes": AUTO, "two_turns": False, "source_samples": 1, "abstain": None}
+        agent = {name: value for name, value in agent.items() if name not in later or value != later[name]}
         bound = {"max_side": None if runs_here(self.model) else self.options.max_side}
         named = {"card": self.card.model_dump(mode="json")} if self.card and self.options.card else {}
         return {"model": self.model, **agent, **bound, "prompts": self.prompts.hashes(), **named}
@@ -229,9 +252,12 @@ def set_up(model: str | VLM, options: DetectOptions = DetectOptions(), given: Co
         options = replace(options, schedule="single" if card or own else "lean")
     if (card or _is_bundled(name)) and options.schedule != "single":
         raise UsageError(f"{name} was trained on one question only: use the schedule single")
-    if _is_bundled(name) and options.judge_source:
-        raise UsageError(f"{name} was trained on one question only: leave judge_source (--judge-source) out")
+    for option in ("judge_source", "two_turns"):
+        if _is_bundled(name) and getattr(options, option):
+            raise UsageError(f"{name} was trained on one question only: leave {option} ({_flag(option)}) out")
     asked = (card or own) if options.schedule == "single" else None
+    if asked and asked.source:
+        options = replace(options, two_turns=True)
     price = FREE if preset is not None and preset.own else price_of(name, options.prices)
     setup = DetectorSetup(name, options, Prompts.load(options.prompts), asked, price, vlm)
     idle = _without_effect(setup)
@@ -280,13 +306,17 @@ def _without_effect(setup: DetectorSetup) -> dict[str, str]:
         idle |= dict.fromkeys(("device", "dtype"), f"{model}, which runs on a server")
     if setup.price == FREE:
         idle |= dict.fromkeys(("max_cost", "prices"), f"{model}, which costs nothing")
-    if schedule != "release":
+    if schedule != "release" and setup.options.source_samples == 1:
         idle["spread"] = f"the schedule {schedule}, which samples no call several times"
+    if not setup.options.source_calls:
+        idle |= dict.fromkeys(
+            ("source_samples", "abstain"), "a run that does not ask for the source (--judge-source or --two-turns)"
+        )
     if schedule == "single":
         idle["max_objects"] = "the schedule single, which lists no objects"
     if setup.card and setup.card.answer == "text":
         idle["boxes"] = f"{model}, which answers without boxes"
-    if setup.card and not setup.options.judge_source:
+    if setup.card and (setup.card.source or not setup.options.source_calls):
         idle["prompts"] = f"{model}, whose card holds its prompt"
     if _is_bundled(setup.model):
         idle["card"] = f"{model}, which has a card of its own"
@@ -454,7 +484,7 @@ def _unchanged(image: Image, before: ImageStatus) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    return [redacted_url(v) for v in value] if isinstance(value, tuple) else value
+    return [redacted_url(v) if isinstance(v, str) else v for v in value] if isinstance(value, tuple) else value
 
 
 @overload

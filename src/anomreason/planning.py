@@ -126,11 +126,12 @@ def estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int
     options, price = setup.options, setup.price
     image_tokens = sum((price or FREE).image_tokens(w, h) for w, h in sizes) / len(sizes)
     prompt = completion = calls = 0.0
-    for name, count in steps_taken(options.schedule, objects, options.judge_source).items():
+    for name, count in steps_taken(options.schedule, objects, options.source_calls).items():
         step = STEPS[name]
         text = len(setup.prompts.by_name[step.prompt].text) + (len(setup.prompts.common) if step.sees else 0)
         text += len(json.dumps(schema_of(step.form))) if step.form else 0
         text = len(setup.card.prompt) if setup.card and name == "single" else text
+        text = len(setup.card.source) if setup.card and setup.card.source and name == "source" else text
         calls += count
         prompt += count * (text // 4 + step.context_tokens + (image_tokens if step.sees else 0))
         completion += count * step.reply_tokens
@@ -138,12 +139,17 @@ def estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int
         calls=round(images * calls), prompt_tokens=round(images * prompt), completion_tokens=round(images * completion)
     )
     usage = usage.model_copy(update={"cost": None if price is None else price.cost(usage)})
-    waves = max(usage.calls / options.in_flight, steps_in_line(options.schedule, objects) if images else 0)
+    waves = max(
+        usage.calls / options.in_flight, (steps_in_line(options.schedule, objects) + options.two_turns) if images else 0
+    )
     return RunEstimate(objects=objects, usage=usage, seconds=waves * CALL_SECONDS)
 
 
-def steps_taken(schedule: Schedule, objects: int, judge_source: bool = False) -> Counter[str]:
-    """How often each step is taken for an image with this many objects."""
+def steps_taken(schedule: Schedule, objects: int, source_calls: int = 0) -> Counter[str]:
+    """How often each step is taken for an image with this many objects.
+
+    source_calls: of those, about the source. In two turns a photograph takes these and one description.
+    """
     per_object = dict.fromkeys(("attributes-1", "attributes-2", "relations-1", "relations-2"), objects)
     steps: dict[str, dict[str, int]] = {
         "single": {"single": 1},
@@ -154,12 +160,12 @@ def steps_taken(schedule: Schedule, objects: int, judge_source: bool = False) ->
         "release": {"draft": DRAFTS, "merge": 1, **per_object, "summary": objects}
         | {"verify": SAMPLES, "scan": SAMPLES, "finish": 1},
     }
-    return Counter(steps[schedule]) + Counter({"source": 1} if judge_source else {})
+    return Counter(steps[schedule]) + Counter({"source": source_calls} if source_calls else {})
 
 
-def calls_needed(schedule: Schedule, objects: int, judge_source: bool = False) -> int:
+def calls_needed(schedule: Schedule, objects: int, source_calls: int = 0) -> int:
     """Model calls for an image with this many objects, without retries and without equal requests."""
-    return steps_taken(schedule, objects, judge_source).total()
+    return steps_taken(schedule, objects, source_calls).total()
 
 
 def steps_in_line(schedule: Schedule, objects: int) -> int:

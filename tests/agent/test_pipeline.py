@@ -13,9 +13,9 @@ import pytest
 
 from anomreason.agent import forms
 from anomreason.agent.candidates import Entry, Proposal
-from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule, _verified, judgement
+from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule, _verified
 from anomreason.agent.roles import STEPS
-from anomreason.anomaly import Anomaly, Detection, Region, SourceJudgement, Usage
+from anomreason.anomaly import Anomaly, Detection, Region, Usage
 from anomreason.errors import EndpointError
 from anomreason.images import Encoded, load_image
 from anomreason.planning import calls_needed, steps_taken
@@ -197,28 +197,6 @@ def test_a_candidate_behind_two_proposals_keeps_the_better_score(order: tuple[in
     checks = [forms.Check(id=n, score=score, reason=str(score)) for n, score in enumerate(order, start=1)]
     assert len(_verified(proposals, [checks])) == 1
     assert (entry.score, entry.dropped) == (95, None)
-
-
-def test_the_source_is_judged_by_one_more_call(world: World) -> None:
-    truth = world(2)
-    settings = AgentSettings(schedule="single", judge_source=True)
-    first = look(Simulator.from_file(truth), truth.parent, "p000.png", settings)
-    second = look(Simulator.from_file(truth), truth.parent, "p001.png", settings)
-    assert (first.generated, second.generated) == (True, False)
-    assert first.p_generated is not None
-    assert second.p_generated is not None
-    assert second.p_generated < 0.5 < first.p_generated
-    assert (
-        look(Simulator.from_file(truth), truth.parent, "p000.png", AgentSettings(schedule="single")).generated is None
-    )
-
-
-def test_an_abstention_is_no_judgement_and_probabilities_need_a_word_of_their_own() -> None:
-    base = Reply("unsure", "stop", Usage(), "m", {"uns": -0.1, "photo": -3.0, " Gen": -2.5, "p": -0.2})
-    judged = judgement(base)
-    assert judged.answer == "unsure"
-    assert judged.p_generated == pytest.approx(0.622, abs=0.001)
-    assert judgement(replace(base, text="Photograph.", logprobs={})) == SourceJudgement(answer="photograph")
 
 
 def test_a_checkpoints_card_rules_over_our_prompt_and_schema(world: World) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from anomreason.agent import forms, replies
 from anomreason.agent.boxes import BoxReader
+from anomreason.agent.source import read_source
 from anomreason.errors import ParseError
 
 FOUND = {"name": "n", "phenomenon": "p", "reasoning": "r", "objects": ["o"]}
@@ -24,7 +25,7 @@ READERS: list[Any] = [
     replies.report_reader([1]),
     replies.checked_report_reader([1]),
     replies.read_single,
-    replies.read_source,
+    read_source,
     replies.read_prose,
 ]
 

@@ -9,6 +9,7 @@ import pytest
 from anomreason.agent import replies
 from anomreason.agent.boxes import BoxReader
 from anomreason.agent.forms import Notes
+from anomreason.agent.source import read_source
 from anomreason.anomaly import Usage
 from anomreason.errors import ParseError
 from anomreason.textform import find_json, read_anomalies, says_no_anomalies, without_thinking
@@ -66,14 +67,14 @@ def test_thinking_is_no_part_of_any_answer(mark: str, draft: str) -> None:
     assert says_no_anomalies(thought + "No anomalies.") or thought.startswith("Sure")
     assert replies.read_prose(thought + "The left hand has six fingers.").endswith("The left hand has six fingers.")
     assert "First" not in replies.read_prose(thought + "The left hand has six fingers.")
-    assert replies.read_source(thought + "generated") is True or thought.startswith("Sure")
+    assert read_source(thought + "generated") == "generated" or thought.startswith("Sure")
 
 
 @pytest.mark.parametrize("end", ["</s>", "<|im_end|>", "<|return|>", "<|eot_id|><|end|>", "<end_of_turn>", "\ufeff"])
 def test_marks_of_the_model_at_the_end_do_not_matter(end: str) -> None:
     assert read_anomalies("No anomalies." + end) == ()
-    assert replies.read_source(f"<answer>photograph</answer>{end}") is False
-    assert replies.read_source("<|begin_of_box|>generated<|end_of_box|>" + end) is True
+    assert read_source(f"<answer>photograph</answer>{end}") == "photograph"
+    assert read_source("<|begin_of_box|>generated<|end_of_box|>" + end) == "generated"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_marks_of_the_model_at_the_end_do_not_matter(end: str) -> None:
     ],
 )
 def test_thinking_alone_is_no_answer(text: str) -> None:
-    for read in (replies.read_single, replies.read_prose, replies.read_source, replies.read_proposals):
+    for read in (replies.read_single, replies.read_prose, read_source, replies.read_proposals):
         with pytest.raises(ParseError, match="only thinking came back, and no answer after it"):
             read(text)
     assert not says_no_anomalies(text)
@@ -403,41 +404,6 @@ def test_scores_as_shares_count_once_they_are_repeated_and_the_list_agrees() -> 
     assert ([round(c.score) for c in found.checks], asked) == ([92, 20], 2)
 
 
-# --- AI image or photograph
-
-
-@pytest.mark.parametrize(
-    ("text", "meant"),
-    [
-        *(("generated", True), ("AI-generated", True), ("Generated image.", True), ("**Generated**", True)),
-        *(("The image is a photograph.", False), ("real photograph", False), ("Photo", False), ("unsure", None)),
-        *(("It is an AI-generated photo.", True), ('{"answer": "generated"}', True), ("I cannot tell.", None)),
-        ("I think it is a photograph, not generated.", False),
-        ("generated\n\nThe hands are odd, it is not a real photo.", True),
-        ("This was made by an image generator.", True),
-        ("Generated. The photo shows six fingers.", True),
-        ("The skin of the photo looks waxy.\n\nAnswer: generated", True),
-        ("The skin looks waxy, but the light is real.\n\n**photograph**", False),
-    ],
-)
-def test_the_source_is_read_in_a_sentence(text: str, meant: bool | None) -> None:
-    assert replies.read_source(text) is meant
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "yes", "not generated", "generated or photograph", "It is not a photograph.", "The image shows a dog."),
-        *("Photograph. Wait, actually generated.", "It could be generated, but it could be a photograph."),
-        *("A photo-realistic render.", "Generated. Wait, it is a photograph.", "not AI-generated"),
-        "Is it generated, or is it a photograph?",
-    ],
-)
-def test_the_source_is_never_guessed(text: str) -> None:
-    with pytest.raises(ParseError):
-        replies.read_source(text)
-
-
 @pytest.mark.parametrize(
     "tag", ["inner_monologue", "chain-of-thought", "scratchpad", "thinking_process", "my:reasoning"]
 )
@@ -448,7 +414,7 @@ def test_any_tag_that_names_thinking_is_one(tag: str) -> None:
 
 def test_the_marked_answer_counts() -> None:
     assert replies.read_single(f"{OTHER}\n<answer>{FINAL}</answer>")[0].name == "Six fingers"
-    assert replies.read_source("It looks like a photo. <answer>generated</answer>") is True
+    assert read_source("It looks like a photo. <answer>generated</answer>") == "generated"
 
 
 def test_a_corrected_list_in_the_text_form_counts_alone() -> None:

@@ -27,6 +27,7 @@ from anomreason.training import lora
 from anomreason.training.answering import Answers, Score
 from anomreason.training.checks import ProofFailed
 from anomreason.training.data.instance import Instance, Turn
+from anomreason.training.data.questions import Questions
 from anomreason.training.folder import TrainingFolder
 from anomreason.training.loading import with_conversations
 from anomreason.training.lora import TrainingResult
@@ -340,7 +341,11 @@ def test_two_turns_are_learnt_and_asked_in_turn(
     held = conversations(3, first=20, turns=2)
     train(tiny_recipe(steps={"max_steps": 1}), conversations(4, turns=2), held, tmp_path / "out", score)
     assert all(len(one.texts) == 2 for one in asked)
-    assert read_card(tmp_path / "out").prompt == held[0].turns[2].text  # type: ignore[union-attr]
+    card = read_card(tmp_path / "out")
+    assert card is not None
+    question, answer, explain, _ = (turn.text for turn in held[0].turns)
+    assert (card.source, card.generated, card.prompt) == (question, answer, explain)
+    assert card.photograph == Questions.load().authenticity.photograph
 
 
 def test_in_16_bits_too_what_is_measured_is_what_detection_will_run(

@@ -10,8 +10,8 @@ so that prompt caches apply.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
@@ -33,6 +33,7 @@ from anomreason.agent.objects import (
 from anomreason.agent.observer import Observer
 from anomreason.agent.replies import KEEP
 from anomreason.agent.roles import ATTRIBUTES, INTEGRATOR, RELATIONS, STEPS, Prompts
+from anomreason.agent.source import Answer, AnswerWords, Band, decided, probability
 from anomreason.anomaly import Anomaly, Detection, Failure, SceneObject, SourceJudgement
 from anomreason.errors import CallFailed, ParseError
 from anomreason.images import Encoded, LoadedImage, crop
@@ -65,17 +66,31 @@ class AgentSettings:
     max_objects: int = 12
     """Objects to inspect in each image, 1..40: people first, then the most prominent."""
     judge_source: bool = False
-    """Whether one more call asks if the image is AI-generated or a photograph."""
+    """Whether one more call asks if the image is AI-generated."""
+    two_turns: bool = False
+    """Whether that is asked first, and an image that is judged a photograph is described and not searched for
+    anomalies, as in the paper's appendix D.2."""
+    source_samples: int = 1
+    """Answers to that question to draw where the endpoint gives no log-probabilities, 1..100: the share of yes is the
+    probability then; 1 draws none."""
+    abstain: Band | None = None
+    """Probabilities of AI, lowest and highest, that count as unsure; None: only 0.5 does."""
     temperature: float = 0.0
     """Temperature of every call that is made once, 0..2."""
     spread: float = 0.7
-    """Temperature of calls that are sampled several times, 0..2; only schedule `release` has such calls."""
+    """Temperature of calls that are sampled several times, 0..2: some of schedule `release`, and `source_samples`."""
     seed: int = 0
     """Seed sent with each call; each further sample of a call adds 1."""
     max_reply_tokens: int = 2048
     """Token limit of a reply at first; doubled while replies are cut."""
     boxes: str = AUTO
     """Convention of the boxes in replies, one of `agent.boxes.CONVENTIONS`; `auto` tells it from the replies."""
+
+    @property
+    def source_calls(self) -> int:
+        """Calls about the source of one image, at most."""
+        samples = self.source_samples if self.source_samples > 1 else 0
+        return 1 + samples if self.judge_source or self.two_turns else 0
 
 
 @dataclass
@@ -133,6 +148,11 @@ class Look:
         value, notes = await self.caller.call(request, noting, meter or self.meter)
         self.notes += notes
         return value
+
+    @property
+    def conversation(self) -> DetectorCard | None:
+        """The card of a detector that is asked in a conversation of two turns, as it was trained; else None."""
+        return self.card if self.card and self.card.source and self.settings.schedule == "single" else None
 
     def placed(self, lists: Sequence[Sequence[ObjectItem]]) -> list[list[SceneObject]]:
         """Objects of several replies with their regions, which all the boxes together decide."""
@@ -298,7 +318,8 @@ async def single(look: Look) -> tuple[Anomaly, ...]:
     if card is None:
         return await look.ask("single", lambda text, notes: replies.read_single(text, notes, look.boxes))
     schema = schema_of(forms.Anomalies) if card.answer == "json" else None
-    request = replace(look.request("single"), parts=(look.loaded.encoded, card.prompt), schema=schema)
+    parts, turns = _second_turn(look, card, card.generated)
+    request = replace(look.request("single"), parts=parts, turns=turns, schema=schema)
 
     def read(reply: Reply, notes: forms.Notes) -> tuple[Anomaly, ...]:
         if card.out_of_domain is not None:
@@ -308,21 +329,93 @@ async def single(look: Look) -> tuple[Anomaly, ...]:
     return await look.answer(request, read)
 
 
+def _second_turn(
+    look: Look, card: DetectorCard, answer: str | None
+) -> tuple[tuple[Part, ...], tuple[tuple[str, str], ...]]:
+    """Parts and turns that end on the card's prompt; after `answer` to its question about the source, if it has one."""
+    if not look.conversation or not card.source or not answer:
+        return (look.loaded.encoded, card.prompt), ()
+    return (look.loaded.encoded, card.source), ((answer, card.prompt),)
+
+
 async def source(look: Look) -> SourceJudgement:
-    """AI image or photograph, and the probability of the former where the endpoint gives it."""
+    """Whether the image is AI-generated, and how likely: from log-probabilities, else from sampled answers.
+
+    That the answer cannot be read is no reason to give up the anomalies; a fault of the server or a limit is.
+    """
+    settings, words = look.settings, AnswerWords()
     request = look.request("source")
-    request = replace(request, sampling=replace(request.sampling, logprobs=True))
-    own = Meter()  # that the answer cannot be read is no reason to give up the anomalies
+    if card := look.conversation:
+        request = replace(request, parts=(look.loaded.encoded, card.source or ""))
+        words = AnswerWords((str(card.generated).casefold(),), (str(card.photograph).casefold(),))
+    first = replace(request, sampling=replace(request.sampling, logprobs=True))
+    answer, p = await _word(look, first, words)
+    if isinstance(answer, CallFailed):
+        look.notes.append(f"whether the image is AI-generated is not known ({answer.kind}): {answer}")
+        return SourceJudgement(failure=Failure(kind=answer.kind, message=str(answer)))
+    samples = None
+    if p is None and settings.source_samples > 1:
+        p, samples = await _sampled(look, request, words)
+    if p is None and settings.abstain:
+        look.notes.append("the abstain band was not applied, since the probability of AI is not known")
+    return SourceJudgement(answer=decided(answer, p, settings.abstain), p_generated=p, samples=samples)
+
+
+async def _word(look: Look, request: Request, words: AnswerWords) -> tuple[Answer | CallFailed, float | None]:
+    """One answer about the source, or why there is none; and P(AI) where the endpoint gives log-probabilities."""
+    own = Meter()  # that this answer is lost stops no other call about the image
     try:
-        return await look.answer(request, lambda reply, _: judgement(reply), own)
+        return await look.answer(request, lambda reply, _: judgement(reply, words), own)
     except CallFailed as e:
         if e.kind in ("endpoint", "budget"):
             look.meter.lost = look.meter.lost or e
             raise
-        look.notes.append(f"whether the image is AI-generated is not known ({e.kind}): {e}")
-        return SourceJudgement(failure=Failure(kind=e.kind, message=str(e)))
+        return e, None
     finally:
         look.meter.usage += own.usage
+        look.meter.sent_notes |= own.sent_notes
+
+
+async def _sampled(look: Look, request: Request, words: AnswerWords) -> tuple[float | None, int | None]:
+    """The share of "AI-generated" among sampled answers, and how many answers it is a share of."""
+    asked, settings = look.settings.source_samples, look.settings
+
+    def draw(n: int) -> Request:
+        sampling = replace(request.sampling, temperature=settings.spread, seed=settings.seed + n)
+        return replace(request, tag=replace(request.tag, sample=n), sampling=sampling)
+
+    drawn = await together([_word(look, draw(n), words) for n in range(asked)])
+    counts = Counter("unreadable" if isinstance(answer, CallFailed) else answer for answer, _ in drawn)
+    known = counts["generated"] + counts["photograph"]
+    listed = ", ".join(f"{count} {answer}" for answer, count in sorted(counts.items()))
+    look.notes.append(f"probability of AI from {asked} sampled answers ({listed}), so it is no finer than 1/{asked}")
+    return (counts["generated"] / known, known) if known else (None, None)
+
+
+async def describe(look: Look) -> str:
+    """What is to be seen, in the words that `dataset annotate --describe` asks for, or as a detector was trained."""
+    request = look.request("describe")
+    if card := look.conversation:
+        parts, turns = _second_turn(look, card, card.photograph)
+        request = replace(request, parts=parts, turns=turns)
+    else:
+        # Without the common text, which is about anomalies.
+        request = replace(request, parts=(look.prompts.render("describe"), look.loaded.encoded))
+    return await look.answer(request, lambda reply, _: replies.read_prose(reply.text))
+
+
+async def _asked(look: Look) -> dict[str, Any]:
+    """What is asked about one image: the schedule's steps, and the source beside them or before them."""
+    settings, schedule = look.settings, SCHEDULES[look.settings.schedule]
+    if settings.two_turns or look.conversation:
+        judged = await source(look)
+        if judged.answer == "photograph":
+            return {"source": judged, "description": await describe(look)}
+        return {"source": judged, "anomalies": await schedule(look)}
+    if not settings.judge_source:
+        return {"anomalies": await schedule(look)}
+    jobs: list[Coroutine[Any, Any, Any]] = [schedule(look), source(look)]
+    return dict(zip(("anomalies", "source"), await together(jobs), strict=True))
 
 
 SCHEDULES: Mapping[Schedule, Callable[[Look], Coroutine[Any, Any, tuple[Anomaly, ...]]]] = {
@@ -362,17 +455,12 @@ class AnomAgent:
         """
         look = Look(self.caller, self.prompts, loaded, image, self.settings, card=self.card, observer=self.observer)
         begun = time.monotonic()
-        jobs: list[Coroutine[Any, Any, Any]] = [SCHEDULES[self.settings.schedule](look)]
-        if self.settings.judge_source:
-            jobs.append(source(look))
         found: dict[str, Any]
         try:
-            anomalies, *judged = await together(jobs)
+            found = await _asked(look)
             look.objects = tuple(_again(o, look.boxes) for o in look.objects)
-            anomalies = tuple(placed(_again(a, look.boxes), look.objects) for a in anomalies)
-            found = {"status": "ok", "anomalies": anomalies, "out_of_domain": look.out_of_domain}
-            if judged:
-                found["source"] = judged[0]
+            anomalies = tuple(placed(_again(a, look.boxes), look.objects) for a in found.get("anomalies", ()))
+            found |= {"status": "ok", "anomalies": anomalies, "out_of_domain": look.out_of_domain}
         except CallFailed as e:
             lost = look.meter.lost or e
             found = {"status": "failed", "failure": Failure(kind=lost.kind, message=str(lost))}
@@ -406,17 +494,6 @@ def placed(anomaly: Anomaly, objects: Sequence[SceneObject]) -> Anomaly:
     return anomaly.model_copy(update={"region": region})
 
 
-def judgement(reply: Reply) -> SourceJudgement:
-    """AI image or not, and its probability from the first token's alternatives where the endpoint gives them."""
-    mass = {"generated": 0.0, "photograph": 0.0}
-    for token, logprob in reply.logprobs.items():
-        start = token.strip().strip("\"'*").casefold()
-        for word in mass:
-            if len(start) >= 2 and word.startswith(start):
-                mass[word] += math.exp(logprob)
-    known = sum(mass.values())
-    generated = replies.read_source(reply.text)
-    answer: Literal["generated", "photograph", "unsure"] = "photograph"
-    if generated is not False:
-        answer = "generated" if generated else "unsure"
-    return SourceJudgement(answer=answer, p_generated=mass["generated"] / known if known > 0 else None)
+def judgement(reply: Reply, words: AnswerWords = AnswerWords()) -> tuple[Answer, float | None]:  # noqa: B008
+    """The answer about the source, and its probability from log-probabilities where the endpoint gives them."""
+    return words.read(reply.text), probability(reply.logprobs, words)

@@ -358,47 +358,6 @@ def _is_ours(value: object) -> bool:
 _FIELDS = {"name", "phenomenon", "reasoning", "severity"}
 
 
-_WORDS = re.compile(
-    r"\b(?:(?P<generated>(?:ai|computer|artificially|machine)[ -]?(?:generated|made|created)|ai|generated"
-    r"|(?:image )?generator|synthetic|fake)"
-    r"|(?P<photograph>(?:real )?photo(?:graph|graphed)?(?![ -]?(?:real|like|style))|real)"
-    r"|(?P<unsure>unsure|uncertain|not sure|(?:can ?not|can't) (?:tell|say|be told)))\b"
-)
-_DENIED = re.compile(
-    r"\b(?:not|no|never|neither|nor|or|isn't|wasn't|rather than|instead of|but|wait|actually|cgi|illustration"
-    r"|painting|drawing|composite|render(?:ed|ing)?|either|both|if|whether)\b"
-)
-_DENIED_WORD = re.compile(rf"\b(?:and not|not|rather than|instead of) (?:an? )?(?:real )?{_WORDS.pattern}")
-_VERDICT = re.compile(r"(?:\b(?:answer|verdict|conclusion)\b(?: is)?|\A)\W*(\w[\w -]*?)\W*\Z")
-_MEANING = {"generated": True, "photograph": False, "unsure": None}
-
-
-def read_source(text: str) -> bool | None:
-    """AI image (True), photograph (False), abstained (None). Raises ParseError for anything else.
-
-    A sentence counts when it names one of the three and takes nothing back; of a longer text, its last words after
-    "answer:" or its first or last line.
-    """
-    answer = re.sub(r"[*_`\"]", "", without_thinking(text)).replace("’", "'").casefold().strip()
-    lines = [line for line in answer.split("\n") if line.strip()]
-    if lines and (word := _WORDS.fullmatch(lines[0].strip(" .!"))) and not re.search(r"\bwait\b|actually|corr", answer):
-        return _MEANING[str(word.lastgroup)]
-    answer = _DENIED_WORD.sub("", answer)
-    verdict = _VERDICT.search(lines[-1]) if lines else None
-    parts = [answer, *([verdict[1]] if verdict else [])]
-    if not _DENIED.search(answer):
-        parts += [*lines[-1:], *re.split(r"[.!\n]", answer)[:1]]
-    for part in parts:
-        named = {match.lastgroup for match in _WORDS.finditer(part)}
-        strong = re.search(r"\b(?:ai|computer|artificially)[ -]?generated", part)
-        if len(named) > 1 and strong and "unsure" not in named:
-            named = {"generated"}  # an AI-generated photo
-        if len(named) == 1 and not _DENIED.search(_WORDS.sub("", part)):
-            return _MEANING[str(named.pop())]
-    wrong = 'the answer is not one of "generated", "photograph" and "unsure"'
-    raise ParseError(wrong, write='answer with one word: "generated", "photograph" or "unsure"')
-
-
 def _explicit(items: Sequence[object], flag: bool | None, names: tuple[str, str], read: object, notes: Notes) -> None:
     """Raises ParseError when a list and the word that it is empty contradict each other.
 

@@ -47,6 +47,7 @@ def _step(
     return Step(role, prompt, sees, form, frozenset(asks_with.split()), *usual)
 
 
+SOURCE_JUDGE, DESCRIBER = "SourceJudge", "Describer"
 PERCEIVER, ATTRIBUTES, RELATIONS = "ObjectPerceiver", "AttributeAnalyzer", "RelationReasoner"
 INTEGRATOR, FORMATTER = "AnomalyIntegrator", "AnomalyFormatter"
 
@@ -70,7 +71,8 @@ STEPS: Mapping[str, Step] = {
     "format": _step(FORMATTER, "format", True, forms.Report, "candidates", (800, 700)),
     "finish": _step(FORMATTER, "format", True, forms.Report, "candidates", (900, 700)),
     "single": _step(FORMATTER, "single", True, forms.Anomalies, "", (0, 500)),
-    "source": _step(INTEGRATOR, "source", True, None, "", (0, 3)),
+    "source": _step(SOURCE_JUDGE, "source", True, None, "", (0, 3)),
+    "describe": _step(DESCRIBER, "describe", True, None, "", (0, 130)),
 }
 
 _FRONT = re.compile(r"\A---\nversion: (\d+)\n---\n(.*)\Z", re.DOTALL)

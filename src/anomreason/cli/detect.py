@@ -68,6 +68,21 @@ def command(
     judge_source: Annotated[
         bool, typer.Option("--judge-source", help="Also ask whether the image is AI-generated or a photograph.")
     ] = False,
+    two_turns: Annotated[
+        bool,
+        typer.Option(
+            "--two-turns",
+            help="Ask that first; an image judged a photograph is described and not searched for anomalies.",
+        ),
+    ] = False,
+    source_samples: Annotated[
+        int,
+        typer.Option(help="Answers about the source to draw where the endpoint gives no log-probabilities; 1: none."),
+    ] = 1,
+    abstain: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Probabilities of AI that count as unsure, e.g. 0.3 0.7."),
+    ] = None,
     in_flight: Annotated[int, typer.Option(help="Concurrent model calls.")] = 32,
     timeout: Annotated[float, typer.Option(help="Seconds until one attempt at a call is given up.")] = 120.0,
     retries: Annotated[int, typer.Option(help="Retries after a server error.")] = 6,
@@ -75,7 +90,7 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed sent with each call.")] = 0,
     temperature: Annotated[float, typer.Option(help="Temperature of calls that are made once.")] = 0.0,
     spread: Annotated[
-        float, typer.Option(help="Temperature of calls that are sampled several times (schedule release).")
+        float, typer.Option(help="Temperature of calls that are sampled several times (release, --source-samples).")
     ] = 0.7,
     max_reply_tokens: Annotated[
         int, typer.Option(help="Token limit of a reply at first; doubled while replies are cut.")

@@ -11,10 +11,10 @@ import hashlib
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
-from importlib.resources import files
 
 from anomreason.agent.observer import Observer
 from anomreason.agent.replies import read_prose
+from anomreason.agent.roles import DESCRIBER, Prompts
 from anomreason.anomaly import Detection, Failure
 from anomreason.detection import DetectOptions, DetectorSetup, set_up
 from anomreason.errors import CallFailed, UsageError
@@ -22,7 +22,10 @@ from anomreason.images import LoadedImage
 from anomreason.vlm.calling import Caller, Meter
 from anomreason.vlm.protocol import Reply, Request, Sampling, Tag, runs_here
 
-IDLE = ("schedule", "max_objects", "judge_source", "spread", "boxes", "prompts", "card")
+IDLE = (
+    *("schedule", "max_objects", "judge_source", "two_turns", "source_samples", "abstain", "spread", "boxes"),
+    *("prompts", "card"),
+)
 """Options of `detect` that have no effect on descriptions."""
 
 
@@ -65,7 +68,7 @@ class Describer:
 
     async def detect(self, loaded: LoadedImage, image: str) -> Detection:
         """Describe one image; a lost call gives a failed detection. Raises Stopped when asked to stop."""
-        request = Request((_prompt(), loaded.encoded), Tag(image, "Describer", "describe"), None, self._sampling)
+        request = Request((_prompt(), loaded.encoded), Tag(image, DESCRIBER, "describe"), None, self._sampling)
         notes: set[str] = set()
 
         def read(reply: Reply) -> str:
@@ -94,4 +97,4 @@ class Describer:
 
 
 def _prompt() -> str:
-    return (files("anomreason.dataset") / "describe.md").read_text(encoding="utf-8").strip()
+    return Prompts.load().render("describe")

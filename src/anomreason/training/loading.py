@@ -6,12 +6,14 @@ print(data.made.table())
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from anomreason.errors import UsageError, require
+from anomreason.agent.source import read_source
+from anomreason.errors import ParseError, UsageError, require
 from anomreason.images import load_image
 from anomreason.training.checks import VISION, learns
 from anomreason.training.data.batches import ConversationEncoder, lengths_of
@@ -145,6 +147,23 @@ def card_of(recipe: Recipe, prompt: str) -> DetectorCard:
     return DetectorCard(
         prompt=prompt, answer=recipe.data.answer, min_pixels=model.min_pixels, max_pixels=model.max_pixels
     )
+
+
+def first_turn(instances: Sequence[Instance]) -> dict[str, str]:
+    """What a card says of the first turn of conversations about an image's source: the question and both answers.
+
+    Of several wordings of the question, the most frequent one. Empty for conversations of one turn, or about others.
+    """
+    first = [(one.turns[0].text, one.turns[1].text) for one in instances if len(one.turns) == 4]
+    own = Questions.load().authenticity
+    words = {"generated": own.generated, "photograph": own.photograph}
+    try:
+        words |= {read_source(answer): answer for _, answer in first}
+    except ParseError:
+        return {}
+    if not first or "unsure" in words:
+        return {}
+    return {"source": Counter(question for question, _ in first).most_common(1)[0][0], **words}
 
 
 def load_base(recipe: Recipe, source: Checkpoint) -> Any:

@@ -54,6 +54,7 @@ from anomreason.training.loading import (
     TrainingData,
     card_of,
     device_here,
+    first_turn,
     in_half,
     load_base,
     lora_config,
@@ -304,7 +305,7 @@ def _finish(job: TrainingJob, watch: Watch, steps: int) -> dict[str, Any]:
             shutil.copyfile(file, out / file.name)
     # The question that most conversations end on; of several, the one met first.
     question = Counter(one.turns[-2].text for one in job.data.instances).most_common(1)[0][0]
-    card = card_of(job.recipe, job.recipe.data.prompt or question)
+    card = card_of(job.recipe, job.recipe.data.prompt or question).model_copy(update=first_turn(job.data.instances))
     if job.source.card:
         card = card.model_copy(update={"out_of_domain": job.source.card.out_of_domain})
     write_atomically(out / CARD_NAME, card.model_dump_json(indent=2, exclude_none=True) + "\n")

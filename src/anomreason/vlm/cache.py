@@ -39,6 +39,8 @@ def request_key(model: str, request: Request, *, attempt: bool = False) -> str:
     parts = [p.sha256 if isinstance(p, Encoded) else "text:" + p for p in request.parts]
     what: list[Any] = [model, parts, request.schema, sampling.temperature, sampling.seed, sampling.logprobs]
     what.append(request.tag.sample)
+    if request.turns and not attempt:
+        what.append(request.turns)  # of a conversation; those of a re-ask are part of the attempt only
     if attempt:
         what += [sampling.max_tokens, request.turns]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:40]

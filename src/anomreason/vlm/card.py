@@ -33,7 +33,13 @@ class DetectorCard(Record):
     """Prompt, reply form and pixel budget of a fine-tuned detector. They replace our own."""
 
     prompt: Text
-    """The user's message, sent after the image."""
+    """The user's message, sent after the image; after `source`, the second message."""
+    source: Text | None = None
+    """First message of a detector that was trained in two turns: is the image AI-generated? None: there is one turn."""
+    generated: Text | None = None
+    """Its answer to `source` for an AI image; then its answer to `prompt` lists anomalies."""
+    photograph: Text | None = None
+    """Its answer to `source` for a photograph; then its answer to `prompt` describes the image."""
     answer: Literal["text", "json"] = "text"
     """Form of the reply: the four-line text form or JSON."""
     out_of_domain: Text | None = None
@@ -47,6 +53,12 @@ class DetectorCard(Record):
     def _ordered(self) -> DetectorCard:
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels {self.min_pixels} is larger than max_pixels {self.max_pixels}")
+        return self
+
+    @model_validator(mode="after")
+    def _both_turns(self) -> DetectorCard:
+        if len({self.source is None, self.generated is None, self.photograph is None}) > 1:
+            raise ValueError("source, generated and photograph belong together: give all three, or none")
         return self
 
 

@@ -33,7 +33,7 @@ class Sampling:
     """Cap of the reply, in tokens."""
     seed: int | None = None
     logprobs: bool = False
-    """Ask for the log-probabilities of the first token's alternatives."""
+    """Ask for the log-probabilities of the alternatives of the answer's first token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Reply:
     model: str
     """The model that answered, as it names itself."""
     logprobs: Mapping[str, float] = field(default_factory=dict)
-    """First token's alternatives and their natural log-probabilities; empty when not given."""
+    """Alternatives of the token that begins the answer, and their natural log-probabilities; empty when not given."""
     sent_notes: tuple[str, ...] = ()
     """How the images were changed for this server, in words."""
 

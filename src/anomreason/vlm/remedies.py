@@ -34,7 +34,7 @@ def slow_answer(timeout: float, in_flight: int) -> str:
 
 def longer_replies(step: str) -> str:
     """What to do when the server cuts the replies to a step; only some ask about objects."""
-    fewer = "" if step == "single" else "--max-objects or "
+    fewer = "" if step in ("single", "source", "describe") else "--max-objects or "
     return (
         f"Raise the limit on the server, of the context or of the longest reply (vLLM: --max-model-len); else lower "
         f"{fewer}--max-side, or use a model that writes longer replies"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from anomreason.agent.replies import read_source
+from anomreason.agent.source import read_source
 from anomreason.errors import UsageError
 from anomreason.training.data.questions import CONTROL, Questions
 
@@ -38,8 +38,8 @@ def test_every_list_is_asked_for_in_the_form_that_is_read_back() -> None:
 
 def test_the_answers_on_the_source_are_those_that_detection_reads() -> None:
     own = Questions.load()
-    assert read_source(own.authenticity.generated) is True
-    assert read_source(own.authenticity.photograph) is False
+    assert read_source(own.authenticity.generated) == "generated"
+    assert read_source(own.authenticity.photograph) == "photograph"
 
 
 def test_a_single_question_replaces_all_wordings_of_the_list_alone() -> None:

@@ -299,6 +299,23 @@ class TestReply:
         assert replied(ASK, body).logprobs == {"Yes": -0.1, "No": -2.5}
 
     @pytest.mark.parametrize(
+        ("content", "tokens"),
+        [
+            ("Yes", ["<think>", "No", "?", "</think>", "\n\n", "Yes"]),  # thinking kept apart by the server
+            ("<think>No?</think>\n\nYes", ["<think>", "No", "?", "</think>", "\n\n", "Yes"]),
+            ("**Yes**, it is.", ["**", "Yes", "**", ",", " it", " is", "."]),
+            ('"Yes"', ['"', "Yes", '"']),
+        ],
+    )
+    def test_alternatives_are_those_where_the_answer_begins(self, content: str, tokens: list[str]) -> None:
+        body = completion(content)
+        answer = {"Yes": -0.1, "No": -2.5}
+        tops = [{"token": token, "logprob": value} for token, value in answer.items()]
+        listed = [{"token": t, "logprob": -0.1, "top_logprobs": tops if t == "Yes" else []} for t in tokens]
+        body["choices"][0]["logprobs"] = {"content": listed}
+        assert replied(ASK, body).logprobs == answer
+
+    @pytest.mark.parametrize(
         "body",
         [
             completion(None),
@@ -387,7 +404,6 @@ REFUSALS: list[tuple[str, int, dict[str, Any]]] = [
     ("seed", 400, complaint('Invalid JSON payload received. Unknown name "seed": Cannot find field.')),
     ("seed", 422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "not permitted"}]}),
     ("logprobs", 403, complaint("You are not allowed to request logprobs from this model.")),
-    ("logprobs", 400, {"object": "error", "message": "Requested sample logprobs of 20, max allowed: 5", "code": 400}),
     ("temperature", 400, complaint("Provider returned error", metadata={"raw": '{"message": "temperature: no"}'})),
 ]
 EVERYTHING = replace(WITH_SCHEMA, sampling=Sampling(seed=1, logprobs=True))
@@ -402,6 +418,18 @@ class TestWhatIsLearnt:
         assert option in first
         gone = {option, "top_logprobs"} if option == "logprobs" else {option}
         assert [set(first) - set(body) for body in later] == [gone, gone]
+
+    def test_fewer_alternatives_are_asked_for_where_the_server_gives_fewer(self) -> None:
+        body = {"object": "error", "message": "Requested sample logprobs of 20, max allowed: 5", "code": 400}
+        outcomes, server = exchange(EVERYTHING, (400, body), GOOD, asks=3)
+        assert kinds(outcomes) == ["adjusted", "stop", "stop"]
+        assert [sent["top_logprobs"] for sent in server.bodies] == [20, 5, 5]
+
+    def test_a_server_that_refuses_any_number_of_alternatives_is_asked_without(self) -> None:
+        body = complaint("top_logprobs must be between 0 and 5")
+        outcomes, server = exchange(EVERYTHING, (400, body), (400, body), GOOD, asks=3)
+        assert kinds(outcomes) == ["adjusted", "adjusted", "stop"]
+        assert ["logprobs" in sent for sent in server.bodies] == [True, True, False]
 
     def test_the_other_name_of_the_cap_is_learnt(self) -> None:
         message = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'."

@@ -17,7 +17,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from anomreason.errors import Charge, EndpointError, ReplyLimit
+from anomreason.errors import Charge, EndpointError, ParseError, ReplyLimit
+from anomreason.textform import without_thinking
 from anomreason.vlm.endpoint.address import redacted_url
 from anomreason.vlm.endpoint.limits import context_size, reply_limit
 from anomreason.vlm.endpoint.message import assembled, reply_text
@@ -55,6 +56,7 @@ _NOT_TAKEN = re.compile(
 )
 _PARAMETERS = re.compile(r"(request(ed)?|these|un\w+|extra|invalid) (keyword )?(parameter|argument|field)", re.I)
 _TOO_LARGE = re.compile(r"exceed|too (large|big|many)|maximum|limit|size|larger|bytes|pixels", re.I)
+_TOO_MANY = re.compile(r"\b(max|maximum|at most|between|less|exceeds?|range|greater|larger|up to)\b|<=?", re.I)
 _BYTES = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s?(bytes?|[km]i?b)\b", re.I)
 SMALLEST_IMAGE = 20_000
 """An image of fewer bytes is not worth sending."""
@@ -157,6 +159,13 @@ class ServerAnswer:
         sizes = [float(n.replace(",", "")) * units[unit[0].lower()] for n, unit in _BYTES.findall(self.complaint)]
         limit = int(min(sizes, default=largest / 2 if self.status == 413 else 0))
         return limit if SMALLEST_IMAGE <= limit < largest else None
+
+    @property
+    def most_alternatives(self) -> int | None:
+        """The most alternatives of a token that the server gives, where it complains that we ask for too many."""
+        if not _TOO_MANY.search(self.complaint):
+            return None
+        return max((n for found in re.findall(r"\b\d+\b", self.complaint) if 2 <= (n := int(found)) < 20), default=None)
 
     @property
     def unexplained(self) -> bool:
@@ -336,7 +345,7 @@ def read_completion(answer: ServerAnswer, asked: str) -> Reply:
         finish=finish,
         usage=usage or read_usage(None, written(message)),
         model=excerpt(redacted(named, answer.secret)) if isinstance(named, str) and named.strip() else asked,
-        logprobs=_first_token(choice.get("logprobs")),
+        logprobs=_answer_token(choice.get("logprobs"), text or ""),
     )
 
 
@@ -402,9 +411,23 @@ def _place(loc: Any) -> str:
     return ".".join(map(str, loc)) if isinstance(loc, list) else str(loc or "")
 
 
-def _first_token(logprobs: Any) -> dict[str, float]:
+def _answer_token(logprobs: Any, text: str) -> dict[str, float]:
+    """The alternatives of the token that begins the answer: thinking, blanks and marks before it are passed over."""
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    first = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else {}
+    entries = [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
+    if not entries:
+        return {}
+    tokens = [token if isinstance(token := entry.get("token"), str) else "" for entry in entries]
+    try:
+        answer = re.sub(r"\A\W+", "", without_thinking(text))
+    except ParseError:
+        return {}
+    start, end, first = max(0, "".join(tokens).rfind(answer)), 0, dict[str, Any]()
+    for entry, token in zip(entries, tokens, strict=True):
+        end += len(token)
+        if end > start and any(c.isalnum() for c in token):
+            first = entry
+            break
     more = first.get("top_logprobs")
     found: dict[str, float] = {}
     for entry in [first, *(more if isinstance(more, list) else [])]:

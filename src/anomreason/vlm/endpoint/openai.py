@@ -165,7 +165,7 @@ class OpenAIVLM:
         if "seed" in sent:
             parameters["seed"] = sampling.seed
         if "logprobs" in sent:
-            parameters |= {"logprobs": True, "top_logprobs": 20}
+            parameters |= {"logprobs": True, "top_logprobs": self._rejected.alternatives}
         if "response_format" in sent and request.schema is not None:
             name = re.sub(r"[^A-Za-z0-9_-]", "_", request.tag.step)[:64] or "reply"
             schema = {"name": name, "strict": True, "schema": self._strict(request.schema)}
@@ -345,6 +345,8 @@ class _RejectedOptions:
     refused: set[str] = field(default_factory=set)
     steps: set[str] = field(default_factory=set)
     """Steps whose schema is rejected, while other schemas may be accepted."""
+    alternatives: int = 20
+    """Alternatives of a token to ask for, with their log-probabilities; some servers give fewer than OpenAI's 20."""
     suspects: dict[Tag, int] = field(default_factory=dict)
     """Requests rejected without a stated reason, and which of `_TRIALS` they are sent with next to find the cause."""
 
@@ -353,7 +355,7 @@ class _RejectedOptions:
         if request.sampling.seed is not None:
             sent.add("seed")
         if request.sampling.logprobs:
-            sent.add("logprobs")
+            sent |= {"logprobs", f"alternatives={self.alternatives}"}
         if request.schema is not None and request.tag.step not in self.steps:
             sent.add("response_format")
         return frozenset(sent - self.refused - _TRIALS[self.suspects.get(request.tag, 0)])
@@ -370,7 +372,10 @@ class _RejectedOptions:
         if limit is not None:
             what = f"{answer.summary}; replies of at most {limit.tokens:,} tokens from now on"
             raise EndpointError("adjusted", what, reply_limit=limit)
-        option = answer.refused_option
+        option, fewer = answer.refused_option, answer.most_alternatives
+        if option == "logprobs" and "logprobs" in sent and fewer and f"alternatives={fewer}" not in sent:
+            self.alternatives = min(fewer, self.alternatives)
+            raise EndpointError("adjusted", f"{answer.summary}, asking for {fewer} alternatives from now on")
         if option is not None and option in sent:
             if option == "response_format" and answer.bad_schema:
                 self.steps.add(request.tag.step)

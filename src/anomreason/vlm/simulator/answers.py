@@ -73,6 +73,8 @@ class Query:
     misses: float = 0.0
     hallucinations: float = 0.0
     schema: Mapping[str, Any] = field(default_factory=dict)
+    word: str = ""
+    """The answer to the source question; the other steps do not ask for it."""
 
 
 class Note(BaseModel):
@@ -284,7 +286,7 @@ def look_again(query: Query) -> Content:
 
 
 def source(query: Query) -> Content:
-    return {True: "generated", False: "photograph", None: "unsure"}[query.truth.generated]
+    return query.word
 
 
 def describe(query: Query) -> Content:

@@ -16,7 +16,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from anomreason.anomaly import Usage
@@ -34,8 +34,6 @@ FIRST_CAP = 2048
 """A reply drawn as truncated is whole when requested with a larger cap than this and than at first."""
 PROBES = (CONTROL, BOXES, SCHEMA, WORD, SHORT)
 """Questions about images of ours, which every simulator knows."""
-WORDS = {"source": ("generated", "photograph", "unsure"), WORD: ("yes", "no")}
-"""Steps that are answered by one word, and the words."""
 _CHATTER = "Thank you for the image. I went through it step by step, and this is what I have to say about it."
 
 
@@ -47,6 +45,12 @@ class SimulatorRates:
     """Share of the anomalies missed, each time one is looked for."""
     hallucinations: float = 0.0
     """Share of the looks at an object (or at the whole image) that report an anomaly that is not there."""
+    source_recall: float = 1.0
+    """Share of the AI images judged as such, among those about which the model is not unsure."""
+    false_alarms: float = 0.0
+    """Share of the photographs judged AI-generated, among those about which the model is not unsure."""
+    unsure: float = 0.0
+    """Share of the images whose source the model cannot tell."""
     malformed: float = 0.0
     """Share of the replies that are broken JSON, lack a field, hold a number out of range, are prose, or are empty."""
     truncated: float = 0.0
@@ -57,6 +61,8 @@ class SimulatorRates:
     hangs: float = 0.0
     latency: float = 0.0
     """Seconds until an answer."""
+    logprobs: bool = True
+    """Whether the answer to the source question comes with log-probabilities, when they are asked for."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -118,9 +124,15 @@ class Simulator:
             hallucinations=self.rates.hallucinations,
             schema=request.schema or {},
         )
+        chances: dict[str, float] = {}
+        if step == "source" and image:
+            chances = _source_chances(query, self.rates, Dice(self._seed, image.encode()))
+            query = replace(query, word=_drawn(chances, dice, request.sampling.temperature))
         cap = request.sampling.max_tokens
         first_cap = self._first_caps.setdefault(content, cap) if self.rates.truncated else cap
         said = right_answer(request) if step in PROBES else STEPS[step](query)
+        if step == WORD and isinstance(said, str):
+            chances = _word_chances(said, dice)
         outcome, text, finish = self._written(said, dice, cap, max(FIRST_CAP, first_cap))
         self.outcomes[outcome] += 1
         parts = _parts(request)
@@ -137,8 +149,8 @@ class Simulator:
                 completion_tokens=cap if finish == "length" else tokens(text),
             ),
             model=self.name,
-            logprobs=_logprobs(text, dice, step)
-            if request.sampling.logprobs and step in WORDS and finish == "stop"
+            logprobs={word: math.log(chance) for word, chance in chances.items()}
+            if request.sampling.logprobs and self.rates.logprobs and text in chances
             else {},
         )
 
@@ -260,10 +272,34 @@ def _spoilt(content: Content, dice: Dice) -> str:
     return dice.pick(ways, "spoilt")
 
 
-def _logprobs(word: str, dice: Dice, step: str) -> dict[str, float]:
-    """Natural log-probabilities of the answers to a step for one word; the given one is the likeliest."""
-    if not word:
-        return {}
-    certain = (0.5 if word == "unsure" else 0.85) + 0.1 * dice.chance("certain")
-    others = [other for other in WORDS[step] if other != word]
-    return {word: math.log(certain)} | {other: math.log((1 - certain) / len(others)) for other in others}
+def _word_chances(word: str, dice: Dice) -> dict[str, float]:
+    """Probabilities of yes and no; the given one is the likelier."""
+    certain = 0.85 + 0.1 * dice.chance("certain")
+    return {answer: certain if answer == word else 1 - certain for answer in ("yes", "no")}
+
+
+def _source_chances(query: Query, rates: SimulatorRates, dice: Dice) -> dict[str, float]:
+    """The simulated model's probabilities of its three answers to the source question.
+
+    dice: of the image alone, so that every way of asking about an image meets the same opinion. The likeliest answer
+    is the wrong one at the given rates.
+    """
+    yes, no = ("yes", "no") if re.search(r"\byes\b", query.text, re.I) else ("generated", "photograph")
+    truth = query.truth.generated
+    unsure = 0.5 + 0.2 * dice.chance("certain") if truth is None or dice.chance("unsure") < rates.unsure else 0.02
+    rate = 0.5 if truth is None else rates.source_recall if truth else rates.false_alarms
+    sure = 0.5 + 0.49 * dice.chance("sure")  # P(AI) or P(photograph), given that it is one of the two
+    generated = sure if dice.chance("judged") < rate else 1 - sure
+    return {yes: generated * (1 - unsure), no: (1 - generated) * (1 - unsure), "unsure": unsure}
+
+
+def _drawn(chances: Mapping[str, float], dice: Dice, temperature: float) -> str:
+    """The likeliest word at temperature 0, else one drawn by its chance."""
+    if temperature == 0:
+        return max(chances, key=lambda word: chances[word])
+    left = dice.chance("word")
+    for word, chance in chances.items():
+        left -= chance
+        if left < 0:
+            return word
+    return next(iter(chances))
