@@ -5,7 +5,8 @@ Inside a command that takes a `typer.Context`: refuse_unused(context, ("layer", 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 
 import typer
 
@@ -28,3 +29,13 @@ def refuse_unused(context: typer.Context, names: Iterable[str], mode: str) -> No
     for name in names:
         if name in user_gave:
             raise UsageError(f"--{name.replace('_', '-')} has no effect {mode}; leave it out")
+
+
+def borrow_options(command: Callable[..., object], lender: Callable[..., object], names: Iterable[str]) -> None:
+    """Give a command that takes `**options` these options of another one; their values stand in the context."""
+    own = inspect.signature(command, eval_str=True).parameters
+    theirs = inspect.signature(lender, eval_str=True).parameters
+    added = [theirs[name].replace(kind=inspect.Parameter.KEYWORD_ONLY) for name in names]
+    parameters = [p for p in own.values() if p.kind is not p.VAR_KEYWORD] + added
+    setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010  # a function's type has none
+    command.__annotations__ = {p.name: p.annotation for p in parameters}

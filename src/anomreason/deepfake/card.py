@@ -44,6 +44,7 @@ def write_card(run: ScoredRun, out: Path, report: bool = True) -> Path | None:
                 run.path(record.image),
                 answer.anomalies if answer is not None and given else (),
                 answer.description if answer is not None and given else None,
+                tuple(rated.seen for rated in run.ratings.get(record.image, ())),
             )
         )
     return write_card_page(run.result, images, out)

@@ -9,7 +9,7 @@ description a photograph, unless `generated` or such a folder in the image's nam
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,6 +36,7 @@ from anomreason.sources.inputs import find_images
 from anomreason.sources.joining import Entrant, Truth, chosen, entrant
 
 if TYPE_CHECKING:
+    from anomreason.deepfake.rating import ReadRating
     from anomreason.metrics.bertscore import Backbone, Similarities
 
 T = TypeVar("T")
@@ -75,6 +76,8 @@ class ScoredRun:
     images: Sequence[Judgement]
     explained: Explanations
     result: DeepfakeResult
+    ratings: Mapping[str, tuple[ReadRating, ...]] = field(default_factory=dict)
+    """Of a second opinion, by name in the truth."""
 
     def path(self, name: str) -> Path | None:
         """The file of an image, by its name in the truth; None where it is not found."""
@@ -95,7 +98,8 @@ class ScoredRun:
             for (profile, view, metric), values in self.explained.items():
                 if (value := values[place]) is not None:
                     scores.setdefault(profile, {}).setdefault(view, {})[metric] = value
-            yield JudgedImage(**{**asdict(one), "explained": scores})
+            ratings = tuple(rated.rating for rated in self.ratings.get(one.image, ()))
+            yield JudgedImage(**{**asdict(one), "explained": scores, "ratings": ratings})
 
 
 def score(

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from anomreason.cli.options import refuse_unused
+from anomreason.cli import detect
+from anomreason.cli.options import borrow_options, refuse_unused
 from anomreason.cli.output import printable, say
 from anomreason.cli.tables import (
     ENDS,
@@ -28,12 +29,34 @@ from anomreason.cli.tables import (
     words,
 )
 from anomreason.english import counted
+from anomreason.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from anomreason.deepfake.judge import ScoredRun
     from anomreason.evaluation.records import DeepfakeResult
     from anomreason.report.deepfake import CardRow
+
+JUDGE_OPTIONS = (
+    "base_url",
+    "api_key_env",
+    "in_flight",
+    "timeout",
+    "retries",
+    "patience",
+    "temperature",
+    "max_reply_tokens",
+    "max_side",
+    "control_question",
+    "max_cost",
+    "max_tokens",
+    "prices",
+    "device",
+    "dtype",
+    "yes",
+)
+"""Options of `detect` that concern the model of --judge."""
 
 
 def command(
@@ -59,6 +82,16 @@ def command(
         Path | None, typer.Option(help="Folder for deepfake.json, judgements.jsonl and the report page.")
     ] = None,
     report: Annotated[bool, typer.Option(help="Write the report page.")] = True,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Model that sees the images and rates each explanation, 1-5; needs --out, where it continues."
+        ),
+    ] = None,
+    controls: Annotated[
+        int, typer.Option(min=0, help="Images whose explanations are shown with another image too, with --judge.")
+    ] = 50,
+    **_judge: object,
 ) -> None:
     """Score judgements "AI image" or "photograph", and explanations where they can be scored.
 
@@ -77,11 +110,18 @@ def command(
         refuse_unused(context, ("layer", "precision", "threads", "profile", "rank_by"), "without --backbone")
     elif settings.profile == "release":
         refuse_unused(context, ["rank_by"], f"with --profile {profile}, which does not rank predictions")
+    if judge is None:
+        refuse_unused(context, ("controls", *JUDGE_OPTIONS), "without --judge")
+    elif out is None:
+        raise UsageError("--judge keeps its ratings, so that the same command continues: name a folder with --out")
     if out is not None:
         check_folder(out)
     spec = None if backbone is None else BackboneSpec(backbone, layer, precision, threads)
     with interruptible(out), progress("comparing texts") as step:
         found = score(predictions, truth, spec, settings, subset=subset, image_folder=image_folder, progress=step)
+    status = detect.DONE
+    if judge is not None and out is not None:
+        found, status = _ask_judge(context, found, judge, out)
     # Written before it is printed: a closed pipe ends the program there.
     page = write_card(found, out, report) if out is not None else None
     print_judgements(found.result)
@@ -89,6 +129,32 @@ def command(
         say(f"Wrote {out / 'deepfake.json'}", err=True)
     if page is not None:
         say(f"Report: {page}", err=True)
+    if status != detect.DONE:
+        raise typer.Exit(status)
+
+
+borrow_options(command, detect.command, JUDGE_OPTIONS)
+
+
+def _ask_judge(context: typer.Context, run: ScoredRun, model: str, out: Path) -> tuple[ScoredRun, int]:
+    """The scored run with the judge's ratings as far as they have come, and the exit code."""
+    import numpy as np
+
+    from anomreason.cli.options import given
+    from anomreason.deepfake.opinion import FOLDER, open_ratings, questions, with_opinion
+    from anomreason.deepfake.rating import rater
+
+    asked = questions(run, context.params["controls"])
+    names = {"base_urls" if name == "base_url" else name for name in given(context) if name in JUDGE_OPTIONS}
+    setup = rater(model, detect.detect_options(context), asked.explanations, names - {"yes"})
+    options = detect.CommandOptions(None, None, yes=context.params["yes"], json_only=False, report=False)
+    with open_ratings(setup, run, asked, out / FOLDER) as ratings:
+        todo = asked.todo(ratings)
+        detect.note_processed(len(asked.asked) - len(todo), len(asked.asked), ratings.path, quiet=False)
+        status = detect.process(setup, ratings, todo, options)
+        detect.note_unfinished(ratings, [one.shown for one in asked.asked], status)
+        rng = np.random.default_rng([context.params["seed"], 3])
+        return with_opinion(run, asked, setup.model, ratings.path, rng), status
 
 
 def print_judgements(found: DeepfakeResult) -> None:

@@ -322,6 +322,19 @@ def prompt_tags(query: Query) -> Content:
     return {"photo": not _DRAWN.search(text), "tags": found[:3]}
 
 
+def opinion(query: Query) -> Content:
+    """Ratings of explanations: high for what is true of the image and was seen, low for all else."""
+    described = describe(query)
+    seen = {_key(a) for a in _noticed(query, query.truth.anomalies)}
+    ratings = []
+    for note in _notes(query)[0]:
+        true = _key(note) in seen or (not note.reasoning and note.phenomenon == described)
+        taken_in = query.dice.chance("believed", *_key(note)) < query.hallucinations
+        rating = query.dice.pick((4, 5) if true or taken_in else (1, 2), "rating", note.id)
+        ratings.append({"id": note.id, "seen": "It is there." if true else "It is not there.", "rating": rating})
+    return {"ratings": ratings}
+
+
 LOOKING: dict[str, Callable[[Query], Content]] = {
     **dict.fromkeys(("objects-1", "objects-2", "objects-3", "draft"), objects),
     **dict.fromkeys(("attributes-1", "relations-1"), examine),
@@ -333,6 +346,7 @@ LOOKING: dict[str, Callable[[Query], Content]] = {
     "single": single,
     "source": source,
     "describe": describe,
+    "opinion": opinion,
 }
 """Steps whose request must show the image."""
 STEPS: dict[str, Callable[[Query], Content]] = {
