@@ -52,7 +52,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
+class AskedQuestions:
     """Everything that a judge is asked about one scored run."""
 
     asked: tuple[Question, ...]
@@ -78,7 +78,7 @@ def _same(question: Question, detection: Detection) -> bool:
     return tuple(one.explanation for one in ratings_of(detection)) == question.explanations
 
 
-def questions(run: ScoredRun, controls: int = CONTROLS) -> Questions:
+def questions(run: ScoredRun, controls: int = CONTROLS) -> AskedQuestions:
     """What there is to ask: an image's own explanations, and for up to `controls` images the same with another image.
 
     Which images are controls, and which are shown for them, follows from their names, so that the same command asks
@@ -96,7 +96,7 @@ def questions(run: ScoredRun, controls: int = CONTROLS) -> Questions:
             missing.append(image.image)
             continue
         own.append(Question(Image(image.image, path), image.image, found[:MOST], len(found[MOST:])))
-    return Questions((*own, *_controls(own, controls)), tuple(missing))
+    return AskedQuestions((*own, *_controls(own, controls)), tuple(missing))
 
 
 def _explanations(answer: ImageAnnotation | None) -> tuple[Explanation, ...]:
@@ -120,13 +120,15 @@ def _controls(own: Sequence[Question], most: int) -> Iterator[Question]:
         yield replace(one, shown=Image(name, other.shown.path), control=True)
 
 
-def open_ratings(setup: RaterSetup, run: ScoredRun, asked: Questions, folder: Path) -> RunFolder:
+def open_ratings(setup: RaterSetup, run: ScoredRun, asked: AskedQuestions, folder: Path) -> RunFolder:
     """Create or continue the run folder of the ratings. Raises RunConflict where it has those of another judge."""
     root = Path(os.path.relpath(run.folder or ".", folder))
     return setup.open_run(folder, FoundImages(root, [one.shown for one in asked.asked]), [str(run.entry.source.path)])
 
 
-def with_opinion(run: ScoredRun, asked: Questions, model: str, folder: Path, rng: np.random.Generator) -> ScoredRun:
+def with_opinion(
+    run: ScoredRun, asked: AskedQuestions, model: str, folder: Path, rng: np.random.Generator
+) -> ScoredRun:
     """The scored run with the ratings that the folder holds by now; what it lacks is counted as not reached."""
     results = read_results(folder)
     answers = {one.shown.name: results.get(one.shown.name) for one in asked.asked}

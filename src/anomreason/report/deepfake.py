@@ -38,7 +38,7 @@ LONGEST_TEXT = 400
 REFERENCE = ("Acc", "CSemAP_Phe", "CSemAP_Rea", "CSemAP_Full", "CSemF1_Phe", "CSemF1_Rea", "CSemF1_Full")
 """Columns of the paper's Table 2."""
 _ORDER: tuple[Outcome, ...] = get_args(Outcome)
-_STYLES = ("report.css", "scores.css", "deepfake.css")
+_ASSETS = ("report.css", "scores.css", "deepfake.css", "deepfake.js")
 
 
 class CardRow(NamedTuple):
@@ -209,7 +209,7 @@ def reference_sentence() -> str:
 
 
 def write_card_page(result: DeepfakeResult, images: Sequence[CardImage], out: Path) -> Path:
-    """Write `report.html` and its style sheets into `out`; gives the path."""
+    """Write `report.html` and what it loads into `out`; gives the path."""
     ordered = sorted(images, key=_worst_first)
     shown = ordered[:MOST_SHOWN]
     page = (
@@ -237,7 +237,7 @@ def write_card_page(result: DeepfakeResult, images: Sequence[CardImage], out: Pa
         )
     )
     (out / "report").mkdir(parents=True, exist_ok=True)
-    for name in _STYLES:
+    for name in _ASSETS:
         write_atomically(out / "report" / name, (files(__package__) / "templates" / name).read_text("utf-8"))
     write_atomically(out / "report.html", page)
     return out / "report.html"
