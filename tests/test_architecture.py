@@ -38,6 +38,7 @@ FLOORS = {
     "detection": 5,
     "report": 5,
     "planning": 6,
+    "gating": 6,
     "training": 6,
     "checking": 7,
     "dataset": 6,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region, SceneObject, Usage
     from anomreason.detection import DetectOptions, detect, detect_async
     from anomreason.errors import AnomreasonError
+    from anomreason.gating.choosing import BestOf, best_of, best_of_async, gate, gate_async, rewards, rewards_async
+    from anomreason.gating.limits import AssessedImage, GateResult
     from anomreason.planning import RunPlan, plan
 
     __version__: str
@@ -23,35 +25,53 @@ if TYPE_CHECKING:
 _HOME = {
     "Anomaly": "anomaly",
     "AnomreasonError": "errors",
+    "AssessedImage": "gating.limits",
+    "BestOf": "gating.choosing",
     "Candidate": "anomaly",
     "DetectOptions": "detection",
     "Detection": "anomaly",
     "Failure": "anomaly",
+    "GateResult": "gating.limits",
     "RunPlan": "planning",
     "Region": "anomaly",
     "SceneObject": "anomaly",
     "Usage": "anomaly",
+    "best_of": "gating.choosing",
+    "best_of_async": "gating.choosing",
     "detect": "detection",
     "detect_async": "detection",
+    "gate": "gating.choosing",
+    "gate_async": "gating.choosing",
     "plan": "planning",
+    "rewards": "gating.choosing",
+    "rewards_async": "gating.choosing",
 }
 """Modules of the public names. None is called like its module, or importing the module would hide the name."""
 
 __all__ = [
     "Anomaly",
     "AnomreasonError",
+    "AssessedImage",
+    "BestOf",
     "Candidate",
     "DetectOptions",
     "Detection",
     "Failure",
+    "GateResult",
     "Region",
     "RunPlan",
     "SceneObject",
     "Usage",
     "__version__",
+    "best_of",
+    "best_of_async",
     "detect",
     "detect_async",
+    "gate",
+    "gate_async",
     "plan",
+    "rewards",
+    "rewards_async",
 ]
 
 

@@ -336,20 +336,36 @@ class Session:
     """Why the run stops early: HOPELESS consecutive images failed at the endpoint, or it does not pass images on."""
 
 
+@dataclass(frozen=True, slots=True)
+class SharedReplies:
+    """Where several sessions at a time keep the replies of the model, without a run."""
+
+    file: Path
+    spent: Usage
+    """What was used before, which counts towards the limits."""
+
+
 @asynccontextmanager
-async def open_caller(setup: DetectorSetup, folder: Path | None = None) -> AsyncIterator[Caller]:
+async def open_caller(
+    setup: DetectorSetup, folder: Path | None = None, shared: SharedReplies | None = None
+) -> AsyncIterator[Caller]:
     """Open the model, and the ledger and replies in `folder`; close them also when the model cannot be opened.
 
+    shared: where replies are kept when there is no folder.
     Raises UsageError for a model that cannot be opened, and for max_cost without a known price.
     """
     options, vlm = setup.options, setup.vlm
     async with AsyncExitStack() as stack:
         ledger = Ledger(folder / "calls.jsonl" if folder else None, setup.price)
         stack.callback(ledger.close)
-        store = ReplyStore(folder / "responses.sqlite") if folder else None
+        file = folder / "responses.sqlite" if folder else shared.file if shared else None
+        store = ReplyStore(file) if file else None
         if store:
             stack.callback(store.close)
+        if store and folder:  # in a shared file the calls in flight may be those of another session
             ledger.adopt(store.unanswered())
+        if shared:
+            ledger.total += shared.spent
         budget = Budget(ledger, options.max_cost, options.max_tokens)
         access = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device)
         access = replace(access, api_key_env=options.api_key_env, dtype=options.dtype)
@@ -363,9 +379,11 @@ async def open_caller(setup: DetectorSetup, folder: Path | None = None) -> Async
 
 
 @asynccontextmanager
-async def open_session(setup: DetectorSetup, run: RunFolder | None = None) -> AsyncIterator[Session]:
+async def open_session(
+    setup: DetectorSetup, run: RunFolder | None = None, shared: SharedReplies | None = None
+) -> AsyncIterator[Session]:
     """Open the model and the files of the run, and close them at the end; raises as `open_caller` does."""
-    async with open_caller(setup, run.path if run else None) as caller:
+    async with open_caller(setup, run.path if run else None, shared) as caller:
         observer = Observer(caller, setup.options.control_question, setup.options.max_reply_tokens)
         yield Session(setup, caller, setup.detector(caller, observer), run, observer)
 

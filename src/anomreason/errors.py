@@ -9,6 +9,7 @@
     ├── ParseError          a text that is not in the asked form
     ├── EndpointError       one attempt at a model failed; may be worth another
     ├── CallFailed          a call is lost for good; its kind says why
+    ├── NoneAssessed        no image could be assessed, so that none is the best
     └── Stopped             the run was asked to stop before this was sent
 
 A message says what is wrong, with the value, and what to do next. A model's or a file's fault is recorded in the
@@ -151,6 +152,10 @@ class CallFailed(AnomreasonError):
     def __init__(self, kind: CallFailureKind, message: str) -> None:
         super().__init__(message)
         self.kind: CallFailureKind = kind
+
+
+class NoneAssessed(AnomreasonError):
+    """None of several images could be assessed."""
 
 
 class Stopped(AnomreasonError):

@@ -195,8 +195,12 @@ def show_plan(setup: DetectorSetup, folder: Path, todo: Sequence[Image], total: 
     from anomreason.vlm.ledger import spent_in
 
     note_processed(total - len(todo), total, folder, json_only, err=False)
-    plan = plan_for(setup, todo, spent_in(folder))
-    say(plan.model_dump_json() if json_only else _described(plan) if todo else "Nothing is left to do.")
+    print_estimate(plan_for(setup, todo, spent_in(folder)), json_only)
+
+
+def print_estimate(plan: RunPlan, json_only: bool) -> None:
+    """Print what is left to do, and what it would cost."""
+    say(plan.model_dump_json() if json_only else _described(plan) if plan.images else "Nothing is left to do.")
 
 
 def run_detection(setup: DetectorSetup, inputs: Sequence[str], options: CommandOptions) -> int:
@@ -232,8 +236,7 @@ def process(
     if not todo:
         return DONE
     if not options.yes:
-        plan = plan_for(setup, todo, spent_in(run.path))
-        agree(plan.usual.usage, _described(plan), "the run is")
+        agree_to(plan_for(setup, todo, spent_in(run.path)))
     try:
         return asyncio.run(detect_watched(setup, run, todo, options.json_only, recorded))
     except KeyboardInterrupt:
@@ -361,6 +364,11 @@ def note_unfinished(run: RunFolder, images: Sequence[Image], status: int) -> Non
         why = "Stopped at the limit" if status == CAPPED else "Interrupted"
         how = "The same command with a higher limit continues" if status == CAPPED else "The same command continues"
         say(f"{why} with {left:,} of {len(images):,} images unfinished. {how} ({run.path}).", err=True)
+
+
+def agree_to(plan: RunPlan) -> None:
+    """Ask before spending much. Raises UsageError when there is no terminal to ask at."""
+    agree(plan.usual.usage, _described(plan), "the run is")
 
 
 def _described(plan: RunPlan) -> str:

@@ -6,7 +6,7 @@ Inside a command that takes a `typer.Context`: refuse_unused(context, ("layer", 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import typer
 
@@ -31,11 +31,20 @@ def refuse_unused(context: typer.Context, names: Iterable[str], mode: str) -> No
             raise UsageError(f"--{name.replace('_', '-')} has no effect {mode}; leave it out")
 
 
-def borrow_options(command: Callable[..., object], lender: Callable[..., object], names: Iterable[str]) -> None:
-    """Give a command that takes `**options` these options of another one; their values stand in the context."""
+def borrow_options(
+    command: Callable[..., object],
+    lender: Callable[..., object],
+    names: Iterable[str] | None = None,
+    left_out: Collection[str] = (),
+) -> None:
+    """Give a command that takes `**options` these options of another one; their values stand in the context.
+
+    names: None for all that the command does not have itself, but for those that are left out.
+    """
     own = inspect.signature(command, eval_str=True).parameters
     theirs = inspect.signature(lender, eval_str=True).parameters
-    added = [theirs[name].replace(kind=inspect.Parameter.KEYWORD_ONLY) for name in names]
+    chosen = [name for name in theirs if name not in {*left_out, *own}] if names is None else names
+    added = [theirs[name].replace(kind=inspect.Parameter.KEYWORD_ONLY) for name in chosen]
     parameters = [p for p in own.values() if p.kind is not p.VAR_KEYWORD] + added
     setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010  # a function's type has none
     command.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anomreason.cli import detect
+from anomreason.cli.options import borrow_options
 from anomreason.cli.output import json_line, say
 from anomreason.english import counted
 
@@ -72,18 +72,7 @@ def command(
             )
 
 
-def _with_options_of_detect() -> None:
-    """Give the command the options of `detect` that it does not have itself."""
-    own = inspect.signature(command, eval_str=True).parameters
-    theirs = inspect.signature(detect.command, eval_str=True).parameters
-    left_out = {"inputs", "outside", *own}
-    added = [p.replace(kind=p.KEYWORD_ONLY) for name, p in theirs.items() if name not in left_out]
-    parameters = [p for p in own.values() if p.kind is not p.VAR_KEYWORD] + added
-    setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010  # a function's type has none
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-
-
-_with_options_of_detect()
+borrow_options(command, detect.command, left_out=("inputs", "outside"))
 
 
 def _show_plan(store: Store, setup: DetectorSetup, options: AnnotateOptions, json_only: bool) -> None:
