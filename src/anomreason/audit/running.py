@@ -11,8 +11,9 @@ from pathlib import Path
 
 from anomreason.audit.analysis import analyse
 from anomreason.audit.assessing import assess, assessments_cost, assessor_work
-from anomreason.audit.folder import RESULT, AuditFolder, all_images, present, read_study, record_of
+from anomreason.audit.folder import PAGE, RESULT, AuditFolder, all_images, present, read_study, record_of
 from anomreason.audit.making import make_images
+from anomreason.audit.page import write_audit_page
 from anomreason.audit.plan import read_audit
 from anomreason.audit.results import AuditResult
 from anomreason.errors import UsageError
@@ -47,4 +48,5 @@ def write_report(out: Path) -> AuditResult:
     study = read_study(out)
     result = analyse(study)
     write_record(out / RESULT, result)
+    write_audit_page(result, study, out / PAGE)
     return result

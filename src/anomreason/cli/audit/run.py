@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anomreason.cli.detect import CAPPED, DONE, FAILED, INTERRUPTED, SIMULATED, CommandOptions, note_unfinished, process
+from anomreason.cli.detect import CAPPED, DONE, FAILED, INTERRUPTED, CommandOptions, note_unfinished, process
 from anomreason.cli.output import say
 from anomreason.english import counted
 
@@ -273,12 +273,10 @@ def _assess(work: AssessorWork, options: RunOptions) -> int:
 
 def show_report(out: Path) -> None:
     """Build the report of an audit's folder, and print it."""
-    from anomreason.audit.folder import RESULT
+    from anomreason.audit.folder import PAGE, RESULT
     from anomreason.audit.running import write_report
+    from anomreason.cli.audit.printing import print_audit
 
-    result = write_report(out)
-    for warning in result.warnings:
-        say(f"Note: {warning}", err=True)
-    if result.simulated:
-        say(SIMULATED, err=True)
+    print_audit(write_report(out))
     say(f"Results: {out / RESULT}", err=True)
+    say(f"Report: {out / PAGE}", err=True)
