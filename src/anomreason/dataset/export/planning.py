@@ -196,7 +196,7 @@ def _facts(session: Session, options: ExportOptions) -> _Facts:
             facts.selected[image] += 1
         elif outcome != Outcome.REJECTED:
             facts.undecided[image] += 1
-            facts.unverified += outcome == Outcome.UNVERIFIED
+            facts.unverified += outcome == Outcome.UNVERIFIED and (origin == Origin.DETECTOR or options.accepted_only)
     for image, status, strange in session.execute(select(DetectionRow.image_id, DetectionRow.status, OUT_OF_DOMAIN)):
         (facts.failed if status != "ok" else facts.out_of_domain if strange else facts.searched).add(image)
     facts.described.update(
