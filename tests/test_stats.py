@@ -17,10 +17,10 @@ from anomreason.stats import (
     Method,
     Rank,
     correlation,
-    cut_ranks,
     detectable,
     interval_of,
     items_needed,
+    rank_ranges,
     resampled_sums,
     share_ranks,
     sign_flip_ps,
@@ -342,8 +342,9 @@ def test_systems_that_cannot_be_told_apart_always_share_a_rank(systems: int, ite
     assert all(1 <= r.low <= r.high <= systems for r in ranks)
 
 
-def test_ranks_are_cut_where_everyone_above_is_told_from_everyone_below() -> None:
-    apart = np.array([[0, 0, 1], [0, 0, 1], [1, 1, 0]], dtype=bool)
-    assert cut_ranks([2.0, 1.0, 3.0], apart).tolist() == [1, 1, 3]
-    assert cut_ranks([2.0, 1.0, 3.0], ~np.eye(3, dtype=bool)).tolist() == [2, 1, 3]
-    assert cut_ranks([2.0, 1.0, 3.0], np.zeros((3, 3), dtype=bool)).tolist() == [1, 1, 1]
+def test_a_system_ranks_behind_all_that_are_better_and_before_all_that_are_worse() -> None:
+    better = np.zeros((4, 4), dtype=bool)
+    assert rank_ranges(better) == [(1, 4)] * 4
+    better[0, 2] = better[0, 3] = better[1, 3] = True
+    assert rank_ranges(better) == [(1, 2), (1, 3), (2, 4), (3, 4)]
+    assert rank_ranges(np.triu(np.ones((4, 4), dtype=bool), 1)) == [(1, 1), (2, 2), (3, 3), (4, 4)]

@@ -272,20 +272,24 @@ def share_ranks(
     """
     points, drawn = np.asarray(scores, dtype=np.float64), _table(samples)
     sign = 1.0 if higher_is_better else -1.0
-    ranks = cut_ranks(-sign * points, _distinguishable(drawn, level))
+    order = np.argsort(-sign * points, kind="stable")
+    apart = _distinguishable(drawn, level)[np.ix_(order, order)]
+    ranks = np.zeros(len(points), dtype=np.int64)
+    for place in range(len(points)):
+        cut = bool(apart[:place, place:].all())
+        ranks[order[place]] = place + 1 if cut else ranks[order[place - 1]]
     best, worst = _rank_range(sign * drawn, level)
     return [Rank(float(points[k]), int(ranks[k]), int(best[k]), int(worst[k])) for k in range(len(points))]
 
 
-def cut_ranks(scores: npt.ArrayLike, apart: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Ranks (k,) of scores as `share_ranks` cuts them, lowest first; apart: (k, k), who is told from whom."""
-    order = np.argsort(np.asarray(scores, dtype=np.float64), kind="stable")
-    sorted_apart = apart[np.ix_(order, order)]
-    ranks = np.zeros(len(order), dtype=np.int64)
-    for place in range(len(order)):
-        cut = bool(sorted_apart[:place, place:].all())
-        ranks[order[place]] = place + 1 if cut else ranks[order[place - 1]]
-    return ranks
+def rank_ranges(better: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Best and worst rank that k systems can have, 1 = best; better: (k, k), whether the row is better than the column.
+
+    A system comes behind all that are better and before all that are worse. Where the chance that any entry is wrong
+    is at most 5 %, all ranges together hold the true ranks with at least 95 % (Klein, Wright and Wieczorek 2020).
+    """
+    behind, before = better.sum(axis=0), better.sum(axis=1)
+    return [(int(behind[n]) + 1, len(better) - int(before[n])) for n in range(len(better))]
 
 
 def _drawn(table: Floats, rng: np.random.Generator, resamples: int) -> Floats:

@@ -24,8 +24,8 @@ from anomreason.audit.results import (
     AuditResult,
     GeneratorResult,
     PairResult,
+    PlaceRange,
     SeedSpread,
-    SharedPlaces,
     Why,
 )
 from anomreason.audit.study import Study
@@ -40,7 +40,7 @@ from anomreason.metrics.plausibility import (
     plausibility,
     rank_agreement,
 )
-from anomreason.stats import LEVEL, Estimate, Floats, Interval, cut_ranks, detectable, items_needed
+from anomreason.stats import LEVEL, Estimate, Floats, Interval, detectable, items_needed, rank_ranges
 
 ALPHA = 0.05
 """Highest p, after Holm's correction, of a difference that counts."""
@@ -87,10 +87,10 @@ def assessor_result(
 
     Two generators are told apart when, over at least LEAST_PROMPTS prompts of which both have assessed images, their
     difference has p <= 0.05 after Holm's correction, and the order would stay if every failed image of the better one
-    were as bad as the worst images of the audit, and every one of the other clean. Generators in the order of their
-    scores are cut wherever everyone above is told apart from everyone below; those between two cuts share the places.
-    A generator with assessed images of less than LEAST_COVERED of the prompts is not ranked and does not narrow the
-    common prompts; with fewer than LEAST_PROMPTS of those, or a single generator, nobody is ranked.
+    were as bad as the worst images of the audit, and every one of the other clean. A generator's place is behind all
+    that are better and before all that are worse: one place, or a range where the data hold no more. A generator with
+    assessed images of less than LEAST_COVERED of the prompts is not ranked and does not narrow the common prompts;
+    with fewer than LEAST_PROMPTS of those, or a single generator, nobody is ranked.
     """
     known = cells.has_images
     ranked = [g for g in range(len(cells.generators)) if known[g].mean() >= LEAST_COVERED]
@@ -100,7 +100,7 @@ def assessor_result(
     worst = cells.worst()
     pairs, alpha = _pairs(cells, differences(cells.records(range(len(cells.generators))), rng))
     no_ranks = _no_ranks(len(ranked), int(common.sum()))
-    places: dict[Metric, dict[str, SharedPlaces]] = {}
+    places: dict[Metric, dict[str, PlaceRange]] = {}
     if no_ranks is None:
         places = {metric: _places(scored, [p for p in pairs if p.metric == metric], metric) for metric in METRICS}
     bounds = _bounds(cells, worst)
@@ -159,7 +159,7 @@ def _pairs(cells: AssessorCells, found: Sequence[GeneratorDifference]) -> tuple[
     pairs = []
     for d in found:
         value, n = d.difference.value, d.difference.n
-        worst_case, ahead, why = None, None, _why(d)
+        worst_case, ahead, behind, why = None, None, None, _why(d)
         if value is not None:
             ahead, behind = (d.one, d.other) if value < 0 else (d.other, d.one)
             worst_case = bounds[ahead][d.metric].high - bounds[behind][d.metric].low
@@ -175,6 +175,7 @@ def _pairs(cells: AssessorCells, found: Sequence[GeneratorDifference]) -> tuple[
                 p=d.p,
                 p_holm=d.p_holm,
                 better=ahead if why is None else None,
+                worse=behind if why is None else None,
                 why=why,
                 worst_case=worst_case,
                 spread=d.spread,
@@ -201,20 +202,15 @@ def _needed(d: GeneratorDifference, alpha: float) -> int | None:
 
 def _places(
     scored: Mapping[str, GeneratorPlausibility], pairs: Sequence[PairResult], metric: Metric
-) -> dict[str, SharedPlaces]:
+) -> dict[str, PlaceRange]:
     names = [name for name, one in scored.items() if one.scores[metric].value is not None]
-    points = np.array([scored[name].scores[metric].value for name in names], dtype=np.float64)
     place_of = {name: n for n, name in enumerate(names)}
-    apart = np.zeros((len(names), len(names)), dtype=np.bool_)
+    better = np.zeros((len(names), len(names)), dtype=np.bool_)
     for pair in pairs:
         if pair.better is not None and pair.one in place_of and pair.other in place_of:
-            better, worse = place_of[pair.better], place_of[pair.other if pair.better == pair.one else pair.one]
-            # Scores are over the prompts common to all, differences over those of the pair: both must agree.
-            apart[better, worse] = apart[worse, better] = points[better] < points[worse]
-    ranks = cut_ranks(points, apart).tolist()
+            better[place_of[pair.better], place_of[pair.worse or ""]] = True
     return {
-        name: SharedPlaces(first=rank, last=rank + ranks.count(rank) - 1)
-        for name, rank in zip(names, ranks, strict=True)
+        name: PlaceRange(first=first, last=last) for name, (first, last) in zip(names, rank_ranges(better), strict=True)
     }
 
 

@@ -15,11 +15,13 @@ from anomreason.stats import Estimate, Interval
 Why = Literal["too few prompts", "not significant", "failures could turn it"]
 
 
-class SharedPlaces(Result):
-    """Places that a generator holds in the order, 1 = most plausible; generators that cannot be told apart share."""
+class PlaceRange(Result):
+    """Places that a generator can have in the order, 1 = most plausible. All ranges together hold with 95 %."""
 
     first: int
+    """Behind all that are told to be better."""
     last: int
+    """Before all that are told to be worse."""
 
 
 class SeedSpread(Result):
@@ -60,7 +62,7 @@ class GeneratorResult(Result):
     """Over all prompts of which it has an assessed image, which may be others than those of another generator."""
     bounds: dict[Metric, Interval]
     """Over all prompts, with missing and failed images as clean, and as the worst images of the audit."""
-    places: dict[Metric, SharedPlaces]
+    places: dict[Metric, PlaceRange]
     """Empty where the data do not hold a rank."""
     seeds: dict[Metric, SeedSpread]
     worst: tuple[str, ...]
@@ -85,6 +87,8 @@ class PairResult(Result):
     """The same, corrected for the number of pairs (Holm 1979)."""
     better: str | None
     """The more plausible one; None when the data do not hold that, see `why`."""
+    worse: str | None
+    """The other one; None when the data do not hold that."""
     why: Why | None
     """None when one is better."""
     worst_case: float | None

@@ -26,36 +26,43 @@ MOST_INSIDE = 3
 def answer(found: AssessorResult, metric: Metric) -> list[str]:
     """Who is more plausible than whom by one metric, most important first; never an order that the data do not hold."""
     groups = shared_places(found, metric)
-    sentences = [_opening(found, groups)]
+    sentences = [_opening(found, groups, metric)]
     details = list(_details(found, groups, metric))
     sentences += details[:MOST]
     if len(details) > MOST:
-        sentences.append(f"{counted(len(details) - MOST, 'more statement', 'more statements')} follow from the table.")
+        sentences.append(
+            f"{counted(len(details) - MOST, 'more statement follows', 'more statements follow')} from the table."
+        )
     sentences += [f"{g.generator} has no rank: {g.unranked}." for g in found.generators if g.unranked]
     return sentences
 
 
 def shared_places(found: AssessorResult, metric: Metric) -> list[list[GeneratorResult]]:
-    """Ranked generators in order, those that share places together."""
-    groups: dict[int, list[GeneratorResult]] = {}
-    for generator in found.ordered(metric):
-        if metric in generator.places:
-            groups.setdefault(generator.places[metric].first, []).append(generator)
-    return list(groups.values())
+    """Ranked generators in the order of their scores, cut where no place is both above and below."""
+    groups: list[list[GeneratorResult]] = []
+    ranked = [g for g in found.ordered(metric) if metric in g.places]
+    for place, generator in enumerate(ranked):
+        last = max((g.places[metric].last for g in ranked[:place]), default=0)
+        first = min(g.places[metric].first for g in ranked[place:])
+        if last <= place < first:
+            groups.append([])
+        groups[-1].append(generator)
+    return groups
 
 
-def _opening(found: AssessorResult, groups: Sequence[Sequence[GeneratorResult]]) -> str:
+def _opening(found: AssessorResult, groups: Sequence[Sequence[GeneratorResult]], metric: Metric) -> str:
     if found.no_ranks:
         return f"No order can be told: {found.no_ranks}."
     ranked = sum(map(len, groups))
     if len(groups) == 1:
         of = "the two generators" if ranked == 2 else f"the {ranked} generators"
-        return f"The data hold no order of {of}."
+        apart = any(p.better for p in found.pairs if p.metric == metric)
+        return f"The data hold no full order of {of}." if apart else f"The data hold no order of {of}."
     first = [g.generator for g in groups[0]]
     if len(first) == 1:
         return f"{first[0]} is the most plausible of {ranked} generators."
     others = "one" if ranked - len(first) == 1 else f"{ranked - len(first)}"
-    return f"{listed(first)} are more plausible than the other {others}, and share the first place."
+    return f"{listed(first)} are more plausible than the other {others}."
 
 
 def _details(found: AssessorResult, groups: Sequence[Sequence[GeneratorResult]], metric: Metric) -> Iterator[str]:
@@ -80,17 +87,17 @@ def _shared(found: AssessorResult, group: Sequence[GeneratorResult], metric: Met
         if not apart:
             yield f"{listed(names)} cannot be told apart."
             return
+        first = min(g.places[metric].first for g in group)
         yield (
-            f"{listed(names)} share their places, since nobody among them is told from everyone behind; "
-            f"{len(apart)} of their {len(pairs)} pairs {'is' if len(apart) == 1 else 'are'} told apart."
+            f"{listed(names)} have the places {first} to {first + len(group) - 1} among them; {len(apart)} of their "
+            f"{len(pairs)} pairs {'is' if len(apart) == 1 else 'are'} told apart."
         )
         yield from map(beats, apart[:MOST_INSIDE])
 
 
 def beats(pair: PairResult) -> str:
     """One sentence of a pair that is told apart."""
-    worse = pair.other if pair.better == pair.one else pair.one
-    return f"{pair.better} is more plausible than {worse}: {NAMES[pair.metric]} is lower by {_evidence(pair)}."
+    return f"{pair.better} is more plausible than {pair.worse}: {NAMES[pair.metric]} is lower by {_evidence(pair)}."
 
 
 def unclear(pair: PairResult) -> str:

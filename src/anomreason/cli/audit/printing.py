@@ -62,7 +62,7 @@ def print_audit(result: AuditResult) -> None:
     to.print(
         note("Direction", "lower is better and 0 is flawless; severity runs from 0 (implausible) to 100 (realistic)")
     )
-    to.print(note("Place", f"by {NAMES[MAIN]}; shared by generators that cannot be told apart, - where there is none"))
+    to.print(note("Place", f"by {NAMES[MAIN]}; a range where the data hold no single one, - where they hold none"))
     for warning in result.warnings:
         to.print(Text.assemble(("Warning: ", "bold yellow"), printable(warning)))
     to.print(note("Signature", result.signature.line()), soft_wrap=True)

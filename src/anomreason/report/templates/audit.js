@@ -2,8 +2,8 @@
 // The images of an audit, a few prompts at a time. What was found in the images of a prompt is loaded from a script
 // beside the page when the prompt is shown. Texts are only ever set through textContent and properties, never as HTML.
 (() => {
-  const STEP = 8;
-  const MARGIN = 1200; // pixels below the window that are filled ahead
+  const STEP = 3;
+  const MARGIN = 2000; // pixels below the window that are filled ahead
   const byId = (id) => document.getElementById(id);
   const setup = JSON.parse(byId("setup").textContent);
   const tools = byId("tools"), list = byId("prompts"), find = byId("find"), large = byId("large");
