@@ -5,6 +5,10 @@
 Makes a dataset of 21,533 images without files in a temporary folder, serves it with `anomreason review` in a process of
 its own, and lets each person judge as the page does: one verdict, then one request for the next item. With --pause 0
 nobody thinks: each sends the next request the moment the last one was answered.
+
+    python benchmarks/review.py --neighbours [--candidates 1000000] [--draws 1000]
+
+times the look-up of the next and of the previous item in the order of a round, from items drawn at random.
 """
 
 from __future__ import annotations
@@ -27,9 +31,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import bindparam, select
 
 from anomreason.dataset.store import Store, add_new, open_store
-from anomreason.dataset.tables import CandidateRow, DetectionRow, ImageRow, Origin, PromptRow, SourceRow
+from anomreason.dataset.tables import (
+    CandidateRow,
+    DetectionRow,
+    ImageRow,
+    ItemRow,
+    LeaseRow,
+    Origin,
+    PromptRow,
+    SourceRow,
+)
+from anomreason.review.rounds import RoundOptions, begin_round
 
 IMAGES = 21_533
 SOURCES, DETECTORS, KINDS = 8, 3, 16
@@ -151,6 +166,44 @@ class Person(threading.Thread):
         return json.loads(body)
 
 
+def neighbours(store: Store, draws: int) -> None:
+    """Print how long the next and the previous waiting item take, from positions drawn at random."""
+    with store.command("review", {}) as command:
+        begun = time.perf_counter()
+        round_id = begin_round(store, command.id, RoundOptions())
+        print(f"beginning a round: {time.perf_counter() - begun:.1f} s")
+    leased = (LeaseRow.round_id == ItemRow.round_id) & (LeaseRow.candidate_id == ItemRow.candidate_id)
+    waiting = (
+        select(ItemRow.position, ItemRow.candidate_id)
+        .outerjoin(LeaseRow, leased)
+        .where(
+            ItemRow.round_id == round_id,
+            ItemRow.done.is_(False),
+            ItemRow.first_person == "",
+            LeaseRow.person.is_(None),
+        )
+        .limit(1)
+    )
+    place = bindparam("place", type_=ItemRow.position.type)
+    queries = {
+        "next": waiting.where(ItemRow.position > place).order_by(ItemRow.position),
+        "previous": waiting.where(ItemRow.position < place).order_by(ItemRow.position.desc()),
+    }
+    with store.reading() as session:
+        size = session.scalars(select(ItemRow.position).order_by(ItemRow.position.desc()).limit(1)).one() + 1
+        places = np.random.default_rng(0).integers(1, size - 1, draws).tolist()
+        for name, query in queries.items():
+            times = []
+            for at in places:
+                begun = time.perf_counter()
+                found = session.execute(query, {"place": at}).one()
+                times.append(1000 * (time.perf_counter() - begun))
+                assert found.position == at + (1 if name == "next" else -1)
+            p50, p95, p99 = np.percentile(times, [50, 95, 99])
+            print(f"{name:8} n {draws:,} of {size:,}  p50 {p50:.2f} ms  p95 {p95:.2f} ms  p99 {p99:.2f} ms")
+    print(f"load {os.getloadavg()[0]:.1f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", type=int, default=174_872)
@@ -159,6 +212,8 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between verdicts, on average")
     parser.add_argument("--database", help="address of an empty PostgreSQL database")
     parser.add_argument("--data", type=Path, help="folder to keep the dataset in")
+    parser.add_argument("--neighbours", action="store_true", help="time the look-up of neighbours instead")
+    parser.add_argument("--draws", type=int, default=1000)
     arguments = parser.parse_args()
     people = [f"person{n}" for n in range(arguments.people)]
     with tempfile.TemporaryDirectory() as temporary:
@@ -166,6 +221,10 @@ def main() -> None:
         if not data.exists():
             with open_store(data, arguments.database, create=True) as store:
                 plant(store, arguments.candidates)
+        if arguments.neighbours:
+            with open_store(data, arguments.database) as store:
+                neighbours(store, arguments.draws)
+            return
         begun = time.perf_counter()
         with serving(data, people) as links:
             print(f"start: {time.perf_counter() - begun:.1f} s")

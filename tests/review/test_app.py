@@ -164,5 +164,6 @@ def test_an_annotation_is_taken_back_by_the_one_who_wrote_it_and_stays_in_the_st
         assert not ada.post("/api/annotation/undo", key="undo-of-ada", annotation="annotation-1")["new"]
         assert not ada.post("/api/annotation/undo", key="undo-again", annotation="annotation-1")["new"]
         with store.reading() as session:
-            assert session.get_one(CandidateRow, candidate).outcome == "unverified"
+            row = session.get_one(CandidateRow, candidate)
+            assert (row.outcome, row.dropped) == ("unverified", "taken back")
             assert session.scalars(select(VerdictRow.choice).order_by(VerdictRow.id)).all() == ["accept", "undo"]

@@ -237,7 +237,7 @@ class Review:
             return KeptAnnotation(candidate=row.id, new=True)
 
     def take_annotation_back(self, person: Reviewer, sent: AnnotationTakenBack) -> Taken:
-        """Nothing is erased: the candidate stays, and nobody accepts it any more."""
+        """Nothing is erased: the candidate stays as one that its author dropped, and nobody accepts it any more."""
         with self.store.writing() as session:
             given = session.scalar(select(VerdictRow).where(VerdictRow.key == sent.annotation))
             if given is None or given.person != person.name or given.round or given.choice != "accept":
@@ -253,6 +253,7 @@ class Review:
                 "command_id": self.queue.command,
             }
             new = undone is None and bool(record_verdicts(session, [verdict]))
+            session.get_one(CandidateRow, given.candidate_id).dropped = "taken back"
         return Taken(new=new, progress=self.progress(person))
 
     def annotated(self, person: Reviewer, sent: AnnotatedSent) -> Taken:
