@@ -15,9 +15,10 @@ import anomreason
 PACKAGE = Path(anomreason.__file__).parent
 FLOORS = {
     "errors": 0,
+    "english": 0,
+    "notebook": 0,
     "files": 1,
     "recipes": 1,
-    "english": 1,
     "stats": 1,
     "anomaly": 1,
     "containers": 1,

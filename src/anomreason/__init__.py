@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anomreason.gating.choosing import BestOf, best_of, best_of_async, gate, gate_async, rewards, rewards_async
     from anomreason.gating.limits import AssessedImage, GateResult
     from anomreason.planning import RunPlan, plan
+    from anomreason.report.rows import rows
 
     __version__: str
 
@@ -45,6 +46,7 @@ _HOME = {
     "plan": "planning",
     "rewards": "gating.choosing",
     "rewards_async": "gating.choosing",
+    "rows": "report.rows",
 }
 """Modules of the public names. None is called like its module, or importing the module would hide the name."""
 
@@ -72,6 +74,7 @@ __all__ = [
     "plan",
     "rewards",
     "rewards_async",
+    "rows",
 ]
 
 

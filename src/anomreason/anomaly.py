@@ -14,6 +14,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from anomreason.english import counted
+from anomreason.notebook import CardEntry, card_html
+
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -324,3 +327,21 @@ class Detection(Record):
     def worst(self) -> float | None:
         """Severity of the worst anomaly (0 = completely implausible); None when there is none."""
         return min((a.severity for a in self.anomalies), default=None)
+
+    def _repr_html_(self) -> str:
+        """A card, by which notebooks show a detection."""
+        if self.failure:
+            summary = f"failed ({self.failure.kind}), which is not a clean image: {self.failure.message}"
+        elif self.description is not None:
+            summary = self.description
+        elif self.out_of_domain:
+            summary = "the detector does not know images of this type"
+        else:
+            summary = counted(len(self.anomalies), "anomaly", "anomalies")
+        entries = [
+            CardEntry(a.name, a.severity, a.phenomenon, a.reasoning, a.region.box if a.region else None)
+            for a in self.anomalies
+        ]
+        size = (self.sent.width, self.sent.height) if self.sent else (1, 1)
+        source = f"; source: {self.source.label}" if self.source else ""
+        return card_html(self.image, summary, entries, size, self.detector + source)

@@ -49,7 +49,7 @@ def test_the_exit_code_tells_passed_from_rejected_from_failed(world: World, tmp_
     for on_failure, code in (("error", 3), ("reject", 5), ("pass", 0)):
         ran = run(tmp_path, clean, broken, *model, "--max-cap", "1.5", "--on-failure", on_failure)
         assert ran.returncode == code
-        assert "not assessed (unreadable_image)" in ran.stdout
+        assert "not assessed: unreadable_image: " in ran.stdout
     unlimited = run(tmp_path, clean, *model)
     assert (unlimited.returncode, "--max-cap, e.g. 1.5" in unlimited.stderr) == (2, True)
     assert run(tmp_path, clean, *model, "--max-cap", "1.5", "--device", "cpu").returncode == 2

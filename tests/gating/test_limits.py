@@ -50,7 +50,7 @@ def test_the_numbers_are_those_of_plausibility_by_hand() -> None:
     assert (clean.mai, clean.af, clean.cap, clean.worst) == (0, 0, 0, None)
 
 
-@pytest.mark.parametrize("detection", [failed(), found(out_of_domain=True)])
+@pytest.mark.parametrize("detection", [failed(), found(out_of_domain=True), found(description="A street.")])
 @pytest.mark.parametrize(("on_failure", "passed"), [("error", None), ("reject", False), ("pass", True)])
 def test_what_could_not_be_assessed_passes_only_where_that_is_asked_for(
     detection: Detection, on_failure: str, passed: bool | None
@@ -73,7 +73,7 @@ def test_a_line_of_json_holds_the_verdict_the_numbers_and_the_anomalies() -> Non
     line = json.loads(judged(found(20), Limits(min_severity=30)).json_line())
     assert list(line)[:3] == ["image", "pass", "reasons"]
     assert (line["image"], line["pass"], line["mai"], line["af"], line["cap"]) == ("a.png", False, 0.8, 1, 0.8)
-    assert (line["worst"], line["failure"], line["out_of_domain"]) == (20.0, None, False)
+    assert (line["worst"], line["failure"], line["unassessed"]) == (20.0, None, None)
     assert line["anomalies"] == [{"name": "At 20", "phenomenon": "p", "reasoning": "r", "severity": 20.0}]
 
 

@@ -145,7 +145,7 @@ async def _best_of(images: ImageInputs, model: str | VLM, options: AssessArgumen
         if a.cap is not None and a.mai is not None
     ]
     if not ranks:
-        why = next((f"; of {a.image!r}: {a.why_not_assessed}" for a in assessed), "")
+        why = next((f"; of {a.image!r}: {a.unassessed}" for a in assessed), "")
         raise NoneAssessed(f"none of {len(assessed)} images could be assessed, so that none is the best{why}")
     return BestOf(index=min(ranks)[-1], assessed=assessed)
 

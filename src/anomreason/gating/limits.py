@@ -76,26 +76,28 @@ class AssessedImage(Record):
     worst: float | None
     """Lowest severity of its anomalies, 0 = completely implausible; None without anomalies, too."""
     anomalies: tuple[Anomaly, ...] = ()
+    unassessed: str | None = None
+    """Why it could not be assessed, for a person; None for an image that was."""
     failure: Failure | None = None
-    out_of_domain: bool = False
-    """Whether the detector says that it does not know such images; then it was not assessed."""
 
     @classmethod
     def of(cls, found: Detection) -> AssessedImage:
         """From a detection."""
-        unknown = bool(found.out_of_domain)
-        about = {"image": found.image, "failure": found.failure, "out_of_domain": unknown}
-        if found.failure or unknown:
-            return cls(**about, mai=None, af=None, cap=None, worst=None)
+        if why := _why_unassessed(found):
+            nothing = dict.fromkeys(("mai", "af", "cap", "worst"))
+            return cls(image=found.image, unassessed=why, failure=found.failure, **nothing)
         mai, af, cap = image_plausibility([a.severity for a in found.anomalies])
-        return cls(**about, mai=mai, af=af, cap=cap, worst=found.worst, anomalies=found.anomalies)
+        return cls(image=found.image, mai=mai, af=af, cap=cap, worst=found.worst, anomalies=found.anomalies)
 
-    @property
-    def why_not_assessed(self) -> str | None:
-        """In words; None for an image that was assessed."""
-        if self.failure:
-            return f"not assessed ({self.failure.kind}): {self.failure.message}"
-        return "not assessed: the detector does not know images of this type" if self.out_of_domain else None
+
+def _why_unassessed(found: Detection) -> str | None:
+    if found.failure:
+        return f"{found.failure.kind}: {found.failure.message}"
+    if found.out_of_domain:
+        return "the detector does not know images of this type"
+    if found.description is not None:
+        return "it was described and not searched for anomalies, since it was taken for a photograph"
+    return None
 
 
 class GateResult(AssessedImage):
@@ -110,7 +112,7 @@ class GateResult(AssessedImage):
         """One line of JSON; numbers of an image that was not assessed are null."""
         line = self.model_dump(mode="json", exclude={"passed", "reasons", "anomalies"})
         ordered = {"image": line.pop("image"), "pass": self.passed, "reasons": self.reasons, **line}
-        assessed = self.why_not_assessed is None
+        assessed = self.unassessed is None
         anomalies = [a.model_dump(mode="json", exclude_defaults=True) for a in self.anomalies] if assessed else None
         return json.dumps({**ordered, "anomalies": anomalies}, ensure_ascii=False)
 
@@ -119,9 +121,11 @@ def judged(found: Detection, limits: Limits) -> GateResult:
     """The result for one detection. What the budget left undone is never passed or rejected."""
     assessed = AssessedImage.of(found)
     about = dict(assessed)
-    if why := assessed.why_not_assessed:
+    if why := assessed.unassessed:
         undone = limits.on_failure == "error" or (found.failure is not None and found.failure.kind == "budget")
-        return GateResult(**about, passed=None if undone else limits.on_failure == "pass", reasons=(why,))
+        return GateResult(
+            **about, passed=None if undone else limits.on_failure == "pass", reasons=(f"not assessed: {why}",)
+        )
     reasons = _reasons(assessed, limits)
     return GateResult(**about, passed=not reasons, reasons=reasons)
 

@@ -1,0 +1,81 @@
+"""Small cards of HTML by which a notebook shows a result. Whatever a model or a file name holds is escaped.
+
+>>> card_html("a.png", "1 anomaly", [CardEntry("Six fingers", 5, "On the left hand.", "Hands have five.", None)])[:5]
+'<div '
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+_MOST = 50
+"""Entries on a card."""
+_SIDE = 160
+"""Longest side of the frame with the boxes, pixels."""
+DIRECTION = "severity: 0 = completely implausible, 100 = fully realistic"
+
+
+class CardEntry(NamedTuple):
+    """One anomaly on a card."""
+
+    name: str
+    severity: float
+    """0 = completely implausible, 100 = fully realistic."""
+    phenomenon: str
+    reasoning: str
+    box: tuple[float, float, float, float] | None
+    """x0, y0, x1, y1 in fractions of the image; None where the place is not known."""
+
+
+def card_html(
+    title: str, summary: str, entries: Sequence[CardEntry] = (), size: tuple[int, int] = (1, 1), note: str = ""
+) -> str:
+    """A card: the title, a summary, the entries with the worst first, and a frame that shows where their boxes lie.
+
+    size: width and height of the image, in any unit. note: a last line.
+    """
+    ordered = sorted(entries, key=lambda entry: entry.severity)
+    rows = "".join(_row(number, entry) for number, entry in enumerate(ordered[:_MOST], 1))
+    if len(ordered) > _MOST:
+        rows += f"<tr><td></td><td></td><td>and {len(ordered) - _MOST:,} more</td></tr>"
+    table = f'<table style="border:0;margin:0">{rows}</table>' if rows else ""
+    frame = _frame(ordered[:_MOST], *size)
+    direction = f'<div style="opacity:.7">{DIRECTION}</div>' if rows else ""
+    note = f'<div style="opacity:.7">{escape(note)}</div>' if note else ""
+    return (
+        '<div style="max-width:46em;border:1px solid;border-color:rgba(128,128,128,.5);border-radius:6px;padding:8px">'
+        f"<div><b>{escape(title)}</b>: {escape(summary)}</div>"
+        f'<div style="display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start">{frame}{table}</div>'
+        f"{direction}{note}</div>"
+    )
+
+
+def _row(number: int, entry: CardEntry) -> str:
+    cell = '<td style="text-align:{};vertical-align:top">{}</td>'
+    text = f"<b>{escape(entry.name)}</b><br>{escape(entry.phenomenon)}<br><i>{escape(entry.reasoning)}</i>"
+    cells = (("right", f"{number}."), ("right", f"{entry.severity:g}"), ("left", text))
+    return f"<tr>{''.join(cell.format(*one) for one in cells)}</tr>"
+
+
+def _frame(entries: Sequence[CardEntry], width: int, height: int) -> str:
+    """An outline of the image with the numbered boxes, the largest first, so that none hides another."""
+    boxes = [(number, entry.box) for number, entry in enumerate(entries, 1) if entry.box]
+    if not boxes:
+        return ""
+    scale = _SIDE / max(width, height, 1)
+    across, down = max(8.0, width * scale), max(8.0, height * scale)
+    shapes = ""
+    for number, (x0, y0, x1, y1) in sorted(boxes, key=lambda one: -(one[1][2] - one[1][0]) * (one[1][3] - one[1][1])):
+        shapes += (
+            f'<rect x="{x0 * across:.1f}" y="{y0 * down:.1f}" width="{(x1 - x0) * across:.1f}" '
+            f'height="{(y1 - y0) * down:.1f}" fill="rgba(220,60,40,.12)" stroke="#dc3c28"/>'
+            f'<text x="{x0 * across + 3:.1f}" y="{y0 * down + 12:.1f}" font-size="11" fill="currentColor">'
+            f"{number}</text>"
+        )
+    return (
+        f'<svg width="{across:.0f}" height="{down:.0f}" role="img" aria-label="Where the anomalies are" '
+        'style="flex:none;border:1px solid;border-color:rgba(128,128,128,.5)">'
+        f"{shapes}</svg>"
+    )
