@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from sqlalchemy import ColumnElement, case, func, select
@@ -21,7 +22,7 @@ from anomreason.dataset.split import KINDS, Codes, group_labels, image_keys, nea
 from anomreason.dataset.store import BATCH, Store
 from anomreason.dataset.tables import ImageRow, ImageState, PromptRow, SourceRow, SplitRow
 from anomreason.errors import UsageError
-from anomreason.metrics.leaks import Fact, JointLeak, Leak, fact_leaks, joint_leak
+from anomreason.metrics.leaks import Fact, Ints, JointLeak, Leak, fact_leaks, joint_leak
 from anomreason.stats import Estimate
 
 SHOWN = 5
@@ -203,25 +204,59 @@ def _format(session: Session, rng: np.random.Generator) -> FormatLeak | None:
     if not ai or not photographs:
         return None
     files = _Files(session, rng)
-    fake, groups = np.array(files.fake, dtype=np.bool_), group_labels(files.keys)
-    facts = files.facts()
+    found = format_leak(files.table, group_labels(files.keys), rng)
+    known = {"photographs": photographs, "ai_images": ai, "unknown": counts.total() - ai - photographs}
+    return found.model_copy(update=known)
+
+
+def format_leak(table: FileTable, groups: Ints, rng: np.random.Generator) -> FormatLeak:
+    """What the files of photographs and AI images give away.
+
+    table: with both. groups: (images,), from 0: images of one group are held out together.
+    """
+    fake, facts = np.array(table.fake, dtype=np.bool_), table.facts()
     found = fact_leaks(facts, fake, rng, groups)
     return FormatLeak(
-        photographs=photographs,
-        ai_images=ai,
-        unknown=counts.total() - ai - photographs,
+        photographs=int((~fake).sum()),
+        ai_images=int(fake.sum()),
+        unknown=0,
         properties=tuple(leak for leak in found if leak.balanced_accuracy.value is not None),
         together=joint_leak(facts, fake, rng, groups),
     )
 
 
-class _Files:
+class FileTable:
     """What is known of the files of photographs and AI images, as columns."""
 
-    def __init__(self, session: Session, rng: np.random.Generator) -> None:
+    def __init__(self) -> None:
         self.fake: list[bool] = []
         self._columns: dict[str, dict[int, str | float]] = {}
         """By property, then by place of the image."""
+
+    def add(self, generated: bool, format: str, size: tuple[int, int, int], facts: Mapping[str, Any]) -> None:
+        """One file, by what follows from it alone, none of it by a look at what the image shows.
+
+        size: bytes, width, height. facts: as `image_facts` gives them.
+        """
+        for name, value in _properties(format, size, facts):
+            self._columns.setdefault(name, {})[len(self.fake)] = value
+        self.fake.append(generated)
+
+    def facts(self) -> list[Fact]:
+        """The columns, for `fact_leaks` and `joint_leak`."""
+        n = len(self.fake)
+        found = []
+        for name, column in self._columns.items():
+            absent = "absent" if name.endswith(_METADATA) else None
+            found.append(Fact(name, [column.get(place, absent) for place in range(n)], _PHRASES.get(name, "")))
+        return found
+
+
+class _Files:
+    """The files of a store, and what binds their images."""
+
+    def __init__(self, session: Session, rng: np.random.Generator) -> None:
+        self.table = FileTable()
         keys = array("Q")
         ids = _drawn(session, rng)
         query = (
@@ -234,20 +269,11 @@ class _Files:
             for kind, image, prompt, prompts in session.execute(
                 query.where(ImageRow.id.in_(ids[start : start + BATCH]))
             ):
-                for name, value in _properties(image):
-                    self._columns.setdefault(name, {})[len(self.fake)] = value
-                self.fake.append(kind == "ai")
+                size = (image.bytes, image.width, image.height)
+                self.table.add(kind == "ai", image.format, size, image.facts)
                 keys.extend(image_keys(image.sha256, image.group, image.cluster, prompt, prompts))
             session.expunge_all()
         self.keys: Codes = np.frombuffer(keys, dtype=np.uint64).reshape(-1, len(KINDS))
-
-    def facts(self) -> list[Fact]:
-        n = len(self.fake)
-        found = []
-        for name, column in self._columns.items():
-            absent = "absent" if name.endswith(_METADATA) else None
-            found.append(Fact(name, [column.get(place, absent) for place in range(n)], _PHRASES.get(name, "")))
-        return found
 
 
 def _drawn(session: Session, rng: np.random.Generator) -> list[int]:
@@ -268,16 +294,16 @@ _METADATA = " metadata"
 _PHRASES = {"bytes": "size in bytes", "pixels": "number of pixels", "bytes a pixel": "number of bytes a pixel"}
 
 
-def _properties(image: ImageRow) -> Iterator[tuple[str, str | float]]:
-    """All that is known of the file, none of it by a look at what the image shows."""
-    yield "file type", image.format
-    yield "bytes", image.bytes
-    yield "width", image.width
-    yield "height", image.height
-    yield "pixels", image.width * image.height
-    yield "width / height", image.width / image.height
-    yield "bytes a pixel", image.bytes / (image.width * image.height)
-    for name, value in image.facts.items():
+def _properties(format: str, size: tuple[int, int, int], facts: Mapping[str, Any]) -> Iterator[tuple[str, str | float]]:
+    length, width, height = size
+    yield "file type", format
+    yield "bytes", length
+    yield "width", width
+    yield "height", height
+    yield "pixels", width * height
+    yield "width / height", width / height
+    yield "bytes a pixel", length / (width * height)
+    for name, value in facts.items():
         name = name.replace("_", " ")
         if isinstance(value, list):
             for kind in value:

@@ -10,5 +10,9 @@ COMMANDS = {
         'Score judgements "AI image" or "photograph", and explanations where they can be scored.',
         default=True,
     ),
+    "make": Command(
+        "deepfake.make:command",
+        "Make a set of photographs and AI images from folders, divided, checked for what gives a class away.",
+    ),
 }
 """The subcommands, in the order of the help."""
