@@ -34,6 +34,7 @@ from anomreason.training.lora import TrainingResult
 from anomreason.training.recipe import Recipe, read_recipe, recipe_of
 from anomreason.training.watching import Progress, quiet
 from anomreason.vlm.card import read_card
+from anomreason.vlm.ledger import read_calls
 from anomreason.vlm.local.weights import BUNDLED, find_checkpoint, load_model
 from anomreason.vlm.protocol import VLMOptions
 
@@ -339,13 +340,16 @@ def test_two_turns_are_learnt_and_asked_in_turn(
         return {"none": 0.0}
 
     held = conversations(3, first=20, turns=2)
-    train(tiny_recipe(steps={"max_steps": 1}), conversations(4, turns=2), held, tmp_path / "out", score)
+    made = train(tiny_recipe(steps={"max_steps": 1}), conversations(4, turns=2), held, tmp_path / "out", score)
     assert all(len(one.texts) == 2 for one in asked)
     card = read_card(tmp_path / "out")
     assert card is not None
     question, answer, explain, _ = (turn.text for turn in held[0].turns)
     assert (card.source, card.generated, card.prompt) == (question, answer, explain)
     assert card.photograph == Questions.load().authenticity.photograph
+    detect([held[0].image], model=made.spec, device="cpu", max_reply_tokens=16, run=tmp_path / "run")
+    calls = [(call.role, call.step) for call in read_calls(tmp_path / "run")]
+    assert list(dict.fromkeys(calls)) == [("SourceJudge", "source"), ("AnomalyFormatter", "single")]
 
 
 def test_in_16_bits_too_what_is_measured_is_what_detection_will_run(
