@@ -21,7 +21,8 @@ from anomreason.audit.running import run_audit
 from anomreason.audit.study import Study
 from anomreason.errors import RunConflict, UsageError
 from anomreason.files import read_lines
-from anomreason.runs import read_results
+from anomreason.report.html import build_report
+from anomreason.runs import read_results, read_settings
 
 
 @pytest.fixture
@@ -82,6 +83,18 @@ def test_an_audit_makes_the_images_has_them_assessed_and_gives_them_in_the_order
     assert (study.simulated, study.notes) == (True, ())
     assert list(dict.fromkeys(steps)) == ["images", "sim"]
     assert len(server.requests) == 12
+
+
+def test_the_run_of_an_assessor_is_a_run_like_any_other_and_its_report_finds_the_images(
+    tmp_path: Path, server: ImagesServer
+) -> None:
+    run(prepare(tmp_path, server))
+    assessor = tmp_path / "audit" / "assessors" / "sim"
+    root = assessor.parent / read_settings(assessor)["root"]
+    assert all((root / name).is_file() for name in read_results(assessor))
+    page = build_report(assessor).read_text()
+    assert "given/p1-0" in page
+    assert "the file is missing" not in page
 
 
 def test_a_prompt_is_assessed_in_all_generators_before_the_next_one(tmp_path: Path, server: ImagesServer) -> None:
@@ -250,6 +263,40 @@ def test_kills_at_any_step_leave_what_an_undisturbed_audit_leaves_and_pay_nothin
     assert found(killed) == found(whole)
     results = [(tmp_path / name / "audit" / "audit.json").read_text() for name in ("whole", "killed")]
     assert results[0] == results[1]
+
+
+KILLED_IN_A_CALL = """
+import itertools, os, signal, sys
+from anomreason.audit.running import run_audit
+from anomreason.vlm.ledger import Ledger
+
+count, record, calls = int(sys.argv[2]), Ledger.record, itertools.count(1)
+def killed(ledger, call):
+    record(ledger, call)
+    if next(calls) == count:
+        os.kill(os.getpid(), signal.SIGKILL)
+Ledger.record = killed
+run_audit(sys.argv[1])
+"""
+
+
+def test_a_kill_between_the_calls_for_an_image_loses_none_of_their_answers(
+    tmp_path: Path, server: ImagesServer
+) -> None:
+    file = prepare(tmp_path / "whole", server)
+    lean = (
+        file.read_text().replace('schedule = "single"', 'schedule = "lean"').replace("in_flight = 1", "in_flight = 3")
+    )
+    file.write_text(lean)
+    whole, sent = run(file), calls(tmp_path / "whole" / "audit")
+    file = prepare(tmp_path / "killed", server)
+    file.write_text(lean)
+    for count in (2, 7, 20):
+        command = [sys.executable, "-c", KILLED_IN_A_CALL, str(file), str(count)]
+        ran = subprocess.run(command, capture_output=True, text=True)
+        assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert found(run(file)) == found(whole)
+    assert calls(tmp_path / "killed" / "audit") == sent
 
 
 def test_a_kill_while_an_image_is_on_its_way_pays_for_that_one_again_and_says_so(

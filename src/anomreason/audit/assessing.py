@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anomreason.anomaly import Detection
-from anomreason.audit.folder import ASSESSORS
+from anomreason.audit.folder import ASSESSORS, IMAGES
 from anomreason.audit.making import images_cost
 from anomreason.audit.plan import Assessor, AssessorSetup, Audit
 from anomreason.detection import detect_images, open_session, remaining
@@ -43,7 +43,7 @@ class AssessorWork:
 
     def open_run(self) -> RunFolder:
         """Create or continue the run. Raises RunConflict where it was made with other settings."""
-        return self.setup.open_run(self.folder, FoundImages(Path("."), self.images), [])
+        return self.setup.open_run(self.folder, FoundImages(Path("..", IMAGES), self.images), [IMAGES])
 
 
 def assessor_work(audit: Audit, assessor: Assessor, images: list[Image]) -> AssessorWork:

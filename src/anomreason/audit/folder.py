@@ -3,6 +3,7 @@
 plan.json       which prompts, generators and assessors it compares
 prompts.jsonl   the prompts, one a line
 data/           the dataset that holds the images of recipes
+images/         a link to each image, by generator, prompt and seed
 assessors/NAME  the run folder of each assessor
 audit.json      the results, and report.html, the page
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from anomreason.anomaly import Detection, Record
@@ -28,7 +30,8 @@ from anomreason.runs import FolderKind, ImageStatus, ResumableFolder, is_run, re
 from anomreason.sources.inputs import Image
 
 AUDIT = FolderKind("audit", "plan.json", "audit.lock", "another out")
-PROMPTS, DATA, ASSESSORS, RESULT, PAGE = "prompts.jsonl", "data", "assessors", "audit.json", "report.html"
+PROMPTS, DATA, IMAGES, ASSESSORS = "prompts.jsonl", "data", "images", "assessors"
+RESULT, PAGE = "audit.json", "report.html"
 NOT_GIVEN, NOT_MADE = "not given", "not made"
 
 
@@ -188,6 +191,21 @@ def present(images: Sequence[AuditImage]) -> list[Image]:
     order = {prompt: n for n, prompt in enumerate(dict.fromkeys(image.prompt for image in images))}
     there.sort(key=lambda image: (order[image.prompt], image.seed))
     return [Image(image.key, image.path) for image in there if image.path is not None]
+
+
+def link_images(out: Path, images: Sequence[Image]) -> None:
+    """Let `images/GENERATOR/PROMPT-SEED` lead to each file: for people, and for the reports of the assessors' runs.
+
+    Some disks have no links; nothing else needs them.
+    """
+    for image in images:
+        link = out / IMAGES / image.name
+        with suppress(OSError):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            target = os.path.relpath(os.path.realpath(image.path), os.path.realpath(link.parent))
+            if not os.path.islink(link) or os.readlink(link) != target:
+                link.unlink(missing_ok=True)
+                link.symlink_to(target)
 
 
 def _assessments(run: Path, images: Sequence[AuditImage]) -> dict[str, Detection]:

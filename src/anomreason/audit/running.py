@@ -11,7 +11,7 @@ from pathlib import Path
 
 from anomreason.audit.analysis import analyse
 from anomreason.audit.assessing import assess, assessments_cost, assessor_work
-from anomreason.audit.folder import PAGE, RESULT, AuditFolder, all_images, present, read_study, record_of
+from anomreason.audit.folder import PAGE, RESULT, AuditFolder, all_images, link_images, present, read_study, record_of
 from anomreason.audit.making import make_images
 from anomreason.audit.page import write_audit_page
 from anomreason.audit.plan import read_audit
@@ -35,6 +35,7 @@ def run_audit(
     with AuditFolder(audit, record_of(audit)) as folder:
         make_images(folder, assessments_cost(audit), lambda done, total: progress("images", done, total))
         images = present(tuple(all_images(folder.path, folder.contents)))
+        link_images(folder.path, images)
         for assessor in audit.assessors:
             name = assessor.name
             work = assessor_work(audit, assessor, images)

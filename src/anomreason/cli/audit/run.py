@@ -79,7 +79,7 @@ def show_plan(audit: Audit) -> None:
 def work_through(audit: Audit, options: RunOptions) -> int:
     """Do what is left of an audit and report it; gives the exit code."""
     from anomreason.audit.assessing import assessor_work
-    from anomreason.audit.folder import AuditFolder, all_images, present, record_of
+    from anomreason.audit.folder import AuditFolder, all_images, link_images, present, record_of
 
     record = record_of(audit)
     plans = _plans(audit)
@@ -90,6 +90,7 @@ def work_through(audit: Audit, options: RunOptions) -> int:
         if ends & {CAPPED, INTERRUPTED}:
             return max(ends)
         images = present(tuple(all_images(folder.path, record)))
+        link_images(folder.path, images)
         for assessor in audit.assessors:
             ends.add(_assess(assessor_work(audit, assessor, images), options))
             if INTERRUPTED in ends:
