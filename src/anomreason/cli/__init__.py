@@ -33,7 +33,9 @@ COMMANDS = {
     ),
     "plausibility": Command("plausibility:command", "Score image generators by the anomalies found in their images."),
     "audit": Command(
-        "audit:COMMANDS", "Compare image generators by the anomalies in the images they make of the same prompts."
+        "audit:COMMANDS",
+        "Compare image generators by the anomalies in the images they make of the same prompts; `audit AUDIT.TOML` is "
+        "`audit run AUDIT.TOML`.",
     ),
     "deepfake": Command(
         "deepfake:COMMANDS",
