@@ -268,6 +268,29 @@ def test_the_command_asks_a_simulated_judge_and_writes_the_card(tmp_path: Path) 
     assert CliRunner().invoke(app, [*command, *judge]).exit_code == 0
     assert (tmp_path / "card" / "judge" / "calls.jsonl").read_text() == calls
 
+    ran = CliRunner().invoke(app, command)
+    assert "add --judge to have them in the card" in ran.output
+    assert read_result(tmp_path / "card" / "deepfake.json", DeepfakeResult).opinion is None
+
+
+def test_a_cap_ends_the_work_and_the_card_counts_what_was_not_reached(tmp_path: Path) -> None:
+    predictions, folder = made(tmp_path)
+    names = [f"{'1_fake' if n % 2 == 0 else '0_real'}/{n:02}.png" for n in range(IMAGES)]
+    for n, name in enumerate(names):
+        colours = np.random.default_rng(n).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+        Image.fromarray(colours).save(folder / name)
+    (folder / "truth.json").write_text(json.dumps({name: {"objects": [], "anomalies": []} for name in names}))
+    command = ["deepfake", "score", str(predictions), str(folder), "--out", str(tmp_path / "card")]
+    command += ["--judge", f"sim:{folder / 'truth.json'}", "--controls", "0"]
+    ran = CliRunner().invoke(app, [*command, "--max-tokens", "4000"])
+    assert ran.exit_code == 4, ran.output
+    result = read_result(tmp_path / "card" / "deepfake.json", DeepfakeResult)
+    assert result.opinion is not None
+    assert 0 < result.opinion.mean.n < 16
+    assert sum(result.opinion.failures.values()) == 16 - result.opinion.mean.n
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert read_result(tmp_path / "card" / "deepfake.json", DeepfakeResult).opinion.failures == {}  # type: ignore[union-attr]
+
 
 @pytest.mark.parametrize(
     ("options", "says"),

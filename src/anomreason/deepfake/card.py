@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from anomreason.deepfake.judge import ScoredRun
+from anomreason.evaluation.records import JudgedImage
 from anomreason.evaluation.writing import make_folder, write_record
 from anomreason.files import write_atomically
 from anomreason.report.deepfake import CardImage, write_card_page
@@ -34,17 +35,12 @@ def write_card(run: ScoredRun, out: Path, report: bool = True) -> Path | None:
     if not report:
         (out / "report.html").unlink(missing_ok=True)  # it would be of other numbers
         return None
-    images = []
-    for record in records:
+
+    def image_of(record: JudgedImage) -> CardImage:
         answer = run.entry.answers.get(record.image)
-        given = answer is not None and answer.failure is None
-        images.append(
-            CardImage(
-                record,
-                run.path(record.image),
-                answer.anomalies if answer is not None and given else (),
-                answer.description if answer is not None and given else None,
-                tuple(rated.seen for rated in run.ratings.get(record.image, ())),
-            )
-        )
-    return write_card_page(run.result, images, out)
+        seen = tuple(rated.seen for rated in run.ratings.get(record.image, ()))
+        if answer is None or answer.failure is not None:
+            return CardImage(record, run.path(record.image))
+        return CardImage(record, run.path(record.image), answer.anomalies, answer.description, seen)
+
+    return write_card_page(run.result, records, image_of, out)

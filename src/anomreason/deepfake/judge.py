@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from anomreason import archives
 from anomreason.containers import HEAD, kind_of
 from anomreason.errors import UnreadableImage, UsageError
 from anomreason.evaluation.records import DeepfakeResult, JoinedImages, JudgedImage, SourceResult
@@ -80,9 +81,9 @@ class ScoredRun:
     """Of a second opinion, by name in the truth."""
 
     def path(self, name: str) -> Path | None:
-        """The file of an image, by its name in the truth; None where it is not found."""
+        """The file of an image, by its name in the truth, or its path inside an archive; None where it is not found."""
         for folder, place in self._places(name):
-            if folder is not None and (folder / place).is_file():
+            if folder is not None and archives.stat(folder / place) is not None:
                 return folder / place
         return None
 

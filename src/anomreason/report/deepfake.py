@@ -2,14 +2,14 @@
 
 The terminal shows the same rows in the same order. Whatever comes from a model or a file name is escaped.
 
-    write_card_page(read_result(Path("judged/deepfake.json"), DeepfakeResult), images, Path("judged"))
+    write_card_page(result, records, lambda record: CardImage(record, None), Path("judged"))
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -208,10 +208,12 @@ def reference_sentence() -> str:
     )
 
 
-def write_card_page(result: DeepfakeResult, images: Sequence[CardImage], out: Path) -> Path:
-    """Write `report.html` and what it loads into `out`; gives the path."""
-    ordered = sorted(images, key=_worst_first)
-    shown = ordered[:MOST_SHOWN]
+def write_card_page(
+    result: DeepfakeResult, records: Sequence[JudgedImage], image_of: Callable[[JudgedImage], CardImage], out: Path
+) -> Path:
+    """Write `report.html` and what it loads into `out`; gives the path. image_of: asked for those that are shown."""
+    shown = sorted(records, key=_worst_first)[:MOST_SHOWN]
+    counts = Counter(one.outcome for one in records)
     page = (
         templates()
         .get_template("deepfake.html")
@@ -231,9 +233,9 @@ def write_card_page(result: DeepfakeResult, images: Sequence[CardImage], out: Pa
             reference=reference_rows(),
             reference_columns=REFERENCE,
             source=SOURCE,
-            images=[_shown(one, out) for one in shown],
-            total=len(images),
-            outcomes=[(name, counted) for name, counted in _counted(images) if counted],
+            images=[_shown(image_of(one), out) for one in shown],
+            total=len(records),
+            outcomes=[(name, n) for name in _ORDER if (n := counts[name])],
         )
     )
     (out / "report").mkdir(parents=True, exist_ok=True)
@@ -281,7 +283,7 @@ def _shown(one: CardImage, out: Path) -> RenderedImage:
 
 def _shows(path: Path) -> bool:
     try:
-        return browser_can_show(path)
+        return path.is_file() and browser_can_show(path)  # not of an archive
     except OSError:
         return False
 
@@ -290,18 +292,11 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
 
 
-def _worst_first(one: CardImage) -> tuple[int, float, str]:
+def _worst_first(record: JudgedImage) -> tuple[int, float, str]:
     """Wrong and sure first, right and sure last."""
-    record = one.record
     sure = 0.0 if record.p_generated is None else abs(record.p_generated - 0.5)
     place = _ORDER.index(record.outcome)
     return (0 if place == 1 else place), sure if record.outcome == "right" else -sure, os.fspath(record.image)
-
-
-def _counted(images: Sequence[CardImage]) -> Iterator[tuple[str, int]]:
-    found = Counter(one.record.outcome for one in images)
-    for outcome in _ORDER:
-        yield outcome, found[outcome]
 
 
 def _roc(curve: OperatingCurve) -> Markup:

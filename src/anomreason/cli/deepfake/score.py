@@ -101,6 +101,7 @@ def command(
     from anomreason.cli.progress import progress
     from anomreason.deepfake.card import write_card
     from anomreason.deepfake.judge import score
+    from anomreason.deepfake.opinion import FOLDER
     from anomreason.evaluation.running import Settings
     from anomreason.evaluation.writing import check_folder
     from anomreason.metrics.bertscore import BackboneSpec
@@ -129,6 +130,8 @@ def command(
         say(f"Wrote {out / 'deepfake.json'}", err=True)
     if page is not None:
         say(f"Report: {page}", err=True)
+    if judge is None and out is not None and (out / FOLDER / "run.json").is_file():
+        say(f"The ratings in {out / FOLDER} are left out; add --judge to have them in the card.", err=True)
     if status != detect.DONE:
         raise typer.Exit(status)
 
