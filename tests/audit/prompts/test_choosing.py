@@ -38,7 +38,7 @@ def test_any_choice_has_k_different_texts_and_meets_the_quotas_that_can_be_met(
     wanted = quotas(tags, k, each)
     choice = choose(vectors, tags, k, wanted, rng)
     assert len(set(choice.places)) == len(choice.places) == min(k, len(tags))
-    if each is None:
+    if each is None and k >= len(wanted):
         there, taken = Counter(t for some in tags for t in some), Counter(t for p in choice.places for t in tags[p])
         assert all(taken[tag] >= min(number, there[tag]) for tag, number in wanted.items())
     chosen = vectors[list(choice.places)]
@@ -77,4 +77,5 @@ def test_shares_of_k_are_equal_and_listed_tags_count_though_none_has_them() -> N
     assert quotas([{"a"}, {"a", "b"}], 10, None) == {"a": 5, "b": 5}
     assert quotas([{"a"}], 10, None, ["b", "c"]) == {"b": 3, "c": 3, "a": 3}
     assert quotas([{"a"}], 10, 7) == {"a": 7}
+    assert quotas([{"a"}, {"b"}, {"c"}], 2, None) == {"a": 1, "b": 1, "c": 1}
     assert quotas([set()], 10, None) == {}

@@ -116,7 +116,7 @@ def test_a_list_that_is_too_short_is_taken_whole_and_a_quota_that_cannot_be_met_
     ran = _run("list.csv", "--k", "9", "--per-tag", "2", folder=tmp_path)
     assert ran.returncode == 0
     assert "Only 3 of 9 could be chosen: no more are left." in ran.stderr
-    assert "Too few of 'food': 1 of 2 wanted, 1 left." in ran.stderr
+    assert "Too few of 'food': 1 of 2 wanted, 1 there." in ran.stderr
     assert "animals'" not in ran.stderr
     assert "3 prompts read, 3 chosen" in ran.stdout
 

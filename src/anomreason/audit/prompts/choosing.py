@@ -27,12 +27,14 @@ class Choice:
 
 
 def quotas(tags: Sequence[Collection[str]], k: int, each: int | None, listed: Collection[str] = ()) -> dict[str, int]:
-    """How many of each tag are wanted: `each`, or an equal share of k. listed: tags that count though no text has them.
+    """How many of each tag are wanted: `each`, or an equal share of k, at least one. listed: tags that count though no
+    text has them.
 
-    Equal shares are met wherever a tag has enough texts, since every text chosen for a tag fills a place of it.
+    Unless there are more tags than k, equal shares are met wherever a tag has enough texts, since every text that is
+    chosen for a tag fills a place of it.
     """
     names = dict.fromkeys((*listed, *(tag for some in tags for tag in some)))
-    share = k // len(names) if each is None and names else each or 0
+    share = max(1, k // max(1, len(names))) if each is None else each
     return dict.fromkeys(names, share)
 
 

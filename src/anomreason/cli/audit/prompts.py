@@ -22,6 +22,10 @@ _ASKING = (
     *("dtype", "dry_run", "yes", "any_style"),
 )
 """Parameters that have no effect without a model to ask."""
+_TAGS = 20
+"""Tags whose counts are printed."""
+_SHOWN = 10
+"""Tags that are named of those with too few prompts."""
 
 
 def command(
@@ -179,11 +183,16 @@ def _show(report: SelectReport, out: Path) -> None:
         say(f"Only {report.chosen:,} of {report.wanted:,} could be chosen: no more are left.", err=True)
     if report.tags:
         say("Chosen by tag:")
-        for tag, number in sorted(report.tags.items(), key=lambda entry: -entry[1].chosen):
+        by_number = sorted(report.tags.items(), key=lambda entry: -entry[1].chosen)
+        for tag, number in by_number[:_TAGS]:
             say(f"  {number.chosen:>7,}  {tag}")
-    for tag, number in report.tags.items():
-        if number.chosen < number.wanted:
-            say(f"Too few of {tag!r}: {number.chosen:,} of {number.wanted:,} wanted, {number.there:,} left.", err=True)
+        if len(by_number) > _TAGS:
+            say(f"  and {len(by_number) - _TAGS:,} more tags (--json has all)")
+    short = {tag: number for tag, number in report.tags.items() if number.chosen < number.wanted}
+    for tag, number in [*short.items()][:_SHOWN]:
+        say(f"Too few of {tag!r}: {number.chosen:,} of {number.wanted:,} wanted, {number.there:,} there.", err=True)
+    if len(short) > _SHOWN:
+        say(f"and of {len(short) - _SHOWN:,} more tags (--json has all)", err=True)
     if report.model is None:
         say(f"Photo style was not asked for{'' if report.tags else ', nor were tags'} (--model does).", err=True)
     if report.nearest is not None:
