@@ -5,11 +5,14 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from anomreason.audit.plan import AuditFile
+from anomreason.audit.prompts.packs import read_pack
+from anomreason.audit.prompts.tags import TAGS
 from anomreason.dataset.generators.recipe import known_generators
 from anomreason.metrics.published import published
 from anomreason.recipes import parse_toml, validated
@@ -51,6 +54,27 @@ def test_the_commands_of_the_page_go_from_nothing_to_a_report(tmp_path: Path) ->
 def test_the_files_that_the_page_shows_are_read() -> None:
     for text in blocks("toml"):
         assert validated(AuditFile, parse_toml(text.encode(), "the page"), "the page").prompts == "photo-246"
+
+
+def test_the_choice_of_prompts_on_the_page_prints_what_it_shows(tmp_path: Path) -> None:
+    section = PAGE.partition("## Prompts\n")[2]
+    listed, session = (re.search(rf"```{start}(.*?)```", section, re.S) for start in ("csv\n", r"\n\$ anomreason "))
+    assert listed
+    assert session
+    (tmp_path / "ideas.csv").write_text(listed[1])
+    command, _, shown = session[1].partition("\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "anomreason", *shlex.split(command)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ran.stdout + ran.stderr == shown
+
+
+def test_the_page_describes_each_tag_and_the_pack_as_they_are() -> None:
+    pack = PAGE.partition("### The pack photo-246")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `([a-z ]+)` \| (.+) \|$", pack, re.M))
+    assert rows == TAGS
+    counts = Counter(tag for prompt in read_pack("photo-246") for tag in prompt.tags)
+    assert f"Every tag occurs at least {min(counts.values())} times" in " ".join(PAGE.split())
 
 
 def test_the_page_names_the_recipe_of_each_generator_of_the_paper() -> None:
