@@ -2,7 +2,6 @@
 // The images of an audit, a few prompts at a time. What was found in the images of a prompt is loaded from a script
 // beside the page when the prompt is shown. Texts are only ever set through textContent and properties, never as HTML.
 (() => {
-  const STEP = 3;
   const MARGIN = 2000; // pixels below the window that are filled ahead
   const byId = (id) => document.getElementById(id);
   const setup = JSON.parse(byId("setup").textContent);
@@ -13,7 +12,7 @@
   const part = (element, selector) => element.querySelector(selector);
   const bandOf = (severity) => Math.min(Math.floor(severity / 20), 4);
   let rows = []; // what to show: numbers of prompts, or of generators
-  let shown = 0, turn = 0;
+  let shown = 0, turn = 0, busy = false;
 
   self.anomreasonAudit = { prompt(number, images) { loaded.set(number, images); } };
 
@@ -72,17 +71,22 @@
     }
     byId("empty").hidden = rows.length > 0;
     shown = 0;
+    busy = false;
     list.replaceChildren();
     showMore();
   }
 
+  // One row a frame, so that scrolling never waits for many.
   function showMore() {
-    const want = state(), mine = turn;
-    for (const row of rows.slice(shown, shown + STEP)) {
-      list.append(want.view === "prompts" ? promptRow(row, want, mine) : generatorRow(row, want, mine));
-      shown++;
-    }
-    if (shown < rows.length && byId("more").getBoundingClientRect().top < innerHeight + MARGIN) showMore();
+    if (busy || shown >= rows.length) return;
+    busy = true;
+    const want = state(), mine = turn, row = rows[shown++];
+    list.append(want.view === "prompts" ? promptRow(row, want, mine) : generatorRow(row, want, mine));
+    requestAnimationFrame(() => {
+      if (mine !== turn) return;
+      busy = false;
+      if (byId("more").getBoundingClientRect().top < innerHeight + MARGIN) showMore();
+    });
   }
 
   function promptRow(number, want, mine) {
