@@ -40,7 +40,8 @@ def card_html(
     rows = "".join(_row(number, entry) for number, entry in enumerate(ordered[:_MOST], 1))
     if len(ordered) > _MOST:
         rows += f"<tr><td></td><td></td><td>and {len(ordered) - _MOST:,} more</td></tr>"
-    table = f'<table style="border:0;margin:0">{rows}</table>' if rows else ""
+    style = "border:0;margin:0;font:inherit;color:inherit"
+    table = f'<div style="flex:1 1 18em"><table style="{style}">{rows}</table></div>' if rows else ""
     frame = _frame(ordered[:_MOST], *size)
     direction = f'<div style="opacity:.7">{DIRECTION}</div>' if rows else ""
     note = f'<div style="opacity:.7">{escape(note)}</div>' if note else ""

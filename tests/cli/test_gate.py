@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -124,6 +125,25 @@ def test_an_estimate_counts_what_is_left_and_asks_before_much_is_spent(world: Wo
     (tmp_path / "many.csv").write_text("file_name\n" + "\n".join(f"{n}.png" for n in range(300)))
     dear = run(tmp_path, "many.csv", "--model", "gpt-4o", "--schedule", "paper", "--max-cap", "1")
     assert (dear.returncode, "add --yes to go ahead" in dear.stderr) == (2, True)
+
+
+def test_ctrl_c_keeps_the_replies_of_calls_in_flight(world: World, served: Served, tmp_path: Path) -> None:
+    truth = world(4)
+    with served(truth, "--latency", "0.1") as url:
+        options = ("--model", "m", "--base-url", f"{url}/v1", "--max-cap", "1.5", "--cache", str(tmp_path / "cache"))
+        asked = command(truth.parent, *options)
+        first = subprocess.Popen(asked, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        while stats(url)["requests"] < 2:
+            time.sleep(0.005)
+        first.send_signal(signal.SIGINT)
+        out, err = first.communicate()
+        assert (first.returncode, out) == (130, "")
+        assert "the same command continues" in err
+        before = stats(url)["requests"]
+        ended = run(tmp_path, truth.parent, *options)
+        after = stats(url)["requests"]
+    assert ended.returncode == 5
+    assert before < after == 4 * 4
 
 
 @pytest.mark.slow

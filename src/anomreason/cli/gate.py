@@ -24,7 +24,7 @@ from anomreason.english import counted
 
 if TYPE_CHECKING:
     from anomreason.anomaly import Detection
-    from anomreason.detection import DetectorSetup
+    from anomreason.detection import DetectorSetup, Session
     from anomreason.gating.cache import DetectionCache
     from anomreason.gating.limits import GateResult
     from anomreason.sources.inputs import Image
@@ -82,7 +82,6 @@ def command(
     from anomreason.gating.assessing import unassessed
     from anomreason.gating.cache import DetectionCache
     from anomreason.gating.limits import Limits, judged
-    from anomreason.interrupt import saying
     from anomreason.planning import plan_for
 
     options = detect.detect_options(context)
@@ -100,8 +99,9 @@ def command(
             return
         if not context.params["yes"]:
             detect.agree_to(plan)
-        with saying(lambda: f"interrupted; the same command continues ({cache})"):
-            found = _assessed(images, setup, opened, json_only)
+        found = _assessed(images, setup, opened, json_only)
+    if found is None:
+        raise typer.Exit(detect.INTERRUPTED)
     status = _let_through(images, [judged(d, limits) for d in found], move, json_only)
     if setup.model.startswith("sim:") and not json_only:
         say(detect.SIMULATED, err=True)
@@ -136,12 +136,33 @@ def _shown(path: Path) -> str:
     return (str(path) if below.startswith("..") else below).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _assessed(images: Sequence[Image], setup: DetectorSetup, cache: DetectionCache, json_only: bool) -> list[Detection]:
+def _assessed(
+    images: Sequence[Image], setup: DetectorSetup, cache: DetectionCache, json_only: bool
+) -> list[Detection] | None:
+    """The detections; None when Ctrl-C came, which lets calls in flight end for a while, so that they are kept."""
     from anomreason.cli.progress import progress
     from anomreason.gating.assessing import assess
+    from anomreason.interrupt import end_after, first_ctrl_c, saying
 
-    with progress("images", quiet=json_only) as step:
-        return asyncio.run(assess(images, setup, cache, done=lambda number: step(number, len(images))))
+    sessions: list[Session] = []
+    again = f"interrupted; the same command continues ({cache.folder})"
+    interrupted = False
+
+    def stop() -> None:
+        nonlocal interrupted
+        interrupted = True
+        for session in sessions:
+            session.caller.stopping = True
+        end_after(detect.GRACE, again)
+        say(f"\nFinishing the calls in flight, {detect.GRACE:g} s at most; Ctrl-C again drops them.", err=True)
+
+    with progress("images", quiet=json_only) as step, saying(lambda: again), first_ctrl_c(stop):
+        found = asyncio.run(
+            assess(images, setup, cache, done=lambda number: step(number, len(images)), opened=sessions.append)
+        )
+    if interrupted:
+        say(again, err=True)
+    return None if interrupted else found
 
 
 def _let_through(images: Sequence[Image], results: Sequence[GateResult], move: Path | None, json_only: bool) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from anomreason import archives
 from anomreason.anomaly import Detection, Failure
-from anomreason.detection import DetectorSetup, SharedReplies, detect_images, open_session
+from anomreason.detection import DetectorSetup, Session, SharedReplies, detect_images, open_session
 from anomreason.errors import UnreadableImage, UsageError
 from anomreason.gating.cache import DetectionCache
 from anomreason.images import file_bytes
@@ -66,11 +66,12 @@ async def assess(
     *,
     patient: bool = True,
     done: Callable[[int], None] = lambda _: None,
+    opened: Callable[[Session], None] = lambda _: None,
 ) -> list[Detection]:
     """A detection for every image, in their order, under their names; what was not done has a failure that says why.
 
     patient: whether to wait for what other calls in this process detect with the same cache. done: gets the number of
-    images with a detection, now and then.
+    images with a detection, now and then. opened: gets each session, whose caller can be asked to stop.
     """
     keys = _keys(images, setup)
     # Under the content's hash as name, as two images may have the same name.
@@ -90,7 +91,7 @@ async def assess(
         mine = cache.claim(todo, patient) if cache else todo
         if mine:
             try:
-                found |= await _detect([left[key] for key in mine], setup, cache, one_more)
+                found |= await _detect([left[key] for key in mine], setup, cache, one_more, opened)
             finally:
                 if cache:
                     cache.release()
@@ -107,7 +108,11 @@ def _keys(images: Sequence[Image], setup: DetectorSetup) -> dict[str | None, str
 
 
 async def _detect(
-    images: Sequence[Image], setup: DetectorSetup, cache: DetectionCache | None, done: Callable[[Detection], None]
+    images: Sequence[Image],
+    setup: DetectorSetup,
+    cache: DetectionCache | None,
+    done: Callable[[Detection], None],
+    opened: Callable[[Session], None],
 ) -> dict[str, Detection]:
     """The failures of those images that the session has left undone; `done` gets the detections of the others."""
     ended: set[str] = set()
@@ -118,6 +123,7 @@ async def _detect(
 
     shared = SharedReplies(cache.replies, cache.spent()) if cache else None
     async with open_session(setup, None, shared) as session:
+        opened(session)
         await detect_images(images, session, one_more)
     if session.caller.budget_reached or not session.dead:
         failure = Failure(kind="budget", message="the limit on cost or tokens was reached before; raise it")
