@@ -324,6 +324,11 @@ class Detection(Record):
         return self.source.p_generated if self.source else None
 
     @property
+    def searched(self) -> bool:
+        """Whether no anomalies means that none were found: it neither failed, nor was it described instead."""
+        return self.failure is None and self.description is None
+
+    @property
     def worst(self) -> float | None:
         """Severity of the worst anomaly (0 = completely implausible); None when there is none."""
         return min((a.severity for a in self.anomalies), default=None)

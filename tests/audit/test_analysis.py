@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.audit.studies import by_rates, study
 
+from anomreason.anomaly import Detection
 from anomreason.audit.analysis import ALPHA, LEAST_PROMPTS, analyse
 from anomreason.audit.results import AssessorResult, AuditResult, PairResult
 from anomreason.audit.study import AuditImage, Study
@@ -96,6 +97,14 @@ def test_failures_that_could_turn_the_order_take_the_rank_away() -> None:
     assert places(unsure, "af") == {"a": (1, 2), "b": (1, 2)}
     bounds = unsure.generators[0].bounds["af"]
     assert bounds == pytest.approx((0.6, 0.6 + 0.4 * 4))
+
+
+def test_an_image_that_was_described_and_not_searched_is_not_clean() -> None:
+    given = study(["a", "b"], 4, lambda *_: [])
+    key = next(iter(given.assessments["judge"]))
+    given.assessments["judge"][key] = Detection(image=key, detector="judge", status="ok", description="A cat.")  # type: ignore[index]
+    [a, b] = judged(given).generators
+    assert sum(a.failed.values()) + sum(b.failed.values()) == 1
 
 
 def test_a_generator_without_most_prompts_has_no_rank_and_does_not_narrow_the_others() -> None:

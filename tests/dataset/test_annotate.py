@@ -478,3 +478,8 @@ def test_the_command_has_every_option_of_the_detector() -> None:
     shown = CliRunner().invoke(app, ["dataset", "annotate", "--help"], env={"COLUMNS": "200"}).stdout
     names = {f.name for f in fields(DetectOptions)} - {"outside", "base_urls"} | {"base_url"}
     assert [name for name in names if f"--{name.replace('_', '-')} " not in shown] == []
+
+
+def test_a_detector_that_leaves_photographs_unsearched_is_refused(truth: Path) -> None:
+    with pytest.raises(UsageError, match="two turns"):
+        annotator(f"sim:{truth}", AnnotateOptions(), DetectOptions(two_turns=True))

@@ -66,7 +66,7 @@ class AssessorCells:
                         missing[g][(image.missing if image else None) or NOT_GIVEN] += 1
                         continue
                     detection = said.get(image.key)
-                    if detection is None or detection.failure is not None:
+                    if detection is None or not detection.searched:
                         failed[g][detection.failure.kind if detection and detection.failure else NOT_ASSESSED] += 1
                         continue
                     severities[image.key] = tuple(anomaly.severity for anomaly in detection.anomalies)

@@ -323,7 +323,7 @@ def _by_prompt(study: Study, said: Mapping[str, Detection]) -> Iterator[list[flo
             caps = [
                 image_plausibility([a.severity for a in detection.anomalies]).cap
                 for seed in study.seeds
-                if (detection := said.get(AuditImage(generator, prompt.id, seed).key)) and not detection.failure
+                if (detection := said.get(AuditImage(generator, prompt.id, seed).key)) and detection.searched
             ]
             means += [sum(caps) / len(caps)] if caps else []
         yield [round(_mean(means), 4), round(max(means) - min(means), 4) if means else 0.0]

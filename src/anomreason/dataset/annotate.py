@@ -133,7 +133,15 @@ def annotator(
 ) -> DetectorSetup:
     """The model set up for what the options ask; `given` as for `detection.set_up`. Raises UsageError."""
     options.check()
-    return describer(model, detector, given) if options.describe else set_up(model, detector, given)
+    if options.describe:
+        return describer(model, detector, given)
+    setup = set_up(model, detector, given)
+    if setup.options.two_turns:
+        raise UsageError(
+            f"{setup.model} is asked in two turns, which searches no photographs for anomalies; annotate "
+            "with another detector, or describe with --describe"
+        )
+    return setup
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from anomreason.anomaly import Anomaly, Detection, Failure, Region
 from anomreason.errors import UsageError
 from anomreason.runs import RunFolder
 from anomreason.sources.formats.published import PublishedImage, write_published
-from anomreason.training.data.instance import tally
+from anomreason.training.data.conversations import conversation
+from anomreason.training.data.instance import Dropped, tally
 from anomreason.training.data.sources import Annotations, read_annotated
 
 FOUND = Anomaly(name="Six fingers", phenomenon="The hand has six.", reasoning="Hands have five.", severity=5)
@@ -150,6 +151,15 @@ def test_a_run_over_the_two_folders_is_told_the_kind_by_them(tmp_path: Path) -> 
         ("0_real/a.png", False),
         ("1_fake/b.png", True),
     ]
+
+
+def test_a_photograph_that_was_described_is_not_learnt_as_searched(tmp_path: Path) -> None:
+    draw(tmp_path / "photos" / "a.png")
+    folder = run(tmp_path / "run", detected("a.png", generated=False, description="A cat."))
+    [one] = read_annotated(folder)
+    assert (one.description, one.generated) == ("A cat.", False)
+    assert isinstance(conversation(one, "anomalies"), Dropped)
+    assert not isinstance(conversation(one, "authenticity"), Dropped)
 
 
 def test_a_damaged_run_is_named(tmp_path: Path) -> None:

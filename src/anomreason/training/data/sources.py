@@ -104,7 +104,8 @@ def _detected(detection: Detection, base: Path) -> Entry:
         return Dropped(detection.image, OUT_OF_DOMAIN)
     label = by_folder(detection.image, str(base / detection.image))
     generated = detection.generated if label is None else label
-    return Annotated(base / detection.image, detection.image, detection.anomalies, generated, source="run")
+    place = base / detection.image
+    return Annotated(place, detection.image, detection.anomalies, generated, detection.description, source="run")
 
 
 def _own_split(path: Path) -> Path | None:
