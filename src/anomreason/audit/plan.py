@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from anomreason.anomaly import Record, Text
-from anomreason.audit.prompts.packs import read_pack
+from anomreason.audit.prompts.packs import known_packs, read_pack
 from anomreason.audit.study import AuditPrompt
 from anomreason.dataset.generators.recipe import GeneratorRecipe, Name, read_generator
 from anomreason.detection import DetectOptions, DetectorSetup, set_up
@@ -192,7 +192,8 @@ def audit_from(file: Path, data: bytes) -> Audit:
 
 def _prompts(asked: AuditFile, folder: Path, file: Path) -> tuple[AuditPrompt, ...]:
     beside = folder / Path(asked.prompts).expanduser()
-    prompts = read_pack(beside if beside.is_file() else asked.prompts)[: asked.limit]
+    named = asked.prompts in known_packs() or not beside.exists()
+    prompts = read_pack(asked.prompts if named else beside)[: asked.limit]
     for what in ("id", "text"):
         seen: set[str] = set()
         for prompt in prompts:
