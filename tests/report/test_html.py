@@ -368,6 +368,7 @@ def test_an_unsure_or_lost_source_is_told_as_such(run: Run, judged: dict[str, ob
     report = run.build()
     assert words in run.page(report, "a.png").text
     assert f"1 {SourceJudgement.model_validate(judged).label}" in report.text
+    assert f"source: {SourceJudgement.model_validate(judged).label}" in report.rows[0]["text"]
 
 
 def test_a_described_image_is_not_said_to_be_without_anomalies(run: Run) -> None:

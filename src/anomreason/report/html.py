@@ -212,7 +212,7 @@ def _row(d: Detection, page: str, shown: ReportImage) -> dict[str, Any]:
         "worst": d.worst,
         "count": len(worst),
         "title": title if d.description is None else "described, not searched for anomalies",
-        "text": "\n".join(texts[1:]) or d.description or "",
+        "text": "\n".join([*texts[1:], d.description or "", f"source: {d.source.label}" if d.source else ""]),
     }
 
 
