@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.conftest import Served
 from typer.testing import CliRunner
 
 from anomreason.audit.prompts.packs import read_pack
@@ -204,6 +205,20 @@ def test_a_choice_that_is_stopped_writes_nothing_and_goes_on(mixed: Path, world:
     select_prompts(mixed, out, WORDS, simulator)
     assert len(read_pack(out)) == 7
     assert simulator.steps.total() == 8
+
+
+def test_an_endpoint_is_asked_as_any_model(mixed: Path, world: Callable[..., Path], served: Served) -> None:
+    with served(world(1)) as url:
+        asking = DetectOptions(base_urls=(f"{url}/v1",))
+        report = select_prompts(mixed, mixed.parent / "out.jsonl", SelectOptions(20, "words"), "any", asking)
+    assert (report.chosen, report.dropped, report.usage.calls) == (7, {"not a photograph": 1}, 8)
+
+
+def test_a_model_in_this_process_answers_in_the_form_that_is_asked(mixed: Path, tiny_qwen: Path) -> None:
+    pytest.importorskip("llguidance")
+    report = select_prompts(mixed, mixed.parent / "out.jsonl", SelectOptions(20, "words"), f"local:{tiny_qwen}")
+    assert set(report.dropped) <= {"not a photograph", "unreadable"}
+    assert report.usage.calls >= 8
 
 
 KILLED = """
