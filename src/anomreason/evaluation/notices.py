@@ -13,6 +13,8 @@ from unicodedata import is_normalized
 from anomreason.english import counted
 from anomreason.evaluation.records import DeepfakeResult, EvalResult, ExactResult, JoinedImages, PlausibilityResult
 
+_FACTS = {"bytes": "size in bytes", "pixels": "number of pixels", "aspect": "width / height"}
+"""Facts about files, as a sentence calls them."""
 NAMED = 5
 """How many images of a list are named; files hold them all."""
 
@@ -131,7 +133,7 @@ def leak_notices(result: DeepfakeResult) -> Iterator[Notice]:
         own = result.balanced_accuracy.value
         beside = "" if own is None else f", the detector {own:.2f}"
         text = (
-            f"the {leak.fact} alone reaches a balanced accuracy of {one.value:.2f}{ends}{beside} (rule: {leak.rule}); "
+            f"the {_FACTS.get(leak.fact, leak.fact)} alone reaches a balanced accuracy of {one.value:.2f}{ends}{beside} (rule: {leak.rule}); "
             "a detector may do well on these images without seeing what is in them"
         )
         yield Notice("Leak", text)
