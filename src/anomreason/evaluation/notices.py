@@ -132,9 +132,10 @@ def leak_notices(result: DeepfakeResult) -> Iterator[Notice]:
         ends = f" ({one.interval.low:.2f} to {one.interval.high:.2f})" if one.interval else ""
         own = result.balanced_accuracy.value
         beside = "" if own is None else f", the detector {own:.2f}"
+        fact = _FACTS.get(leak.fact, leak.fact)
         text = (
-            f"the {_FACTS.get(leak.fact, leak.fact)} alone reaches a balanced accuracy of {one.value:.2f}{ends}{beside} (rule: {leak.rule}); "
-            "a detector may do well on these images without seeing what is in them"
+            f"the {fact} alone reaches a balanced accuracy of {one.value:.2f}{ends}{beside} "
+            f"(rule: {leak.rule}); a detector may do well on these images without seeing what is in them"
         )
         yield Notice("Leak", text)
 
