@@ -127,6 +127,7 @@ def test_few_prompts_hold_no_rank_however_far_apart() -> None:
     assert places(found) == {}
     assert found.no_ranks == "only 19 prompts are common to all; a rank needs 20"
     assert (pair(found, "a", "b").better, pair(found, "a", "b").why) == (None, "too few prompts")
+    assert pair(found, "a", "b").needed == 1
     assert places(judged(study(["a", "b"], LEAST_PROMPTS, lambda g, p, s: [0.0] * (g == "b")))) != {}
 
 

@@ -194,10 +194,12 @@ def _why(d: GeneratorDifference) -> Why | None:
 
 
 def _needed(d: GeneratorDifference, alpha: float) -> int | None:
-    if d.spread is None or not d.difference.value or d.p_holm is None or d.p_holm <= ALPHA:
+    """Never fewer than a pair needs in any case."""
+    if d.spread is None or not d.difference.value or d.p_holm is None or _why(d) is None:
         return None
-    more = items_needed(d.difference.value, d.spread, alpha) - d.difference.n
-    return max(1, ceil(more)) if more <= MOST_NEEDED else None
+    missing = LEAST_PROMPTS - d.difference.n
+    more = items_needed(d.difference.value, d.spread, alpha) - d.difference.n if d.p_holm > ALPHA else missing
+    return max(1, missing, ceil(more)) if more <= MOST_NEEDED else None
 
 
 def _places(

@@ -61,7 +61,8 @@ def _opening(found: AssessorResult, groups: Sequence[Sequence[GeneratorResult]],
     first = [g.generator for g in groups[0]]
     if len(first) == 1:
         return f"{first[0]} is the most plausible of {ranked} generators."
-    others = "one" if ranked - len(first) == 1 else f"{ranked - len(first)}"
+    left = ranked - len(first)
+    others = {1: "one", 2: "two", 3: "three"}.get(left, f"{left}")
     return f"{listed(first)} are more plausible than the other {others}."
 
 
