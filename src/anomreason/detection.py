@@ -213,6 +213,11 @@ class DetectorSetup:
         named = {"card": self.card.model_dump(mode="json")} if self.card and self.options.card else {}
         return {"model": self.model, **agent, **bound, "prompts": self.prompts.hashes(), **named}
 
+    @property
+    def steps(self) -> Mapping[str, int] | None:
+        """Steps that are asked of each image, and how often, where they are not those of the schedule."""
+        return None
+
     def open_run(self, path: Path, found: FoundImages, inputs: Sequence[str]) -> RunFolder:
         """Create or continue the run folder of a detection. Raises RunConflict as RunFolder does."""
         record = {

@@ -126,7 +126,8 @@ def estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int
     options, price = setup.options, setup.price
     image_tokens = sum((price or FREE).image_tokens(w, h) for w, h in sizes) / len(sizes)
     prompt = completion = calls = 0.0
-    for name, count in steps_taken(options.schedule, objects, options.source_calls).items():
+    steps = setup.steps if setup.steps is not None else steps_taken(options.schedule, objects, options.source_calls)
+    for name, count in steps.items():
         step = STEPS[name]
         text = len(setup.prompts.by_name[step.prompt].text) + (len(setup.prompts.common) if step.sees else 0)
         text += len(json.dumps(schema_of(step.form))) if step.form else 0

@@ -127,7 +127,7 @@ def operating_curve(
         _point(rate, len(photo), fakes, (levels, x, y), end) for rate, end in zip(false_alarms, ends, strict=False)
     ]
     spread = [
-        BandPoint(rate, *_holding(end, _at(x, y, rate)))
+        BandPoint(rate, *_holding(end, recall_at(x, y, rate)))
         for rate, end in zip(band, ends[len(points) :], strict=True)
         if end is not None
     ]
@@ -153,7 +153,7 @@ def _from_zero(parts: Floats) -> Floats:
     return np.concatenate([[0.0], np.cumsum(parts)])
 
 
-def _at(x: Floats, y: Floats, rate: float) -> float:
+def recall_at(x: Floats, y: Floats, rate: float) -> float:
     """Recall of the curve at a rate of false alarms; the highest where the curve rises straight up."""
     last = int(np.searchsorted(x, rate + _NEAR, side="right")) - 1
     if last == len(x) - 1:
@@ -174,7 +174,7 @@ def _point(
             threshold=None,
             why_not=f"not measurable with {many}: one is {1 / photographs:.3g} of them",
         )
-    value = _at(x, y, rate)
+    value = recall_at(x, y, rate)
     last = int(np.searchsorted(x, rate + _NEAR, side="right")) - 1
     ends = None if end is None else _holding(end, value)
     threshold = float(levels[last - 1]) if last else None

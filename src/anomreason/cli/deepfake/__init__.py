@@ -14,5 +14,9 @@ COMMANDS = {
         "deepfake.make:command",
         "Make a set of photographs and AI images from folders, divided, checked for what gives a class away.",
     ),
+    "run": Command(
+        "deepfake.run:command",
+        "Run a detector on a set and write its card: judgements, then scores, then changed images if asked for.",
+    ),
 }
 """The subcommands, in the order of the help."""
