@@ -478,10 +478,10 @@ def test_a_limit_that_is_reached_says_what_the_images_that_are_left_need(photo: 
 
 
 def test_what_python_is_given_by_mistake_is_answered_with_what_to_give(photo: Path) -> None:
-    opened: Any = Image.new("L", (8, 8))
-    for images in (opened, [opened], b"photo.png"):
-        with pytest.raises(UsageError, match=r"give paths of images, not \w+; images in memory must be saved first"):
-            detect(images, model="m")
+    mistakes: list[Any] = [7, [7], [None], object()]
+    for images in mistakes:
+        with pytest.raises(UsageError, match=r"give a path, a Pillow image, a NumPy array, .*or the bytes of an image"):
+            detect(images, model="m", base_urls="http://h/v1")
     with pytest.raises(UsageError, match="there is no option 'base_url'; did you mean 'base_urls'"):
         detect(str(photo), model="m", base_url="http://h/v1")
 

@@ -325,8 +325,9 @@ class Detection(Record):
 
     @property
     def searched(self) -> bool:
-        """Whether no anomalies means that none were found: it neither failed, nor was it described instead."""
-        return self.failure is None and self.description is None
+        """Whether no anomalies means that none were found: it neither failed, nor was it described instead, nor does
+        the detector say that it does not know such images."""
+        return self.failure is None and self.description is None and not self.out_of_domain
 
     @property
     def worst(self) -> float | None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,10 +100,11 @@ def test_failures_that_could_turn_the_order_take_the_rank_away() -> None:
     assert bounds == pytest.approx((0.6, 0.6 + 0.4 * 4))
 
 
-def test_an_image_that_was_described_and_not_searched_is_not_clean() -> None:
+@pytest.mark.parametrize("unsearched", [{"description": "A cat."}, {"out_of_domain": True}])
+def test_an_image_that_was_not_searched_is_not_clean(unsearched: dict[str, Any]) -> None:
     given = study(["a", "b"], 4, lambda *_: [])
     key = next(iter(given.assessments["judge"]))
-    given.assessments["judge"][key] = Detection(image=key, detector="judge", status="ok", description="A cat.")  # type: ignore[index]
+    given.assessments["judge"][key] = Detection(image=key, detector="judge", status="ok", **unsearched)  # type: ignore[index]
     [a, b] = judged(given).generators
     assert sum(a.failed.values()) + sum(b.failed.values()) == 1
 
