@@ -1,7 +1,7 @@
 """Claim: an audit tells five generators of known rates of violations in their true order, and equal ones almost never.
 
     python -m benchmarks.audit --prompts 246 --size 256 --tiny 0
-    python -m benchmarks.audit --prompts 30 --tiny 30 --equal 0
+    python -m benchmarks.audit --prompts 80 --tiny 80 --equal 0
 
 A generator is a world of scenes with its own rate; the same number is the same clean scene in each, as a prompt is the
 same for every generator. The two closest rates are too close for so few prompts and have to share their places.
