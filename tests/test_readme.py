@@ -22,7 +22,7 @@ from anomreason.scenes.make import make_scenes
 FOREIGN = {
     "tiny.md": {"--work", "--trust-remote-code"},
     "training.md": {"--enable-lora", "--lora-modules"},
-    "benchmarks.md": {"--images", "--rounds"},
+    "benchmarks.md": {"--images", "--neighbours", "--rounds"},
 }
 """Options of benchmarks, tools and other programs, by the page that names them."""
 ROOT = Path(__file__).parents[1]
