@@ -270,6 +270,8 @@ class Detection(Record):
     objects: tuple[SceneObject, ...] = ()
     source: SourceJudgement | None = None
     """Whether the image is AI-generated; None when that was not asked."""
+    source_only: bool = False
+    """Whether nothing but that was asked, so that nobody looked for anomalies."""
     out_of_domain: bool | None = None
     """True when the detector says that it does not know such images; None when it cannot say."""
     sent: SentImage | None = None
@@ -306,9 +308,10 @@ class Detection(Record):
         return self
 
     def json_line(self) -> str:
-        """One line of JSON. `anomalies` is written for every `ok` image, empty or not, and never for a failed one."""
+        """One line of JSON. `anomalies` is written for every `ok` image, empty or not, and never for a failed one, nor
+        for one of which the source alone was asked."""
         line = self.model_dump(mode="json", exclude_defaults=True)
-        if self.status == "ok":
+        if self.status == "ok" and not self.source_only:
             line["anomalies"] = line.get("anomalies", [])
         return json.dumps(line, ensure_ascii=False)
 
@@ -325,9 +328,10 @@ class Detection(Record):
 
     @property
     def searched(self) -> bool:
-        """Whether no anomalies means that none were found: it neither failed, nor was it described instead, nor does
-        the detector say that it does not know such images."""
-        return self.failure is None and self.description is None and not self.out_of_domain
+        """Whether no anomalies means that none were found: it neither failed, nor was something else asked instead, nor
+        does the detector say that it does not know such images."""
+        asked = self.description is None and not self.source_only
+        return self.failure is None and asked and not self.out_of_domain
 
     @property
     def worst(self) -> float | None:

@@ -27,6 +27,9 @@ from anomreason.vlm.protocol import Reply, Request
 
 N = 24
 """Photographs, and AI images."""
+PER_CALL = 500
+"""Tokens."""
+OPTIONS = DetectOptions(two_turns=True, schedule="single", in_flight=1)
 
 
 class QualityModel:
@@ -46,12 +49,14 @@ class QualityModel:
         self.asked[request.tag.step] += 1
         if request.tag.step != "source":
             text = "A wall." if request.tag.step == "describe" else '{"anomalies": [], "no_anomalies": true}'
-            return Reply(text, "stop", Usage(calls=1), self.name)
+            return Reply(text, "stop", Usage(calls=1, prompt_tokens=PER_CALL), self.name)
         (shown,) = (part for part in request.parts if isinstance(part, Encoded))
         quality = inspect_image(Path("shown"), shown.data).facts.jpeg_quality
         p = 0.02 if quality is None else 1 - quality / 100 + (0.35 if quality < 80 else 0.0)
         word = "yes" if p > 0.5 else "no"
-        return Reply(word, "stop", Usage(calls=1), self.name, {"yes": math.log(p), "no": math.log(1 - p)})
+        return Reply(
+            word, "stop", Usage(calls=1, prompt_tokens=PER_CALL), self.name, {"yes": math.log(p), "no": math.log(1 - p)}
+        )
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -73,9 +78,8 @@ def folder(tmp_path: Path) -> SetFolder:
     return SetFolder(tmp_path / "set")
 
 
-def work(folder: SetFolder, model: QualityModel, *variants: str) -> int:
-    options = DetectOptions(two_turns=True, schedule="single", in_flight=1)
-    setup = set_up(model, options, {"schedule"})
+def work(folder: SetFolder, model: QualityModel, *variants: str, max_tokens: int | None = None) -> int:
+    setup = set_up(model, replace(OPTIONS, max_tokens=max_tokens), {"schedule"})
     names = folder.names("all")
     return Job(folder, setup, "quality", names, chosen(variants or None)).work(True, Settings(), None)
 
@@ -136,6 +140,7 @@ def test_a_job_that_was_killed_is_continued(folder: SetFolder, tmp_path: Path, a
     assert (model.asked + rest.asked).total() == 2 * 3 * N
     results = read_results(run_folder(folder, "quality", "jpeg-50"))
     assert set(results) == set(folder.names("all"))
+    assert not any(one.searched for one in results.values())
     assert result(folder).variants[0].flips["photographs"].ways == {"photograph to generated": N}
 
 
@@ -164,13 +169,24 @@ def test_variants_are_the_same_bytes_each_time_and_follow_their_original(folder:
         assert cropped.size == (58, 44)
 
 
-def test_the_limits_hold_for_originals_and_variants_together(folder: SetFolder) -> None:
-    options = DetectOptions(two_turns=True, schedule="single", in_flight=1, max_tokens=1)
-    names = folder.names("all")
-    job = Job(folder, set_up(QualityModel(), options, {"schedule"}), "quality", names, ("half",))
-    assert set(job.plans()) == {"originals", "half"}
+def test_the_plan_counts_what_is_left_and_one_call_for_each_changed_image(folder: SetFolder) -> None:
+    job = Job(folder, set_up(QualityModel(), OPTIONS, {"schedule"}), "quality", folder.names("all"), ("half",))
+    assert {what: plan.images for what, plan in job.plans().items()} == {"originals": 2 * N, "half": 2 * N}
     assert job.plans()["half"].usual.usage.calls == 2 * N
-    assert "half: 48 left" in replace(job).described()
+    work(folder, QualityModel(), "half")
+    assert {what: plan.images for what, plan in job.plans().items()} == {"originals": 0, "half": 0}
+    assert "half: nothing left to do" in job.described()
+
+
+def test_a_limit_holds_for_originals_and_variants_together_and_a_higher_one_continues(folder: SetFolder) -> None:
+    first = QualityModel()
+    assert work(folder, first, "half", max_tokens=PER_CALL * (2 * 2 * N + 10)) == 4
+    assert 2 * 2 * N <= first.asked.total() <= 2 * 2 * N + 10
+    assert work(folder, QualityModel(), "half", max_tokens=PER_CALL * (2 * 2 * N + 1)) == 4
+    rest = QualityModel()
+    assert work(folder, rest, "half", max_tokens=PER_CALL * 1000) == 0
+    assert (first.asked + rest.asked).total() >= 2 * 3 * N
+    assert rest.asked.total() <= 2 * N
 
 
 def test_a_set_goes_from_two_folders_to_a_card_and_a_sweep_in_two_commands(

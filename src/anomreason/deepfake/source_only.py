@@ -20,8 +20,6 @@ from anomreason.images import LoadedImage
 from anomreason.vlm.calling import Caller
 from anomreason.vlm.card import DetectorCard
 
-NOTE = "asked for the source alone; not searched for anomalies"
-
 
 def source_only(setup: DetectorSetup) -> SourceSetup:
     """The same detector, asked for the source alone. Raises UsageError for one that is not asked for it at all."""
@@ -71,8 +69,9 @@ class SourceDetector:
             status="failed" if failure else "ok",
             failure=failure,
             source=judged,
+            source_only=True,
             sent=loaded.sent.model_copy(update={"notes": (*loaded.sent.notes, *sorted(look.meter.sent_notes))}),
-            notes=(NOTE, *dict.fromkeys(look.notes)),
+            notes=tuple(dict.fromkeys(look.notes)),
             usage=look.meter.usage,
             seconds=round(time.monotonic() - begun, 3),
         )
