@@ -308,10 +308,9 @@ class Detection(Record):
         return self
 
     def json_line(self) -> str:
-        """One line of JSON. `anomalies` is written for every `ok` image, empty or not, and never for a failed one, nor
-        for one of which the source alone was asked."""
+        """One line of JSON. `anomalies` is written for every `ok` image, empty or not, and never for a failed one."""
         line = self.model_dump(mode="json", exclude_defaults=True)
-        if self.status == "ok" and not self.source_only:
+        if self.status == "ok":
             line["anomalies"] = line.get("anomalies", [])
         return json.dumps(line, ensure_ascii=False)
 
