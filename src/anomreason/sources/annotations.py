@@ -204,7 +204,7 @@ def _detected(detection: Detection, where: str) -> ImageAnnotation:
             (_bounded(a, f"{where}, anomaly {n}"), sure.get((a.name, a.phenomenon, a.reasoning)))
             for n, a in enumerate(detection.anomalies, 1)
         ),
-        annotated=detection.failure is None and detection.description is None and not detection.source_only,
+        annotated=detection.searched,
         failure=detection.failure.kind if detection.failure else None,
         description=detection.description,
         generated=detection.generated,
