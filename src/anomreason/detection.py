@@ -21,10 +21,11 @@ from typing import Any, Protocol, TypedDict, Unpack, get_args, overload
 
 from anomreason import archives
 from anomreason.agent.boxes import AUTO, CONVENTIONS
+from anomreason.agent.cutouts import Crops
 from anomreason.agent.forms import MOST_OBJECTS
 from anomreason.agent.observer import Observer
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
-from anomreason.agent.roles import Prompts
+from anomreason.agent.roles import OF_CUTOUTS, Prompts
 from anomreason.anomaly import Detection, Failure, Usage
 from anomreason.errors import Stopped, UnreadableImage, UsageError
 from anomreason.images import LoadedImage, load_image
@@ -61,6 +62,7 @@ class DetectArguments(TypedDict, total=False):
     seed: int
     max_reply_tokens: int
     boxes: str
+    crops: Crops
     base_urls: str | Sequence[str]
     api_key_env: str | None
     max_side: int
@@ -148,6 +150,8 @@ class DetectOptions(AgentSettings):
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if self.boxes not in CONVENTIONS:
             raise UsageError(f"boxes must be one of {', '.join(CONVENTIONS)}, not {self.boxes!r}")
+        if self.crops not in get_args(Crops):
+            raise UsageError(f"crops must be one of {', '.join(get_args(Crops))}, not {self.crops!r}")
         if self.max_objects > MOST_OBJECTS:
             raise UsageError(f"max_objects must be at most {MOST_OBJECTS}, not {self.max_objects}")
         if self.source_samples > MOST_SAMPLES:
@@ -207,11 +211,13 @@ class DetectorSetup:
         agent = {f.name: getattr(self.options, f.name) for f in fields(AgentSettings)}
         del agent["max_reply_tokens"]  # cut replies are asked for again, so the first limit changes nothing
         # So that a run of a version without these goes on.
-        later = {"boxes": AUTO, "two_turns": False, "source_samples": 1, "abstain": None}
+        later = {"boxes": AUTO, "two_turns": False, "source_samples": 1, "abstain": None, "crops": "never"}
         agent = {name: value for name, value in agent.items() if name not in later or value != later[name]}
         bound = {"max_side": None if runs_here(self.model) else self.options.max_side}
         named = {"card": self.card.model_dump(mode="json")} if self.card and self.options.card else {}
-        return {"model": self.model, **agent, **bound, "prompts": self.prompts.hashes(), **named}
+        unused = OF_CUTOUTS if self.options.crops == "never" else ()
+        prompts = {name: text for name, text in self.prompts.hashes().items() if name not in unused}
+        return {"model": self.model, **agent, **bound, "prompts": prompts, **named}
 
     @property
     def steps(self) -> Mapping[str, int] | None:
@@ -263,6 +269,9 @@ def set_up(model: str | VLM, options: DetectOptions = DetectOptions(), given: Co
     asked = (card or own) if options.schedule == "single" else None
     if asked and asked.source:
         options = replace(options, two_turns=True)
+    here = runs_here(name) if vlm is None else vlm.bounds_pixels
+    if options.schedule != "lean" or (here and options.crops == "auto"):
+        options = replace(options, crops="never")
     price = FREE if preset is not None and preset.own else price_of(name, options.prices)
     setup = DetectorSetup(name, options, Prompts.load(options.prompts), asked, price, vlm)
     idle = _without_effect(setup)
@@ -316,6 +325,10 @@ def _without_effect(setup: DetectorSetup) -> dict[str, str]:
     if not setup.options.source_calls:
         idle |= dict.fromkeys(
             ("source_samples", "abstain"), "a run that does not ask for the source (--judge-source or --two-turns)"
+        )
+    if schedule != "lean":
+        idle["crops"] = f"the schedule {schedule}, which " + (
+            "shows crops of its own" if schedule == "release" else "shows the whole image only"
         )
     if schedule == "single":
         idle["max_objects"] = "the schedule single, which lists no objects"

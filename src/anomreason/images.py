@@ -15,9 +15,9 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -94,6 +94,8 @@ class LoadedImage:
     """Of the oriented original, pixels."""
     encoded: Encoded
     sent: SentImage
+    data: bytes | None = field(default=None, repr=False)
+    """The file's bytes, where they do not lie at `path`."""
 
 
 def load_image(path: Path, max_side: int | None = 1536, data: bytes | None = None) -> LoadedImage:
@@ -107,8 +109,9 @@ def load_image(path: Path, max_side: int | None = 1536, data: bytes | None = Non
     with DECODING.take(cost.memory):
         if cost.apart and sys.executable:
             loaded: LoadedImage = call_apart("anomreason.images:load_here", path, max_side, cost.memory, data)
-            return loaded
-        return load_here(path, max_side, cost.memory, data)
+        else:
+            loaded = load_here(path, max_side, cost.memory, data)
+    return loaded if data is None else replace(loaded, data=data)
 
 
 def load_here(path: Path, max_side: int | None, memory: int, data: bytes | None = None) -> LoadedImage:
@@ -252,6 +255,57 @@ def crop(loaded: LoadedImage, region: Region, margin: float = 0.1) -> Encoded:
         image, kind = _header(BytesIO(loaded.encoded.data), loaded.path)
         part = _decoded(image, kind, []).crop((left, top, right, bottom))
     return _png(part, image)
+
+
+def cut_out(loaded: LoadedImage, places: Sequence[Region], side: int) -> list[Image.Image]:
+    """These parts of the image, each with its longer side scaled to `side`, from the file's pixels if it has more.
+
+    With the image's colour profile. Raises UnreadableImage, also when the file is no longer the one that was loaded.
+    """
+    sent = loaded.encoded
+    if loaded.width <= sent.width:
+        memory = sent.width * sent.height * _PER_PIXEL["WEBP"]
+        with DECODING.take(memory):
+            return cut_out_here(loaded.path, places, side, memory, sent.data)
+    cost = _cost_of(loaded.path, data=loaded.data)
+    with DECODING.take(cost.memory):
+        given = (loaded.path, places, side, cost.memory, loaded.data, loaded.sha256)
+        if cost.apart and sys.executable:
+            parts: list[Image.Image] = call_apart("anomreason.images:cut_out_here", *given)
+            return parts
+        return cut_out_here(*given)
+
+
+def cut_out_here(
+    path: Path,
+    places: Sequence[Region],
+    side: int,
+    memory: int,
+    data: bytes | None = None,
+    sha256: str | None = None,
+) -> list[Image.Image]:
+    """As `cut_out`, in this process and without waiting for memory; memory: what that takes, bytes.
+
+    sha256: of the bytes, if they must be the same; None for any.
+    """
+    with _opened(path, has_room=True, data=data) as file, _reading(path, memory):
+        data = file.read()
+        if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+            raise UnreadableImage(f"{str(path)!r} changed while it was examined; run again", final=False)
+        image, kind = _header(BytesIO(sound_metadata(data)), path)
+        _check_scans(data, kind, path)
+        whole, profile = _decoded(image, kind, []), image.info.get("icc_profile")
+        profile = None if image.mode in ("CMYK", "LAB") else profile
+        parts = []
+        for place in places:
+            left, right = _span(place.x0, place.x1, whole.width)
+            top, bottom = _span(place.y0, place.y1, whole.height)
+            scale = side / max(right - left, bottom - top)
+            size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
+            part = whole.resize(size, Image.Resampling.LANCZOS, (left, top, right, bottom))
+            part.info = {} if profile is None else {"icc_profile": profile}
+            parts.append(part)
+    return parts
 
 
 def load_pixels(path: Path) -> tuple[Image.Image, str]:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+from anomreason.agent.cutouts import MORE, MOST, sheet_size
 from anomreason.agent.forms import schema_of
 from anomreason.agent.pipeline import DRAFTS, GROUP, SAMPLES, Schedule
 from anomreason.agent.roles import STEPS
@@ -32,6 +33,8 @@ USUAL_OBJECTS = 8
 """Objects in an image that an estimate assumes, unless fewer are allowed."""
 CALL_SECONDS = 5.0
 """Duration of a call that an estimate assumes."""
+_CUTOUT_LINE = 12
+"""Usual tokens of a cut-out's number, name and place."""
 _SAMPLED = 50
 """Images whose headers are read; the others are taken to have the same sizes."""
 
@@ -85,8 +88,9 @@ def plan(
 
 def plan_for(setup: DetectorSetup, images: Sequence[Image], spent: Usage = Usage()) -> RunPlan:  # noqa: B008
     """The plan of a run over these images; `spent` counts towards its limits."""
-    sizes, most = _sizes(images, setup.options.max_side), setup.options.max_objects
-    usual, upper = (estimate(setup, sizes, len(images), n) for n in (min(USUAL_OBJECTS, most), most))
+    (sizes, larger), most = _sizes(images, setup.options.max_side), setup.options.max_objects
+    enlarged = {"never": 0.0, "auto": larger, "always": 1.0}[setup.options.crops]
+    usual, upper = (estimate(setup, sizes, len(images), n, enlarged) for n in (min(USUAL_OBJECTS, most), most))
     return RunPlan(
         images=len(images),
         model=setup.model,
@@ -108,9 +112,12 @@ def _fitting(options: DetectOptions, usual: Usage, images: int, spent: Usage) ->
     return int(max(0.0, min(1.0, *shares)) * images + 1e-9) if shares else None
 
 
-def _sizes(images: Sequence[Image], max_side: int) -> list[tuple[int, int]]:
-    """Sizes as sent of some of the images, spread evenly; 1024x1024 when none can be read."""
-    sizes = []
+def _sizes(images: Sequence[Image], max_side: int) -> tuple[list[tuple[int, int]], float]:
+    """Sizes as sent of some of the images, spread evenly, and the share of those whose files have clearly more pixels.
+
+    1024x1024 when none can be read.
+    """
+    sizes, larger = [], 0
     for image in images[:: max(1, len(images) // _SAMPLED)][:_SAMPLED]:
         try:
             width, height = image_size(image.path, image.data)
@@ -118,11 +125,17 @@ def _sizes(images: Sequence[Image], max_side: int) -> list[tuple[int, int]]:
             continue
         scale = min(1.0, max_side / max(width, height))
         sizes.append((max(1, round(width * scale)), max(1, round(height * scale))))
-    return sizes or [(1024, 1024)]
+        larger += scale * MORE <= 1
+    return sizes or [(1024, 1024)], larger / max(1, len(sizes))
 
 
-def estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int, objects: int) -> RunEstimate:
-    """For `images` images of sizes like these, with so many objects each."""
+def estimate(
+    setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int, objects: int, enlarged: float = 0.0
+) -> RunEstimate:
+    """For `images` images of sizes like these, with so many objects each.
+
+    enlarged: share of the images of which all objects are shown in cut-outs.
+    """
     options, price = setup.options, setup.price
     image_tokens = sum((price or FREE).image_tokens(w, h) for w, h in sizes) / len(sizes)
     prompt = completion = calls = 0.0
@@ -136,6 +149,7 @@ def estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int
         calls += count
         prompt += count * (text // 4 + step.context_tokens + (image_tokens if step.sees else 0))
         completion += count * step.reply_tokens
+    prompt += enlarged * _cutout_tokens(setup, objects)
     usage = Usage(
         calls=round(images * calls), prompt_tokens=round(images * prompt), completion_tokens=round(images * completion)
     )
@@ -144,6 +158,15 @@ def estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int
         usage.calls / options.in_flight, (steps_in_line(options.schedule, objects) + options.two_turns) if images else 0
     )
     return RunEstimate(objects=objects, usage=usage, seconds=waves * CALL_SECONDS)
+
+
+def _cutout_tokens(setup: DetectorSetup, objects: int) -> float:
+    """Prompt tokens that the cut-outs of one image add: every object to its inspection, a sheet to the second look."""
+    groups = math.ceil(objects / GROUP)
+    sizes = [math.ceil(objects / groups)] * groups + [min(objects, MOST)] if objects else []
+    each = len(setup.prompts.of_cutouts("", boxes=False)) // 4
+    shown = [(setup.price or FREE).image_tokens(*sheet_size(n)) + each + n * _CUTOUT_LINE for n in sizes]
+    return float(sum(shown))
 
 
 def steps_taken(schedule: Schedule, objects: int, source_calls: int = 0) -> Counter[str]:

@@ -30,6 +30,8 @@ from anomreason.errors import RunConflict, UsageError, shown
 from anomreason.files import Appender, read_lines, read_object, read_record, write_atomically
 
 RESULTS = "results.jsonl"
+_UNSAID = {"crops": "never"}
+"""What a setting was in runs that do not name it, as those of versions without it."""
 FINAL_FAILURES = frozenset({"unreadable_image", "refused"})
 """Failures that a rerun does not try again."""
 
@@ -314,7 +316,9 @@ def done_in(path: Path) -> dict[str, ImageStatus]:
 
 def settings_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Lines like `schedule: 'lean' there, 'paper' now`; empty when equal."""
-    there, here = _flat(before), _flat(now)
+    there, here = (
+        {**flat, **{k: v for k, v in _UNSAID.items() if k not in flat}} for flat in map(_flat, (before, now))
+    )
     keys = [*there, *(k for k in here if k not in there)]
     return [f"{k}: {there.get(k)!r} there, {here.get(k)!r} now" for k in keys if there.get(k) != here.get(k)]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from anomreason.agent.roles import STEPS, Prompts
+from anomreason.agent.roles import OF_CUTOUTS, STEPS, Prompts
 from anomreason.errors import UsageError
 
 HEAD = "---\nversion: 7\n---\n"
@@ -15,7 +15,8 @@ def test_every_step_can_be_asked_with_its_placeholders_and_no_prompt_is_left_ove
     for name, step in STEPS.items():
         text = prompts.render(name, **{p: f"<{p}>" for p in step.asks_with})
         assert all(f"<{p}>" in text for p in step.asks_with)
-    assert set(prompts.by_name) == {s.prompt for s in STEPS.values()} | {"common"}
+    assert set(prompts.by_name) == {s.prompt for s in STEPS.values()} | {"common", *OF_CUTOUTS}
+    assert "7: a hand" in prompts.of_cutouts("7: a hand", boxes=True)
 
 
 def test_what_a_model_said_is_filled_in_as_it_is() -> None:

@@ -10,10 +10,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from anomreason.agent.boxes import BoxReader
 from anomreason.agent.forms import Check, ProposedAnomaly, SourcedAnomaly
 from anomreason.agent.replies import KEEP
-from anomreason.anomaly import Anomaly, Candidate
+from anomreason.anomaly import Anomaly, Candidate, Region
 
 
 @dataclass(eq=False)
@@ -84,16 +83,16 @@ class Pool:
         return tuple(entry.candidate() for entry in self.entries)
 
     def settle(
-        self, anomalies: Sequence[SourcedAnomaly], shown: Sequence[Sources], boxes: BoxReader
+        self, anomalies: Sequence[SourcedAnomaly], shown: Sequence[Sources], regions: Sequence[Region | None]
     ) -> tuple[Anomaly, ...]:
         """The final anomalies, worst first; candidates that none of them is based on are dropped.
 
-        shown: the candidates behind each number that the report could name, from 1. An anomaly all of whose candidates
-        were dropped is left out; one that names none is the report's own.
+        shown: the candidates behind each number that the report could name, from 1. regions: of the anomalies. An
+        anomaly all of whose candidates were dropped is left out; one that names none is the report's own.
         """
         final: list[Anomaly] = []
         covered: set[Entry] = set()
-        for anomaly, region in zip(anomalies, boxes.place([a.box for a in anomalies]), strict=True):
+        for anomaly, region in zip(anomalies, regions, strict=True):
             behind = kept(entry for number in anomaly.sources for entry in shown[number - 1])
             if anomaly.sources and not behind:
                 continue

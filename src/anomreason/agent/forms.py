@@ -142,6 +142,12 @@ def _ids(value: object) -> object:
     return value
 
 
+def _cutout(value: object) -> object:
+    """The number of a cut-out; 0, the whole image, for what names none."""
+    number = re.fullmatch(r"\D{0,20}(\d{1,2})\W*", str(value))
+    return int(number[1]) if number and int(number[1]) <= MOST_OBJECTS else 0
+
+
 def _names(value: object) -> object:
     """`[{"name": "hand"}]` for a list of names."""
     if not isinstance(value, list):
@@ -324,6 +330,16 @@ class CheckedReport(Form):
     checks: Annotated[list[Check], Field(max_length=1000), _first(1000)] = []
     anomalies: Annotated[list[SourcedAnomaly], Field(max_length=25), _first(25)] = []
     no_anomalies: Flag = None
+
+
+class EnlargedAnomaly(SourcedAnomaly):
+    """An anomaly of a report that was written with cut-outs in view."""
+
+    cutout: Annotated[int, BeforeValidator(_cutout), Field(ge=0, le=MOST_OBJECTS, validate_default=True)] = 0
+
+
+class EnlargedReport(CheckedReport):
+    anomalies: Annotated[list[EnlargedAnomaly], Field(max_length=25), _first(25)] = []  # type: ignore[assignment]
 
 
 @cache

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 from anomreason.agent import forms, replies
 from anomreason.agent.boxes import AUTO, BoxReader
 from anomreason.agent.candidates import Entry, Pool, Proposal, judge, kept, lines, numbers
+from anomreason.agent.cutouts import Crops, CutOut, Sheet, SheetBoxes, cut_out_of, cutout_lines, sheets_of
 from anomreason.agent.forms import ObjectItem, schema_of
 from anomreason.agent.objects import (
     agreed,
@@ -34,9 +35,9 @@ from anomreason.agent.observer import Observer
 from anomreason.agent.replies import KEEP
 from anomreason.agent.roles import ATTRIBUTES, INTEGRATOR, RELATIONS, STEPS, Prompts
 from anomreason.agent.source import Answer, AnswerWords, Band, decided, probability
-from anomreason.anomaly import Anomaly, Detection, Failure, SceneObject, SourceJudgement
+from anomreason.anomaly import Anomaly, Detection, Failure, Region, SceneObject, SourceJudgement
 from anomreason.errors import CallFailed, ParseError
-from anomreason.images import Encoded, LoadedImage, crop
+from anomreason.images import LoadedImage, crop
 from anomreason.vlm.calling import Caller, Meter
 from anomreason.vlm.card import DetectorCard
 from anomreason.vlm.protocol import Part, Reply, Request, Sampling, Tag
@@ -85,6 +86,9 @@ class AgentSettings:
     """Token limit of a reply at first; doubled while replies are cut."""
     boxes: str = AUTO
     """Convention of the boxes in replies, one of `agent.boxes.CONVENTIONS`; `auto` tells it from the replies."""
+    crops: Crops = "auto"
+    """Whether the schedule `lean` shows small objects enlarged, cut out of the file, beside the image: `auto` where an
+    endpoint's model sees more that way, `always` wherever they enlarge."""
 
     @property
     def source_calls(self) -> int:
@@ -125,9 +129,9 @@ class Look:
         *,
         of: SceneObject | None = None,
         sample: int = 0,
-        detail: Encoded | None = None,
+        detail: Sequence[Part] = (),
     ) -> T:
-        """One step's answer. `of`: the object it is about; `detail`: a crop shown after the whole image."""
+        """One step's answer. `of`: the object it is about; `detail`: shown after the image and the step's prompt."""
         request = self.request(step, values, of.name if of else None, sample, detail)
         return await self.answer(request, lambda reply, notes: read(reply.text, notes))
 
@@ -165,13 +169,13 @@ class Look:
         values: Mapping[str, str] | None = None,
         of: str | None = None,
         sample: int = 0,
-        detail: Encoded | None = None,
+        detail: Sequence[Part] = (),
     ) -> Request:
         """The request of one step. What all requests that show the image share comes first."""
         kind, settings = STEPS[step], self.settings
         parts: tuple[Part, ...] = (self.prompts.render(step, **(values or {})),)
         if kind.sees:
-            parts = (self.prompts.common, self.loaded.encoded, *parts, *((detail,) if detail else ()))
+            parts = (self.prompts.common, self.loaded.encoded, *parts, *detail)
         sampling = Sampling(
             temperature=settings.spread if step in DRAWN else settings.temperature,
             max_tokens=settings.max_reply_tokens,
@@ -195,19 +199,56 @@ async def lean(look: Look) -> tuple[Anomaly, ...]:
     listed = await look.ask("objects-1", replies.read_objects, {"limit": str(look.settings.max_objects)})
     [seen] = look.placed([listed])
     look.objects = most_prominent(seen, look.settings.max_objects)
+    cutouts = await _cutouts(look)
     groups = even_groups(look.objects, GROUP)
-    await together([_inspect(look, group, look.pool.section()) for group in groups])
+    await together([_inspect(look, group, look.pool.section(), cutouts) for group in groups])
     entries = look.pool.entries
-    values = {"candidates": lines(e.proposed for e in entries)}
-    reply = await look.ask("look-again", replies.checked_report_reader(numbers(entries)), values)
+    concerned = {name for e in entries for name in (e.of, *e.proposed.objects)}
+    sheets = await asyncio.to_thread(sheets_of, [c for name, c in cutouts.items() if name in concerned])
+    request = look.request("look-again", {"candidates": lines(e.proposed for e in entries)})
+    form = forms.EnlargedReport if sheets else forms.CheckedReport
+    request = replace(request, parts=(*request.parts, *_shown(look, sheets, boxes=True)), schema=schema_of(form))
+    read = replies.checked_report_reader(numbers(entries), form)
+    reply = await look.answer(request, lambda reply, notes: read(reply.text, notes))
     judge(entries, reply.checks)
-    return look.pool.settle(reply.anomalies, [frozenset({e}) for e in entries], look.boxes)
+    return look.pool.settle(reply.anomalies, [frozenset({e}) for e in entries], _regions(look, reply, sheets))
 
 
-async def _inspect(look: Look, group: Sequence[SceneObject], section: list[Entry]) -> None:
+async def _cutouts(look: Look) -> Mapping[str, CutOut]:
+    """The cut-outs to show, by object. Models in this process get none unless told to: each image costs memory."""
+    crops = look.settings.crops
+    if crops == "never" or (crops == "auto" and look.caller.vlm.bounds_pixels):
+        return {}
+    return await asyncio.to_thread(cut_out_of, look.loaded, look.objects, crops)
+
+
+def _shown(look: Look, sheets: Sequence[Sheet], boxes: bool) -> list[Part]:
+    """The sheets, with what is said of them before. boxes: whether boxes on them are asked for."""
+    if not sheets:
+        return []
+    return [look.prompts.of_cutouts(cutout_lines(sheets), boxes), *(sheet.encoded for sheet in sheets)]
+
+
+def _regions(look: Look, report: forms.CheckedReport, sheets: Sequence[Sheet]) -> list[Region | None]:
+    """Where the anomalies show in the whole image; a box may have been drawn on a cut-out."""
+    cutouts = [a.cutout if isinstance(a, forms.EnlargedAnomaly) else 0 for a in report.anomalies]
+    items = list(zip(report.anomalies, cutouts, strict=True))
+    regions = look.boxes.place([None if number else a.box for a, number in items])
+    settings, on_sheets = look.settings, SheetBoxes(sheets, look.caller.vlm.name, look.boxes.convention)
+    if settings.boxes != AUTO:
+        on_sheets = SheetBoxes(sheets, look.caller.vlm.name, settings.boxes)
+    placed = [on_sheets.place(a.box, number) if number else None for a, number in items]
+    return [on_sheet or region for on_sheet, region in zip(placed, regions, strict=True)]
+
+
+async def _inspect(
+    look: Look, group: Sequence[SceneObject], section: list[Entry], cutouts: Mapping[str, CutOut]
+) -> None:
     asked = [o.name for o in group]
     values = {"objects": object_lines(group), "others": names_of(o for o in look.objects if o not in group)}
-    for inspection in await look.ask("inspect", replies.inspection_reader(asked), values):
+    sheets = await asyncio.to_thread(sheets_of, [cutouts[name] for name in asked if name in cutouts])
+    detail = _shown(look, sheets, boxes=False)
+    for inspection in await look.ask("inspect", replies.inspection_reader(asked), values, detail=detail):
         for proposed in inspection.findings:
             role = ATTRIBUTES if proposed.kind == "attribute" else RELATIONS
             section.append(Entry(proposed, role, "inspect", inspection.object))
@@ -261,9 +302,9 @@ async def _five_steps(look: Look, of: SceneObject, section: list[Entry]) -> list
 
 async def _mine(look: Look, of: SceneObject, section: list[Entry]) -> None:
     """Attribute steps 1 and 2, then relation steps 1 and 2 with the attribute anomalies as context (Eq. 3, 4)."""
-    detail = None
+    detail: tuple[Part, ...] = ()
     if look.settings.schedule == "release" and of.region is not None and croppable(of):
-        detail = await asyncio.to_thread(crop, look.loaded, of.region)
+        detail = (await asyncio.to_thread(crop, look.loaded, of.region),)
     about = {"object": of.name, "description": of.description or "(nothing)"}
     note = {"crop_note": "The second picture is an enlarged cut-out around it." if detail else ""}
     notes = await look.ask("attributes-1", replies.read_prose, about | note, of=of, detail=detail)
@@ -309,7 +350,8 @@ async def _report(look: Look, step: str, proposals: Sequence[Proposal]) -> tuple
     """The formatter's call turns the proposals into the final anomalies."""
     values = {"candidates": lines(p.proposed for p in proposals)}
     reply = await look.ask(step, replies.report_reader(numbers(proposals)), values)
-    return look.pool.settle(reply.anomalies, [p.sources for p in proposals], look.boxes)
+    regions = look.boxes.place([a.box for a in reply.anomalies])
+    return look.pool.settle(reply.anomalies, [p.sources for p in proposals], regions)
 
 
 async def single(look: Look) -> tuple[Anomaly, ...]:

@@ -269,14 +269,14 @@ def report_reader(ids: Sequence[int]) -> Reader[Report]:
     return read
 
 
-def checked_report_reader(ids: Sequence[int]) -> Reader[CheckedReport]:
+def checked_report_reader(ids: Sequence[int], form: type[CheckedReport] = CheckedReport) -> Reader[CheckedReport]:
     """Reader of a final report that also judges each candidate."""
 
     def read(text: str, notes: Notes | None = None) -> CheckedReport:
         if not ids and says_no_anomalies(text):
-            return CheckedReport(checks=[], anomalies=[], no_anomalies=True)
+            return form(checks=[], anomalies=[], no_anomalies=True)
         notes = [] if notes is None else notes
-        reply = _checked(CheckedReport, text, ids, notes)
+        reply = _checked(form, text, ids, notes)
         _explicit(reply.anomalies, reply.no_anomalies, ("anomalies", "no_anomalies"), reply, notes)
         return reply
 

@@ -75,6 +75,15 @@ STEPS: Mapping[str, Step] = {
     "describe": _step(DESCRIBER, "describe", True, None, "", (0, 130)),
 }
 
+_ASIDE: Mapping[str, frozenset[str]] = {
+    "common": frozenset(),
+    "cutouts": frozenset(("cutouts",)),
+    "cutout-boxes": frozenset(),
+}
+"""Prompts that no step is named after, and their placeholders."""
+OF_CUTOUTS = ("cutouts", "cutout-boxes")
+"""Prompts that only a run with cut-outs uses."""
+
 _FRONT = re.compile(r"\A---\nversion: (\d+)\n---\n(.*)\Z", re.DOTALL)
 
 
@@ -100,7 +109,7 @@ class Prompts:
         Raises UsageError for a missing folder, an unknown name, a missing version or a wrong placeholder.
         """
         own = files("anomreason.agent") / "prompts"
-        names = {step.prompt for step in STEPS.values()} | {"common"}
+        names = {step.prompt for step in STEPS.values()} | set(_ASIDE)
         prompts = {name: _parse(name, (own / f"{name}.md").read_text(encoding="utf-8")) for name in sorted(names)}
         if folder is not None:
             prompts |= _replacements(folder, names)
@@ -110,6 +119,11 @@ class Prompts:
     def common(self) -> str:
         """The beginning of every call that shows the whole image."""
         return self.by_name["common"].text
+
+    def of_cutouts(self, lines: str, boxes: bool) -> str:
+        """What is said before cut-outs are shown. lines: number, name and place of each; boxes: whether to draw any."""
+        text = Template(self.by_name["cutouts"].text).substitute({"cutouts": lines})
+        return text + ("\n\n" + self.by_name["cutout-boxes"].text if boxes else "")
 
     def render(self, step: str, **values: str) -> str:
         """The step's prompt with its placeholders filled."""
@@ -144,7 +158,7 @@ def _parse(name: str, text: str) -> Prompt:
     match = _FRONT.match(text)
     if not match:
         raise UsageError(f"prompt {name!r} must begin with the lines '---', 'version: N', '---'")
-    allowed = {p for step in STEPS.values() if step.prompt == name for p in step.asks_with}
+    allowed = {p for step in STEPS.values() if step.prompt == name for p in step.asks_with} | _ASIDE.get(name, set())
     body = match[2].strip()
     template = Template(body)
     used = set(template.get_identifiers())

@@ -102,6 +102,13 @@ def command(
             "or pixels-28, with yxyx- before it for y first, xywh- for x, y, width, height."
         ),
     ] = "auto",
+    crops: Annotated[
+        str,
+        typer.Option(
+            help="Whether the schedule lean shows small objects enlarged beside the image: never, always, or auto, "
+            "where a model behind an endpoint sees more that way."
+        ),
+    ] = "auto",
     control_question: Annotated[
         bool,
         typer.Option(

@@ -24,7 +24,7 @@ from anomreason.vlm.protocol import Reply, Request, Sampling, Tag, runs_here
 
 IDLE = (
     *("schedule", "max_objects", "judge_source", "two_turns", "source_samples", "abstain", "spread", "boxes"),
-    *("prompts", "card"),
+    *("crops", "prompts", "card"),
 )
 """Options of `detect` that have no effect on descriptions."""
 

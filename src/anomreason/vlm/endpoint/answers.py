@@ -61,6 +61,12 @@ _BYTES = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s?(bytes?|[km]i?b)\b", re.I)
 SMALLEST_IMAGE = 20_000
 """An image of fewer bytes is not worth sending."""
 _IMAGE = re.compile(r"\bimages?\b|picture|base64|image_url|media type", re.I)
+_ONE_IMAGE = re.compile(
+    r"\b(at most|only|maximum( of)?|max|up to|more than) (1|one|a single) (image|picture)"
+    r"|(multiple|several) (images|pictures)\b.{0,40}\bnot\b|not support.{0,20}\b(multiple|several) (images|pictures)"
+    r"|\b(1|one|single) (image|picture) (per|a|in each) |limit[-_]mm[-_]per[-_]prompt",
+    re.I,
+)
 _NO_MODEL = re.compile(
     r"\bmodel\b.{0,120}\b(not (be )?(exist|found|available|know|a valid|recogni[sz]ed)|does ?n[o']t exist|unknown"
     r"|deprecated|decommissioned|retired)|\b(no such|unknown|invalid) model\b",
@@ -128,6 +134,11 @@ class ServerAnswer:
     def bad_schema(self) -> bool:
         """True when the complaint is about this schema, not about schemas in general."""
         return bool(_BAD_SCHEMA.search(self.complaint))
+
+    @property
+    def takes_one_image(self) -> bool:
+        """True when the request was rejected for having more than one image."""
+        return 400 <= self.status < 500 and bool(_ONE_IMAGE.search(self.complaint))
 
     @property
     def refused_option(self) -> str | None:

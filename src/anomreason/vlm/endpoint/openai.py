@@ -108,6 +108,8 @@ class OpenAIVLM:
         self._turn = 0
         self._image_limit: int | None = None
         """Bytes of an image in base64 that the server takes, as far as it has complained of more."""
+        self._one_image = False
+        """Whether the server has complained of more than one image in a request."""
         self._schemas: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
 
     async def ask(self, request: Request) -> Reply:
@@ -134,20 +136,26 @@ class OpenAIVLM:
         if limit is not None:
             self._image_limit = min(limit, self._image_limit or limit)
             raise EndpointError("adjusted", f"{answer.summary}; images of at most {limit:,} bytes from now on")
+        if sum(isinstance(part, Encoded) for part in request.parts) > 1 and answer.takes_one_image:
+            self._one_image = True
+            raise EndpointError("adjusted", f"{answer.summary}; one image a request from now on")
         self._rejected.learn(request, sent, answer)
         raise answer.error(self.name, request, self._options.in_flight)
 
     async def _fitted(self, request: Request) -> tuple[Request, tuple[str, ...]]:
         """The request with its images packed into what the server allows, and notes on that."""
-        limit = self._image_limit
+        limit, notes = self._image_limit, tuple[str, ...]()
+        if self._one_image and (first := _first_image_only(request)) is not request:
+            request, notes = first, ("cut-outs left out, as the server takes one image a request",)
         if limit is None or all(isinstance(p, str) or len(p.data_url) <= limit for p in request.parts):
-            return request, ()
+            return request, notes
         parts: list[Part] = []
         for part in request.parts:
             if isinstance(part, Encoded) and len(part.data_url) > limit:
                 part = await asyncio.to_thread(packed, part, limit * 3 // 4 - 40) or part  # base64 takes a third more
             parts.append(part)
-        return replace(request, parts=tuple(parts)), (f"packed as JPEG, as the server takes {limit:,} bytes an image",)
+        notes += (f"packed as JPEG, as the server takes {limit:,} bytes an image",)
+        return replace(request, parts=tuple(parts)), notes
 
     async def close(self) -> None:
         """Close every connection."""
@@ -472,3 +480,12 @@ def _tag_headers(tag: Tag) -> dict[str, str]:
     fields = {"Role": tag.role, "Step": tag.step, "Object": tag.object, "Image": tag.image, "Sample": str(tag.sample)}
     coded = {f"X-Anomreason-{name}": quote(value, errors="replace") for name, value in fields.items() if value}
     return {name: value for name, value in coded.items() if len(value) <= 4000}  # servers take 8 KB of headers
+
+
+def _first_image_only(request: Request) -> Request:
+    """The request with a word in place of each further image; the request itself when it has none."""
+    shown = [n for n, part in enumerate(request.parts) if isinstance(part, Encoded)]
+    if len(shown) < 2:
+        return request
+    further = "(This image could not be sent.)"
+    return replace(request, parts=tuple(further if n in shown[1:] else part for n, part in enumerate(request.parts)))

@@ -1,0 +1,230 @@
+"""Facts about cut-outs: what is too small to be seen is found with them, and its box is placed in the whole image."""
+
+import asyncio
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from anomreason.agent.boxes import read_box
+from anomreason.agent.cutouts import Crops, CutOut, SheetBoxes, cut_out_of, sheet_size, sheets_of, worth_showing
+from anomreason.agent.pipeline import AgentSettings, AnomAgent
+from anomreason.anomaly import Detection, Region, SceneObject, Usage
+from anomreason.errors import UnreadableImage
+from anomreason.images import Encoded, load_image
+from anomreason.vlm.calling import Caller
+from anomreason.vlm.protocol import Reply, Request
+
+SENT = (1536, 1024)
+LARGE = (4608, 3072)
+SEEN_FROM = 48
+"""Pixels of the longer side from which the model below sees what an object looks like."""
+PLANTED = {"clock": (24, (300, 200), (250, 20, 20)), "letter": (32, (900, 640), (20, 170, 30))}
+PLANTED |= {"hand": (40, (1300, 420), (20, 40, 250))}
+"""Longer side and place as sent, in pixels, and colour."""
+
+
+def drawn(path: Path, size: tuple[int, int]) -> Path:
+    """A scene with a clock, a letter and a hand of six fingers, each of a colour of its own."""
+    k = size[0] / SENT[0]
+    image = Image.new("RGB", size, (200, 200, 195))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, size[1] * 0.7, *size), (150, 140, 130))
+    for name, (side, (left, top), colour) in PLANTED.items():
+        x, y, s = left * k, top * k, side * k
+        if name == "clock":
+            draw.ellipse((x, y, x + s - 1, y + s - 1), colour)
+        elif name == "letter":
+            draw.rectangle((x, y, x + s * 0.3, y + s - 1), colour)
+            draw.rectangle((x, y, x + s - 1, y + s * 0.3), colour)
+        else:
+            draw.rectangle((x, y + s / 2, x + s - 1, y + s - 1), colour)
+            for finger in range(6):
+                draw.rectangle((x + finger * s / 6, y, x + finger * s / 6 + s / 12, y + s / 2), colour)
+    image.save(path)
+    return path
+
+
+def region_of(name: str) -> Region:
+    side, (left, top), _ = PLANTED[name]
+    return Region(x0=left / SENT[0], y0=top / SENT[1], x1=(left + side) / SENT[0], y1=(top + side) / SENT[1])
+
+
+def thousandths(region: Region) -> list[int]:
+    return [round(v * 1000) for v in region.box]
+
+
+@dataclass
+class Nearsighted:
+    """Lists every object, but sees what is wrong with one only where it is at least `SEEN_FROM` pixels long."""
+
+    name: str = "nearsighted"
+    bounds_pixels: bool = False
+    requests: list[Request] = field(default_factory=list)
+
+    async def ask(self, request: Request) -> Reply:
+        self.requests.append(request)
+        text = "\n".join(part for part in request.parts if isinstance(part, str))
+        images = [np.asarray(opened(p), dtype=int) for p in request.parts if isinstance(p, Encoded)]
+        seen = {name: (n, box) for name in PLANTED for n, pixels in enumerate(images) if (box := found(name, pixels))}
+        reply = getattr(self, request.tag.step.replace("-", "_"))(text, seen)
+        return Reply(json.dumps(reply), "stop", Usage(calls=1), self.name)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def objects_1(self, text: str, seen: object) -> object:
+        listed = [{"name": n, "description": "", "person": False, "box": thousandths(region_of(n))} for n in PLANTED]
+        return {
+            "objects": [*listed, {"name": "floor", "description": "", "person": False, "box": [0, 700, 1000, 1000]}]
+        }
+
+    def inspect(self, text: str, seen: dict[str, tuple[int, list[int]]]) -> object:
+        asked = [json.loads(line)["object"] for line in text.splitlines() if line.startswith('{"object"')]
+        return {"objects": [{"object": o, "look": "", "findings": [error(o)] if o in seen else []} for o in asked]}
+
+    def look_again(self, text: str, seen: dict[str, tuple[int, list[int]]]) -> object:
+        listed = [json.loads(line) for line in text.splitlines() if line.startswith('{"id"')]
+        checks = [{"id": c["id"], "score": 90 if c["objects"][0] in seen else 10, "reason": ""} for c in listed]
+        numbers = {json.loads(name): int(n) for n, name in re.findall(r'^(\d+): (".*") at \[', text, re.M)}
+        final = [
+            {**error(name), "severity": 9, "from": [c["id"]], "cutout": numbers[name], "box": seen[name][1]}
+            for c in listed
+            if (name := c["objects"][0]) in seen
+        ]
+        return {"checks": checks, "anomalies": final, "no_anomalies": not final}
+
+
+def opened(image: Encoded) -> Image.Image:
+    return Image.open(BytesIO(image.data)).convert("RGB")
+
+
+def found(name: str, pixels: np.ndarray) -> list[int] | None:
+    """The box of an object on an image, in thousandths, where it is large enough to be made out."""
+    rows, columns = np.nonzero(np.abs(pixels - PLANTED[name][2]).max(axis=2) < 60)
+    if not len(rows) or max(np.ptp(rows), np.ptp(columns)) + 1 < SEEN_FROM:
+        return None
+    height, width = pixels.shape[:2]
+    edges = (columns.min() / width, rows.min() / height, (columns.max() + 1) / width, (rows.max() + 1) / height)
+    return [round(float(edge) * 1000) for edge in edges]
+
+
+def error(name: str) -> dict[str, object]:
+    return {"name": f"wrong {name}", "phenomenon": f"The {name}.", "reasoning": "It cannot be.", "objects": [name]}
+
+
+def look(path: Path, crops: Crops, vlm: Nearsighted | None = None) -> tuple[Detection, Nearsighted]:
+    vlm = vlm or Nearsighted()
+    agent = AnomAgent(Caller(vlm), AgentSettings(crops=crops, boxes="thousandths"))
+    return asyncio.run(agent.detect(load_image(path), "scene.png")), vlm
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn(tmp_path_factory.mktemp("scene") / "large.png", LARGE)
+
+
+@pytest.mark.parametrize("size", [LARGE, SENT])
+def test_what_is_too_small_to_be_seen_is_found_with_cut_outs_and_not_without(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    path = drawn(tmp_path / "scene.png", size)
+    assert look(path, "never")[0].anomalies == ()
+    detection, _ = look(path, "auto")
+    assert {a.name for a in detection.anomalies} == {"wrong clock", "wrong letter", "wrong hand"}
+
+
+def test_boxes_drawn_on_cut_outs_are_placed_in_the_whole_image(scene: Path) -> None:
+    detection, _ = look(scene, "auto")
+    for anomaly in detection.anomalies:
+        assert anomaly.region is not None
+        assert anomaly.region.iou(region_of(anomaly.objects[0])) > 0.8, anomaly
+
+
+def test_the_image_stays_the_first_part_and_cut_outs_come_last(scene: Path) -> None:
+    _, without = look(scene, "never")
+    _, vlm = look(scene, "auto")
+    for asked, plain in zip(vlm.requests, without.requests, strict=True):
+        assert asked.parts[:2] == plain.parts[:2]
+        if asked.tag.step != "look-again":  # whose candidates differ
+            assert asked.parts[: len(plain.parts)] == plain.parts
+    inspected = next(r for r in vlm.requests if r.tag.step == "inspect")
+    sheet = inspected.parts[-1]
+    assert isinstance(sheet, Encoded)
+    assert (sheet.width, sheet.height) == sheet_size(3) == (768, 768)
+    assert all(isinstance(part, str) for part in next(r for r in vlm.requests if r.tag.step == "look-again").parts[2:4])
+
+
+def test_a_model_in_this_process_gets_cut_outs_only_when_told_to(scene: Path) -> None:
+    assert look(scene, "auto", Nearsighted(bounds_pixels=True))[0].anomalies == ()
+    assert len(look(scene, "always", Nearsighted(bounds_pixels=True))[0].anomalies) == 3
+
+
+def test_which_objects_are_shown(scene: Path, tmp_path: Path) -> None:
+    large, small = load_image(scene), load_image(drawn(tmp_path / "small.png", SENT))
+
+    def across(pixels: int) -> Region:
+        return Region(x0=0.1, y0=0.1, x1=0.1 + pixels / SENT[0], y1=0.15)
+
+    rules: list[tuple[Crops, list[int], list[int]]] = [
+        ("never", [], []),
+        ("auto", [30, 90, 180], [30, 90]),  # of the large file details were lost, of the small one none
+        ("always", [30, 90, 180, 240], [30, 90, 180, 240]),  # a cut-out of 300 would show it smaller
+    ]
+    for crops, of_large, of_small in rules:
+        sizes = [30, 90, 180, 240, 300]
+        assert [n for n in sizes if worth_showing(across(n), large, crops)] == of_large
+        assert [n for n in sizes if worth_showing(across(n), small, crops)] == of_small
+
+
+def test_cut_outs_come_from_the_files_own_pixels(scene: Path) -> None:
+    loaded = load_image(scene)
+    shown = cut_out_of(loaded, [SceneObject(name="hand", region=region_of("hand"))], "auto")["hand"]
+    with Image.open(scene) as whole:
+        box = [round(v * side) for v, side in zip(shown.place.box, LARGE * 2, strict=True)]
+        part = whole.crop(tuple(box)).resize(shown.pixels.size, Image.Resampling.LANCZOS)  # type: ignore[arg-type]
+    difference = np.abs(np.asarray(part, int) - np.asarray(shown.pixels, int))
+    assert difference.mean() < 3  # edges may lie a pixel apart
+
+
+def test_a_file_that_changed_meanwhile_is_said_and_tried_again(scene: Path, tmp_path: Path) -> None:
+    path = tmp_path / "scene.png"
+    path.write_bytes(scene.read_bytes())
+    loaded = load_image(path)
+    drawn(path, (1600, 1200))
+    with pytest.raises(UnreadableImage, match="changed while it was examined") as raised:
+        cut_out_of(loaded, [SceneObject(name="hand", region=region_of("hand"))], "auto")
+    assert not raised.value.final
+
+
+def cut_outs(count: int) -> list[CutOut]:
+    places = [Region(x0=n / 20, y0=0.2, x1=n / 20 + 0.04, y1=0.3) for n in range(count)]
+    return [CutOut(f"object {n}", place, Image.new("RGB", (400, 512))) for n, place in enumerate(places)]
+
+
+def numbers(sheets: Sequence[object]) -> list[int]:
+    return [len(getattr(sheet, "cutouts", ())) for sheet in sheets]
+
+
+def test_six_cut_outs_fit_on_a_sheet_and_the_numbers_go_on_over_sheets() -> None:
+    assert [numbers(sheets_of(cut_outs(n))) for n in (0, 1, 6, 7, 13)] == [[], [1], [6], [4, 3], [4, 5, 4]]
+    assert [sheet.first for sheet in sheets_of(cut_outs(13))] == [1, 5, 10]
+    assert [sheet_size(n) for n in (1, 2, 4, 6)] == [(512, 512), (1024, 512), (768, 768), (1152, 768)]
+
+
+def test_a_box_outside_of_its_cut_out_gives_the_cut_outs_place() -> None:
+    sheets = sheets_of(cut_outs(4))
+    boxes, place = SheetBoxes(sheets, "", "thousandths"), sheets[0].cutouts[3].place
+    cell = sheets[0].cells[3]
+    inside = boxes.place(read_box(thousandths(cell)), 4)
+    assert inside is not None
+    assert inside.iou(place) > 0.95
+    assert boxes.place(read_box([0, 0, 200, 200]), 4) == place
+    assert boxes.place(None, 4) == place
+    assert boxes.place(read_box([0, 0, 200, 200]), 9) is None
