@@ -26,7 +26,7 @@ import anomreason
 from anomreason import DetectOptions, RunPlan, detect, detect_async, plan
 from anomreason.anomaly import Detection
 from anomreason.cli.detect import command as detect_command
-from anomreason.detection import DetectArguments
+from anomreason.detection import DetectArguments, set_up
 from anomreason.errors import UsageError
 from anomreason.runs import read_results, read_settings
 from anomreason.vlm.ledger import read_calls
@@ -165,6 +165,33 @@ def test_the_same_command_again_does_nothing_and_says_so(world: World, tmp_path:
     assert "2 of 2 images already processed" in second.stderr
     assert first.stdout == second.stdout
     assert len(list(read_calls(tmp_path / "run"))) == calls == 8
+
+
+def test_a_run_begun_before_there_were_cut_outs_says_so_and_goes_on_without_them(world: World, tmp_path: Path) -> None:
+    truth = world(1)
+    options = (tmp_path / "run", "--model", f"sim:{truth}")
+    assert detect_cli([truth.parent], *options, "--crops", "never").returncode == 0
+    settings = read_settings(tmp_path / "run")["settings"]
+    assert not {name for name in (*settings, *settings["prompts"]) if "cutout" in name or "crops" in name}
+    with_them = detect_cli([truth.parent], *options)
+    assert with_them.returncode == 2
+    assert "crops: 'never' there, 'auto' now" in " ".join(with_them.stderr.split())
+    assert "1 of 1 images already processed" in detect_cli([truth.parent], *options, "--crops", "never").stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "crops"),
+    [
+        ("gpt-4o", {}, "auto"),
+        ("gpt-4o", {"crops": "always"}, "always"),
+        ("gpt-4o", {"schedule": "paper"}, "never"),
+        ("local:FOLDER", {}, "never"),
+        ("local:FOLDER", {"crops": "always"}, "always"),
+    ],
+)
+def test_cut_outs_are_shown_where_they_help(model: str, options: dict[str, Any], crops: str, tmp_path: Path) -> None:
+    model = model.replace("FOLDER", str(tmp_path))
+    assert set_up(model, DetectOptions.of(options), options).options.crops == crops
 
 
 def test_a_changed_picture_is_looked_at_again_and_a_touched_one_is_not(world: World, tmp_path: Path) -> None:
@@ -416,6 +443,8 @@ def test_a_dry_run_can_be_read_as_json(world: World, tmp_path: Path) -> None:
         ("tiny", {"timeout": 5.0}, "timeout (--timeout) has no effect"),
         ("tiny", {"base_urls": "http://127.0.0.1:1/v1"}, "base_urls (--base-url) has no effect"),
         ("tiny", {"max_cost": 5.0}, "max_cost (--max-cost) has no effect with 'tiny', which costs nothing"),
+        ("gpt-4o", {"crops": "auto", "schedule": "single"}, "crops (--crops) has no effect with the schedule single"),
+        ("gpt-4o", {"crops": "never", "schedule": "paper"}, "crops (--crops) has no effect with the schedule paper"),
         ("tiny", {"max_objects": 12}, "max_objects (--max-objects) has no effect with the schedule single"),
         ("tiny", {"prompts": "{f}"}, "prompts (--prompts) has no effect"),
         ("tiny", {"card": "{f}"}, "card (--card) has no effect"),

@@ -491,6 +491,25 @@ class TestWhatIsLearnt:
         assert isinstance(last, Reply)
         assert "packed as JPEG" in last.sent_notes[0]
 
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "At most 1 image(s) may be provided in one prompt.",
+            "You set image=1 (or defaulted to 1) in `--limit-mm-per-prompt`, but passed 2 image items.",
+            "vision model only supports a single image per message",
+            "This model does not support multiple images",
+        ],
+    )
+    def test_a_server_that_takes_one_image_gets_the_first_and_that_is_noted(self, message: str) -> None:
+        asked = replace(ASK, parts=("What is odd?", PICTURE, "Look.", replace(PICTURE, width=9)))
+        outcomes, server = exchange(asked, (400, complaint(message)), GOOD, asks=3)
+        assert kinds(outcomes) == ["adjusted", "stop", "stop"]
+        shown = [[part["type"] for part in body["messages"][0]["content"]] for body in server.bodies]
+        assert shown == [["text", "image_url", "text", "image_url"]] + [["text", "image_url", "text", "text"]] * 2
+        last = outcomes[-1]
+        assert isinstance(last, Reply)
+        assert "one image a request" in last.sent_notes[0]
+
     def test_one_thing_after_the_other(self) -> None:
         script = [(400, complaint(f"{name} is not supported")) for name in ("max_tokens", "temperature", "json_schema")]
         outcomes, server = exchange(WITH_SCHEMA, *script, GOOD, asks=4)

@@ -132,13 +132,13 @@ class OpenAIVLM:
         if answer.policy:
             used = Usage(calls=1, **asdict(answer.charge or Charge()))
             return Reply(text=answer.complaint, finish="refused", usage=used, model=self.name)
+        if sum(isinstance(part, Encoded) for part in request.parts) > 1 and answer.takes_one_image:
+            self._one_image = True
+            raise EndpointError("adjusted", f"{answer.summary}; one image a request from now on")
         limit = answer.image_limit(max((len(p.data_url) for p in request.parts if isinstance(p, Encoded)), default=0))
         if limit is not None:
             self._image_limit = min(limit, self._image_limit or limit)
             raise EndpointError("adjusted", f"{answer.summary}; images of at most {limit:,} bytes from now on")
-        if sum(isinstance(part, Encoded) for part in request.parts) > 1 and answer.takes_one_image:
-            self._one_image = True
-            raise EndpointError("adjusted", f"{answer.summary}; one image a request from now on")
         self._rejected.learn(request, sent, answer)
         raise answer.error(self.name, request, self._options.in_flight)
 
