@@ -55,7 +55,7 @@ class CutOut:
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class CutOutSheet:
     """Up to `MOST` cut-outs in one image."""
 
     encoded: Encoded
@@ -109,14 +109,14 @@ def sheet_size(count: int) -> tuple[int, int]:
     return across * cell, math.ceil(count / across) * cell
 
 
-def sheets_of(cutouts: Sequence[CutOut]) -> list[Sheet]:
+def sheets_of(cutouts: Sequence[CutOut]) -> list[CutOutSheet]:
     """The cut-outs on as few sheets as they need, numbered from 1."""
     count = math.ceil(len(cutouts) / MOST)
     cuts = [round(i * len(cutouts) / count) for i in range(count + 1)] if count else []
     return [_sheet(cutouts[a:b], a + 1) for a, b in itertools.pairwise(cuts)]
 
 
-def _sheet(cutouts: Sequence[CutOut], first: int) -> Sheet:
+def _sheet(cutouts: Sequence[CutOut], first: int) -> CutOutSheet:
     width, height = sheet_size(len(cutouts))
     cell = _CELLS.get(len(cutouts), _CELL)
     sheet = Image.new(cutouts[0].pixels.mode, (width, height), "white")
@@ -132,10 +132,10 @@ def _sheet(cutouts: Sequence[CutOut], first: int) -> Sheet:
         edges = (at[0] / width, at[1] / height, (at[0] + size[0]) / width, (at[1] + size[1]) / height)
         cells.append(Region(x0=edges[0], y0=edges[1], x1=edges[2], y1=edges[3]))
     sheet.info = dict(cutouts[0].pixels.info)
-    return Sheet(png_of(sheet), first, tuple(cutouts), tuple(cells))
+    return CutOutSheet(png_of(sheet), first, tuple(cutouts), tuple(cells))
 
 
-def cutout_lines(sheets: Sequence[Sheet]) -> str:
+def cutout_lines(sheets: Sequence[CutOutSheet]) -> str:
     """For a prompt: number, name and place of each cut-out, in thousandths."""
     numbered = [(sheet.first + n, c) for sheet in sheets for n, c in enumerate(sheet.cutouts)]
     return "\n".join(f"{n}: {json.dumps(c.name, ensure_ascii=False)} at {_thousandths(c.place)}" for n, c in numbered)
@@ -148,7 +148,7 @@ def _thousandths(r: Region) -> list[int]:
 class SheetBoxes:
     """Places boxes that were drawn on sheets in the whole image."""
 
-    def __init__(self, sheets: Sequence[Sheet], model: str, convention: str | None) -> None:
+    def __init__(self, sheets: Sequence[CutOutSheet], model: str, convention: str | None) -> None:
         """convention: of the boxes on the whole image, where it is known."""
         self._found = {sheet.first + n: (sheet, n) for sheet in sheets for n in range(len(sheet.cutouts))}
         sizes = [(sheet.encoded.width, sheet.encoded.height) for sheet in sheets]

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 from anomreason.agent import forms, replies
 from anomreason.agent.boxes import AUTO, BoxReader
 from anomreason.agent.candidates import Entry, Pool, Proposal, judge, kept, lines, numbers
-from anomreason.agent.cutouts import Crops, CutOut, Sheet, SheetBoxes, cut_out_of, cutout_lines, sheets_of
+from anomreason.agent.cutouts import Crops, CutOut, CutOutSheet, SheetBoxes, cut_out_of, cutout_lines, sheets_of
 from anomreason.agent.forms import ObjectItem, schema_of
 from anomreason.agent.objects import (
     agreed,
@@ -222,14 +222,14 @@ async def _cutouts(look: Look) -> Mapping[str, CutOut]:
     return await asyncio.to_thread(cut_out_of, look.loaded, look.objects, crops)
 
 
-def _shown(look: Look, sheets: Sequence[Sheet], boxes: bool) -> list[Part]:
+def _shown(look: Look, sheets: Sequence[CutOutSheet], boxes: bool) -> list[Part]:
     """The sheets, with what is said of them before. boxes: whether boxes on them are asked for."""
     if not sheets:
         return []
     return [look.prompts.of_cutouts(cutout_lines(sheets), boxes), *(sheet.encoded for sheet in sheets)]
 
 
-def _regions(look: Look, report: forms.CheckedReport, sheets: Sequence[Sheet]) -> list[Region | None]:
+def _regions(look: Look, report: forms.CheckedReport, sheets: Sequence[CutOutSheet]) -> list[Region | None]:
     """Where the anomalies show in the whole image; a box may have been drawn on a cut-out."""
     cutouts = [a.cutout if isinstance(a, forms.EnlargedAnomaly) else 0 for a in report.anomalies]
     items = list(zip(report.anomalies, cutouts, strict=True))
