@@ -1,6 +1,7 @@
 """Facts about `deepfake make`: what gets into a set, what is refused, and what a leak of the files leads to."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -144,6 +145,14 @@ def test_copies_within_a_class_are_left_out_and_unreadable_files_are_counted_and
     counts = {one.name: (one.images, one.duplicates, one.unreadable) for one in report.sources}
     assert counts == {"photos": (12, 1, 0), "flux": (6, 0, 1), "sdxl": (6, 0, 0)}
     assert list(report.unreadable) == [str(tmp_path / "flux/broken.png")]
+
+
+def test_a_file_whose_name_is_not_utf_8_is_named_and_left_out(tmp_path: Path, sources: tuple[SetSource, ...]) -> None:
+    scenery(50).save(tmp_path / "one.png")
+    os.rename(tmp_path / "one.png", os.fsencode(tmp_path / "photos") + b"/\xff.png")
+    report = make_set(tmp_path / "set", sources)
+    assert [(one.images, one.unreadable) for one in report.sources] == [(12, 1), (6, 0), (6, 0)]
+    assert "rename the file" in "".join(report.unreadable.values())
 
 
 def test_what_a_metadata_file_knows_is_in_the_truth(tmp_path: Path, sources: tuple[SetSource, ...]) -> None:

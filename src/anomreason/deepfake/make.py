@@ -266,12 +266,18 @@ def _gathered(
 ) -> tuple[list[_Member], Counter[tuple[SetSource, str]], dict[str, str], tuple[str, ...]]:
     """All readable images, what was counted, the unreadable files, and what a search passed over."""
     searched = [(one, find_images([one.folder])) for one in sources]
-    found = [(one, image) for one, listed in searched for image in listed.images]
+    everything = [(one, image) for one, listed in searched for image in listed.images]
+    found = [(one, image) for one, image in everything if _is_text(str(image.path))]
     passed_over = tuple(sentence for _, listed in searched for sentence in listed.passed_over)
     rows = {one: _rows(one.folder) for one in sources}
     records = inspect([image.path for _, image in found], folder.files, _step(progress, "images"))
-    counts: Counter[tuple[SetSource, str]] = Counter()
-    members, unreadable = [], {}
+    counts = Counter((one, "unreadable") for one, image in everything if not _is_text(str(image.path)))
+    members = []
+    unreadable = {
+        ascii(str(image.path)): "its name is not UTF-8; rename the file"
+        for _, image in everything
+        if not _is_text(str(image.path))
+    }
     for (source, image), record in zip(found, records, strict=True):
         if record.failure is None:
             row = rows[source].get(os.path.abspath(image.path), {})
@@ -285,6 +291,14 @@ def _gathered(
                 f"no image in {str(one.folder)!r} can be read; the first: {next(iter(unreadable.items()))}"
             )
     return members, counts, unreadable, passed_over
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _step(progress: Progress, what: str) -> Callable[[int, int], None]:
