@@ -25,6 +25,7 @@ from anomreason.stats import (
     share_ranks,
     sign_flip_ps,
     swap_ps,
+    wide,
     wilson,
 )
 
@@ -59,6 +60,13 @@ def test_an_interval_of_two_values_spans_both() -> None:
 
 def test_an_interval_of_equal_values_is_that_value() -> None:
     assert of_mean([0.25] * 9, rng()) == Interval(0.25, 0.25)
+
+
+@pytest.mark.parametrize("values", [[0.0] * 6, [0.1] * 9, [1.0] * 500])
+def test_equal_values_show_no_spread_so_that_no_interval_is_shown(values: list[float]) -> None:
+    assert wide(of_mean(values, rng())) is None
+    mixed = of_mean([*values, 2.0], rng())
+    assert wide(mixed) == mixed
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

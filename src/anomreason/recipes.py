@@ -98,6 +98,19 @@ def _settings(part: type[BaseModel], before: str = "") -> list[str]:
     return found
 
 
+def _numbered(near: str, place: tuple[str | int, ...]) -> str:
+    """A known key with the numbers of the sections that the mistaken one is in: `generators.1.images`."""
+    names, known = near.split("."), list(place)
+    written, rest = list[str](), names
+    while rest and known and rest[0] == known[0]:
+        written.append(rest[0])
+        rest, known = rest[1:], known[1:]
+        while rest and known and isinstance(known[0], int):
+            written.append(f"{known[0] + 1}")
+            known = known[1:]
+    return ".".join([*written, *rest])
+
+
 def _message(error: Any, model: type[BaseModel]) -> str:
     """One error with its key as it stands in the file; in a list of sections with its number, from 1."""
     places = (f"{part + 1}" if isinstance(part, int) else str(part) for part in error["loc"])
@@ -107,7 +120,9 @@ def _message(error: Any, model: type[BaseModel]) -> str:
         sections = {name.rpartition(".")[0] for name in settings} - {""}
         plain = ".".join(part for part in error["loc"] if isinstance(part, str))
         near = get_close_matches(plain, [*settings, *sorted(sections)], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(settings)}"
+        hint = (
+            f"did you mean {_numbered(near[0], error['loc'])!r}?" if near else f"known settings: {', '.join(settings)}"
+        )
         return f"unknown setting {key!r}; {hint}"
     if error["type"] == "missing":
         return f"{key!r} is missing; add it"

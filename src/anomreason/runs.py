@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +33,8 @@ from anomreason.files import Appender, read_lines, read_object, read_record, wri
 RESULTS = "results.jsonl"
 _UNSAID = {"crops": "never"}
 """What a setting was in runs that do not name it, as those of versions without it."""
+_ENOUGH = 10_000
+"""Calls of a run by which it is told who answered."""
 FINAL_FAILURES = frozenset({"unreadable_image", "refused"})
 """Failures that a rerun does not try again."""
 
@@ -85,6 +88,12 @@ def read_results(run: Path) -> dict[str, Detection]:
     Raises UsageError when the folder holds no run, and for a damaged line, naming it.
     """
     return {detection.image: detection for detection in iter_results(run)}
+
+
+def simulator_answered(run: Path) -> bool:
+    """Whether a simulated model answered, as the calls of the run tell: also one behind a server of another name."""
+    calls = islice(read_lines(run / "calls.jsonl", appended=True), _ENOUGH)
+    return any(str(call.get("model")).startswith("sim:") for _, call in calls)
 
 
 def read_settings(run: Path) -> dict[str, Any]:

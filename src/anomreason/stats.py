@@ -155,6 +155,16 @@ def interval_of(samples: npt.ArrayLike, level: float = LEVEL) -> Interval | None
     return Interval(float(low), float(high))
 
 
+def wide(interval: Interval | None) -> Interval | None:
+    """An interval of a score to be shown, None where it has no width.
+
+    Items that are all alike show nothing of how they spread, and do not make their mean certain.
+    """
+    if interval is None or interval.high - interval.low > 1e-12 * max(abs(interval.low), abs(interval.high)):
+        return interval
+    return None
+
+
 def sign_flip_ps(
     differences: npt.ArrayLike, rng: np.random.Generator, permutations: int = PERMUTATIONS
 ) -> npt.NDArray[np.float64]:

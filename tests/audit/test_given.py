@@ -58,7 +58,8 @@ def test_rows_that_are_not_used_and_files_that_are_not_there_are_counted(tmp_pat
     notes = read_given(given(tmp_path, manifest), PROMPTS, (0, 1)).notes
     assert notes[0] == "mine: 1 image of a prompt that the audit does not have left out"
     assert notes[1] == "mine: 1 image of further seeds left out"
-    assert "mine: 1 image of the manifest does not exist, e.g. " in notes[2]
+    assert "mine: 1 image of the manifest does not exist: " in notes[2]
+    assert "lost.png" in notes[2]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ TINY = '[[assessors]]\nmodel = "tiny"\n'
         ("prompts = ", "is not valid TOML"),
         (f'prompt = "x"\n{PART}{TINY}', r"unknown setting 'prompt'; did you mean 'prompts'\?"),
         (f'prompts = "prompts.jsonl"\n{TINY}[[generators]]\nrecipe = "neat.toml"\nnames = "x"',
-         r"unknown setting 'generators.1.names'; did you mean 'generators.name'\?"),
+         r"unknown setting 'generators.1.names'; did you mean 'generators.1.name'\?"),
         (f'prompts = "prompts.jsonl"\n{PART}{PART}{TINY}', "two of the generators are called 'neat'"),
         (f'prompts = "prompts.jsonl"\n{PART}{TINY}{TINY}', "two of the assessors are called 'tiny'"),
         (f'prompts = "prompts.jsonl"\n{TINY}[[generators]]\nname = "x"', "generators.1: give one of recipe and images"),

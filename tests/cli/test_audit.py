@@ -55,6 +55,13 @@ def test_each_step_says_what_it_costs_and_the_results_are_named_at_the_end(file:
     assert json.loads((file.parent / "audit" / "audit.json").read_text())["generators"] == ["neat", "mine"]
 
 
+def test_an_image_that_is_not_in_its_folder_is_named_and_has_the_exit_code_of_failures(file: Path) -> None:
+    lost = next((file.parent / "mine").glob("*.png"))
+    lost.unlink()
+    output = shell(file, "--yes", code=3)
+    assert lost.name in output[: output.index("mine: 3 of 4 images given")]
+
+
 def test_the_same_command_again_has_nothing_to_ask(file: Path, server: ImagesServer) -> None:
     shell(file, "--yes")
     output = shell("run", file)

@@ -137,6 +137,14 @@ def test_predictions_without_any_judgement_are_an_error(tmp_path: Path) -> None:
         judge(said, truth, None)
 
 
+def test_predictions_that_are_all_unsure_are_told_from_a_question_that_was_never_asked(tmp_path: Path) -> None:
+    truth = written(tmp_path / "t.json", {"a.jpg": [HAND], "b.jpg": [HAND]})
+    said = written(tmp_path / "p.jsonl", [{"image": "a.jpg", "generated": "unsure"}])
+    with pytest.raises(UsageError, match=r"1 unsure, 0 failed, 0 not asked of 1") as raised:
+        judge(said, truth, None)
+    assert "--judge-source" not in str(raised.value)
+
+
 def test_explanations_count_where_the_judgement_is_right(tmp_path: Path, spec: BackboneSpec) -> None:
     truth = {
         "a.jpg": [HAND, CUP],

@@ -113,6 +113,15 @@ def test_a_name_that_no_disk_takes_is_an_error_that_shows_it() -> None:
         read_source("x" * 300)
 
 
+def test_a_run_whose_calls_a_simulator_answered_is_simulated_under_whatever_name(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    row = {"image": "a.jpg", "detector": "gpt-4o lean", "status": "ok", "anomalies": []}
+    (tmp_path / "results.jsonl").write_text(json.dumps(row) + "\n")
+    assert not read_source(tmp_path).simulated
+    (tmp_path / "calls.jsonl").write_text('{"model": "gpt-4o"}\n{"model": "sim:truth.json"}\n')
+    assert read_source(tmp_path).simulated
+
+
 def test_a_name_can_be_given(tmp_path: Path) -> None:
     path = written(tmp_path / "results.json", {"x.jpg": []})
     assert read_source(f"gpt-4o={path}").name == "gpt-4o"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from anomreason.audit.plan import Audit, audit_from, read_audit
@@ -54,8 +55,11 @@ def _section(given: str, file: Path) -> str:
     elif path.is_file():
         key, value = "recipe", _relative(path, file)
     else:
-        names = ", ".join(known_generators())
-        raise UsageError(f"there is no generator {source!r}; give a .toml file, a folder of images, or one of {names}")
+        close = get_close_matches(source, known_generators(), 1)
+        names = "one of " + ", ".join(known_generators())
+        hint = f"did you mean {close[0]!r}? Else give" if close else "give"
+        others = "the name of a recipe" if close else names
+        raise UsageError(f"there is no generator {source!r}; {hint} a .toml file, a folder of images, or {others}")
     return "\n".join([*lines, f"{key} = {json.dumps(value, ensure_ascii=False)}", ""])
 
 

@@ -26,7 +26,7 @@ from anomreason.detection import remaining
 from anomreason.english import counted
 from anomreason.errors import UsageError
 from anomreason.files import read_object, read_record, write_atomically
-from anomreason.runs import FolderKind, ImageStatus, ResumableFolder, is_run, read_results
+from anomreason.runs import FolderKind, ImageStatus, ResumableFolder, is_run, read_results, simulator_answered
 from anomreason.sources.inputs import Image
 
 AUDIT = FolderKind("audit", "plan.json", "audit.lock", "another out")
@@ -134,7 +134,9 @@ def read_study(out: Path) -> Study:
         seeds=record.seeds,
         images=images,
         assessments=assessments,
-        simulated=any(one.model.startswith("sim:") for one in record.assessors),
+        simulated=any(
+            one.model.startswith("sim:") or simulator_answered(out / ASSESSORS / one.name) for one in record.assessors
+        ),
         notes=tuple(notes),
     )
 

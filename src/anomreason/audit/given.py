@@ -23,6 +23,8 @@ USUAL = ("manifest.jsonl", "manifest.csv", "metadata.jsonl", "metadata.csv")
 PROMPT_KEYS = ("prompt", "prompt_id", "id", "text")
 """Columns of the prompt, by its id or its text; the first that is there counts."""
 
+SHOWN = 5
+"""Files that a note names."""
 Place = tuple[str, int]
 """Id of the prompt, and seed."""
 
@@ -90,7 +92,9 @@ def read_given(generator: GivenGenerator, prompts: Sequence[AuditPrompt], seeds:
         first = (
             f"{counted(len(lost), 'image', 'images')} of the manifest {'does' if len(lost) == 1 else 'do'} not exist"
         )
-        notes.append(f"{generator.name}: {first}, e.g. {str(lost[0])!r}")
+        names = [repr(str(path)) for path in lost[:SHOWN]]
+        names += [f"{len(lost) - SHOWN:,} more"] if len(lost) > SHOWN else []
+        notes.append(f"{generator.name}: {first}: {', '.join(names)}")
     return FolderImages({place: path for place, (_, path) in found.items()}, tuple(notes))
 
 

@@ -275,6 +275,7 @@ async def detect_watched(
     failed = done = 0
     async with open_session(setup, run) as session:
         caller = session.caller
+        calls_before = caller.ledger.total.calls
 
         def interrupt() -> None:
             if caller.stopping and work:
@@ -291,7 +292,7 @@ async def detect_watched(
             money = "" if total.cost is None else f", ${total.cost:.2f}"
             about = "about " if total.estimated else ""
             waiting = f"; {caller.waiting}" if caller.waiting else ""
-            return f"{failed:,} failed, {total.calls:,} calls, {about}{total.tokens:,} tokens{money}{waiting}"
+            return f"{failed:,} failed, {total.calls - calls_before:,} calls, {about}{total.tokens:,} tokens{money}{waiting}"
 
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, interrupt)

@@ -208,10 +208,28 @@ def judged(entry: Entrant, truth: Truth) -> list[Judgement]:
     """The detector's judgement of each image. UsageError when it judged none, since then it was not asked to."""
     found = [_judged(name, one, entry.answers.get(name), entry.source) for name, one in truth.images.items()]
     if all(one.judged is None for one in found):
-        raise UsageError(
-            f"{entry.source.path} has no judgement of any image; detect with --judge-source, or write 'generated'"
-        )
+        raise UsageError(_no_judgement(entry, truth, found))
     return found
+
+
+def _no_judgement(entry: Entrant, truth: Truth, found: Sequence[Judgement]) -> str:
+    """Why there is nothing to score: other names, no answer that decides, or no question."""
+    path, there = entry.source.path, [one for one in found if one.image in entry.answers]
+    if not there and entry.source.images:
+        here, true = next(iter(entry.source.images)), next(iter(truth.images))
+        return (
+            f"{path} has no image of the truth: its images are called like {here!r}, those of {truth.source.path} "
+            f"like {true!r}; give the truth of these images, or write its names as the run has them"
+        )
+    if there and not any(one.asked or one.failure for one in there):
+        return f"{path} has no judgement of any image; detect with --judge-source, or write 'generated'"
+    unsure = sum(one.asked and one.failure is None for one in there)
+    failed = sum(one.failure is not None for one in there)
+    rest = [f"{unsure:,} unsure", f"{failed:,} failed", f"{len(there) - unsure - failed:,} not asked"]
+    return (
+        f"{path} judges no image of the truth: {', '.join(rest)} of {len(there):,}; run detect again for failures, or "
+        "with a narrower --abstain or another model for answers that are unsure"
+    )
 
 
 def _judged(name: str, true: ImageAnnotation, answer: ImageAnnotation | None, source: Source) -> Judgement:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ from anomreason.stats import (
     means,
     ratio,
     share,
+    wide,
 )
 
 Flags = npt.NDArray[np.bool_]
@@ -295,7 +296,8 @@ def _share(hits: Flags, among: Flags) -> Estimate:
 
 
 def _mean_of(values: npt.ArrayLike, among: Flags, rng: np.random.Generator, resamples: int) -> Estimate:
-    return mean(np.asarray(values, dtype=np.float64)[among], rng, resamples)
+    found = mean(np.asarray(values, dtype=np.float64)[among], rng, resamples)
+    return replace(found, interval=wide(found.interval))
 
 
 def _balanced(right: Flags, fake: Flags, photograph: Flags) -> Estimate:
@@ -344,7 +346,7 @@ def _auroc(images: Sequence[Judgement], rng: np.random.Generator, resamples: int
     if np.isnan(value):
         return Estimate(None, None, len(cell))
     drawn = [_auroc_of(cell[rng.integers(0, len(cell), len(cell))], len(levels)) for _ in range(resamples)]
-    return Estimate(value, interval_of(drawn), len(cell))
+    return Estimate(value, wide(interval_of(drawn)), len(cell))
 
 
 def _auroc_of(cell: npt.NDArray[np.intp], levels: int) -> float:

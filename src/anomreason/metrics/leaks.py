@@ -218,13 +218,18 @@ def _weights(fake: Flags) -> Floats:
     return weights
 
 
+NO_RULE = "none: both kinds are alike in the"
+"""Begins the text of a rule that takes all images for the same."""
+
+
 def _words(what: str) -> Learn:
     def learn(column: npt.NDArray[np.generic], weights: Floats) -> _Rule:
         names, place = np.unique(column, return_inverse=True)
         # A word equally frequent among both must not count as a sign of either because of rounding.
         fakes = names[np.bincount(place, weights) > 1e-9]
+        text = f"AI image when the {what} is {' or '.join(map(str, fakes))}" if len(fakes) else f"{NO_RULE} {what}"
         return _Rule(
-            f"AI image when the {what} is {' or '.join(map(str, fakes)) or 'none of these'}",
+            text,
             lambda tried: np.isin(tried, fakes),
         )
 
@@ -234,6 +239,8 @@ def _words(what: str) -> Learn:
 def _range_of(what: str) -> Learn:
     def learn(column: npt.NDArray[np.generic], weights: Floats) -> _Rule:
         low, high, inside = _best_range(column.astype(np.float64), weights)
+        if np.isinf(low) and np.isinf(high):
+            return _Rule(f"{NO_RULE} {what}", lambda tried: np.full(len(tried), inside))
         text = _range_text(low, high)
         rule = f"AI image when the {what} is {text}" if inside else f"AI image unless the {what} is {text}"
         return _Rule(rule, lambda tried: ((tried >= low) & (tried <= high)) == inside)  # type: ignore[operator]
@@ -264,7 +271,7 @@ def _steepest(sums: Floats) -> tuple[int, int]:
 
 def _range_text(low: float, high: float) -> str:
     if np.isinf(low):
-        return "anything" if np.isinf(high) else f"at most {high:.6g}"
+        return f"at most {high:.6g}"
     return f"at least {low:.6g}" if np.isinf(high) else f"from {low:.6g} to {high:.6g}"
 
 

@@ -32,6 +32,7 @@ from anomreason.stats import (
     share_ranks,
     sign_flip_ps,
     swap_ps,
+    wide,
 )
 
 Metric = Literal["mai", "af", "cap", "cap_of_means"]
@@ -233,7 +234,7 @@ def _scores(sums: Floats) -> Floats:
 def _estimate(value: float, drawn: Floats, n: int, clusters: int) -> Estimate:
     if np.isnan(value):
         return Estimate(None, None, n)
-    return Estimate(float(value), interval_of(drawn) if clusters > 1 else None, n)
+    return Estimate(float(value), wide(interval_of(drawn)) if clusters > 1 else None, n)
 
 
 def _ranks(points: Floats, drawn: Floats) -> dict[int, Rank]:

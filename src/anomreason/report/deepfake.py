@@ -18,6 +18,7 @@ from typing import NamedTuple, get_args
 from markupsafe import Markup
 
 from anomreason.anomaly import Anomaly
+from anomreason.english import counted
 from anomreason.evaluation.notices import deepfake_notices
 from anomreason.evaluation.records import DeepfakeResult, JudgedImage, Outcome
 from anomreason.files import write_atomically
@@ -111,17 +112,25 @@ def curve_sentence(curve: OperatingCurve) -> str:
 
 def number_rows(result: DeepfakeResult) -> list[CardRow]:
     """The other numbers, in the order of the card."""
+    auroc = result.auroc
     rows = [
         CardRow("accuracy", result.accuracy, "judged right"),
         CardRow("  of those with an answer", result.judged_right, "judged right, where there is a judgement"),
         CardRow("balanced accuracy", result.balanced_accuracy, "mean of the next two; 0.5 by guessing"),
         CardRow("  fake recall", result.fake_recall, "AI images judged right"),
         CardRow("  real specificity", result.real_specificity, "photographs judged right"),
-        CardRow("AUROC", result.auroc, "an AI image has the higher score than a photograph; 0.5 by guessing"),
+        CardRow("AUROC", auroc, _told("an AI image has the higher score than a photograph; 0.5 by guessing", auroc)),
     ]
     if result.calibration:
         rows += calibration_rows(result.calibration)
     return rows
+
+
+def _told(meaning: str, one: Estimate) -> str:
+    """The meaning, and why there is no interval where a reader would look for one."""
+    if one.value is None or one.interval is not None or one.n < 2:
+        return meaning
+    return f"{meaning}; no interval, as resamples of the {one.n:,} images do not differ"
 
 
 def calibration_rows(found: Calibration) -> list[CardRow]:
@@ -142,17 +151,22 @@ def calibration_rows(found: Calibration) -> list[CardRow]:
 def clean_rows(result: DeepfakeResult) -> list[CardRow]:
     """Images in which no anomaly shows what they are, and anomalies claimed where none is."""
     rows = []
+    claimed = result.false_anomalies
     if (clean := result.clean) and clean.clean_fakes:
         rows += [
             CardRow("accuracy on clean images", clean.accuracy, "AI images without a true anomaly, and photographs"),
             CardRow("  balanced", clean.balanced_accuracy, "0.5 by guessing, and by going by anomalies alone"),
             CardRow("  clean AI images", clean.clean_recall, "judged right"),
             CardRow("  AI images with anomalies", clean.anomalous_recall, "judged right"),
-            CardRow("  anomalies claimed", clean.false_anomalies, "per clean AI image; all are false"),
+            CardRow(
+                "  anomalies claimed",
+                clean.false_anomalies,
+                _told("per clean AI image; all are false", clean.false_anomalies),
+            ),
         ]
     return [
         *rows,
-        CardRow("false anomalies", result.false_anomalies, "anomalies claimed per photograph"),
+        CardRow("false anomalies", claimed, _told("anomalies claimed per photograph", claimed)),
         CardRow("  photographs with any", result.photographs_with_anomalies, "photographs in which one was claimed"),
     ]
 
@@ -163,10 +177,11 @@ def clean_sentence(result: DeepfakeResult) -> str:
     if clean is None:
         return ""
     if not clean.clean_fakes:
-        unknown = f"; {clean.unsearched_fakes:,} were not searched" if clean.unsearched_fakes else ""
-        return f"No AI image is known to be without anomalies{unknown}, so there is no accuracy on clean images."
+        unknown = f"; {counted(clean.unsearched_fakes, 'has', 'have')} no annotation" if clean.unsearched_fakes else ""
+        return f"The truth says of no AI image that it has no anomaly{unknown}: no accuracy on clean images."
     if clean.unsearched_fakes:
-        return f"Of {clean.unsearched_fakes:,} further AI images the truth does not say whether there are anomalies."
+        further = counted(clean.unsearched_fakes, "further AI image", "further AI images")
+        return f"Of {further} the truth does not say whether there are anomalies."
     return ""
 
 

@@ -24,7 +24,7 @@ from anomreason.anomaly import Anomaly, Detection, FailureKind
 from anomreason.errors import ParseError, UsageError, shown
 from anomreason.files import read_lines, read_text
 from anomreason.metrics.semantic import NOT_ASSESSED
-from anomreason.runs import detection_from, read_settings, recorded
+from anomreason.runs import detection_from, read_settings, recorded, simulator_answered
 from anomreason.sources.formats import FORMATS
 from anomreason.sources.formats.published import confidence
 from anomreason.sources.manifests import MANIFESTS, read_manifest, read_split
@@ -109,7 +109,9 @@ class Source:
 
     @property
     def simulated(self) -> bool:
-        return any(name.startswith(("sim:", "simulat")) for name in self.detectors)
+        """Whether no real model answered, by the names of the detectors or by a run's calls."""
+        named = any(name.startswith(("sim:", "simulat")) for name in self.detectors)
+        return named or (self.form == "run" and simulator_answered(self.path))
 
 
 def read_source(given: str | Path) -> Source:

@@ -28,6 +28,7 @@ from anomreason.cli.tables import (
 )
 from anomreason.english import counted
 from anomreason.metrics.plausibility import METRICS
+from anomreason.stats import Interval
 
 if TYPE_CHECKING:
     from anomreason.audit.results import AssessorResult, AuditResult
@@ -62,6 +63,7 @@ def print_audit(result: AuditResult) -> None:
     to.print(
         note("Direction", "lower is better and 0 is flawless; severity runs from 0 (implausible) to 100 (realistic)")
     )
+    to.print(note("Interval", "95 %, a bootstrap over prompts; - where resamples of the prompts do not differ"))
     to.print(note("Place", f"by {NAMES[MAIN]}; a range where the data hold no single one, - where they hold none"))
     for warning in result.warnings:
         to.print(Text.assemble(("Warning: ", "bold yellow"), printable(warning)))
@@ -104,19 +106,25 @@ def _scores(found: AssessorResult) -> TextTable:
 
 
 def _pairs(found: AssessorResult) -> TextTable:
-    title = f"Differences in {NAMES[MAIN]} over the same prompts (below 0: the first is more plausible)"
+    title = (
+        f"Differences in {NAMES[MAIN]} over the same prompts: the more plausible one first, its score less the other's"
+    )
     heads = ("difference", ENDS, "p (Holm)", "prompts", "left out")
     groups = [[number(head) for head in heads], [words("told apart", 10)], [number("further\nprompts")]]
     table = TextTable(title, [words("first", 8), words("second", 8)], groups)
     order = {g.generator: place for place, g in enumerate(found.ordered(MAIN))}
     pairs = [p for p in found.pairs if p.metric == MAIN and p.difference.value is not None]
     for pair in sorted(pairs, key=lambda p: sorted((order[p.one], order[p.other])))[:MOST]:
-        score = pair.difference
+        score, ends, first, second = pair.difference, pair.difference.interval, pair.one, pair.other
+        value = score.value or 0.0
+        if value > 0:
+            first, second, value = second, first, -value
+            ends = Interval(-ends.high, -ends.low) if ends else None
         table.add(
-            printable(pair.one),
-            printable(pair.other),
-            f"{score.value:+.3f}",
-            interval(score.interval),
+            printable(first),
+            printable(second),
+            f"{value:.3f}",
+            f"{ends.low:.3f} to {ends.high:.3f}" if ends else "-",
             p_value(pair.p_holm),
             f"{score.n:,}",
             f"{pair.left_out:,}",
@@ -128,7 +136,7 @@ def _pairs(found: AssessorResult) -> TextTable:
 
 def _failures(found: AssessorResult) -> TextTable:
     title = f"Images without an assessment, and {NAMES[MAIN]} if they were all clean, or all as bad as the worst 5 %"
-    groups = [[number("images"), words("not made", 9), words("not assessed", 9)], [number("bounds")]]
+    groups = [[number("images"), words("no image", 9), words("not assessed", 9)], [number("bounds")]]
     table = TextTable(title, [words("generator", 10)], groups)
     for one in found.ordered(MAIN):
         table.add(

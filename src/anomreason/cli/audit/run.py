@@ -50,8 +50,8 @@ def command(
     """Make the images of an audit, have them assessed, and report which generator is how plausible.
 
     Each step says what it will cost before it begins, and asks where that is not nothing. The same command again
-    continues, makes no image and asks no question twice, and tries again what failed. Exit code: 0 all images made and
-    assessed, 2 usage error, 3 some failed, 4 stopped at a limit on the cost, 130 interrupted.
+    continues, makes no image and asks no question twice, and tries again what failed. Exit code: 0 all images there and
+    assessed, 2 usage error, 3 some missing or failed, 4 stopped at a limit on the cost, 130 interrupted.
     """
     from anomreason.audit.plan import read_audit
 
@@ -84,11 +84,15 @@ def work_through(audit: Audit, options: RunOptions) -> int:
     record = record_of(audit)
     plans = _plans(audit)
     options.tell(_described(audit))
+    for note in record.notes:
+        options.tell(f"Note: {note}")
     _check_terminal(audit, record, plans, options)
     with AuditFolder(audit, record) as folder:
         ends = {_make(folder, plans, options)}
         if ends & {CAPPED, INTERRUPTED}:
             return max(ends)
+        if any(len(one.images) < len(audit.prompts) * len(audit.seeds) for one in record.generators if one.images):
+            ends.add(FAILED)
         images = present(tuple(all_images(folder.path, record)))
         link_images(folder.path, images)
         for assessor in audit.assessors:

@@ -155,7 +155,7 @@
       frame.append(image);
     } else {
       const text = document.createElement("span");
-      text.textContent = "no image: " + (note ?? "unknown");
+      text.textContent = "no image";
       frame.append(text);
     }
     if (Array.isArray(found) && found.length) {
@@ -167,7 +167,7 @@
     } else {
       const failed = !Array.isArray(found);
       shot.classList.add(failed ? "failed" : "none");
-      cap.textContent = !failed ? "no anomalies found" : preview ? (found ? "failed: " + found.replaceAll("_", " ") : "not assessed") : "not made";
+      cap.textContent = !failed ? "no anomalies found" : preview ? (found ? "failed: " + found.replaceAll("_", " ") : "not assessed") : (note ?? "unknown");
     }
     shot.disabled = !source && !found;
     shot.addEventListener("click", () => open(number, place, images[place]));
