@@ -275,7 +275,7 @@ async def detect_watched(
     failed = done = 0
     async with open_session(setup, run) as session:
         caller = session.caller
-        calls_before = caller.ledger.total.calls
+        before = caller.ledger.total
 
         def interrupt() -> None:
             if caller.stopping and work:
@@ -289,10 +289,11 @@ async def detect_watched(
 
         def spent() -> str:
             total = caller.ledger.total
-            money = "" if total.cost is None else f", ${total.cost:.2f}"
+            money = "" if total.cost is None else f", ${total.cost - (before.cost or 0.0):.2f}"
+            calls, tokens = total.calls - before.calls, total.tokens - before.tokens
             about = "about " if total.estimated else ""
             waiting = f"; {caller.waiting}" if caller.waiting else ""
-            return f"{failed:,} failed, {total.calls - calls_before:,} calls, {about}{total.tokens:,} tokens{money}{waiting}"
+            return f"{failed:,} failed, {calls:,} calls, {about}{tokens:,} tokens{money}{waiting}"
 
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, interrupt)

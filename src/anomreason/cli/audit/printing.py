@@ -106,9 +106,7 @@ def _scores(found: AssessorResult) -> TextTable:
 
 
 def _pairs(found: AssessorResult) -> TextTable:
-    title = (
-        f"Differences in {NAMES[MAIN]} over the same prompts: the more plausible one first, its score less the other's"
-    )
+    title = f"Differences in {NAMES[MAIN]} over the same prompts: the more plausible one less the other"
     heads = ("difference", ENDS, "p (Holm)", "prompts", "left out")
     groups = [[number(head) for head in heads], [words("told apart", 10)], [number("further\nprompts")]]
     table = TextTable(title, [words("first", 8), words("second", 8)], groups)
