@@ -21,6 +21,7 @@ from anomreason.detection import DetectOptions, set_up
 from anomreason.errors import EndpointError, UsageError
 from anomreason.images import Encoded
 from anomreason.scenes.make import SceneSettings, make_scenes
+from anomreason.vlm.endpoint.presets import presets
 from anomreason.vlm.probes import QUESTION
 from anomreason.vlm.protocol import Reply, Request, Sampling
 from anomreason.vlm.simulator.model import Simulator
@@ -102,7 +103,7 @@ def test_a_model_and_server_without_faults_are_told_as_such() -> None:
     assert told.failed == {}
     assert [line for line in told.advice if not line.startswith("--max-tokens instead of --max-cost")] == []
     assert set(told.costs) == {"single", "lean", "paper", "release"}
-    assert told.used.calls == 14
+    assert told.used.calls == 22
 
 
 @pytest.mark.parametrize("use", ["ignored", "refused"])
@@ -182,6 +183,15 @@ def test_a_server_that_is_not_there_is_one_clear_line() -> None:
     (line,) = lines(told)
     assert line.startswith("x gives no answer: ")
     assert "is it running?" in line
+
+
+def test_a_server_of_a_preset_that_is_not_there_is_named_as_the_user_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = presets()["ollama"].model_copy(update={"base_url": "http://127.0.0.1:9/v1"})
+    monkeypatch.setitem(presets(), "ollama", closed)
+    told = found("ollama:x", patience=0.0)
+    (line,) = lines(told, "ollama:x")
+    assert line.startswith("ollama:x gives no answer: ")
+    assert "is Ollama running?" in line
 
 
 def test_the_simulator_answers_all_questions(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from anomreason.agent.observer import Observer
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.agent.roles import OF_CUTOUTS, Prompts
 from anomreason.anomaly import Detection, Failure, Usage
-from anomreason.errors import Stopped, UnreadableImage, UsageError
+from anomreason.errors import NoEffect, Stopped, UnreadableImage, UsageError
 from anomreason.images import LoadedImage, load_image
 from anomreason.runs import ImageStatus, RunFolder, provenance, read_results
 from anomreason.sources.inputs import FoundImages, Image, find_images
@@ -123,11 +123,7 @@ class DetectOptions(AgentSettings):
     def of(cls, arguments: Mapping[str, object]) -> DetectOptions:
         """Options from keyword arguments. Raises UsageError for an unknown name, with the closest valid one."""
         known = [f.name for f in fields(cls)]
-        for name in arguments:
-            if name not in known:
-                close = get_close_matches(name, known, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"the options are {', '.join(known)}"
-                raise UsageError(f"there is no option {name!r}; {hint}")
+        check_names(arguments, known)
         values: dict[str, Any] = dict(arguments)
         urls = values.get("base_urls", ())
         values["base_urls"] = (urls,) if isinstance(urls, str) else tuple(urls)
@@ -166,6 +162,15 @@ class DetectOptions(AgentSettings):
         for name in ("temperature", "spread"):
             if not 0 <= _number(name, getattr(self, name)) <= 2:
                 raise UsageError(f"{name} must be 0..2, not {getattr(self, name)}")
+
+
+def check_names(arguments: Collection[str], known: Collection[str]) -> None:
+    """Raises UsageError for an unknown name among keyword arguments, with the closest valid one."""
+    for name in arguments:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"the options are {', '.join(known)}"
+            raise UsageError(f"there is no option {name!r}; {hint}")
 
 
 def _check_band(band: Any) -> None:
@@ -245,8 +250,8 @@ def set_up(model: str | VLM, options: DetectOptions = DetectOptions(), given: Co
     """Check the options and read the prompts, card and prices that they name.
 
     given: names of the options that the caller has set; the schedule suits the model unless `schedule` is among them.
-    Raises UsageError for values that cannot be used, for combinations that cannot work, and for a given option that
-    has no effect with this model and schedule.
+    Raises UsageError for values that cannot be used and for combinations that cannot work, NoEffect for a given
+    option that has no effect with this model and schedule or cannot be used with it.
     """
     if not isinstance(model, str) and not hasattr(model, "ask"):
         raise UsageError(f"model must be a name such as 'gpt-4o' or an open VLM, not {model!r}")
@@ -262,10 +267,12 @@ def set_up(model: str | VLM, options: DetectOptions = DetectOptions(), given: Co
     if "schedule" not in given:
         options = replace(options, schedule="single" if card or own else "lean")
     if (card or _is_bundled(name)) and options.schedule != "single":
-        raise UsageError(f"{name} was trained on one question only: use the schedule single")
+        why = f"{name} was trained on one question only"
+        raise NoEffect("schedule", why, f"{why}: use the schedule single")
     for option in ("judge_source", "two_turns"):
         if _is_bundled(name) and getattr(options, option):
-            raise UsageError(f"{name} was trained on one question only: leave {option} ({_flag(option)}) out")
+            why = f"{name} was trained on one question only"
+            raise NoEffect(option, why, f"{why}: leave {option} ({_flag(option)}) out")
     asked = (card or own) if options.schedule == "single" else None
     if asked and asked.source:
         options = replace(options, two_turns=True)
@@ -275,9 +282,10 @@ def set_up(model: str | VLM, options: DetectOptions = DetectOptions(), given: Co
     price = FREE if preset is not None and preset.own else price_of(name, options.prices)
     setup = DetectorSetup(name, options, Prompts.load(options.prompts), asked, price, vlm)
     idle = _without_effect(setup)
-    for option in given:
+    for option in sorted(given):
         if option in idle and getattr(options, option) not in (None, ()):
-            raise UsageError(f"{option} ({_flag(option)}) has no effect with {idle[option]}; leave it out")
+            why = f"has no effect with {idle[option]}"
+            raise NoEffect(option, f"it {why}", f"{option} ({_flag(option)}) {why}; leave it out")
     return setup
 
 

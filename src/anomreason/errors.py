@@ -3,6 +3,7 @@
     AnomreasonError
     ├── UsageError          what was asked cannot be done as asked (CLI exit status 2)
     │   ├── RunConflict     the run folder holds other settings, or another process works in it
+    │   ├── NoEffect        an option that does nothing with the model at hand
     │   └── MissingExtra    an optional dependency is not installed
     ├── StorageError        a run's file cannot be written or read back: disk full, read-only (CLI exit status 1)
     ├── UnreadableImage     a file that cannot be opened as an image
@@ -42,6 +43,17 @@ class UsageError(AnomreasonError):
 
 class RunConflict(UsageError):
     """An existing run folder was made with other settings, or is in use by another process."""
+
+
+class NoEffect(UsageError):
+    """An option that the model at hand has no use for."""
+
+    def __init__(self, option: str, why: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
+        """The option's name in Python."""
+        self.why = why
+        """A clause that gives the reason."""
 
 
 class MissingExtra(UsageError):

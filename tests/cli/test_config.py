@@ -61,6 +61,11 @@ def test_other_commands_do_not_hear_of_it(here: Path) -> None:
     ("text", "message"),
     [
         ("[detect]\nmodle = 'x'\n", "anomreason.toml, [detect]: there is no option 'modle'; did you mean 'model'?"),
+        ("[scenes]\nmake = 3\n", "'make' is a command; write its options in a table, [scenes.make]"),
+        ("[detct]\nmodel = 'x'\n", "anomreason.toml: there is no command 'detct'; did you mean 'detect'?"),
+        (SIMULATED + "[detct]\n", "there is no command 'detct'; did you mean 'detect'?"),
+        ("model = 'x'\n", "'model' stands in no table; write options in a command's table, e.g. [detect]"),
+        ("[scenes.make]\nm = 1\n", "anomreason.toml, [scenes.make]: there is no option 'm'"),
         ("[scenes.mak]\nn = 1\n", "there is no command 'mak'; did you mean 'make'?"),
         ("detect = 3\n", "'detect' is a command; write its options in a table, [detect]"),
         ("[detect\n", "anomreason.toml is no TOML file"),
@@ -68,10 +73,53 @@ def test_other_commands_do_not_hear_of_it(here: Path) -> None:
 )
 def test_what_cannot_be_meant_is_an_error_that_says_why(here: Path, text: str, message: str) -> None:
     (here / "anomreason.toml").write_text(text)
-    line: list[Any] = ["scenes", "make", "--out", "more"] if "scenes" in text else ["detect", "scenes/images"]
+    line: list[Any] = ["scenes", "make", "--out", "more"] if "[scenes" in text else ["detect", "scenes/images"]
     ran = run(*line)
     assert ran.exit_code != 0
     assert message in str(ran.exception)
+
+
+def test_options_of_a_group_belong_into_the_table_of_the_command_that_it_runs_by_itself(here: Path) -> None:
+    (here / "anomreason.toml").write_text("[audit]\nyes = true\n")
+    assert "write them in the table [audit.run]" in str(run("audit", "audit.toml").exception)
+
+
+def test_a_table_is_named_as_the_file_has_it_however_the_program_was_started(here: Path) -> None:
+    (here / "anomreason.toml").write_text("[scenes.make]\nm = 1\n")
+    ran = CliRunner().invoke(app, ["scenes", "make"], prog_name="python -m anomreason")
+    assert "anomreason.toml, [scenes.make]: there is no option 'm'" in str(ran.exception)
+
+
+UNSUITED = '[detect]\nmodel = "gpt-4o"\nmax-cost = 5\nschedule = "paper"\n'
+
+
+def test_what_has_no_effect_with_this_model_is_left_out_when_it_comes_from_the_file(here: Path) -> None:
+    (here / "anomreason.toml").write_text(UNSUITED)
+    ran = run("detect", "scenes/images", "--model", "tiny", "--dry-run")
+    assert ran.exit_code == 0, ran.output
+    assert "Not used from anomreason.toml: schedule, since tiny was trained on one question only" in ran.stderr
+    assert "Not used from anomreason.toml: max-cost, since it has no effect with 'tiny'" in ran.stderr
+    assert "schedule single" in ran.stdout
+    kept = run("detect", "scenes/images", "--dry-run")
+    assert "schedule paper" in kept.stdout
+    assert "Not used" not in kept.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [(["--max-cost", "5"], "has no effect with 'tiny'"), (["--schedule", "lean"], "use the schedule single")],
+)
+def test_what_has_no_effect_stays_an_error_on_the_command_line(here: Path, option: list[str], message: str) -> None:
+    (here / "anomreason.toml").write_text(UNSUITED)
+    assert message in str(run("detect", "scenes/images", "--model", "tiny", "--dry-run", *option).exception)
+
+
+def test_what_has_no_effect_in_a_mode_is_left_out_when_it_comes_from_the_file(here: Path) -> None:
+    (here / "prompts.txt").write_text("a red cup\ntwo dogs at play\n")
+    (here / "anomreason.toml").write_text("[audit.prompts]\nembedder = 'words'\nmax-cost = 5\n")
+    ran = run("audit", "prompts", "prompts.txt", "--k", "1", "--out", "chosen.jsonl")
+    assert ran.exit_code == 0, ran.output
+    assert "Not used from anomreason.toml: max-cost, since it has no effect without --model" in ran.stderr
 
 
 def test_a_file_that_is_not_there_is_an_error(here: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,37 +47,36 @@ def command(
 ) -> None:
     """Find out with a few small questions what a model and its server can do, and which options suit it.
 
-    It sends about 15 short calls, two of them with an image, whose answers are known. Exit code: 0 usable, 2 usage
+    It sends about 25 short calls, two of them with an image, whose answers are known. Exit code: 0 usable, 2 usage
     error, 3 it does not answer or does not see images.
     """
     from anomreason.checking import check
-    from anomreason.cli.options import given
-    from anomreason.detection import DetectOptions, set_up
+    from anomreason.cli.detect import detect_options
+    from anomreason.cli.options import fitting, model_options
+    from anomreason.detection import DetectorSetup, set_up
 
-    options = DetectOptions(
-        base_urls=tuple(base_url or ())[:1],
-        api_key_env=api_key_env,
-        timeout=timeout,
-        patience=patience,
-        max_reply_tokens=max_reply_tokens,
-        prices=prices,
-    )
-    names = {"base_urls" if name == "base_url" else name for name in given(context)}
-    found = asyncio.run(check(set_up(model, options, names)))
+    def setup() -> DetectorSetup:
+        options = detect_options(context)
+        return set_up(model, replace(options, base_urls=options.base_urls[:1]), model_options(context))
+
+    found = asyncio.run(check(fitting(context, setup)))
     if json_only:
         typer.echo(found.model_dump_json(indent=2))
     else:
-        for line in lines(found):
+        for line in lines(found, model):
             say(line)
     raise typer.Exit(0 if found.usable else UNUSABLE)
 
 
-def lines(found: ModelCheck) -> list[str]:
-    """The check in a few lines."""
+def lines(found: ModelCheck, spec: str | None = None) -> list[str]:
+    """The check in a few lines. spec: the model as the user named it."""
     if found.answers_as is None:
-        return [f"{found.model} gives no answer: {reason}" for reason in found.failed.values()]
+        return [f"{spec or found.model} gives no answer: {reason}" for reason in found.failed.values()]
     rows = [
-        ("model", found.model + (f", answers as {found.answers_as}" if found.answers_as != found.model else "")),
+        (
+            "model",
+            (spec or found.model) + (f", answers as {found.answers_as}" if found.answers_as != found.model else ""),
+        ),
         ("images", {True: "seen", False: "NOT SEEN", None: "unclear: it answered beside the question"}[found.sees]),
         ("schemas", _SCHEMAS[found.schemas]),
         ("boxes", _boxes(found)),
@@ -102,7 +102,7 @@ def _boxes(found: ModelCheck) -> str:
 def _at_once(found: ModelCheck) -> str:
     if found.at_once is None:
         return "not found out"
-    return "one call at a time" if found.at_once < 1.5 else f"about {found.at_once:.0f} of 8 calls"
+    return "seems to answer one call at a time" if found.at_once < 1.5 else f"about {found.at_once:.0f} of 8 calls"
 
 
 def _speed(found: ModelCheck) -> str:

@@ -10,7 +10,7 @@ model = "gpt-4o"
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -43,20 +43,49 @@ def take_defaults(context: Any, path: Path | None) -> Path | None:
     return path
 
 
+def file_of(context: Any) -> Path | None:
+    """The file of defaults; None without one."""
+    file: Path | None = context.meta.get(_FILE)
+    return file
+
+
+def check_names(context: Any, commands: Sequence[str]) -> None:
+    """Raise UsageError for a name in the file that is no command of the program, with the closest one.
+
+    What stands in the tables of its groups is checked by `check_table`, as far as they are run.
+    """
+    if context.parent is not None or file_of(context) is None:
+        return
+    for name, table in context.default_map.items():
+        if not isinstance(table, Mapping) and name not in commands:
+            raise UsageError(
+                f"{file_of(context)}: {name!r} stands in no table; write options in a command's table, e.g. [detect]"
+            )
+    _check_names(context.default_map, commands, str(file_of(context)), "command")
+
+
 def check_table(context: Any, command: Any, name: str) -> None:
     """Bring the file's table for a command to the names of its parameters, and say on stderr what it sets.
 
     Raises UsageError for a name that is no option or command, with the closest one.
     """
-    file, tables = context.meta.get(_FILE), context.default_map
+    file, tables = file_of(context), context.default_map
     if file is None or not tables or name not in tables:
         return
     from anomreason.cli.output import say
 
-    table, where = tables[name], f"{file}, [{' '.join([*context.command_path.split()[1:], name])}]"
+    table, dotted = tables[name], ".".join([*_groups(context), name])
+    where, default = f"{file}, [{dotted}]", getattr(command, "default_command", None)
     if not isinstance(table, Mapping):
-        raise UsageError(f"{file}: {name!r} is a command; write its options in a table, [{name}]")
+        form = f"[{dotted}.{default}]" if default else f"[{dotted}]"
+        raise UsageError(f"{file}: {name!r} is a command; write its options in a table, {form}")
     if hasattr(command, "list_commands"):
+        for key, value in table.items():
+            if default and key not in command.list_commands(context) and not isinstance(value, Mapping):
+                raise UsageError(
+                    f"{where}: there is no command {key!r}; options of `{dotted.replace('.', ' ')}` without a command "
+                    f"are those of `{default}`: write them in the table [{dotted}.{default}]"
+                )
         _check_names(table, command.list_commands(context), where, "command")
         return
     options = {opt.lstrip("-"): param.name for param in command.params for opt in param.opts if opt.startswith("--")}
@@ -65,6 +94,11 @@ def check_table(context: Any, command: Any, name: str) -> None:
     context.default_map = {**tables, name: {options[key]: value for key, value in plain.items()}}
     if plain:
         say(f"Defaults from {where}: {', '.join(plain)}", err=True)
+
+
+def _groups(context: Any) -> list[str]:
+    """Names of the groups that lead to a context, without the program's own."""
+    return [] if context.parent is None else [*_groups(context.parent), context.info_name]
 
 
 def _check_names(table: Mapping[str, Any], known: Any, where: str, what: str) -> None:

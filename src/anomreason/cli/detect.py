@@ -140,11 +140,10 @@ def command(
     nothing that is done. Exit code: 0 all images processed, 2 usage error, 3 some images failed, 4 stopped at a limit,
     130 interrupted.
     """
-    from anomreason.cli.options import given
+    from anomreason.cli.options import fitting, model_options
     from anomreason.detection import set_up
 
-    names = {"base_urls" if name == "base_url" else name for name in given(context)}
-    setup = set_up(model, detect_options(context), names)
+    setup = fitting(context, lambda: set_up(model, detect_options(context), model_options(context)))
     options = CommandOptions(run, limit, yes, json_only, report)
     if dry_run:
         print_plan(setup, inputs, options)
@@ -168,9 +167,12 @@ class CommandOptions:
 
 def detect_options(context: typer.Context) -> DetectOptions:
     """The options of the detector. The command's parameters have the same names, so that none can be forgotten."""
+    from anomreason.cli.options import left_out
     from anomreason.detection import DetectOptions
 
     values = context.params | {"base_urls": context.params["base_url"] or ()}
+    for name in left_out(context):
+        values.pop("base_urls" if name == "base_url" else name)
     return DetectOptions.of({f.name: values[f.name] for f in fields(DetectOptions) if f.name in values})
 
 

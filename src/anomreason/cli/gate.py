@@ -77,18 +77,17 @@ def command(
     fully realistic. Exit code: 0 all images pass, 5 some are rejected, 1 a file could not be moved, 2 usage error, 3
     some could not be assessed, 4 stopped at a limit on cost or tokens, 130 interrupted.
     """
-    from anomreason.cli.options import given
+    from anomreason.cli.options import fitting, model_options
     from anomreason.detection import set_up
     from anomreason.gating.assessing import unassessed
     from anomreason.gating.cache import DetectionCache
     from anomreason.gating.limits import Limits, judged
     from anomreason.planning import plan_for
 
-    options = detect.detect_options(context)
-    names = {"base_urls" if name == "base_url" else name for name in given(context)}
     limits = Limits.of({name: context.params[name] for name in _LIMITS})
-    setup = set_up(context.params["model"], options, names)
-    images = _images(inputs, options.outside, move)[: context.params["limit"]]
+    model: str = context.params["model"]
+    setup = fitting(context, lambda: set_up(model, detect.detect_options(context), model_options(context)))
+    images = _images(inputs, setup.options.outside, move)[: context.params["limit"]]
     json_only: bool = context.params["json_only"]
     with DetectionCache(cache) as opened:
         todo = unassessed(images, setup, opened)

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
-from anomreason.cli.config import check_table
+from anomreason.cli.config import check_names, check_table
 
 if TYPE_CHECKING:
     from typer._click import Command as ClickCommand
@@ -41,6 +41,7 @@ def group_app(name: str, help: str, table: Mapping[str, Command]) -> typer.Typer
             super().__init__(**settings)
             # Only the names count, from which Typer takes its suggestions; get_command gives the commands.
             self.commands = {name: TyperCommand(name) for name in table}
+            self.default_command = default
 
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             if default and args and args[0] not in (*table, "--help"):
@@ -50,6 +51,7 @@ def group_app(name: str, help: str, table: Mapping[str, Command]) -> typer.Typer
         def resolve_command(self, ctx: Any, args: list[str]) -> Any:
             name, command, rest = super().resolve_command(ctx, args)
             if name and command is not None and ctx.default_map:
+                check_names(ctx, list(table))
                 check_table(ctx, command, name)
             return name, command, rest
 

@@ -17,7 +17,7 @@ from anomreason.agent.replies import read_prose
 from anomreason.agent.roles import DESCRIBER, Prompts
 from anomreason.anomaly import Detection, Failure
 from anomreason.detection import DetectOptions, DetectorSetup, set_up
-from anomreason.errors import CallFailed, UsageError
+from anomreason.errors import CallFailed, NoEffect, UsageError
 from anomreason.images import LoadedImage
 from anomreason.vlm.calling import Caller, Meter
 from anomreason.vlm.protocol import Reply, Request, Sampling, Tag, runs_here
@@ -34,9 +34,10 @@ def describer(model: str, options: DetectOptions, given: Collection[str] = ()) -
 
     Raises UsageError as that does, for a model that was trained on one question only, and for a given option of IDLE.
     """
-    for name in given:
+    for name in sorted(given):
         if name in IDLE:
-            raise UsageError(f"{name} (--{name.replace('_', '-')}) has no effect on descriptions; leave it out")
+            why = "has no effect on descriptions"
+            raise NoEffect(name, f"it {why}", f"{name} (--{name.replace('_', '-')}) {why}; leave it out")
     setup = set_up(model, replace(options, schedule="single"), {*given, "schedule"})
     if setup.card is not None:
         raise UsageError(f"{model} was trained on one question only and cannot describe; use another model")

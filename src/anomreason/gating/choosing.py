@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack, overload
 
 from anomreason.anomaly import Detection, Record
-from anomreason.detection import DetectArguments, DetectOptions, set_up
+from anomreason.detection import DetectArguments, DetectOptions, check_names, set_up
 from anomreason.errors import NoneAssessed, UsageError
 from anomreason.gating.assessing import assess, images_of
 from anomreason.gating.cache import DetectionCache
@@ -113,9 +113,12 @@ def best_of(images: ImageInputs, *, model: str | VLM, **options: Unpack[AssessAr
     return _now(lambda patient: _best_of(images, model, options, patient))
 
 
-async def rewards_async(images: ImageInputs, *, model: str | VLM, **options: Unpack[RewardArguments]) -> list[float]:
+async def rewards_async(
+    images: ImageInput | ImageInputs, *, model: str | VLM, **options: Unpack[RewardArguments]
+) -> list[float]:
     """A reward for each image, for training: 1 / (1 + CAP), which is 1 for a flawless image and falls towards 0.
 
+    One image alone gives a list of one reward, so that a training loop gets a list whatever it gives.
     It orders images as CAP does, and unlike -CAP it is bounded. An image that could not be assessed has `failure`,
     NaN unless given. images, model, options: as `gate_async` has them, without limits; a `cache` keeps detections from
     step to step. Raises UsageError for arguments that cannot be used.
@@ -123,7 +126,7 @@ async def rewards_async(images: ImageInputs, *, model: str | VLM, **options: Unp
     return await _rewards(images, model, options)
 
 
-def rewards(images: ImageInputs, *, model: str | VLM, **options: Unpack[RewardArguments]) -> list[float]:
+def rewards(images: ImageInput | ImageInputs, *, model: str | VLM, **options: Unpack[RewardArguments]) -> list[float]:
     """As `rewards_async`, which describes the arguments."""
     return _now(lambda patient: _rewards(images, model, options, patient))
 
@@ -131,13 +134,19 @@ def rewards(images: ImageInputs, *, model: str | VLM, **options: Unpack[RewardAr
 async def _gate(
     images: ImageInput | ImageInputs, model: str | VLM, options: GateArguments, patient: bool = True
 ) -> GateResult | list[GateResult]:
+    _check_names(options, _GATE)
     limits, given = Limits.of(options), await asyncio.to_thread(given_images, images)
     results = [judged(d, limits) for d in await _detections(given, model, options, _GATE, patient)]
     return results[0] if given.single else results
 
 
 async def _best_of(images: ImageInputs, model: str | VLM, options: AssessArguments, patient: bool = True) -> BestOf:
-    found = await _detections(await _several(images), model, options, _ASSESS, patient)
+    given = await asyncio.to_thread(given_images, images)
+    if given.single:
+        raise UsageError("one image was given where several are expected; give a list of images")
+    if not given.entries:
+        raise UsageError("no image was given, so that none is the best; give a list of images")
+    found = await _detections(given, model, options, _ASSESS, patient)
     assessed = tuple(AssessedImage.of(d) for d in found)
     ranks = [
         (a.cap, a.mai, -(100.0 if a.worst is None else a.worst), index)
@@ -151,9 +160,10 @@ async def _best_of(images: ImageInputs, model: str | VLM, options: AssessArgumen
 
 
 async def _rewards(
-    images: ImageInputs, model: str | VLM, options: RewardArguments, patient: bool = True
+    images: ImageInput | ImageInputs, model: str | VLM, options: RewardArguments, patient: bool = True
 ) -> list[float]:
-    found = await _detections(await _several(images), model, options, _REWARDS, patient)
+    given = await asyncio.to_thread(given_images, images)
+    found = await _detections(given, model, options, _REWARDS, patient)
     failure = options.get("failure", math.nan)
     caps = [AssessedImage.of(d).cap for d in found]
     return [failure if cap is None else 1 / (1 + cap) for cap in caps]
@@ -165,17 +175,15 @@ _REWARDS = _ASSESS | {"failure"}
 """The options that are not those of `detect`."""
 
 
-async def _several(images: ImageInputs) -> GivenImages:
-    given = await asyncio.to_thread(given_images, images)
-    if given.single:
-        raise UsageError("one image was given where several are expected; give a list of images")
-    return given
+def _check_names(options: Mapping[str, object], own: frozenset[str]) -> None:
+    check_names(options, [*sorted(own), *(f.name for f in fields(DetectOptions))])
 
 
 async def _detections(
     given: GivenImages, model: str | VLM, options: Mapping[str, object], own: frozenset[str], patient: bool
 ) -> list[Detection]:
     """A detection for each image. own: names of the options that are not those of `detect`."""
+    _check_names(options, own)
     asked = {name: value for name, value in options.items() if name not in own}
     setup = set_up(model, DetectOptions.of(asked), asked)
     images = await asyncio.to_thread(images_of, given)

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from anomreason.errors import UsageError
 from anomreason.vlm.card import DetectorCard
-from anomreason.vlm.endpoint.presets import preset_of, split_preset
+from anomreason.vlm.endpoint.address import NoKey
+from anomreason.vlm.endpoint.presets import near_spec, preset_of, split_preset
 from anomreason.vlm.protocol import TINY, VLM, VLMOptions
 
 
@@ -36,7 +37,12 @@ def open_vlm(spec: str, options: VLMOptions = VLMOptions()) -> VLM:  # noqa: B00
         name = split_preset(spec)[1]
         if not options.base_urls:
             options = replace(options, base_urls=(preset.url(),), api_key_env=options.api_key_env or preset.key)
-    return OpenAIVLM(name, options)
+    try:
+        return OpenAIVLM(name, options)
+    except NoKey as e:
+        if near := near_spec(spec):
+            raise UsageError(f"{e}. Did you mean --model {near}?") from e
+        raise
 
 
 def card_of(spec: str) -> DetectorCard | None:

@@ -105,5 +105,11 @@ def test_a_folder_without_a_checkpoint_is_an_error(files: dict[str, str], messag
         open_embedder(str(tmp_path)).texts(["a cup"])
 
 
+def test_a_name_that_leads_nowhere_tells_what_an_embedder_can_be() -> None:
+    with pytest.raises(UsageError, match=r"--embedder FOLDER.*--embedder words") as refused:
+        open_embedder("/nowhere/at/all")
+    assert "--model" not in str(refused.value)
+
+
 def test_near_depends_on_the_kind_of_embedder() -> None:
     assert [usual_near(open_embedder(spec)) for spec in (WORDS, MODEL, CLIP)] == [0.8, 0.9, 0.95]

@@ -11,7 +11,7 @@ from anomreason.detection import DetectOptions, set_up
 from anomreason.errors import UsageError
 from anomreason.vlm.endpoint.address import checked_url
 from anomreason.vlm.endpoint.openai import OpenAIVLM
-from anomreason.vlm.endpoint.presets import left_out, preset_of, presets, split_preset
+from anomreason.vlm.endpoint.presets import left_out, near_spec, own_server, preset_of, presets, split_preset
 from anomreason.vlm.ledger import FREE
 from anomreason.vlm.opening import open_vlm
 from anomreason.vlm.protocol import Request, Sampling, Tag
@@ -101,3 +101,29 @@ def test_what_is_missing_is_named(spec: str, variable: str, message: str, monkey
     monkeypatch.delenv(variable, raising=False)
     with pytest.raises(UsageError, match=re.escape(message)):
         open_vlm(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("ollama", "ollama:NAME"),
+        ("olama:qwen2.5vl:7b", "ollama:qwen2.5vl:7b"),
+        ("tinny", "tiny"),
+        ("gpt-4o", None),
+        ("qwen2.5vl:7b", None),
+    ],
+)
+def test_without_a_key_the_spec_that_may_be_meant_is_named(
+    spec: str, meant: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert near_spec(spec) == meant
+    with pytest.raises(UsageError, match="no key for OpenAI") as told:
+        open_vlm(spec)
+    assert str(told.value).partition("Did you mean ")[2] == (f"--model {meant}?" if meant else "")
+
+
+def test_a_server_of_ones_own_is_known_by_its_usual_address() -> None:
+    assert own_server(presets()["ollama"].base_url + "/") == "Ollama"
+    assert own_server("http://gpu1:11434/v1") is None
+    assert own_server(presets()["gemini"].base_url) is None

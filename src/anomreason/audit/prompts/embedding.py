@@ -39,6 +39,12 @@ _MODES = {"mean": "mean", "cls": "first", "lasttoken": "last"}
 """... and as later versions do, under `pooling_mode`."""
 
 
+_FORMS = (
+    "Name the folder of an embedder on this machine with --embedder FOLDER, or compare prompts by their words, which "
+    "needs no model, with --embedder words"
+)
+
+
 def open_embedder(spec: str, device: str | None = None) -> TextEmbedder:
     """The embedder `words`, or one by a folder or a hub id. The weights are loaded when they are first needed.
 
@@ -49,7 +55,7 @@ def open_embedder(spec: str, device: str | None = None) -> TextEmbedder:
     require("prompts embedded by a model (--embedder words needs none)", "local", "torch", "transformers")
     from anomreason.vlm.local.weights import folder_of
 
-    config = folder_of(spec) / "config.json"
+    config = folder_of(spec, forms=_FORMS) / "config.json"
     if not config.is_file():
         raise UsageError(f"{spec!r} holds no config.json, so it is no checkpoint; name the folder of one")
     described = json.loads(config.read_text(encoding="utf-8"))

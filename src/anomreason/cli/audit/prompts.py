@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anomreason.cli.options import given, refuse_unused
+from anomreason.cli.options import fitting, model_options, refuse_unused
 from anomreason.cli.output import json_line, say
 from anomreason.english import counted
 
@@ -107,8 +107,10 @@ def command(
     else:
         from anomreason.audit.prompts.tagging import tagger
 
-        names = {"base_urls" if name == "base_url" else name for name in given(context)} - {"device", "seed"}
-        setup = tagger(model, detect_options(context), names)
+        asked = model  # not None, as a lambda does not see
+        setup = fitting(
+            context, lambda: tagger(asked, detect_options(context), model_options(context) - {"device", "seed"})
+        )
     with selecting(source, out, options, setup) as work:
         with progress("prompts embedded", quiet=json_only) as step:
             work.clean(step)

@@ -54,14 +54,17 @@ def command(
     images processed, 2 usage error, 3 some images failed, 4 stopped at a limit, 130 interrupted.
     """
     import anomreason.dataset
-    from anomreason.cli.options import given, refuse_unused
+    from anomreason.cli.options import fitting, model_options, refuse_unused
     from anomreason.dataset.annotate import AnnotateOptions, annotator
 
     if describe or json_only:
         refuse_unused(context, ("report",), "with --describe" if describe else "with --json")
     options = AnnotateOptions(tuple(source or ()), tuple(kind or ()), context.params["limit"], describe, run)
-    names = {"base_urls" if name == "base_url" else name for name in given(context)}
-    setup = annotator(context.params["model"], options, detect.detect_options(context), names - {"run"})
+    model: str = context.params["model"]
+    setup = fitting(
+        context,
+        lambda: annotator(model, options, detect.detect_options(context), model_options(context) - {"run"}),
+    )
     with anomreason.dataset.open(data) as store:
         if context.params["dry_run"]:
             _show_plan(store, setup, options, json_only)

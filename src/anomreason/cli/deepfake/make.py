@@ -68,7 +68,7 @@ def command(
     is left. Exit code: 0 made, 2 usage error, 3 some photographs were not described, 4 stopped at a limit, 130
     interrupted.
     """
-    from anomreason.cli.options import refuse_unused
+    from anomreason.cli.options import fitting, refuse_unused
     from anomreason.cli.progress import progress
     from anomreason.dataset.describing import describer
     from anomreason.dataset.split import RATIOS, parse_ratios
@@ -81,8 +81,7 @@ def command(
         refuse_unused(context, _DESCRIBING, "without --model")
     if square is not None and reencode is None:
         raise UsageError("--square has no effect without --reencode; leave it out, or add --reencode jpeg:90")
-    options, given = _describing(context)
-    setup = None if model is None else describer(model, options, given)
+    setup = None if model is None else fitting(context, lambda: describer(model, *_describing(context)))
     sources = [*_sources(real, False), *_sources(fake, True)]
     form = None if reencode is None else Reencoding.parse(reencode, square)
     if form is not None and copy:
@@ -122,14 +121,13 @@ def _usable(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "images"
 
 
-def _describing(context: typer.Context) -> tuple[DetectOptions, set[str]]:
+def _describing(context: typer.Context) -> tuple[DetectOptions, frozenset[str]]:
     """The options of the model that describes, and those that the user gave."""
     from anomreason.cli.detect import detect_options
-    from anomreason.cli.options import given
+    from anomreason.cli.options import model_options
     from anomreason.detection import DetectOptions
 
-    names = {"base_urls" if name == "base_url" else name for name in given(context)}
-    return detect_options(context), names & {f.name for f in fields(DetectOptions)}
+    return detect_options(context), model_options(context) & {f.name for f in fields(DetectOptions)}
 
 
 def _print(report: SetReport, out: Path) -> None:

@@ -86,7 +86,7 @@ def command(
     images failed, 4 stopped at a limit, 130 interrupted.
     """
     from anomreason.cli.detect import detect_options
-    from anomreason.cli.options import given, refuse_unused
+    from anomreason.cli.options import fitting, model_options, refuse_unused
     from anomreason.deepfake.folder import SetFolder, sample
     from anomreason.deepfake.sweep import chosen
     from anomreason.detection import DetectOptions, set_up
@@ -98,9 +98,13 @@ def command(
     folder = SetFolder(out)
     names = folder.names(part)
     names = names if limit is None else sample(names, limit)
-    user_gave = {"base_urls" if one == "base_url" else one for one in given(context)}
-    options = replace(detect_options(context), judge_source=not two_turns)
-    setup = set_up(model, options, user_gave & {f.name for f in fields(DetectOptions)} - {"two_turns"})
+    taken = {f.name for f in fields(DetectOptions)} - {"two_turns"}
+
+    def judge() -> DetectorSetup:
+        options = replace(detect_options(context), judge_source=not two_turns)
+        return set_up(model, options, model_options(context) & taken)
+
+    setup = fitting(context, judge)
     job = Job(folder, setup, name or run_name(setup), names, chosen(variant) if sweep else ())
     if dry_run:
         say(job.described())

@@ -143,13 +143,16 @@ def _ask_judge(context: typer.Context, run: ScoredRun, model: str, out: Path) ->
     """The scored run with the judge's ratings as far as they have come, and the exit code."""
     import numpy as np
 
-    from anomreason.cli.options import given
+    from anomreason.cli.options import fitting, model_options
     from anomreason.deepfake.opinion import FOLDER, open_ratings, questions, with_opinion
     from anomreason.deepfake.rating import rater
 
     asked = questions(run, context.params["controls"])
-    names = {"base_urls" if name == "base_url" else name for name in given(context) if name in JUDGE_OPTIONS}
-    setup = rater(model, detect.detect_options(context), asked.explanations, names - {"yes"})
+    taken = {"base_urls", *JUDGE_OPTIONS} - {"yes"}
+    setup = fitting(
+        context,
+        lambda: rater(model, detect.detect_options(context), asked.explanations, model_options(context) & taken),
+    )
     options = detect.CommandOptions(None, None, yes=context.params["yes"], json_only=False, report=False)
     with open_ratings(setup, run, asked, out / FOLDER) as ratings:
         todo = asked.todo(ratings)

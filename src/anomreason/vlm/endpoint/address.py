@@ -34,6 +34,10 @@ _KEY_OF_HOST = {
 """The environment variable whose key is for a host and the hosts below it. No key goes to any other host unasked."""
 
 
+class NoKey(UsageError):
+    """No key for OpenAI, where models of no known kind are looked for."""
+
+
 def checked_url(url: str) -> str:
     """Raises UsageError for what is no base URL; the message leaves out what may hold a password."""
     try:
@@ -77,7 +81,7 @@ def key_for(url: str, named: str | None) -> str:
             "the one that holds the key with --api-key-env"
         )
     if not key and url == OPENAI_URL:
-        raise UsageError("no key for OpenAI: set OPENAI_API_KEY, or pass --base-url for a server of your own")
+        raise NoKey("no key for OpenAI: set OPENAI_API_KEY, or pass --base-url for a server of your own")
     return key or NO_KEY
 
 

@@ -38,7 +38,7 @@ from anomreason.vlm.endpoint.address import (
     proxy_of,
 )
 from anomreason.vlm.endpoint.answers import ServerAnswer, excerpt, read_completion, redacted
-from anomreason.vlm.endpoint.presets import left_out
+from anomreason.vlm.endpoint.presets import left_out, own_server
 from anomreason.vlm.protocol import Part, Reply, Request, Tag, VLMOptions
 from anomreason.vlm.remedies import slow_answer
 
@@ -265,7 +265,9 @@ def _reconnecting(reason: str, sent: bool, url: str) -> str:
             "server's log"
         )
     known = (remedy for cause, remedy in _CAUSES if re.search(cause, reason, re.I))
-    remedy = next(known, "is it running? Check the server, --base-url and the network")
+    server = own_server(url)
+    usual = f"is {server} running? Start it, or name the server's address with --base-url" if server else ""
+    remedy = next(known, usual or "is it running? Check the server, --base-url and the network")
     return remedy.replace("{rest}", url.partition("://")[2])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Literal
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 from anomreason.anomaly import Record
 from anomreason.errors import UsageError
+from anomreason.vlm.protocol import TINY
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -70,6 +72,23 @@ def preset_of(spec: str) -> Preset | None:
     """The preset that a spec names; None when it names none."""
     name, _ = split_preset(spec)
     return presets()[name] if name else None
+
+
+def own_server(url: str) -> str | None:
+    """The name of the program that usually listens at this address of one's own machine; None for another address."""
+    own = (preset for preset in presets().values() if preset.own and preset.base_url == url.rstrip("/"))
+    return next((preset.about.partition(" on this machine")[0] for preset in own), None)
+
+
+def near_spec(spec: str) -> str | None:
+    """The form that a mistyped spec may stand for: `tiny` or that of a preset; None when none is close.
+
+    >>> near_spec("olama:qwen2.5vl:7b"), near_spec("tinny"), near_spec("gpt-4o")
+    ('ollama:qwen2.5vl:7b', 'tiny', None)
+    """
+    kind, colon, name = spec.partition(":")
+    near = get_close_matches(kind.lower(), [*presets(), *([] if colon else [TINY])], 1, 0.75)
+    return near[0] if near and near[0] == TINY else f"{near[0]}:{name or 'NAME'}" if near else None
 
 
 def left_out(urls: tuple[str, ...]) -> set[str]:

@@ -123,8 +123,10 @@ def _split(spec: str) -> tuple[str, str | None]:
     return halves[0]
 
 
-def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
-    """A checkpoint's folder by its path or hub id; of the hub, files like `wanted` are fetched. Raises UsageError.
+def folder_of(name: str, wanted: Sequence[str] = _WANTED, forms: str = _FORMS) -> Path:
+    """A checkpoint's folder by its path or hub id; of the hub, files like `wanted` are fetched.
+
+    forms: ends the message about a name that leads nowhere, with what can be given instead. Raises UsageError.
 
     `tiny` is the bundled one; a folder of that name is `./tiny`.
     """
@@ -136,7 +138,7 @@ def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
     if path.exists() and name:
         raise UsageError(f"{name!r} is a file; name the folder that holds the checkpoint")
     if not _HUB_ID.fullmatch(name):
-        raise UsageError(f"there is no folder {name!r}. {_FORMS}")
+        raise UsageError(f"there is no folder {name!r}. {forms}")
     require("models of the hub", "local", "huggingface_hub")
     from huggingface_hub import snapshot_download
 
@@ -147,7 +149,7 @@ def folder_of(name: str, wanted: Sequence[str] = _WANTED) -> Path:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UsageError(
             f"there is no folder {name!r}, and the Hugging Face hub did not give such a model ({reason}); check "
-            f"the name, the connection and, for a gated model, `hf auth login`. {_FORMS}"
+            f"the name, the connection and, for a gated model, `hf auth login`. {forms}"
         ) from error
 
 
