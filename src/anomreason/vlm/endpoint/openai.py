@@ -364,7 +364,7 @@ class _RejectedOptions:
         sent = {"max_tokens", "temperature"}
         if request.sampling.seed is not None:
             sent.add("seed")
-        if request.sampling.logprobs:
+        if request.sampling.logprobs and "logprobs" not in self.refused:
             sent |= {"logprobs", f"alternatives={self.alternatives}"}
         if request.schema is not None and request.tag.step not in self.steps:
             sent.add("response_format")
