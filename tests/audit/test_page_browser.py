@@ -110,7 +110,8 @@ def test_images_stand_side_by_side_and_open_large_with_everything_that_was_found
 def test_what_was_not_made_is_said_and_prompts_are_filtered(browser: Browser, address: str) -> None:
     page = opened(browser, address, "#prompt=p003")
     page.locator(".shot.failed").first.wait_for()
-    assert page.locator(".shot.failed .frame").first.inner_text() == "no image: refused"
+    failed = page.locator(".shot.failed").first
+    assert (failed.locator(".frame").inner_text(), failed.locator(".cap").inner_text()) == ("no image", "refused")
     page.fill("#find", "prompt 1")
     page.get_by_text("12 of 30 prompts").wait_for()
     page.select_option("#tag", "lettering")

@@ -29,7 +29,7 @@ from anomreason.anomaly import Result
 from anomreason.errors import UsageError
 from anomreason.metrics.image_scores import ImageScores, SemanticSettings, score_image
 from anomreason.metrics.matching import Scores, precision_recall_f1, rank
-from anomreason.stats import Floats, Interval, interval_of, resampled_sums, sign_flip_ps, wide
+from anomreason.stats import Floats, Interval, interval_of, resampled_sums, sign_flip_ps
 
 Counts = npt.NDArray[np.int64]
 Place = tuple[int, int]
@@ -524,7 +524,7 @@ def _intervals(table: ScoreTable, rng: np.random.Generator) -> dict[bool, dict[P
                 "micro_recall": _share(tp, there, none),
                 "micro_f1": _share(2 * tp, predictions + there, none),
             }
-            ends = {name: wide(interval_of(each)) if usable else None for name, each in samples.items()}
+            ends = {name: interval_of(each) if usable else None for name, each in samples.items()}
             found[zero][at] = ViewFigures(**ends)
     return found
 

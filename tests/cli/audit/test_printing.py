@@ -39,3 +39,11 @@ def test_pairs_that_are_not_told_apart_say_why_and_what_would(capsys: pytest.Cap
     assert "no: not significant" in out
     assert "The data hold no order of the two generators." in out
     assert "1-2" in out
+
+
+def test_of_each_pair_the_more_plausible_one_stands_first(capsys: pytest.CaptureFixture[str]) -> None:
+    print_audit(analyse(study(["a", "b"], 30, by_rates({"a": 4.0, "b": 0.3}, 30))))
+    row = next(line.split() for line in capsys.readouterr().out.splitlines() if line.split()[:2] == ["b", "a"])
+    value, low, to, high = row[2:6]
+    assert to == "to"
+    assert float(low) < float(value) < float(high) < 0
