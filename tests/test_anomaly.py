@@ -263,3 +263,11 @@ def test_one_estimated_call_makes_a_sum_estimated() -> None:
     counted, guessed = Usage(calls=1, prompt_tokens=5), Usage(calls=1, prompt_tokens=7, estimated=True)
     assert (counted + counted).estimated is False
     assert (counted + guessed) == Usage(calls=2, prompt_tokens=12, estimated=True)
+
+
+@pytest.mark.parametrize(("answer", "written"), [("generated", True), ("photograph", False), ("unsure", None)])
+def test_a_line_says_the_source_also_as_one_value(answer: str, written: bool | None) -> None:
+    line = {"image": "a", "detector": "d", "status": "ok", "source": {"answer": answer, "p_generated": 0.5}}
+    found = Detection.model_validate(line)
+    assert json.loads(found.json_line()).get("generated") is written
+    assert Detection.model_validate_json(found.json_line()) == found

@@ -312,6 +312,8 @@ class Detection(Record):
         line = self.model_dump(mode="json", exclude_defaults=True)
         if self.status == "ok":
             line["anomalies"] = line.get("anomalies", [])
+        if self.generated is not None:
+            line["generated"] = self.generated  # the answer in one word, for programs that read only this
         return json.dumps(line, ensure_ascii=False)
 
     @property
