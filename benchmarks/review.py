@@ -222,7 +222,7 @@ def main() -> None:
             with open_store(data, arguments.database, create=True) as store:
                 plant(store, arguments.candidates)
         if arguments.neighbours:
-            with open_store(data, arguments.database) as store:
+            with open_store(data) as store:
                 neighbours(store, arguments.draws)
             return
         begun = time.perf_counter()

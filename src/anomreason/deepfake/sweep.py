@@ -20,7 +20,7 @@ from anomreason.deepfake.variants import FOLDER, VARIANTS
 from anomreason.errors import UsageError
 from anomreason.evaluation.writing import write_record
 from anomreason.metrics.robustness import SourceAnswer, SweepResult, VariantResult, robustness
-from anomreason.runs import is_run, read_results
+from anomreason.runs import is_run, read_results, simulator_answered
 from anomreason.sources.generated import by_folder
 
 RESULT = "sweep.json"
@@ -62,7 +62,7 @@ def read_sweep(
     return SweepResult(
         name=name,
         detector=before[asked[0]].detector,
-        simulated=before[asked[0]].detector.startswith(("sim:", "simulat")),
+        simulated=simulator_answered(run_folder(folder, name)),
         images=len(asked),
         photographs=kinds[False],
         fakes=kinds[True],
