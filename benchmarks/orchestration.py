@@ -31,7 +31,8 @@ from PIL import Image
 from anomreason.detection import DetectOptions, detect_images, open_session, set_up
 from anomreason.images import Encoded
 from anomreason.sources.inputs import find_images
-from anomreason.vlm.endpoint.openai import OpenAIVLM, endpoint_schema
+from anomreason.vlm.endpoint.chat import endpoint_schema
+from anomreason.vlm.endpoint.openai import OpenAIVLM
 from anomreason.vlm.protocol import Reply, Request, VLMOptions
 
 OBJECTS = 8

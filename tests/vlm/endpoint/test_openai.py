@@ -27,7 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from anomreason.anomaly import Usage
 from anomreason.errors import Charge, EndpointError, UsageError
 from anomreason.images import Encoded
-from anomreason.vlm.endpoint.openai import OpenAIVLM, endpoint_schema
+from anomreason.vlm.endpoint.chat import endpoint_schema
+from anomreason.vlm.endpoint.openai import OpenAIVLM
 from anomreason.vlm.protocol import Reply, Request, Sampling, Tag, VLMOptions
 
 KEY = "sk-proj-abcdefghijklmnop0123456789"

@@ -69,7 +69,7 @@ def test_the_same_run_is_meant_with_and_without_the_short_name() -> None:
 def test_what_a_known_host_refuses_is_never_sent_whatever_name_led_there() -> None:
     request = Request(("?",), Tag("a", "b", "c"), {"type": "object"}, Sampling(seed=1, logprobs=True))
     model = open_vlm("claude", options=typing.cast(typing.Any, _at("https://api.anthropic.com/v1")))
-    assert typing.cast(OpenAIVLM, model)._rejected.sendable(request) == {"max_tokens", "temperature"}
+    assert typing.cast(OpenAIVLM, model).chat.rejected.sendable(request) == {"max_tokens", "temperature"}
     assert left_out(("http://127.0.0.1:11434/v1",)) == set()
 
 

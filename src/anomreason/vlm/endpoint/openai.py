@@ -1,7 +1,6 @@
 """Any OpenAI-compatible endpoint (OpenAI, vLLM, SGLang, llama.cpp, Ollama, OpenRouter ...) behind the official SDK.
 
-One `ask` is one HTTP attempt. Optional request options that a server rejects are left out from then on. Retries, budget
-and cache are `calling.Caller`'s.
+One `ask` is one HTTP attempt. `chat.ChatFormat` writes the requests; retries, budget and cache are `calling.Caller`'s.
 
     vlm = OpenAIVLM("Qwen/Qwen2.5-VL-7B-Instruct", VLMOptions(base_urls=("http://127.0.0.1:8000/v1",)))
 """
@@ -9,25 +8,21 @@ and cache are `calling.Caller`'s.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import ssl
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import aiohttp
 import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 
-from anomreason.anomaly import Usage
 from anomreason.errors import Charge, EndpointError, UsageError
-from anomreason.images import Encoded, packed
 from anomreason.vlm.endpoint.address import (
     NO_KEY,
     OPENAI_URL,
@@ -37,9 +32,10 @@ from anomreason.vlm.endpoint.address import (
     key_name,
     proxy_of,
 )
-from anomreason.vlm.endpoint.answers import ServerAnswer, excerpt, read_completion, redacted
-from anomreason.vlm.endpoint.presets import left_out, own_server
-from anomreason.vlm.protocol import Part, Reply, Request, Tag, VLMOptions
+from anomreason.vlm.endpoint.answers import ServerAnswer, excerpt, redacted
+from anomreason.vlm.endpoint.chat import CHUNK, ChatFormat, RequestBody
+from anomreason.vlm.endpoint.presets import own_server
+from anomreason.vlm.protocol import Reply, Request, Tag, VLMOptions
 from anomreason.vlm.remedies import slow_answer
 
 ASIDE_SECONDS = 5.0
@@ -50,35 +46,8 @@ LONG_ANSWER = 2**20
 """Bytes above which only one answer is read at a time."""
 
 _GATEWAY = "run the same command again later; if it goes on, look at the proxy or gateway before the server"
-_CHUNK = 2**16
 # Under the 5 s after which common servers drop an idle connection, so that no request is written into a closing one.
 _KEEPALIVE_SECONDS = 4.0
-
-# Keywords that strict mode accepts (https://platform.openai.com/docs/guides/structured-outputs); others are left out.
-_KEPT = {
-    *("type", "enum", "const", "description", "pattern", "multipleOf", "minItems", "maxItems"),
-    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
-}
-
-
-def endpoint_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """`schema` as OpenAI's strict mode takes it: closed objects, every property required, no bounds on strings.
-
-    Source: https://platform.openai.com/docs/guides/structured-outputs. The reader checks what is left out here.
-    """
-    # Strict mode allows no other key beside a $ref.
-    strict = {k: v for k, v in schema.items() if k in _KEPT} if "$ref" not in schema else {"$ref": schema["$ref"]}
-    for choice in ("anyOf", "oneOf"):
-        if choice in schema:
-            strict["anyOf"] = [endpoint_schema(s) for s in schema[choice]]
-    if isinstance(schema.get("items"), Mapping):
-        strict["items"] = endpoint_schema(schema["items"])
-    if "$defs" in schema:
-        strict["$defs"] = {name: endpoint_schema(s) for name, s in schema["$defs"].items()}
-    if "properties" in schema or schema.get("type") == "object":
-        properties = {name: endpoint_schema(s) for name, s in schema.get("properties", {}).items()}
-        strict |= {"properties": properties, "required": list(properties), "additionalProperties": False}
-    return strict
 
 
 class OpenAIVLM:
@@ -104,58 +73,22 @@ class OpenAIVLM:
             _Server(checked_url(url), key_name(url, options.api_key_env), key_for(url, options.api_key_env))
             for url in dict.fromkeys(urls or (OPENAI_URL,))
         ]
-        self._rejected = _RejectedOptions(left_out(tuple(server.url for server in self._servers)))
+        self.chat = ChatFormat(model, tuple(server.url for server in self._servers), options.in_flight)
         self._turn = 0
-        self._image_limit: int | None = None
-        """Bytes of an image in base64 that the server takes, as far as it has complained of more."""
-        self._one_image = False
-        """Whether the server has complained of more than one image in a request."""
-        self._schemas: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
 
     async def ask(self, request: Request) -> Reply:
         """One HTTP attempt. Raises EndpointError; a refusal or a cut reply is a Reply with that finish."""
-        sent = self._rejected.sendable(request)
-        request, notes = await self._fitted(request)
-        body = _RequestBody(request, self._parameters(request, sent))
+        sent = await self.chat.prepare(request)
         server = self._pick()
         server.in_flight += 1
         try:
-            response = await self._post(server, body, request.tag)
+            response = await self._post(server, self.chat.body(sent), request.tag)
         finally:
             server.in_flight -= 1
         text = response.content.decode("utf-8", "replace")
         answer = ServerAnswer(response.status_code, response.headers, text, server.shown, server.secret)
         answer.key_name = server.key_name
-        if not answer.fault:
-            self._rejected.worked(request, sent)
-            return replace(read_completion(answer, self.name), sent_notes=notes)
-        if answer.policy:
-            used = Usage(calls=1, **asdict(answer.charge or Charge()))
-            return Reply(text=answer.complaint, finish="refused", usage=used, model=self.name)
-        if sum(isinstance(part, Encoded) for part in request.parts) > 1 and answer.takes_one_image:
-            self._one_image = True
-            raise EndpointError("adjusted", f"{answer.summary}; one image a request from now on")
-        limit = answer.image_limit(max((len(p.data_url) for p in request.parts if isinstance(p, Encoded)), default=0))
-        if limit is not None:
-            self._image_limit = min(limit, self._image_limit or limit)
-            raise EndpointError("adjusted", f"{answer.summary}; images of at most {limit:,} bytes from now on")
-        self._rejected.learn(request, sent, answer)
-        raise answer.error(self.name, request, self._options.in_flight)
-
-    async def _fitted(self, request: Request) -> tuple[Request, tuple[str, ...]]:
-        """The request with its images packed into what the server allows, and notes on that."""
-        limit, notes = self._image_limit, tuple[str, ...]()
-        if self._one_image and (first := _first_image_only(request)) is not request:
-            request, notes = first, ("cut-outs left out, as the server takes one image a request",)
-        if limit is None or all(isinstance(p, str) or len(p.data_url) <= limit for p in request.parts):
-            return request, notes
-        parts: list[Part] = []
-        for part in request.parts:
-            if isinstance(part, Encoded) and len(part.data_url) > limit:
-                part = await asyncio.to_thread(packed, part, limit * 3 // 4 - 40) or part  # base64 takes a third more
-            parts.append(part)
-        notes += (f"packed as JPEG, as the server takes {limit:,} bytes an image",)
-        return replace(request, parts=tuple(parts)), notes
+        return self.chat.read(answer, sent)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -163,30 +96,6 @@ class OpenAIVLM:
             client, server.client = server.client, None
             if client is not None:
                 await client.close()
-
-    def _parameters(self, request: Request, sent: frozenset[str]) -> dict[str, Any]:
-        sampling = request.sampling
-        cap = "max_tokens" if "max_tokens" in sent else "max_completion_tokens"
-        parameters: dict[str, Any] = {"model": self.name, cap: sampling.max_tokens}
-        if "temperature" in sent:
-            parameters["temperature"] = sampling.temperature
-        if "seed" in sent:
-            parameters["seed"] = sampling.seed
-        if "logprobs" in sent:
-            parameters |= {"logprobs": True, "top_logprobs": self._rejected.alternatives}
-        if "response_format" in sent and request.schema is not None:
-            name = re.sub(r"[^A-Za-z0-9_-]", "_", request.tag.step)[:64] or "reply"
-            schema = {"name": name, "strict": True, "schema": self._strict(request.schema)}
-            parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return parameters
-
-    def _strict(self, schema: Mapping[str, Any]) -> dict[str, Any]:
-        # By identity: a run uses a handful of schemas thousands of times. The schema is kept, so its id stays its own.
-        if id(schema) not in self._schemas:
-            if len(self._schemas) >= 64:
-                self._schemas.clear()
-            self._schemas[id(schema)] = (schema, endpoint_schema(schema))
-        return self._schemas[id(schema)][1]
 
     def _pick(self) -> _Server:
         now = time.monotonic()
@@ -196,7 +105,7 @@ class OpenAIVLM:
         server.turn = self._turn
         return server
 
-    async def _post(self, server: _Server, body: _RequestBody, tag: Tag) -> httpx2.Response:
+    async def _post(self, server: _Server, body: RequestBody, tag: Tag) -> httpx2.Response:
         # The SDK's general `post` with a ready body: `chat.completions.create` takes twice the CPU for a 400 KB image.
         headers = {"Content-Length": str(body.length), **(_tag_headers(tag) if server.loopback else {})}
         error: EndpointError
@@ -344,99 +253,6 @@ class _Server:
         return self.client
 
 
-_OPTIONAL = frozenset({"response_format", "seed", "logprobs"})
-_TRIALS = (frozenset[str](), frozenset({"response_format"}), _OPTIONAL)
-
-
-@dataclass
-class _RejectedOptions:
-    """Request options this server has rejected so far. Each failed attempt adds at most one."""
-
-    refused: set[str] = field(default_factory=set)
-    steps: set[str] = field(default_factory=set)
-    """Steps whose schema is rejected, while other schemas may be accepted."""
-    alternatives: int = 20
-    """Alternatives of a token to ask for, with their log-probabilities; some servers give fewer than OpenAI's 20."""
-    suspects: dict[Tag, int] = field(default_factory=dict)
-    """Requests rejected without a stated reason, and which of `_TRIALS` they are sent with next to find the cause."""
-
-    def sendable(self, request: Request) -> frozenset[str]:
-        sent = {"max_tokens", "temperature"}
-        if request.sampling.seed is not None:
-            sent.add("seed")
-        if request.sampling.logprobs and "logprobs" not in self.refused:
-            sent |= {"logprobs", f"alternatives={self.alternatives}"}
-        if request.schema is not None and request.tag.step not in self.steps:
-            sent.add("response_format")
-        return frozenset(sent - self.refused - _TRIALS[self.suspects.get(request.tag, 0)])
-
-    def worked(self, request: Request, sent: frozenset[str]) -> None:
-        without = _TRIALS[self.suspects.pop(request.tag, 0)]
-        if "response_format" in without and request.schema is not None:
-            self.steps.add(request.tag.step)
-        self.refused |= without - {"response_format"}
-
-    def learn(self, request: Request, sent: frozenset[str], answer: ServerAnswer) -> None:
-        """Raises EndpointError 'adjusted' when the request is worth sending again without the rejected option."""
-        limit = answer.reply_limit(request.sampling.max_tokens)
-        if limit is not None:
-            what = f"{answer.summary}; replies of at most {limit.tokens:,} tokens from now on"
-            raise EndpointError("adjusted", what, reply_limit=limit)
-        option, fewer = answer.refused_option, answer.most_alternatives
-        if option == "logprobs" and "logprobs" in sent and fewer and f"alternatives={fewer}" not in sent:
-            self.alternatives = min(fewer, self.alternatives)
-            raise EndpointError("adjusted", f"{answer.summary}, asking for {fewer} alternatives from now on")
-        if option is not None and option in sent:
-            if option == "response_format" and answer.bad_schema:
-                self.steps.add(request.tag.step)
-            else:
-                self.refused.add(option)
-            instead = ", asking with max_completion_tokens" if option == "max_tokens" else f", asking without {option}"
-            raise EndpointError("adjusted", f"{answer.summary}{instead} from now on")
-        if answer.unexplained:
-            for trial in range(self.suspects.get(request.tag, 0) + 1, len(_TRIALS)):
-                if sent & _TRIALS[trial] and (trial == 1 or sent & _OPTIONAL - _TRIALS[trial - 1]):
-                    self.suspects[request.tag] = trial
-                    what = " and ".join(sorted(_TRIALS[trial]))
-                    raise EndpointError("adjusted", f"{answer.summary}, trying without {what}")
-        if answer.status < 429:
-            self.suspects.pop(request.tag, None)
-
-
-class _RequestBody:
-    """The request's JSON in pieces: an image's data URL is never escaped, nor copied as a whole."""
-
-    def __init__(self, request: Request, parameters: Mapping[str, Any]) -> None:
-        self._pieces: list[str] = []
-        text, comma = '{"messages":[{"role":"user","content":[', ""
-        # No server takes an empty turn of the model: what follows it joins the question.
-        turns = list(request.turns)
-        parts = list(request.parts)
-        while turns and not turns[0][0].strip():
-            parts.append(turns.pop(0)[1])
-        for part in parts:
-            if isinstance(part, str):
-                text += comma + json.dumps({"type": "text", "text": part})
-            else:
-                self._pieces += [text + comma + '{"type":"image_url","image_url":{"url":"', part.data_url]
-                text = '"}}'
-            comma = ","
-        text += "]}"
-        for reply, follow_up in turns:
-            turn = [
-                {"role": "assistant", "content": reply if reply.strip() else "(nothing)"},
-                {"role": "user", "content": follow_up},
-            ]
-            text += "," + json.dumps(turn)[1:-1]
-        self._pieces.append(text + "]," + json.dumps(parameters)[1:])
-        self.length = sum(map(len, self._pieces))  # bytes: json.dumps and base64 write ASCII only
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            for start in range(0, len(piece), _CHUNK):
-                yield piece[start : start + _CHUNK].encode("ascii")
-
-
 class _BoundedStream(httpx2.AsyncByteStream):
     """An answer's body, unpacked. What is long waits until no other long one is held: no server may fill our memory."""
 
@@ -464,7 +280,7 @@ class _BoundedStream(httpx2.AsyncByteStream):
             return
         try:
             while chunk:
-                yield self._unpack.decompress(chunk, _CHUNK)
+                yield self._unpack.decompress(chunk, CHUNK)
                 chunk = self._unpack.unconsumed_tail
         except zlib.error as e:
             wrong = f"{self._server} sent an answer whose compression cannot be read: {e}"
@@ -482,12 +298,3 @@ def _tag_headers(tag: Tag) -> dict[str, str]:
     fields = {"Role": tag.role, "Step": tag.step, "Object": tag.object, "Image": tag.image, "Sample": str(tag.sample)}
     coded = {f"X-Anomreason-{name}": quote(value, errors="replace") for name, value in fields.items() if value}
     return {name: value for name, value in coded.items() if len(value) <= 4000}  # servers take 8 KB of headers
-
-
-def _first_image_only(request: Request) -> Request:
-    """The request with a word in place of each further image; the request itself when it has none."""
-    shown = [n for n, part in enumerate(request.parts) if isinstance(part, Encoded)]
-    if len(shown) < 2:
-        return request
-    further = "(This image could not be sent.)"
-    return replace(request, parts=tuple(further if n in shown[1:] else part for n, part in enumerate(request.parts)))
