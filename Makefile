@@ -9,7 +9,7 @@ BIN := .venv/bin
 GOAL := $(firstword $(MAKECMDGOALS) demo)
 export CPU
 
-.PHONY: demo test lint reproduce-tiny clean
+.PHONY: demo test lint docs reproduce-tiny clean
 
 demo: .venv/.core
 	$(BIN)/anomreason demo
@@ -24,6 +24,10 @@ lint: .venv/.dev
 	@tools/venv.sh $(GOAL) $(PYTHON) torch local
 	@touch $@
 
+# The documentation site, in site/: open site/index.html, or put the folder on any web server.
+docs: .venv/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "Open site/index.html"
+
 # torch is pinned so that the tests run on the same CPU build everywhere.
 .venv/.dev: pyproject.toml
 	@tools/venv.sh $(GOAL) $(PYTHON) torch==2.13.0 train,heif,score,scenes,dev
@@ -34,4 +38,4 @@ reproduce-tiny: .venv/.dev
 	$(BIN)/python -m tools.tiny.reproduce --work reproduce
 
 clean:
-	rm -rf .venv demo dist reproduce
+	rm -rf .venv demo dist reproduce site

@@ -162,7 +162,7 @@ def test_the_sdist_holds_whatever_its_tests_and_its_makefile_need(built: Built) 
     with tarfile.open(built.sdist) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
     expected = set().union(*(contents(folder) for folder in ("src", "tests", "tools", "docs", "benchmarks")))
-    assert expected | {"Makefile", "LICENSE", "README.md", "pyproject.toml"} <= names
+    assert expected | {"Makefile", "LICENSE", "README.md", "mkdocs.yml", "pyproject.toml"} <= names
 
 
 @pytest.mark.slow
