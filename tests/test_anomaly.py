@@ -10,9 +10,11 @@ from pydantic import BaseModel, ValidationError
 
 from anomreason.anomaly import (
     Anomaly,
+    Basis,
     Candidate,
     Detection,
     Failure,
+    PartCount,
     Region,
     SceneObject,
     SentImage,
@@ -35,7 +37,10 @@ def regions(draw: st.DrawFn) -> Region:
     "record",
     [
         FINGERS.model_copy(update={"objects": ("woman",), "region": HALF, "severity": 12.5}),
-        SceneObject(name="woman", person=True, region=HALF, agreement=0.75),
+        FINGERS.model_copy(
+            update={"basis": Basis(role="AttributeAnalyzer", step="inspect", score=85, candidates=(0,))}
+        ),
+        SceneObject(name="woman", person=True, region=HALF, agreement=0.75, counts=(PartCount(part="hands", count=3),)),
         Candidate(name="a", phenomenon="b", reasoning="c", role="RelationReasoner", step="scan", dropped="seen twice"),
         Usage(calls=2, prompt_tokens=900, completion_tokens=80, cost=0.004),
         Detection(

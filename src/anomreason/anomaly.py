@@ -126,6 +126,21 @@ def _bounds(points: Sequence[Point]) -> tuple[float, float, float, float]:
     return min(xs), min(ys), max(xs), max(ys)
 
 
+class Basis(Record):
+    """What an anomaly rests on: who proposed it, and what the check of it said."""
+
+    role: str
+    """The agent that proposed it, as in `calls.jsonl`; the one that wrote the report, for an anomaly of its own."""
+    step: str
+    score: float | None = Field(default=None, ge=0, le=100)
+    """How sure the check was that it is there and implausible, 0..100; None when nobody checked it."""
+    reason: str | None = None
+    """Why the check gave this score; None when it gave no reason."""
+    candidates: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Positions in `Detection.candidates` of those it rests on, the surest first, whose role, step, score and reason
+    these are. Empty: the report's own anomaly, or one of schedule `single`."""
+
+
 class Anomaly(Record):
     """One semantic error in one image: the quadruple of the paper, and its kind, objects and place where known."""
 
@@ -143,11 +158,22 @@ class Anomaly(Record):
     """Names of the objects concerned, the main one first."""
     region: Region | None = None
     """Where it shows; None when not known."""
+    basis: Basis | None = None
+    """Who proposed it and how it was checked; None when it was not detected by the agents, or by an earlier version."""
 
     @property
     def implausibility(self) -> float:
         """0..1, 1 = completely implausible."""
         return (100 - self.severity) / 100
+
+
+class PartCount(Record):
+    """How many parts of one sort an object has, as an agent counted them in the image."""
+
+    part: Label
+    """E.g. 'hands', 'tails', 'fingers of the left hand'."""
+    count: int = Field(ge=0, le=1000)
+    """As they are to be seen; what is hidden is not counted."""
 
 
 class SceneObject(Record):
@@ -160,20 +186,28 @@ class SceneObject(Record):
     person: bool = False
     agreement: float | None = Field(default=None, ge=0, le=1)
     """Mean IoU of its box between the drafts that saw it; None when only one draft gave a box."""
+    counts: tuple[PartCount, ...] = ()
+    """Its parts, of a person or an animal as a whole, wherever they are listed. Empty: nothing was counted."""
 
 
 class Candidate(Record):
-    """An anomaly that was proposed on the way; kept with its origin, its score and, if dropped, why."""
+    """An anomaly that was proposed on the way; kept with who proposed it, how it was checked and, if dropped, why."""
 
     name: Text
     phenomenon: Text
     reasoning: Text
     objects: tuple[Text, ...] = ()
     role: str
-    """The agent that proposed it."""
+    """The agent that proposed it, as in `calls.jsonl`."""
     step: str
+    sure: float | None = Field(default=None, ge=0, le=100)
+    """How sure that agent was, 0..100; None when it did not say."""
+    innocent: str | None = None
+    """The likeliest innocent explanation that it gave; None when it gave none."""
     score: float | None = Field(default=None, ge=0, le=100)
-    """How sure the later look was that it is there and implausible, 0..100; None when it never came to that."""
+    """How sure the check was that it is there and implausible, 0..100; None when it never came to that."""
+    reason: str | None = None
+    """Why the check gave this score; None when it gave no reason, or when there was no check."""
     dropped: str | None = None
     """Why it is not among the anomalies; None when it is, or when the image failed before that was decided."""
 

@@ -15,7 +15,7 @@ from anomreason.agent import forms
 from anomreason.agent.candidates import Entry, Proposal
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule, _verified
 from anomreason.agent.roles import STEPS
-from anomreason.anomaly import Anomaly, Detection, Region, Usage
+from anomreason.anomaly import Anomaly, Basis, Detection, Region, Usage
 from anomreason.errors import EndpointError
 from anomreason.images import Encoded, load_image
 from anomreason.planning import calls_needed, steps_taken
@@ -76,6 +76,7 @@ def same(found: tuple[Anomaly, ...], truth: list[Anomaly], objects: bool) -> boo
     if len(found) != len(truth):
         return False
     for a, b in zip(found, truth, strict=True):
+        a = a.model_copy(update={"basis": None})
         if b.region is None and a.region is not None and objects:
             a = a.model_copy(update={"region": None})
         if a != b and a.model_copy(update={"region": b.region}) == b and a.region and b.region:
@@ -181,12 +182,36 @@ def test_candidates_keep_where_they_came_from_their_score_and_why_they_were_drop
     found = look(simulator, truth.parent, "p000.png", AgentSettings(schedule="lean"))
     names = {a.name for a in found.anomalies}
     assert {c.step for c in found.candidates} == {"inspect"}
-    assert {c.role for c in found.candidates} <= {"AttributeAnalyzer", "RelationReasoner"}
+    assert {c.role for c in found.candidates} == {"AttributeAnalyzer"}
     assert all(c.score is not None and c.objects for c in found.candidates)
     dropped = [c for c in found.candidates if c.dropped]
     assert dropped
+    assert all(c.reason for c in found.candidates)
     assert all(c.dropped for c in found.candidates if c.score is not None and c.score < 50)
     assert all(c.name in names for c in found.candidates if c.dropped is None)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_each_anomaly_says_what_it_rests_on_under_the_role_of_the_call(world: World, schedule: Schedule) -> None:
+    truth = world(1)
+    vlm = Watched(Simulator.from_file(truth))
+    found = look(vlm, truth.parent, "p000.png", AgentSettings(schedule=schedule))
+    assert found.anomalies
+    calls = {(r.tag.role, r.tag.step) for r in vlm.requests}
+    assert {(c.role, c.step) for c in found.candidates} <= calls
+    for anomaly in found.anomalies:
+        basis = anomaly.basis
+        assert basis is not None
+        assert (basis.role, basis.step) in calls
+        behind = [found.candidates[n] for n in basis.candidates]
+        assert all(c.name == anomaly.name and c.dropped is None for c in behind)
+        if schedule == "single":
+            assert behind == []
+        else:
+            first = behind[0]
+            assert (basis.role, basis.step) == (first.role, first.step)
+            assert (basis.score, basis.reason) == (first.score, first.reason)
+            assert first.step == "scan" or basis.reason
 
 
 @pytest.mark.parametrize("order", [(95, 10), (10, 95)])
@@ -211,7 +236,8 @@ def test_a_checkpoints_card_rules_over_our_prompt_and_schema(world: World) -> No
     truth = world(1)
     vlm = Carded(Simulator.from_file(truth))
     found = look(vlm, truth.parent, "p000.png", AgentSettings(schedule="single"))
-    assert found.anomalies == (Anomaly(name="n", phenomenon="p", reasoning="r", severity=20),)
+    basis = Basis(role="AnomalyFormatter", step="single")
+    assert found.anomalies == (Anomaly(name="n", phenomenon="p", reasoning="r", severity=20, basis=basis),)
     (request,) = vlm.requests
     assert isinstance(request.parts[0], Encoded)
     assert request.parts[1:] == ("List what is wrong.",)

@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 from typer.testing import CliRunner
 
 import anomreason.dataset
-from anomreason.anomaly import Anomaly, Candidate, Detection, Failure
+from anomreason.anomaly import Anomaly, Basis, Candidate, Detection, Failure
 from anomreason.cli import app
 from anomreason.dataset.annotate import AnnotateOptions, annotate, annotation, annotator, candidate_rows
 from anomreason.dataset.store import Store, add_new
@@ -147,15 +147,21 @@ def test_anomalies_know_where_they_came_from_and_dropped_candidates_follow() -> 
     rejected = replace_candidate(proposed, name="Odd shadow", score=20, dropped="the lamp explains it")
     same_name = replace_candidate(proposed, score=10, dropped="counted again")
     fingers = Anomaly(
-        name="Six fingers", phenomenon="p", reasoning="r", severity=5, objects=("man",), region=[0, 0, 1, 1]
-    )  # type: ignore[arg-type]
+        name="Six fingers on the hand",
+        phenomenon="p",
+        reasoning="r",
+        severity=5,
+        objects=("man",),
+        region=[0, 0, 1, 1],  # type: ignore[arg-type]
+        basis=Basis(role="AttributeAnalyzer", step="inspect", score=90, candidates=(2,)),
+    )
     own = Anomaly(name="Two suns", phenomenon="p", reasoning="r", severity=50, kind="physics")
     detection = Detection(
         image="x", detector="d", status="ok", anomalies=(fingers, own), candidates=(same_name, rejected, proposed)
     )
     known = ("number", "name", "severity", "kind", "objects", "role", "score", "dropped", "outcome")
     assert [tuple(row[key] for key in known) for row in candidate_rows(detection)] == [
-        (0, "Six fingers", 5, None, ["man"], "AttributeAnalyzer", 90, None, Outcome.UNVERIFIED),
+        (0, "Six fingers on the hand", 5, None, ["man"], "AttributeAnalyzer", 90, None, Outcome.UNVERIFIED),
         (1, "Two suns", 50, "physics", [], None, None, None, Outcome.UNVERIFIED),
         (2, "six fingers", None, None, [], "AttributeAnalyzer", 10, "counted again", Outcome.UNVERIFIED),
         (3, "Odd shadow", None, None, [], "AttributeAnalyzer", 20, "the lamp explains it", Outcome.UNVERIFIED),
@@ -188,7 +194,7 @@ def test_images_of_equal_names_keep_their_own_anomalies(store: Store, truth: Pat
         used = session.execute(select(DetectionRow.calls, DetectionRow.tokens, DetectionRow.cost)).all()
     for folder, name in files.items():
         assert {row[1] for row in found if row[0] == folder} == {a["name"] for a in known[name]["anomalies"]}
-    assert {row[2] for row in found} == {"AttributeAnalyzer", "RelationReasoner"}
+    assert {row[2] for row in found} == {"AttributeAnalyzer"}
     assert {row[3] for row in found} == {f"sim:{truth} lean"}
     assert [calls for calls, _, _ in used] == [4, 4, 4]
     assert all(tokens > 1000 and cost == 0 for _, tokens, cost in used)

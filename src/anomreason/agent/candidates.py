@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from anomreason.agent.forms import Check, ProposedAnomaly, SourcedAnomaly
 from anomreason.agent.replies import KEEP
-from anomreason.anomaly import Anomaly, Candidate, Region
+from anomreason.anomaly import Anomaly, Basis, Candidate, Region
 
 
 @dataclass(eq=False)
@@ -25,11 +25,12 @@ class Entry:
     of: str | None = None
     """The object that the step asked about."""
     score: float | None = None
+    reason: str | None = None
     dropped: str | None = None
 
     def judge(self, score: float, reason: str) -> None:
         """Set the score; one below KEEP drops the candidate with its reason."""
-        self.score = score
+        self.score, self.reason = score, reason or None
         self.dropped = (reason or "scored low") if score < KEEP else None
 
     def drop(self, reason: str) -> None:
@@ -48,6 +49,7 @@ class Entry:
             role=self.role,
             step=self.step,
             score=self.score,
+            reason=self.reason,
             dropped=self.dropped,
         )
 
@@ -83,25 +85,39 @@ class Pool:
         return tuple(entry.candidate() for entry in self.entries)
 
     def settle(
-        self, anomalies: Sequence[SourcedAnomaly], shown: Sequence[Sources], regions: Sequence[Region | None]
+        self,
+        anomalies: Sequence[SourcedAnomaly],
+        shown: Sequence[Sources],
+        regions: Sequence[Region | None],
+        own: Basis,
     ) -> tuple[Anomaly, ...]:
         """The final anomalies, worst first; candidates that none of them is based on are dropped.
 
         shown: the candidates behind each number that the report could name, from 1. regions: of the anomalies. An
-        anomaly all of whose candidates were dropped is left out; one that names none is the report's own.
+        anomaly all of whose candidates were dropped is left out; one that names none is the report's own, resting
+        on `own`.
         """
         final: list[Anomaly] = []
         covered: set[Entry] = set()
+        entries = self.entries
         for anomaly, region in zip(anomalies, regions, strict=True):
             behind = kept(entry for number in anomaly.sources for entry in shown[number - 1])
             if anomaly.sources and not behind:
                 continue
             covered |= behind
-            final.append(anomaly.anomaly(region))
-        for entry in self.entries:
+            final.append(anomaly.anomaly(region, _basis(entries, behind) if behind else own))
+        for entry in entries:
             if entry not in covered:
                 entry.drop("left out of the report")
         return tuple(sorted(final, key=lambda a: a.severity))
+
+
+def _basis(entries: Sequence[Entry], behind: Sources) -> Basis:
+    """The basis of an anomaly that rests on some of the entries."""
+    places = [n for n, entry in enumerate(entries) if entry in behind]
+    places.sort(key=lambda n: -(entries[n].score or 0.0))
+    surest = entries[places[0]]
+    return Basis(role=surest.role, step=surest.step, score=surest.score, reason=surest.reason, candidates=tuple(places))
 
 
 def kept(entries: Iterable[Entry]) -> Sources:

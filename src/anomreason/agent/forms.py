@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from anomreason.agent.boxes import BOX_KEYS, RawBox, read_box
-from anomreason.anomaly import Anomaly, Region, SceneObject
+from anomreason.anomaly import Anomaly, Basis, Region, SceneObject
 from anomreason.errors import ParseError, shown
 from anomreason.textform import read_severity, says_no_anomalies
 
@@ -301,7 +301,7 @@ class AnomalyItem(_Boxed):
     objects: Names = []
     box: Box = None
 
-    def anomaly(self, region: Region | None = None) -> Anomaly:
+    def anomaly(self, region: Region | None = None, basis: Basis | None = None) -> Anomaly:
         return Anomaly(
             name=self.name,
             phenomenon=self.phenomenon,
@@ -309,6 +309,7 @@ class AnomalyItem(_Boxed):
             severity=self.severity,
             objects=tuple(self.objects),
             region=region,
+            basis=basis,
         )
 
 

@@ -35,7 +35,7 @@ from anomreason.agent.observer import Observer
 from anomreason.agent.replies import KEEP
 from anomreason.agent.roles import ATTRIBUTES, INTEGRATOR, RELATIONS, STEPS, Prompts
 from anomreason.agent.source import Answer, AnswerWords, Band, decided, probability
-from anomreason.anomaly import Anomaly, Detection, Failure, Region, SceneObject, SourceJudgement
+from anomreason.anomaly import Anomaly, Basis, Detection, Failure, Region, SceneObject, SourceJudgement
 from anomreason.errors import CallFailed, ParseError
 from anomreason.images import LoadedImage, crop
 from anomreason.vlm.calling import Caller, Meter
@@ -211,7 +211,8 @@ async def lean(look: Look) -> tuple[Anomaly, ...]:
     read = replies.checked_report_reader(numbers(entries), form)
     reply = await look.answer(request, lambda reply, notes: read(reply.text, notes))
     judge(entries, reply.checks)
-    return look.pool.settle(reply.anomalies, [frozenset({e}) for e in entries], _regions(look, reply, sheets))
+    regions = _regions(look, reply, sheets)
+    return look.pool.settle(reply.anomalies, [frozenset({e}) for e in entries], regions, _own("look-again"))
 
 
 async def _cutouts(look: Look) -> Mapping[str, CutOut]:
@@ -250,8 +251,7 @@ async def _inspect(
     detail = _shown(look, sheets, boxes=False)
     for inspection in await look.ask("inspect", replies.inspection_reader(asked), values, detail=detail):
         for proposed in inspection.findings:
-            role = ATTRIBUTES if proposed.kind == "attribute" else RELATIONS
-            section.append(Entry(proposed, role, "inspect", inspection.object))
+            section.append(Entry(proposed, STEPS["inspect"].role, "inspect", inspection.object))
 
 
 async def paper(look: Look) -> tuple[Anomaly, ...]:
@@ -351,14 +351,20 @@ async def _report(look: Look, step: str, proposals: Sequence[Proposal]) -> tuple
     values = {"candidates": lines(p.proposed for p in proposals)}
     reply = await look.ask(step, replies.report_reader(numbers(proposals)), values)
     regions = look.boxes.place([a.box for a in reply.anomalies])
-    return look.pool.settle(reply.anomalies, [p.sources for p in proposals], regions)
+    return look.pool.settle(reply.anomalies, [p.sources for p in proposals], regions, _own(step))
+
+
+def _own(step: str) -> Basis:
+    """The basis of an anomaly that a step reports without any candidate."""
+    return Basis(role=STEPS[step].role, step=step)
 
 
 async def single(look: Look) -> tuple[Anomaly, ...]:
     """One call. A detector's card replaces our prompt and schema."""
-    card = look.card
+    card, own = look.card, _own("single")
     if card is None:
-        return await look.ask("single", lambda text, notes: replies.read_single(text, notes, look.boxes))
+        found = await look.ask("single", lambda text, notes: replies.read_single(text, notes, look.boxes))
+        return tuple(a.model_copy(update={"basis": own}) for a in found)
     schema = schema_of(forms.Anomalies) if card.answer == "json" else None
     parts, turns = _second_turn(look, card, card.generated)
     request = replace(look.request("single"), parts=parts, turns=turns, schema=schema)
@@ -368,7 +374,8 @@ async def single(look: Look) -> tuple[Anomaly, ...]:
             look.out_of_domain = replies.read_prose(reply.text) == card.out_of_domain
         return () if look.out_of_domain else replies.read_single(reply.text, notes, look.boxes)
 
-    return await look.answer(request, read)
+    found = await look.answer(request, read)
+    return tuple(a.model_copy(update={"basis": own}) for a in found)
 
 
 def _second_turn(

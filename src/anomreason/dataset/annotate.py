@@ -25,7 +25,7 @@ from typing import NamedTuple
 from sqlalchemy import case, func, select, union
 from sqlalchemy.orm import Session
 
-from anomreason.anomaly import Anomaly, Candidate, Detection, Result
+from anomreason.anomaly import Anomaly, Basis, Candidate, Detection, Result
 from anomreason.dataset.describing import DescriberSetup, describer
 from anomreason.dataset.store import BATCH, CommandRecord, Store, add_new, ids_by, put, storable
 from anomreason.dataset.tables import (
@@ -435,23 +435,19 @@ def _row(image: int, detection: Detection) -> Json:
 
 
 def candidate_rows(detection: Detection) -> list[Json]:
-    """The anomalies, each with the role, step and score of the candidate of its name, then the dropped candidates.
+    """The anomalies, each with the role, step and score of what it rests on, then the dropped candidates.
 
     A failed detection has none: what was proposed on the way was never decided.
     """
     if detection.failure:
         return []
-    proposed: dict[str, Candidate] = {}
-    for candidate in detection.candidates:
-        if candidate.dropped is None:
-            proposed.setdefault(candidate.name.casefold(), candidate)
     dropped = [candidate for candidate in detection.candidates if candidate.dropped is not None]
-    rows = [_candidate(anomaly, proposed.get(anomaly.name.casefold())) for anomaly in detection.anomalies]
+    rows = [_candidate(anomaly, anomaly.basis) for anomaly in detection.anomalies]
     rows += [_candidate(candidate, candidate) for candidate in dropped]
     return [row | {"number": number} for number, row in enumerate(rows)]
 
 
-def _candidate(proposed: Anomaly | Candidate, origin: Candidate | None) -> Json:
+def _candidate(proposed: Anomaly | Candidate, basis: Candidate | Basis | None) -> Json:
     anomaly = proposed if isinstance(proposed, Anomaly) else None
     return {
         "name": storable(proposed.name),
@@ -461,9 +457,9 @@ def _candidate(proposed: Anomaly | Candidate, origin: Candidate | None) -> Json:
         "kind": storable(anomaly.kind) if anomaly and anomaly.kind else None,
         "objects": [storable(name) for name in proposed.objects],
         "region": anomaly.region.model_dump(mode="json", exclude_none=True) if anomaly and anomaly.region else None,
-        "role": origin and origin.role,
-        "step": origin and origin.step,
-        "score": origin and origin.score,
-        "dropped": None if anomaly else storable(str(origin and origin.dropped)),
+        "role": basis and basis.role,
+        "step": basis and basis.step,
+        "score": basis and basis.score,
+        "dropped": None if isinstance(proposed, Anomaly) else storable(str(proposed.dropped)),
         "outcome": Outcome.UNVERIFIED,
     }

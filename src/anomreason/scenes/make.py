@@ -211,7 +211,7 @@ def _draw_one(world: World, out: Path, make: SceneSettings, scene: int) -> dict[
 def _rows(scene: Scene, common: Mapping[str, Any], name: str, twins: Sequence[str]) -> list[dict[str, Any]]:
     """Lines of metadata.jsonl: of the scene, then of its twins."""
     anomalies = [
-        {"kind": p.kind, "level": p.level, **p.anomaly.model_dump(exclude={"objects", "region"})}
+        {"kind": p.kind, "level": p.level, **p.anomaly.model_dump(exclude={"objects", "region", "basis"})}
         | {"objects": list(p.anomaly.objects), "region": _box(p.anomaly.region)}
         for p in scene.planted
     ]

@@ -101,7 +101,8 @@ def _cells(one: ExportedCandidate) -> Row:
     row: Row = {"name": name, "phenomenon": phenomenon, "reasoning": reasoning}
     row |= dict.fromkeys(("severity", "kind", "objects", "x0", "y0", "x1", "y1"))
     if one.anomaly:
-        row |= one.anomaly.model_dump(exclude={"region", "objects"}) | {"objects": "; ".join(one.anomaly.objects)}
+        row |= one.anomaly.model_dump(exclude={"region", "objects", "basis"})
+        row["objects"] = "; ".join(one.anomaly.objects)
         if one.anomaly.region:
             row |= dict(zip(("x0", "y0", "x1", "y1"), one.anomaly.region.box, strict=True))
     names = ("origin", "detector", "role", "step", "score", "dropped", "outcome", "agreement")

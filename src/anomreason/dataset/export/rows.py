@@ -110,7 +110,7 @@ def row_of(image: ExportedImage, with_steps: bool) -> Row:
     if with_steps:
         row["candidates"] = [_candidate(one) for one in image.candidates]
         row["objects"] = [
-            {**one.model_dump(exclude={"region"}), "region": _region(one.region), "detector": detector}
+            {**one.model_dump(exclude={"region", "counts"}), "region": _region(one.region), "detector": detector}
             for detector, one in image.objects
         ]
     return row
@@ -151,7 +151,7 @@ def _plain(one: ExportedCandidate, anomaly: Anomaly | None) -> Row:
 
 
 def _anomaly(anomaly: Anomaly) -> Row:
-    values = anomaly.model_dump(exclude={"objects", "region"})
+    values = anomaly.model_dump(exclude={"objects", "region", "basis"})
     return {**values, "objects": list(anomaly.objects), "region": _region(anomaly.region)}
 
 
