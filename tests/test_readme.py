@@ -20,6 +20,11 @@ from anomreason.cli.demo import demo_scenes
 from anomreason.scenes.make import make_scenes
 
 FOREIGN = {
+    "servers.md": {
+        *("--context-length", "--kv-unified", "--mmproj", "--reasoning-budget", "--max-model-len"),
+        *("--limit-mm-per-prompt", "--default-chat-template-kwargs", "--model-path", "--enable-cache-report"),
+        "--mm-max-concurrent-calls",
+    },
     "tiny.md": {"--work", "--trust-remote-code"},
     "training.md": {"--enable-lora", "--lora-modules"},
     "benchmarks.md": {"--images", "--neighbours", "--rounds"},
