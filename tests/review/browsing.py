@@ -21,7 +21,7 @@ from anomreason.review.queue import Queue
 from anomreason.review.reviewing import Review
 from anomreason.review.rounds import RoundOptions, begin_round
 from anomreason.review.security import Links
-from anomreason.review.serving import address, listening
+from anomreason.web.serving import address, listening
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page

@@ -11,7 +11,9 @@ from anomreason.dataset.store import Store
 from anomreason.dataset.tables import CandidateRow, PersonRow
 from anomreason.errors import UsageError
 from anomreason.review.people import admit, read_people
-from anomreason.review.security import MOST_BYTES, Links, hashed, reviewer_of
+from anomreason.review.security import Links, reviewer_of
+from anomreason.web.guard import MOST_BYTES
+from anomreason.web.tokens import hashed
 
 DATA_ROUTES = ("/api/me", "/api/next", "/api/owner", "/api/disputed", "/api/opinions/1", "/image/1", "/crop/1")
 PAYLOADS = (

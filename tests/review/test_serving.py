@@ -28,7 +28,7 @@ from anomreason.dataset.tables import CommandRow, ItemRow, TallyRow, VerdictRow
 from anomreason.errors import UsageError
 from anomreason.review.rounds import RoundOptions, begin_round, options_of
 from anomreason.review.security import Links
-from anomreason.review.serving import address, is_loopback, listening
+from anomreason.web.serving import address, is_loopback, listening
 
 
 @dataclass

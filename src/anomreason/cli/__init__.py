@@ -53,6 +53,7 @@ COMMANDS = {
     ),
     "dataset": Command("dataset:COMMANDS", "Build a dataset of verified anomalies, from prompts and images to export."),
     "review": Command("review:command", "Verify candidates in the browser: one candidate a screen, one key a verdict."),
+    "serve": Command("serve:command", "Serve detections over HTTP, with a page where one drops an image."),
     "scenes": Command("scenes:COMMANDS", "Make images in which every anomaly is known, each with a mended twin."),
 }
 """The commands, in the order of the help."""

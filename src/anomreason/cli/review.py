@@ -68,7 +68,7 @@ def command(
     from anomreason.review.reviewing import Review
     from anomreason.review.rounds import begin_round
     from anomreason.review.security import Links
-    from anomreason.review.serving import address, is_loopback, listening, serve
+    from anomreason.web.serving import address, is_loopback, listening, serve
 
     if order not in ("worth", "random"):
         raise UsageError(f"--order {order!r} is not known; use worth or random")

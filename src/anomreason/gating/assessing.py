@@ -54,7 +54,7 @@ def hashed(image: Image) -> Image:
 
 def unassessed(images: Sequence[Image], setup: DetectorSetup, cache: DetectionCache) -> list[Image]:
     """The images that the cache holds no detection for, each content once."""
-    keys = _keys(images, setup)
+    keys = detection_keys(images, setup)
     known = cache.find(keys.values())
     return list({keys[i.sha256]: i for i in images if i.sha256 and keys[i.sha256] not in known}.values())
 
@@ -73,7 +73,7 @@ async def assess(
     patient: whether to wait for what other calls in this process detect with the same cache. done: gets the number of
     images with a detection, now and then. opened: gets each session, whose caller can be asked to stop.
     """
-    keys = _keys(images, setup)
+    keys = detection_keys(images, setup)
     # Under the content's hash as name, as two images may have the same name.
     left = {keys[i.sha256]: replace(i, name=keys[i.sha256]) for i in images if i.sha256}
     found: dict[str, Detection] = {}
@@ -101,8 +101,8 @@ async def assess(
     return [_named(image, found[keys[image.sha256]]) if image.sha256 else _unreadable(image, setup) for image in images]
 
 
-def _keys(images: Sequence[Image], setup: DetectorSetup) -> dict[str | None, str]:
-    """The key of a detection by the content's hash."""
+def detection_keys(images: Sequence[Image], setup: DetectorSetup) -> dict[str | None, str]:
+    """By the content's hash of each image, the key under which a cache keeps its detection."""
     settings = hashlib.sha256(json.dumps(setup.deciding(), sort_keys=True, default=str).encode()).hexdigest()[:16]
     return {i.sha256: f"{settings}-{i.sha256}" for i in images if i.sha256}
 

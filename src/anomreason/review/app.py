@@ -10,19 +10,15 @@ verdict up.
 
 from __future__ import annotations
 
-import mimetypes
 from functools import partial
 from importlib.resources import files
 from typing import Annotated, Literal
 
 import anyio
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 from pydantic import BeforeValidator
-from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from anomreason.errors import StorageError, UnreadableImage, UsageError, shown
 from anomreason.review.images import ShownImage, Side, shown_crop, shown_image
 from anomreason.review.messages import (
     AnnotatedSent,
@@ -35,7 +31,6 @@ from anomreason.review.messages import (
     Me,
     NextItems,
     Opinions,
-    Problem,
     Taken,
     Undoing,
     UndoSent,
@@ -43,7 +38,10 @@ from anomreason.review.messages import (
 )
 from anomreason.review.owner import OwnerReport
 from anomreason.review.reviewing import Review
-from anomreason.review.security import Guard, Reviewer, reviewer_of
+from anomreason.review.security import Reviewer, refuse, reviewer_of
+from anomreason.web.guard import Guard
+from anomreason.web.pages import page_file
+from anomreason.web.problems import Problem, add_problems
 
 PAGE = files("anomreason.review") / "page"
 COOKIE_SECONDS = 30 * 24 * 3600
@@ -92,8 +90,8 @@ def create_app(review: Review) -> FastAPI:
     )
     app.state.review = review
     app.state.decoding = anyio.CapacityLimiter(2)
-    app.add_middleware(Guard)
-    _add_errors(app)
+    app.add_middleware(Guard, refuse=refuse)
+    add_problems(app, "load the page again")
     _add_pages(app)
     _add_reviewing(app)
     _add_images(app)
@@ -101,54 +99,18 @@ def create_app(review: Review) -> FastAPI:
     return app
 
 
-def _add_errors(app: FastAPI) -> None:
-    """Every error as JSON that says what to do."""
-
-    def of_http(_: Request, error: Exception) -> Response:
-        assert isinstance(error, StarletteHTTPException)
-        known = {404: "there is nothing here; load the page again", 405: "this address is not used in this way"}
-        text = known.get(error.status_code, error.detail) if error.detail in _PLAIN else error.detail
-        return JSONResponse({"error": text}, error.status_code, error.headers)
-
-    def of_request(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"][1:])) or "the request"
-        place = place if place.isprintable() and len(place) <= 60 else shown(place)
-        return JSONResponse({"error": f"{place}: {first['msg']}; load the page again"}, 422)
-
-    def of_usage(_: Request, error: Exception) -> Response:
-        return JSONResponse({"error": str(error)}, 400)
-
-    def of_image(_: Request, error: Exception) -> Response:
-        return JSONResponse({"error": str(error)}, 404)
-
-    def of_storage(_: Request, error: Exception) -> Response:
-        return JSONResponse({"error": str(error)}, 503)
-
-    app.add_exception_handler(StarletteHTTPException, of_http)
-    app.add_exception_handler(RequestValidationError, of_request)
-    app.add_exception_handler(UsageError, of_usage)
-    app.add_exception_handler(UnreadableImage, of_image)
-    app.add_exception_handler(StorageError, of_storage)
-
-
-_PLAIN = ("Not Found", "Method Not Allowed")
-"""What Starlette says by itself."""
-
-
 def _add_pages(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     def page() -> Response:
-        return _file("index.html")
+        return page_file(PAGE, "index.html")
 
     @app.get("/owner", include_in_schema=False)
     def owner_page() -> Response:
-        return _file("owner.html")
+        return page_file(PAGE, "owner.html")
 
     @app.get("/static/{name}", include_in_schema=False)
     def static(name: str) -> Response:
-        return _file("static", name)
+        return page_file(PAGE, "static", name)
 
     @app.get("/enter/{token}", response_class=RedirectResponse)
     async def enter(review: _Reviewing, token: Annotated[str, Path(max_length=100)]) -> Response:
@@ -159,20 +121,6 @@ def _add_pages(app: FastAPI) -> None:
             review.links.cookie, token, max_age=COOKIE_SECONDS, httponly=True, samesite="strict", path="/"
         )
         return answer
-
-
-def _file(*names: str) -> Response:
-    """A file of the page; only the names that are there lead anywhere."""
-    place = PAGE
-    for name in names:
-        found = [entry for entry in place.iterdir() if entry.name == name]
-        if not found:
-            raise HTTPException(404, "the page has no such file; load the page again")
-        place = found[0]
-    if not place.is_file():
-        raise HTTPException(404, "the page has no such file; load the page again")
-    kind = mimetypes.guess_type(place.name)[0] or "application/octet-stream"
-    return FileResponse(str(place), media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
 def _add_reviewing(app: FastAPI) -> None:

@@ -236,9 +236,3 @@ class Opinions(BaseModel):
     """All verdicts on one candidate that count."""
 
     opinions: list[Opinion]
-
-
-class Problem(BaseModel):
-    """Why something was not done, and what to do."""
-
-    error: str

@@ -19,7 +19,8 @@ from anomreason.dataset.store import Store, put
 from anomreason.dataset.tables import PersonRow
 from anomreason.errors import UsageError
 from anomreason.files import read_text
-from anomreason.review.security import Links, Reviewer, hashed
+from anomreason.review.security import Links, Reviewer
+from anomreason.web.tokens import hashed
 
 OWNER = "owner"
 """Name of the owner where none is given."""

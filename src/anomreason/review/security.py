@@ -1,4 +1,4 @@
-"""Who may use the review page, and what is done to every request and answer.
+"""Who may use the review page.
 
     links = Links.of(Path("data"))
     links.token("ada")    # the secret part of Ada's link, the same each time
@@ -18,22 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
-MOST_BYTES = 64 * 1024
-"""Of a request's body."""
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
-    "object-src 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-"""Of every answer."""
+from anomreason.web.tokens import owner_of
+
 _SECRET = Path("review", "secret")
 
 
@@ -82,68 +71,13 @@ class Links:
         return "anomreason_" + hmac.new(self.secret, b"cookie", hashlib.sha256).hexdigest()[:12]
 
 
-def hashed(token: str) -> str:
-    """What the database holds of a token."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def reviewer_of(token: str, people: Sequence[Reviewer]) -> Reviewer | None:
     """Whose token it is. Takes the same time whether it is somebody's or not."""
-    digest, found = hashed(token), None
-    for person in people:
-        if hmac.compare_digest(digest, person.token_sha256):
-            found = person
-    return found
+    return owner_of(token, {person.token_sha256: person for person in people})
 
 
-class Guard:
-    """Around the application: bounds what comes in, and puts the headers above on what goes out."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
-        if scope["method"] not in ("GET", "HEAD") and Headers(scope=scope).get("X-Anomreason") != "1":
-            refusal = "a request that writes needs the header X-Anomreason: 1; use the review page"
-            await _refuse(403, refusal)(scope, receive, send_guarded)
-            return
-        body = await _body(receive)
-        if body is None:
-            refusal = f"the request is larger than {MOST_BYTES:,} bytes; send less text"
-            await _refuse(413, refusal)(scope, receive, send_guarded)
-            return
-        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-        async def receive_again() -> Message:
-            return next(messages, None) or await receive()
-
-        await self.app(scope, receive_again, send_guarded)
-
-
-def _refuse(status: int, error: str) -> JSONResponse:
-    return JSONResponse({"error": error}, status)
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """The whole body; None when it is too large."""
-    body, more = b"", True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return body
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > MOST_BYTES:
-            return None
-    return body
+def refuse(scope: Scope) -> str | None:
+    """Why a request is refused: one that writes without the page's header may come from another site's page."""
+    if scope["method"] not in ("GET", "HEAD") and Headers(scope=scope).get("X-Anomreason") != "1":
+        return "a request that writes needs the header X-Anomreason: 1; use the review page"
+    return None

@@ -26,7 +26,7 @@ from anomreason.textform.thinking import ONLY_THINKING, without_thinking
 from anomreason.vlm.budget import Budget
 from anomreason.vlm.cache import Next, ReplyStore, request_key
 from anomreason.vlm.ledger import Call, Ledger, completed, unanswered
-from anomreason.vlm.protocol import VLM, Reply, Request
+from anomreason.vlm.protocol import VLM, Reply, Request, Tag
 from anomreason.vlm.remedies import NO_THINKING, fewer_calls, longer_replies, slow_answer
 from anomreason.vlm.slots import CallSlots, SentCall
 
@@ -102,6 +102,8 @@ class Caller:
     patience: Patience = Patience()
     stopping: bool = False
     """Set to send no new call: calls in flight end and are kept, the others raise Stopped."""
+    watch: Callable[[Tag, bool], None] | None = None
+    """Gets the tag of each call when it begins, with False, and when it has ended, with True."""
 
     def __post_init__(self) -> None:
         self._slots = CallSlots(self.in_flight, self.patience.timeout)
@@ -136,6 +138,16 @@ class Caller:
 
     async def call(self, request: Request, read: Callable[[Reply], T], meter: Meter) -> T:
         """Ask until `read` accepts the reply. Raises CallFailed when the call is lost, Stopped when asked to stop."""
+        if self.watch is None:
+            return await self._complete(request, read, meter)
+        self.watch(request.tag, False)
+        try:
+            return await self._complete(request, read, meter)
+        finally:
+            self.watch(request.tag, True)
+
+    async def _complete(self, request: Request, read: Callable[[Reply], T], meter: Meter) -> T:
+        """As `call`, unwatched."""
         name = request_key(self.vlm.name, request)
         # An equal request in flight is waited for, not paid; without a store there is no reply to take over.
         async with self._asking.setdefault(name, asyncio.Lock()) if self.store else nullcontext():

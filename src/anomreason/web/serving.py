@@ -1,4 +1,4 @@
-"""Serves the review page until Ctrl-C.
+"""Serves an application until Ctrl-C.
 
 with listening("127.0.0.1", 0) as socket:
     print(address(socket))
@@ -58,28 +58,45 @@ def serve(app: ASGIApp, made: socket.socket, ready: Callable[[], None]) -> None:
 
     ready: called when the page can be opened.
     """
-    config = uvicorn.Config(
-        app,
-        log_level="error",
-        access_log=False,  # it would hold the links' tokens
-        server_header=False,
-        lifespan="off",
-        timeout_keep_alive=_THINKING,
-        timeout_graceful_shutdown=_GRACE,
-    )
-    PageServer(config, ready).run(sockets=[made])
+    PageServer(app, ready).run(sockets=[made])
+
+
+async def serve_beside(
+    app: ASGIApp, made: socket.socket, ready: Callable[[], None], stopping: Callable[[], None]
+) -> None:
+    """As `serve`, in the event loop at hand. stopping: called once when it is to end, before requests under way end."""
+    await PageServer(app, ready, stopping).serve(sockets=[made])
 
 
 class PageServer(uvicorn.Server):
     """Says when it is ready, and ends as a success when it is asked to."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
+    def __init__(
+        self,
+        app: ASGIApp,
+        ready: Callable[[], None],
+        stopping: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="error",
+                access_log=False,  # it would hold the links' tokens
+                server_header=False,
+                lifespan="off",
+                timeout_keep_alive=_THINKING,
+                timeout_graceful_shutdown=_GRACE,
+            )
+        )
+        self._ready, self._stopping = ready, stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

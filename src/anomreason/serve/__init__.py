@@ -1,0 +1,1 @@
+"""`serve`: detections over HTTP, with a page where one drops an image."""

@@ -1,0 +1,68 @@
+"""Lets requests in: by a token in the header, or by the cookie that a link with a token is exchanged for.
+
+access = Access(clients, hosts=("127.0.0.1",), cookie="anomreason_serve")
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from anomreason.serve.clients import ANYONE, Client, Clients
+
+COOKIE_SECONDS = 30 * 24 * 3600
+_LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may use a service."""
+
+    clients: Clients
+    cookie: str
+    """Name of the cookie; services on one machine do not share it."""
+    hosts: frozenset[str] = frozenset()
+    """Names, besides those of this machine, by which a service without tokens is reached."""
+
+    def client(self, request: Request) -> Client:
+        """Who asks. Raises HTTPException 401 without a token that is known."""
+        if not self.clients.needed:
+            return ANYONE
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        bearer = token.strip() if scheme.lower() == "bearer" else ""
+        found = self.clients.client_of(bearer or request.cookies.get(self.cookie, ""))
+        if found is None:
+            how = "send the header 'Authorization: Bearer TOKEN', or open the link that you were given"
+            raise HTTPException(401, f"this needs a token that is known here: {how}", {"WWW-Authenticate": "Bearer"})
+        return found
+
+    def refuse(self, scope: Scope) -> str | None:
+        """Why a request is refused that a page of another site may have sent; None when it is not."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self.clients.needed and _name(host) not in _LOCAL | self.hosts:
+            return f"this service without tokens is reached as localhost only, not as {host[:100]!r}; use --tokens"
+        if scope["method"] in ("GET", "HEAD"):
+            return None
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return (
+                f"a page of {origin[:100]!r} sent this to {host[:100]!r}; use the page of this service (a proxy before "
+                "it must pass the Host header on)"
+            )
+        by_cookie = self.clients.needed and "authorization" not in headers
+        if by_cookie and headers.get("x-requested-with") != "anomreason":
+            return "without an Authorization header this needs the header X-Requested-With: anomreason; use a token"
+        return None
+
+
+def _name(host: str) -> str:
+    """The host of a Host header, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

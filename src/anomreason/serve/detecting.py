@@ -1,0 +1,118 @@
+"""Detects in the images of jobs, one after another or many at a time, with one open model and what it answered before.
+
+    async with open_detecting(setup, Path("runs/serve")) as detecting:
+        found = await detecting.detect(job_id, name, data)
+
+Every reply of the model is kept, so that what was answered before a kill -9 is not paid for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from anomreason.agent.observer import Observer
+from anomreason.anomaly import Detection, Failure, Usage
+from anomreason.detection import Detector, DetectorSetup, open_caller
+from anomreason.errors import UnreadableImage
+from anomreason.gating.assessing import detection_keys
+from anomreason.gating.cache import DetectionCache
+from anomreason.images import load_image
+from anomreason.planning import USUAL_OBJECTS, estimate
+from anomreason.sources.inputs import Image
+from anomreason.vlm.calling import Caller
+from anomreason.vlm.ledger import read_calls
+
+CACHE = "detections"
+"""Folder of the detections by image content, in the folder of the jobs."""
+REACHED = "the service's limit on cost or tokens is reached; ask its owner to raise it"
+_USUAL_SIZE = (1024, 1024)
+
+
+@dataclass
+class Detecting:
+    """An open model with its caller, and the detections that are kept."""
+
+    setup: DetectorSetup
+    caller: Caller
+    detector: Detector
+    observer: Observer
+    cache: DetectionCache
+    folder: Path
+    endpoint_failures: int = 0
+    """Consecutive images that failed at the endpoint."""
+    earlier: dict[str, Usage] = field(default_factory=dict)
+    """What calls for jobs that have not ended used in earlier processes, by job."""
+
+    def key(self, sha256: str) -> str:
+        """Under which the detection of this image by this detector is kept."""
+        return self._settings + sha256
+
+    @cached_property
+    def _settings(self) -> str:
+        """The part of each key that stands for the settings."""
+        return detection_keys([Image("", Path(), "-")], self.setup)["-"].removesuffix("-")
+
+    def usual(self, size: tuple[int, int] = _USUAL_SIZE) -> Usage:
+        """What an image of this size in pixels is expected to use."""
+        scale = min(1.0, self.setup.options.max_side / max(size))
+        sent = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        return estimate(self.setup, [sent], 1, min(USUAL_OBJECTS, self.setup.options.max_objects)).usage
+
+    def recall(self, jobs: Collection[str]) -> None:
+        """Read what the calls for these jobs used in earlier processes."""
+        self.caller.ledger.images.clear()
+        for call in read_calls(self.folder) if jobs else ():
+            if call.image in jobs:
+                self.earlier[call.image] = self.earlier.get(call.image, Usage()) + call.usage
+
+    def used(self, job: str) -> Usage:
+        """What the calls for a job have used so far, in all processes."""
+        return self.earlier.get(job, Usage()) + self.caller.ledger.images.get(job, Usage())
+
+    def forget(self, job: str) -> None:
+        """The job has ended."""
+        self.earlier.pop(job, None)
+        self.caller.ledger.images.pop(job, None)
+
+    async def detect(self, job: str, name: str, data: bytes) -> Detection:
+        """Detect in one image, which counts as used by the job. Raises Stopped when asked to stop.
+
+        name: of the file, for messages.
+        """
+        used = None
+        if not await self.caller.begin_image():
+            return self._failed(name, Failure(kind="budget", message=REACHED))
+        try:
+            max_side = None if self.caller.vlm.bounds_pixels else self.setup.options.max_side
+            loaded = await asyncio.to_thread(load_image, Path(name), max_side, data)
+            detection = await self.detector.detect(loaded, job)
+            used = detection.usage
+            if detection.status == "ok" and (blind := await self.observer.blindness()) and self.observer.blind:
+                detection = self._failed(name, Failure(kind="endpoint", message=blind))
+        except UnreadableImage as error:
+            detection = self._failed(name, Failure(kind="unreadable_image", message=str(error)))
+        finally:
+            self.caller.end_image(job, used)
+        at_endpoint = detection.failure is not None and detection.failure.kind == "endpoint"
+        self.endpoint_failures = self.endpoint_failures + 1 if at_endpoint else 0
+        used = self.used(job)
+        return detection.model_copy(
+            update={"image": name, "file_size": len(data), "usage": used if used.calls else detection.usage}
+        )
+
+    def _failed(self, name: str, failure: Failure) -> Detection:
+        return Detection(image=name, detector=self.detector.name, status="failed", failure=failure)
+
+
+@asynccontextmanager
+async def open_detecting(setup: DetectorSetup, folder: Path) -> AsyncIterator[Detecting]:
+    """Open the model and the files in a folder; raises as `detection.open_caller` and `DetectionCache` do."""
+    with DetectionCache(folder / CACHE) as cache:
+        async with open_caller(setup, folder) as caller:
+            observer = Observer(caller, setup.options.control_question, setup.options.max_reply_tokens)
+            yield Detecting(setup, caller, setup.detector(caller, observer), observer, cache, folder)

@@ -1,0 +1,309 @@
+"""The jobs of the service, in SQLite or PostgreSQL, each with its image until it has ended.
+
+    with open_jobs(Path("runs/serve")) as jobs:
+        jobs.add("a.png", "", hashlib.sha256(data).hexdigest(), data)
+
+A job is queued until it has ended: what a process works on is known to that process alone, so that after kill -9 all
+that has not ended is simply taken again. One process at a time works on a folder and a database.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Engine,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    create_engine,
+    delete,
+    event,
+    func,
+    select,
+    update,
+)
+from sqlalchemy import exc as sql_errors
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from anomreason.anomaly import Detection, Usage
+from anomreason.errors import RunConflict, StorageError, UsageError, require
+from anomreason.files import parse_json
+from anomreason.runs import detection_from, take_lock
+from anomreason.serve.messages import JobFailure
+
+DATABASE = "jobs.sqlite"
+_LOCK = "lock"
+_ADVISORY = 6_091_823_414_077
+"""Number of the lock by which one process at a time works on a PostgreSQL database."""
+_BUSY = 30
+"""Seconds that SQLite waits for another process that writes."""
+_FORM = "write postgresql+psycopg://USER@HOST/NAME"
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class JobRow(_Base):
+    """One job."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("jobs_of_client", "client", "number"), Index("jobs_by_state", "state", "number"))
+
+    number: Mapped[int] = mapped_column(_Number, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(22), unique=True)
+    client: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created: Mapped[float]
+    ended: Mapped[float | None]
+    state: Mapped[str] = mapped_column(String(8))
+    cached: Mapped[bool]
+    detection: Mapped[str | None] = mapped_column(Text)
+    failure_kind: Mapped[str | None] = mapped_column(String(32))
+    failure_message: Mapped[str | None] = mapped_column(Text)
+    usage: Mapped[str] = mapped_column(Text)
+
+
+class UploadRow(_Base):
+    """The image of a job, as it was sent."""
+
+    __tablename__ = "uploads"
+
+    number: Mapped[int] = mapped_column(ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class SpentRow(_Base):
+    """What the ended jobs of one client have used; it outlives them."""
+
+    __tablename__ = "spent"
+
+    client: Mapped[str] = mapped_column(String(64), primary_key=True)
+    usage: Mapped[str] = mapped_column(Text)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ended: with a detection, a failure, or both, where the detection is one of a failure."""
+
+    detection: Detection | None
+    failure: JobFailure | None
+    cached: bool
+    usage: Usage
+
+    @property
+    def state(self) -> Literal["done", "failed"]:
+        return "failed" if self.failure else "done"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageJob:
+    """A job as it is stored."""
+
+    number: int
+    """Later jobs have higher ones."""
+    id: str
+    """Hard to guess."""
+    client: str
+    """Name of the token it was sent with; empty where none is needed."""
+    name: str
+    sha256: str
+    created: float
+    """Seconds since 1970."""
+    ending: Ending | None = None
+
+
+class JobStore:
+    """An open store, which no other process has. Use as a context manager. Safe in threads."""
+
+    def __init__(self, engine: Engine, keep_images: bool = False) -> None:
+        """keep_images: whether images stay after their job has ended."""
+        self._engine, self._keep_images = engine, keep_images
+        # Threads wait for one another here: SQLite would make each look again after ever longer pauses.
+        self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        with self._errors():
+            _Base.metadata.create_all(engine)
+
+    def add(self, name: str, client: str, sha256: str, data: bytes | None, ending: Ending | None = None) -> ImageJob:
+        """Keep a new job with its image; ending: of one that has ended already."""
+        values: dict[str, Any] = {"name": name, "client": client, "sha256": sha256, "created": time.time()}
+        row = JobRow(id=secrets.token_urlsafe(16), **values, **_columns(ending))
+        with self._writing() as session:
+            session.add(row)
+            session.flush()
+            if data is not None and (ending is None or self._keep_images):
+                session.add(UploadRow(number=row.number, data=data))
+            return _job(row)
+
+    def end(self, job: ImageJob, ending: Ending) -> None:
+        """A job has ended. Its image is dropped unless images are kept; what it used counts for its client."""
+        with self._writing() as session:
+            session.execute(update(JobRow).where(JobRow.number == job.number).values(**_columns(ending)))
+            if not self._keep_images:
+                session.execute(delete(UploadRow).where(UploadRow.number == job.number))
+            if ending.usage.calls:
+                spent = session.get(SpentRow, job.client) or SpentRow(client=job.client, usage="{}")
+                spent.usage = (Usage.model_validate_json(spent.usage) + ending.usage).model_dump_json()
+                session.add(spent)
+
+    def waiting(self) -> list[ImageJob]:
+        """All jobs that have not ended, the oldest first."""
+        return self._listed(select(JobRow).where(JobRow.state == "queued").order_by(JobRow.number))
+
+    def latest(self, client: str, limit: int) -> list[ImageJob]:
+        """The newest jobs of a client, the newest first."""
+        query = select(JobRow).where(JobRow.client == client)
+        return self._listed(query.order_by(JobRow.number.desc()).limit(limit))
+
+    def find(self, id: str) -> ImageJob | None:
+        with self._reading() as session:
+            row = session.scalar(select(JobRow).where(JobRow.id == id))
+            return None if row is None else _job(row)
+
+    def image(self, job: ImageJob) -> bytes | None:
+        """The image as it was sent; None when it was dropped."""
+        with self._reading() as session:
+            return session.scalar(select(UploadRow.data).where(UploadRow.number == job.number))
+
+    def spent(self) -> dict[str, Usage]:
+        """What the ended jobs of each client have used, those that are forgotten included."""
+        with self._reading() as session:
+            return {row.client: Usage.model_validate_json(row.usage) for row in session.scalars(select(SpentRow))}
+
+    def forget(self, before: float) -> int:
+        """Delete the jobs that ended before that time, seconds since 1970, with their images; gives how many."""
+        old = select(JobRow.number).where(JobRow.ended < before)
+        with self._writing() as session:
+            session.execute(delete(UploadRow).where(UploadRow.number.in_(old)))
+            count = session.scalar(select(func.count()).select_from(old.subquery())) or 0
+            session.execute(delete(JobRow).where(JobRow.ended < before))
+            return count
+
+    def _listed(self, query: Any) -> list[ImageJob]:
+        with self._reading() as session:
+            return [_job(row) for row in session.scalars(query)]
+
+    @contextmanager
+    def _reading(self) -> Iterator[Session]:
+        with self._errors(), Session(self._engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with self._turn, self._errors(), Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """The database's faults as ours; faults in our own statements stay what they are."""
+        try:
+            yield
+        except sql_errors.DBAPIError as error:
+            if isinstance(error, sql_errors.ProgrammingError | sql_errors.IntegrityError | sql_errors.DataError):
+                raise
+            why = str(error.orig).strip().partition("\n")[0]
+            raise StorageError(f"the jobs cannot be kept: {why}; no job is lost, try again later") from error
+
+
+@contextmanager
+def open_jobs(folder: Path, database: str | None = None, *, keep_images: bool = False) -> Iterator[JobStore]:
+    """Open or create the jobs of a folder, for this process alone.
+
+    database: `postgresql+psycopg://USER@HOST/NAME`; None for a SQLite file in the folder. PGPASSWORD and ~/.pgpass
+    are read. Raises UsageError for a database that cannot be reached, RunConflict when another process has it.
+    """
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = take_lock(folder / _LOCK, f"serves the jobs in {str(folder)!r}; stop it, or give another --jobs")
+        except OSError as error:
+            raise UsageError(f"cannot use {str(folder)!r} for jobs: {error.strerror}; give another --jobs") from None
+        stack.callback(os.close, lock)
+        url = URL.create("sqlite", database=str(folder.absolute() / DATABASE)) if database is None else _url(database)
+        engine = create_engine(url, pool_pre_ping=database is not None)
+        stack.callback(engine.dispose)
+        if database is None:
+            event.listen(engine, "connect", _on_connect)
+        else:
+            stack.enter_context(_alone(engine, url))
+        yield JobStore(engine, keep_images)
+
+
+@contextmanager
+def _alone(engine: Engine, url: URL) -> Iterator[Connection]:
+    """Hold the database's lock, which ends with the connection."""
+    shown = url.render_as_string()
+    try:
+        connection = engine.connect()
+    except sql_errors.DBAPIError as error:
+        why = str(error.orig).strip().partition("\n")[0]
+        raise UsageError(f"cannot open the database {shown!r}: {why}; check the address") from error
+    with connection.execution_options(isolation_level="AUTOCOMMIT") as held:
+        if not held.scalar(select(func.pg_try_advisory_lock(_ADVISORY))):
+            raise RunConflict(f"another process serves the jobs in {shown!r}; stop it, or give another --database")
+        yield held
+
+
+def _url(database: str) -> URL:
+    try:
+        url = make_url(database)
+    except sql_errors.ArgumentError:
+        raise UsageError(f"{database!r} is no address of a database; {_FORM}") from None
+    if url.get_backend_name() != "postgresql":
+        raise UsageError(f"the database {url.render_as_string()!r} is not PostgreSQL; {_FORM}")
+    require("PostgreSQL", "postgres", "psycopg")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _on_connect(connection: Any, _: object) -> None:
+    for setting in (f"busy_timeout = {_BUSY * 1000}", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {setting}").close()
+
+
+def _columns(ending: Ending | None) -> dict[str, Any]:
+    """The columns that say how a job ended."""
+    if ending is None:
+        return {"state": "queued", "cached": False, "usage": "{}"}
+    failure = ending.failure
+    return {
+        "state": ending.state,
+        "ended": time.time(),
+        "cached": ending.cached,
+        "detection": None if ending.detection is None else _storable(ending.detection.json_line()),
+        "failure_kind": failure.kind if failure else None,
+        "failure_message": _storable(failure.message) if failure else None,
+        "usage": ending.usage.model_dump_json(),
+    }
+
+
+def _storable(text: str) -> str:
+    """The text without what PostgreSQL does not hold."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def _job(row: JobRow) -> ImageJob:
+    ending = None
+    if row.state != "queued":
+        detection = None if row.detection is None else detection_from(parse_json(row.detection), f"job {row.id}")
+        failure = None
+        if row.state == "failed":
+            failure = JobFailure.model_validate({"kind": row.failure_kind, "message": row.failure_message})
+        ending = Ending(detection, failure, row.cached, Usage.model_validate_json(row.usage))
+    return ImageJob(row.number, row.id, row.client, row.name, row.sha256, row.created, ending)

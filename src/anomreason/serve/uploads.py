@@ -1,0 +1,178 @@
+"""Reads an image from a request: as the body, or as the file of a form; bounded in bytes, memory and time.
+
+upload = await Uploads(most=20_000_000).read(request)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import HTTPException, Request
+from python_multipart.exceptions import FormParserError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from anomreason.errors import UnreadableImage
+from anomreason.images import image_size
+
+FIELD = "image"
+ROOM = 256_000_000
+"""Bytes of uploads that are being received, all together."""
+IDLE = 20.0
+"""Seconds that a client may send nothing."""
+LONGEST = 300.0
+"""Seconds for a whole upload."""
+_AROUND = 16 * 1024
+"""Bytes of a form besides the file."""
+_DRAINED, _DRAINING = 128_000_000, 10.0
+"""Bytes and seconds of a refused upload that are still read, so that its sender reads the answer."""
+_NAME = 120
+"""Characters of a file's name that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An image file as it was sent; its header has been read."""
+
+    name: str
+    data: bytes
+    sha256: str
+    width: int
+    height: int
+
+
+class Uploads:
+    """All uploads that are being received."""
+
+    def __init__(self, most: int) -> None:
+        """most: bytes of an image file."""
+        self.most = most
+        self.held = 0
+        """Bytes in memory."""
+
+    async def read(self, request: Request) -> Upload:
+        """The image that a request brings. Raises HTTPException when it cannot be had."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        with self._counted() as stream:
+            if kind == "multipart/form-data":
+                name, data = await _file_of_form(request, stream(request, self.most + _AROUND))
+            elif kind.startswith("image/") or kind == "application/octet-stream":
+                name, data = "image", b"".join([chunk async for chunk in stream(request, self.most)])
+            else:
+                raise HTTPException(
+                    415, f"send an image file: as the body, with its type (image/png), or as the form field {FIELD!r}"
+                )
+            if len(data) > self.most:
+                raise _too_large(self.most)
+            return await asyncio.to_thread(_checked, name, data)
+
+    @contextmanager
+    def _counted(self) -> Iterator[_Stream]:
+        stream = _Stream(self)
+        try:
+            yield stream
+        finally:
+            self.held -= stream.held
+
+    def hold(self, count: int) -> None:
+        """So many bytes more are in memory. Raises HTTPException when that is too much."""
+        if self.held + count > ROOM:
+            raise HTTPException(503, "too many images are being received; try again in a moment", {"Retry-After": "2"})
+        self.held += count
+
+
+class _Stream:
+    """The chunks of one body, counted."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        self.held = 0
+        self._uploads = uploads
+
+    async def __call__(self, request: Request, most: int) -> AsyncGenerator[bytes]:
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and len(length) < 16 and int(length) > most:
+            await _drain(request)
+            raise _too_large(self._uploads.most)
+        end, chunks = time.monotonic() + LONGEST, aiter(request.stream())
+        got = 0
+        while True:
+            try:
+                async with asyncio.timeout(min(IDLE, end - time.monotonic())):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except ClientDisconnect:
+                raise HTTPException(400, "the upload broke off; send it again") from None
+            except TimeoutError:
+                late = (
+                    f"nothing came for {IDLE:g} s, or the upload took longer than {LONGEST:g} s; send a smaller image"
+                )
+                raise HTTPException(408, late, {"Connection": "close"}) from None
+            got += len(chunk)
+            if got > most:
+                await _drain(request)
+                raise _too_large(self._uploads.most)
+            self._uploads.hold(len(chunk))
+            self.held += len(chunk)
+            yield chunk
+
+
+def _too_large(most: int) -> HTTPException:
+    return HTTPException(413, f"the image is larger than {most:,} bytes; scale it down, or save it as JPEG")
+
+
+async def _drain(request: Request) -> None:
+    """Read on for a while and drop it: a sender who is cut off does not see the answer."""
+    left = _DRAINED
+    try:
+        async with asyncio.timeout(_DRAINING):
+            while left > 0:
+                message = await request.receive()
+                left -= len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return
+
+
+class _Form(MultiPartParser):
+    spool_max_size = 1 << 40  # never on disk, which may be full; memory is counted
+
+
+async def _file_of_form(request: Request, stream: AsyncGenerator[bytes]) -> tuple[str, bytes]:
+    parser = _Form(request.headers, stream, max_files=1, max_fields=8, max_part_size=_AROUND)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, FormParserError) as error:
+        raise HTTPException(400, f"the form cannot be read ({error}); send one file as {FIELD!r}") from None
+    try:
+        file = form.get(FIELD)
+        if not isinstance(file, UploadFile):
+            raise HTTPException(422, f"the form has no file {FIELD!r}; send the image under this name")
+        return file.filename or "image", await file.read()
+    finally:
+        await form.close()
+
+
+def _checked(name: str, data: bytes) -> Upload:
+    """The upload, if its first bytes are those of an image."""
+    name = _plain(name)
+    try:
+        width, height = image_size(Path(name), data)
+    except UnreadableImage as error:
+        raise HTTPException(413 if error.reason == "too_large" else 415, str(error)) from None
+    return Upload(name, data, hashlib.sha256(data).hexdigest(), width, height)
+
+
+def _plain(name: str) -> str:
+    """A file's name without folders, and without what no terminal or database should get."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    plain = "".join(c if c.isprintable() else " " for c in last).encode("utf-8", "replace").decode().strip()
+    return plain[-_NAME:] or "image"

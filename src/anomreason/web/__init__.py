@@ -1,0 +1,1 @@
+"""What the review page and the service share: guarded requests, errors as JSON, tokens, and serving until Ctrl-C."""
