@@ -99,7 +99,7 @@ def make_run(folder: Path, images: int, side: int) -> Path:
             path = pictures / f"{number:06}.jpg"
             path.write_bytes(bodies[number % len(bodies)] + number.to_bytes(4, "big"))  # other bytes, so another hash
             found = detection(path, rng)
-            results.write(found.model_dump_json(exclude_defaults=True) + "\n")
+            results.write(found.json_line() + "\n")
             for place, (role, step) in enumerate(STEPS):
                 request = Request(
                     (COMMON, shown, f"{step} of {path.name}: " + "object, " * 50), Tag(path.name, role, step)

@@ -16,6 +16,7 @@ PACKAGE = Path(anomreason.__file__).parent
 FLOORS = {
     "errors": 0,
     "english": 0,
+    "badges": 0,
     "notebook": 0,
     "files": 1,
     "recipes": 1,
@@ -50,7 +51,10 @@ FLOORS = {
     "deepfake": 7,
     "cli": 8,
 }
-NEIGHBOURS = {("dataset", "training")}  # exports of conversations ask what training asks
+NEIGHBOURS = {
+    ("dataset", "training"),  # exports of conversations ask what training asks
+    ("notebook", "badges"),  # cards number their boxes as reports do
+}
 """Rooms of one floor that may know each other."""
 
 

@@ -5,7 +5,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from anomreason.anomaly import Anomaly, Detection, Failure, Region, SentImage, SourceJudgement
+from anomreason.anomaly import (
+    Anomaly,
+    Basis,
+    Candidate,
+    Detection,
+    Failure,
+    PartCount,
+    Region,
+    SceneObject,
+    SentImage,
+    SourceJudgement,
+)
 from anomreason.notebook import CardEntry, card_html
 
 EVIL = '<script>alert("1")</script>&\'"'
@@ -21,7 +32,7 @@ def test_whatever_a_model_says_is_escaped_and_the_card_is_well_formed() -> None:
     tree = ElementTree.fromstring(card.replace("<br>", "<br/>"))
     assert "<script" not in card
     assert {element.tag for element in tree.iter()} == {
-        *("div", "b", "i", "br", "table", "tr", "td", "svg", "rect", "text")
+        *("div", "b", "i", "br", "table", "tr", "td", "svg", "path", "rect", "text")
     }
     assert "".join(tree.itertext()).count(EVIL) == 5
     (rect,) = tree.iter("rect")
@@ -43,8 +54,9 @@ def test_the_worst_comes_first_and_long_lists_are_cut_and_counted() -> None:
         ({"failure": Failure(kind="refused", message="no")}, "failed (refused), which is not a clean image: no"),
         ({"out_of_domain": True}, "the detector does not know images of this type"),
         ({"description": "A street."}, "A street."),
-        ({}, "0 anomalies"),
+        ({}, "searched, no anomalies found"),
         ({"source": SourceJudgement(answer="unsure")}, "source: unsure"),
+        ({"source_only": True}, "not searched for anomalies"),
     ],
 )
 def test_an_image_without_anomalies_says_why(fields: dict[str, object], says: str) -> None:
@@ -52,3 +64,15 @@ def test_an_image_without_anomalies_says_why(fields: dict[str, object], says: st
     found = Detection.model_validate({"image": "a.png", "detector": "d", "status": status, **fields})
     assert says in found._repr_html_()
     assert "<svg" not in found._repr_html_()
+
+
+def test_the_check_of_an_anomaly_and_what_was_dropped_are_told_escaped() -> None:
+    basis = Basis(role="AttributeAnalyzer", step="inspect", score=85, reason=EVIL)
+    kept = Anomaly(name="Three hands", phenomenon="p", reasoning="r", severity=5, basis=basis)
+    gone = Candidate(name=EVIL, phenomenon="p", reasoning="r", role="a", step="s", score=20, dropped="a reflection")
+    woman = SceneObject(name="woman", counts=(PartCount(part="hands", count=3),))
+    found = Detection(image="a.png", detector="d", status="ok", anomalies=(kept,), candidates=(gone,), objects=(woman,))
+    words = "".join(ElementTree.fromstring(found._repr_html_().replace("<br>", "<br/>")).itertext())
+    assert f"AttributeAnalyzer, inspect; check: score 85 of 100: {EVIL}" in words
+    assert f"Dropped candidates: 1{EVIL} (score 20 of 100): a reflection" in words
+    assert "woman: hands 3" in words

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from anomreason.english import counted
-from anomreason.notebook import CardEntry, card_html
+from anomreason.notebook import CardEntry, CardFold, card_html
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
@@ -140,6 +140,13 @@ class Basis(Record):
     """Positions in `Detection.candidates` of those it rests on, the surest first, whose role, step, score and reason
     these are. Empty: the report's own anomaly, or one of schedule `single`."""
 
+    @property
+    def sentence(self) -> str:
+        """All of it in one line for a person."""
+        score = "" if self.score is None else f"; check: score {self.score:g} of 100"
+        reason = f"{':' if score else '; check:'} {self.reason}" if self.reason else ""
+        return f"{self.role}, {self.step}{score}{reason}"
+
 
 class Anomaly(Record):
     """One semantic error in one image: the quadruple of the paper, and its kind, objects and place where known."""
@@ -189,6 +196,11 @@ class SceneObject(Record):
     counts: tuple[PartCount, ...] = ()
     """Its parts, of a person or an animal as a whole, wherever they are listed. Empty: nothing was counted."""
 
+    @property
+    def sentence(self) -> str:
+        """Its name and the counts, in one line for a person."""
+        return f"{self.name}: {', '.join(f'{c.part} {c.count}' for c in self.counts) or 'nothing counted'}"
+
 
 class Candidate(Record):
     """An anomaly that was proposed on the way; kept with who proposed it, how it was checked and, if dropped, why."""
@@ -210,6 +222,12 @@ class Candidate(Record):
     """Why the check gave this score; None when it gave no reason, or when there was no check."""
     dropped: str | None = None
     """Why it is not among the anomalies; None when it is, or when the image failed before that was decided."""
+
+    @property
+    def sentence(self) -> str:
+        """Name, score and why it was dropped, in one line for a person."""
+        score = "" if self.score is None else f" (score {self.score:g} of 100)"
+        return f"{self.name}{score}: {self.dropped or 'kept'}"
 
 
 class Failure(Record):
@@ -382,11 +400,19 @@ class Detection(Record):
         elif self.out_of_domain:
             summary = "the detector does not know images of this type"
         else:
-            summary = counted(len(self.anomalies), "anomaly", "anomalies")
+            nothing = "searched, no anomalies found" if self.searched else "not searched for anomalies"
+            summary = counted(len(self.anomalies), "anomaly", "anomalies") if self.anomalies else nothing
         entries = [
-            CardEntry(a.name, a.severity, a.phenomenon, a.reasoning, a.region.box if a.region else None)
+            CardEntry(
+                *(a.name, a.severity, a.phenomenon, a.reasoning),
+                a.region.box if a.region else None,
+                a.basis.sentence if a.basis else "",
+            )
             for a in self.anomalies
         ]
+        dropped = [c.sentence for c in self.candidates if c.dropped is not None]
+        parts = [o.sentence for o in self.objects if o.counts]
+        folds = (CardFold(f"Dropped candidates: {len(dropped)}", dropped), CardFold("Counted", parts))
         size = (self.sent.width, self.sent.height) if self.sent else (1, 1)
         source = f"; source: {self.source.label}" if self.source else ""
-        return card_html(self.image, summary, entries, size, self.detector + source)
+        return card_html(self.image, summary, entries, size, folds, self.detector + source)

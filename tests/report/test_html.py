@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import unquote
@@ -20,12 +21,15 @@ from PIL import Image
 
 from anomreason.anomaly import (
     Anomaly,
+    Basis,
     Candidate,
     Detection,
     Failure,
     FailureKind,
+    PartCount,
     Region,
     SceneObject,
+    SentImage,
     SourceJudgement,
     Usage,
 )
@@ -36,6 +40,7 @@ from anomreason.report.html import FAILURES, build_report, duration, is_current,
 from anomreason.vlm.cache import ReplyStore, Stored
 from anomreason.vlm.ledger import Call, Ledger
 from anomreason.vlm.protocol import Reply, Request, Tag
+from anomreason.vlm.remedies import longer_replies
 
 EVIL = '</script x</pre></script><script>pwned="1"</script><img src=x onerror=\'pwned="1"\'>" onload="x'
 EVIL_NAME = "a\"'><script>pwned='1'<&#50% ?\\ü.jpg"
@@ -329,7 +334,7 @@ def test_a_failure_is_named_with_what_to_do_and_never_shown_as_no_anomalies(run:
     text = run.page(run.build(), "a.png").text
     assert "the exact words" in text
     assert FAILURES[kind][1] in text
-    assert "No anomalies found" not in text
+    assert "nothing found" not in text
     assert "Candidates before the failure, not verified" in text
 
 
@@ -355,6 +360,53 @@ def test_a_page_shows_the_whole_quadruple_and_where_dropped_candidates_came_from
     assert (edge["x"], edge["y"], edge["width"], edge["height"]) == ("25.000%", "50.000%", "50.000%", "50.000%")
 
 
+def test_a_card_says_who_proposed_an_anomaly_how_it_was_checked_and_shows_it_enlarged(run: Run) -> None:
+    basis = Basis(role="Analyzer", step="inspect", score=85, reason="No glove has a thumb there.", candidates=(1,))
+    weighed = {"phenomenon": "p", "reasoning": "r", "role": "Analyzer", "step": "inspect"}
+    candidates = (
+        Candidate(name="Blur", dropped="the focus", **weighed),
+        Candidate(name="Six fingers", sure=70, innocent="A glove.", **weighed),
+    )
+    small = Region(x0=0.5, y0=0.5, x1=0.52, y1=0.54)
+    sent = SentImage(mime="image/png", width=1000, height=500, bytes=1)
+    found = anomaly(5, region=small).model_copy(update={"basis": basis})
+    run.add(run.picture("a.png"), found, anomaly(9, region=Region(x0=0, y0=0, x1=1, y1=1)), sent=sent)
+    run.detections[-1] = run.detections[-1].model_copy(update={"candidates": candidates})
+    page = run.page(run.build(), "a.png")
+    for fact in ("Analyzer, inspect, 70 % sure", "score 85 of 100: No glove has a thumb there.", "A glove."):
+        assert fact in page.text
+    assert "#k1" in [a.get("href") for tag, a in page.elements if tag == "a"]
+    assert [a["viewbox"] for tag, a in page.elements if tag == "svg" and "viewbox" in a] == [
+        "462.00 212.00 96.00 96.00"
+    ]
+    (part,) = [a for tag, a in page.elements if tag == "image"]
+    assert (part["href"], part["width"], part["height"]) == ("../../../pics/a.png", "1000", "500")
+
+
+def test_an_image_without_anomalies_says_what_was_counted_and_why_candidates_were_dropped(run: Run) -> None:
+    gone = Candidate(name="Third hand", phenomenon="p", reasoning="r", role="a", step="s", dropped="it is the child's")
+    woman = SceneObject(name="woman", counts=(PartCount(part="hands", count=2), PartCount(part="arms", count=2)))
+    run.add(run.picture("a.png"), candidates=(gone,), objects=(woman,))
+    run.add(run.picture("b.png", "red"), source_only=True)
+    report = run.build()
+    page = run.page(report, "a.png")
+    for fact in ("Searched, nothing found", "1 candidate was", "woman: hands 2, arms 2", "it is the child's"):
+        assert fact in page.text
+    assert "nothing found" not in run.page(report, "b.png").text
+    assert [(r["status"], r["title"]) for r in report.rows] == [
+        ("none found", "searched, nothing found; 1 candidate dropped"),
+        ("not searched", "not searched for anomalies"),
+    ]
+
+
+@pytest.mark.parametrize(("step", "named"), [("objects-1", "--max-objects and --max-side"), ("single", "--max-side")])
+def test_what_to_do_about_a_cut_reply_suits_the_step(run: Run, step: str, named: str) -> None:
+    run.add(run.picture("a.png"), status="failed", failure=Failure(kind="truncated", message=longer_replies(step)))
+    text = run.page(run.build(), "a.png").text
+    assert f"{named} decide" in text
+    assert ("--max-objects" in text) is (step != "single")
+
+
 @pytest.mark.parametrize(
     ("judged", "words"),
     [
@@ -377,7 +429,7 @@ def test_a_described_image_is_not_said_to_be_without_anomalies(run: Run) -> None
     page = run.page(report, "a.png")
     assert "A cat on a mat." in page.text
     assert EVIL in page.text
-    assert "No anomalies found" not in page.text
+    assert "nothing found" not in page.text
     assert "Described" in report.text
 
 
@@ -613,12 +665,46 @@ def test_chromium_lights_a_box_with_its_finding_and_the_reverse(run: Run, browse
     browser.until("document.getElementById('image').style.width")
     lit = "[...document.querySelectorAll('.lit')].map(e => e.dataset.link).join()"
     browser.see("document.querySelectorAll('.finding')[1].focus({preventScroll: true})")
-    assert browser.see(lit) == "a2,a2"
+    assert browser.see(lit) == "a2,a2,a2"  # box, number, card
     place = browser.see(
         "(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelector('.box').getBoundingClientRect())"
     )
     browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=place[0], y=place[1])
-    browser.until(f"{lit} === 'a1,a1'")
+    browser.until(f"{lit} === 'a1,a1,a1'")
+    browser.see("document.querySelectorAll('.finding .number')[1].click()")
+    assert browser.see("document.activeElement.id") == "b2", "the number on a card leads to the box"
+
+
+AWKWARD = [
+    (0, 0, 1, 1), (0, 0, 0.05, 0.05), (0.97, 0, 1, 0.03), (0, 0.95, 0.03, 1), (0.96, 0.96, 1, 1), (0.4, 0.4, 0.6, 0.6),
+    (0.4, 0.4, 0.6, 0.6), (0.41, 0.41, 0.45, 0.45), (0.8, 0.5, 0.801, 0.501), (0.2, 0, 0.25, 1), (0, 0.7, 1, 0.75),
+]  # fmt: skip
+"""The whole image, its corners, one place twice, a box in a box, a dot and strips."""
+
+
+def test_chromium_shows_numbers_beside_their_boxes_and_apart_from_each_other(run: Run, browser: Browser) -> None:
+    found = [anomaly(n, region=Region.model_validate(box)) for n, box in enumerate(AWKWARD)]
+    sent = SentImage(mime="image/png", width=800, height=600, bytes=1)
+    run.add(run.picture("a.png"), *found, sent=sent)
+    Image.new("RGB", (800, 600)).save(run.pictures / "a.png")
+    address = run.page(run.build(), "a.png").path.as_uri()
+    rectangles = "(r => [r.x, r.y, r.right, r.bottom])(e.getBoundingClientRect())"
+    for width in (390, 1280):
+        browser.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        browser.open(address)
+        browser.until("document.getElementById('image').style.width")
+        boxes = browser.see(f"[...document.querySelectorAll('.overlay .edge')].map(e => {rectangles})")
+        numbers = browser.see(f"[...document.querySelectorAll('.disc')].map(e => {rectangles})")
+        assert len(boxes) == len(numbers) == len(AWKWARD)
+        assert [box for box, number in zip(boxes, numbers, strict=True) if overlap(box, number)] == []
+        assert [pair for pair in combinations(numbers, 2) if overlap(*pair)] == []
+        assert all(x0 >= 0 and y0 >= 0 and x1 <= width for x0, y0, x1, _ in numbers)
+        assert browser.see("document.documentElement.scrollWidth") <= width
+
+
+def overlap(a: list[float], b: list[float]) -> bool:
+    """Whether two rectangles share more than a pixel's breadth."""
+    return min(a[2], b[2]) - max(a[0], b[0]) > 1 and min(a[3], b[3]) - max(a[1], b[1]) > 1
 
 
 def test_chromium_says_that_a_picture_has_gone_after_the_report_was_built(run: Run, browser: Browser) -> None:

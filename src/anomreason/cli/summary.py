@@ -17,6 +17,8 @@ from anomreason.report.results import Tally
 if TYPE_CHECKING:
     from anomreason.anomaly import Anomaly, Detection
 
+WORST, NAMED = 20, 10
+"""Images with anomalies, and failed images or dropped candidates, that are listed by name."""
 SCALE = "severity: 0 = completely implausible, 100 = fully realistic"
 
 
@@ -39,11 +41,11 @@ def one(detection: Detection) -> None:
     if detection.description is not None:
         console.print(": described, not searched for anomalies")
         console.print(Padding(Text(printable(detection.description)), (0, 0, 0, 3)))
+    elif count:
+        console.print(f": {counted(count, 'anomaly', 'anomalies')}   [dim]({SCALE})[/]")
     else:
-        console.print(
-            f": {counted(count, 'anomaly', 'anomalies')}   [dim]({SCALE})[/]" if count else ": no anomalies found"
-        )
-    for number, anomaly in enumerate(detection.anomalies, start=1):
+        console.print(": searched, no anomalies found" if detection.searched else ": no anomalies")
+    for number, anomaly in enumerate(sorted(detection.anomalies, key=lambda a: a.severity), start=1):
         _anomaly(console, number, anomaly)
     for text in detection.notes:
         console.print(Text(printable(f"Note: {text}"), style="dim"))
@@ -54,9 +56,10 @@ def one(detection: Detection) -> None:
     if detection.source is not None:
         likely = "" if detection.p_generated is None else f" (probability of AI {detection.p_generated:.2f})"
         console.print(f"Source: {detection.source.label}{likely}")
-    dropped = sum(c.dropped is not None for c in detection.candidates)
-    if dropped:
-        console.print(f"[dim]{dropped} of {len(detection.candidates)} candidates were rejected on a second look.[/]")
+    _dropped(console, detection)
+    if not count:
+        for seen in (o for o in detection.objects if o.counts):
+            console.print(Text(printable(f"Counted: {seen.sentence}"), style="dim"))
 
 
 def _anomaly(console: Console, number: int, anomaly: Anomaly) -> None:
@@ -74,11 +77,25 @@ def _anomaly(console: Console, number: int, anomaly: Anomaly) -> None:
     body.add_row("why", Text(printable(anomaly.reasoning)))
     if anomaly.kind:
         body.add_row("kind", Text(printable(anomaly.kind)))
+    if anomaly.basis and (anomaly.basis.score is not None or anomaly.basis.reason):  # else nobody checked it
+        body.add_row("from", Text(printable(anomaly.basis.sentence)))
     console.print(Padding(body, (0, 0, 0, 3)))
 
 
-WORST, NAMED = 20, 10
-"""Images with anomalies, and failed images, that are listed by name."""
+def _dropped(console: Console, detection: Detection) -> None:
+    """How many candidates were dropped; why, where nothing is left of them."""
+    dropped = [candidate for candidate in detection.candidates if candidate.dropped is not None]
+    if not dropped:
+        return
+    total = counted(len(detection.candidates), "candidate", "candidates")
+    why = ":" if not detection.anomalies else " (reasons: in the report)"
+    console.print(f"[dim]{len(dropped)} of {total} dropped{why}[/]", highlight=False)
+    if detection.anomalies:
+        return
+    for candidate in dropped[:NAMED]:
+        console.print(Padding(Text(printable(candidate.sentence), style="dim"), (0, 0, 0, 3)))
+    if len(dropped) > NAMED:
+        console.print(f"[dim]   and {len(dropped) - NAMED} more (see the report)[/]")
 
 
 @dataclass
@@ -132,10 +149,11 @@ class Summary(Tally):
         failed = self.failed.total()
         good = self.images - failed
         described = f"{self.described:,} only described, " if self.described else ""
-        without = good - self.found - self.described
+        unsearched = f"{self.unsearched:,} not searched, " if self.unsearched else ""
+        without = self.statuses["none found"]
         console.print(
-            f"{asked:,} images: {good:,} done ({described}{self.found:,} with anomalies, {without:,} without; "
-            f"{counted(self.anomalies, 'anomaly', 'anomalies')}), {failed:,} failed",
+            f"{asked:,} images: {good:,} done ({described}{unsearched}{self.found:,} with anomalies, "
+            f"{without:,} without; {counted(self.anomalies, 'anomaly', 'anomalies')}), {failed:,} failed",
             soft_wrap=True,
         )
         if self.out_of_domain:

@@ -29,12 +29,14 @@ from markupsafe import Markup
 
 from anomreason import archives
 from anomreason.agent.observer import other_models
-from anomreason.anomaly import Anomaly, Detection
+from anomreason.anomaly import Detection, Failure
+from anomreason.english import counted
 from anomreason.errors import UnreadableImage
 from anomreason.files import remove_drafts, write_atomically
 from anomreason.images import browser_can_show, thumbnail
 from anomreason.report.calls import CallLog, timeline
-from anomreason.report.results import BANDS, Results, Tally, band
+from anomreason.report.marks import mark
+from anomreason.report.results import BANDS, Results, Tally, band, status
 from anomreason.runs import read_settings
 
 FAILURES = {
@@ -48,7 +50,7 @@ FAILURES = {
     ),
     "truncated": (
         "a reply was cut off",
-        "Run the same command again. If it fails again, start a new run with a lower --max-objects or another model.",
+        "Make the change that the message names, then run the same command again: it continues with what failed.",
     ),
     "unparsable": (
         "a reply was not in the asked form, even when asked again",
@@ -201,19 +203,32 @@ def _row(d: Detection, page: str, shown: ReportImage) -> dict[str, Any]:
     """What the gallery's script needs for one image."""
     worst = sorted(d.anomalies, key=lambda a: a.severity)
     texts = [t for a in worst for t in (a.name, a.phenomenon[:400])]
-    status = "failed" if d.failure else "with anomalies" if worst else "none found"
-    status = status if d.description is None else "described"
-    title = d.failure.kind.replace("_", " ") if d.failure else worst[0].name if worst else ""
+    became = status(d)
+    title = worst[0].name if worst else _without_anomalies(d, became)
     return {
         "image": d.image,
         "page": page,
         "preview": shown.preview,
-        "status": status,
+        "status": became,
         "worst": d.worst,
         "count": len(worst),
-        "title": title if d.description is None else "described, not searched for anomalies",
+        "title": title,
         "text": "\n".join([*texts[1:], d.description or "", f"source: {d.source.label}" if d.source else ""]),
     }
+
+
+def _without_anomalies(d: Detection, became: str) -> str:
+    """What the gallery says of an image without anomalies."""
+    if d.failure:
+        return f"failed: {d.failure.kind.replace('_', ' ')}"
+    if became == "none found":
+        dropped = sum(c.dropped is not None for c in d.candidates)
+        return "searched, nothing found" + (
+            f"; {counted(dropped, 'candidate', 'candidates')} dropped" if dropped else ""
+        )
+    if became == "described":
+        return "described, not searched for anomalies"
+    return "out of domain, no anomalies named" if d.out_of_domain else "not searched for anomalies"
 
 
 def json_script(value: Any) -> Markup:
@@ -237,10 +252,11 @@ def _page(context: ReportContext, d: Detection, place: int, shown: ReportImage) 
             simulated=context.simulated,
             shown=shown,
             anomalies=anomalies,
-            boxes=_boxes(anomalies),
-            remedy=FAILURES.get(d.failure.kind) if d.failure else None,
-            kept=[c for c in d.candidates if c.dropped is None],
-            dropped=[c for c in d.candidates if c.dropped is not None],
+            marks=mark(anomalies, d.sent),
+            remedy=remedy(d.failure) if d.failure else ("", ""),
+            kept=[(n, c) for n, c in enumerate(d.candidates) if c.dropped is None],
+            dropped=[(n, c) for n, c in enumerate(d.candidates) if c.dropped is not None],
+            with_counts=[o for o in d.objects if o.counts],
             bars=timeline(context.log.of(d.image), context.log.stored),
             page=pages[place],
             before=pages[place - 1] if place else None,
@@ -251,10 +267,14 @@ def _page(context: ReportContext, d: Detection, place: int, shown: ReportImage) 
     )
 
 
-def _boxes(anomalies: Sequence[Anomaly]) -> list[tuple[int, Anomaly]]:
-    """(number, anomaly) for those with a region; large boxes first, so that small ones lie on top of them."""
-    boxed = [(n, a) for n, a in enumerate(anomalies, 1) if a.region is not None]
-    return sorted(boxed, key=lambda box: -box[1].region.area if box[1].region else 0.0)
+def remedy(failure: Failure) -> tuple[str, str]:
+    """(what a failure means, what to do about it); empty texts where we cannot say."""
+    meaning, what = FAILURES.get(failure.kind, ("", ""))
+    named = [option for option in ("--max-objects", "--max-side") if option in failure.message]
+    if failure.kind == "truncated" and named:
+        decide = "decide" if len(named) > 1 else "decides"
+        what += f" {' and '.join(named)} {decide} the results, so another value needs a new run (--run)."
+    return meaning, what
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +289,11 @@ class ReportImage:
     """The image file itself; None when it is missing or inside an archive."""
     note: str | None
     """A warning about the image shown, e.g. that the file is missing."""
+
+    @property
+    def large(self) -> bool:
+        """Whether more than the preview is shown, so that parts can be enlarged."""
+        return self.source is not None and not (self.preview and self.source.endswith(f"thumbs/{self.preview}"))
 
 
 def prepare(detection: Detection, root: Path, report: Path) -> ReportImage:

@@ -27,6 +27,17 @@ def band(severity: float) -> int:
     return min(int(severity // 20), 4)
 
 
+def status(detection: Detection) -> str:
+    """What became of an image: a key of `Tally.statuses`, and no guess that an image is clean where nobody looked."""
+    if detection.failure is not None:
+        return "failed"
+    if detection.anomalies:
+        return "with anomalies"
+    if detection.description is not None:
+        return "described"
+    return "none found" if detection.searched else "not searched"
+
+
 class Results:
     """The last detection of each image: worst severity first, then failures, then images without anomalies."""
 
@@ -70,6 +81,8 @@ class Tally:
     anomalies: int = 0
     described: int = 0
     """Images that were described and not searched for anomalies."""
+    unsearched: int = 0
+    """Images without anomalies that nobody looked for, or of a type that the detector does not know."""
     failed: Counter[str] = field(default_factory=Counter)
     """Failed images by kind of failure."""
     bands: Counter[int] = field(default_factory=Counter)
@@ -84,7 +97,9 @@ class Tally:
         self.usage += detection.usage
         if detection.failure is not None:
             self.failed[detection.failure.kind] += 1
-        self.described += detection.description is not None
+        became = status(detection)
+        self.described += became == "described"
+        self.unsearched += became == "not searched"
         if detection.source is not None:
             self.sources[detection.source.label] += 1
         if detection.worst is not None:
@@ -95,6 +110,7 @@ class Tally:
     def statuses(self) -> dict[str, int]:
         """Images by status, as the gallery filters them."""
         failed = self.failed.total()
-        none = self.images - self.found - self.described - failed
-        described = {"described": self.described} if self.described else {}
-        return {"all": self.images, "with anomalies": self.found, "none found": none, **described, "failed": failed}
+        others = {"described": self.described, "not searched": self.unsearched}
+        none = self.images - self.found - sum(others.values()) - failed
+        some = {name: count for name, count in others.items() if count}
+        return {"all": self.images, "with anomalies": self.found, "none found": none, **some, "failed": failed}

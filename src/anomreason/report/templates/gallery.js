@@ -26,7 +26,7 @@
     else part("frame").textContent = "no preview";
     part("file").textContent = row.image;
     part("file").title = row.image;
-    part("first").textContent = found ? row.title : row.status === "failed" ? "failed: " + row.title : row.title || "no anomalies found";
+    part("first").textContent = row.title;
     if (found) {
       part("score").textContent = "severity " + row.worst;
       part("score").title = "of the worst; 0 = completely implausible, 100 = fully realistic";

@@ -46,11 +46,14 @@
     image.style.width = "";
     if (!image.naturalWidth) return;
     const high = parseFloat(getComputedStyle(image).maxHeight) * image.naturalWidth / image.naturalHeight;
-    const wide = Math.min(byId("stage").parentElement.clientWidth, high, 2 * image.naturalWidth);
+    const { paddingLeft, paddingRight } = getComputedStyle(byId("stage"));
+    const room = byId("stage").parentElement.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
+    const wide = Math.min(room, high, 2 * image.naturalWidth);
     image.style.width = wide + "px";
   }
   function gone() {
     byId("gone").hidden = false;
+    for (const part of document.querySelectorAll(".part")) part.hidden = true;
     if (image.dataset.preview && image.getAttribute("src") !== image.dataset.preview) image.src = image.dataset.preview;
     else byId("stage").hidden = true;
   }
