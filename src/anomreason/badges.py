@@ -23,7 +23,8 @@ _RINGS = 3
 _CROWD = 30
 """Boxes of an image. With more there is no room left to search for, and only the nearest places are tried."""
 _TOUCH, _ON_BADGE, _ON_BOX, _IN_BOX, _OUT = 10.0, 100.0, 20.0, 0.15, 1000.0
-"""Costs of touching another badge, of covering it, all of another box, a part of a large one, and of leaving the margin."""
+"""Costs of touching another badge, of covering it, all of another box or a part of a large one, and of leaving the
+margin."""
 
 
 class Badge(NamedTuple):
