@@ -2,9 +2,10 @@
 
     python benchmarks/tokens.py
 
-One image of 1024x1024 with eight objects; for `lean` with cut-outs, one of 3072x3072 that is sent at 1024x1024, whose
-objects are all small, so that each is shown in a cut-out (`crops` auto). Descriptions and anomalies are as long as the
-mean of the replies kept in tests/data/replies.jsonl. A text counts a quarter of its characters, an image by OpenAI's
+One image of 1024x1024 with eight objects, four of them people whose parts are counted; for `lean` with cut-outs, one of
+3072x3072 that is sent at 1024x1024, whose objects are all small, so that each is shown in a cut-out (`crops` auto).
+Descriptions and anomalies are as long as the mean of the replies kept in tests/data/replies.jsonl. A text counts a
+quarter of its characters, an image by OpenAI's
 published rule. A prefix (schema, common text, image) counts as cacheable when a call that ended before had the same one
 and it has at least 1,024 tokens, in steps of 128. For comparison, the authors report about 193,600 tokens per image for
 the paper's dataset (4.17 billion for 21,539 images) and about 150,000 for their code of 2026.
@@ -30,7 +31,8 @@ from anomreason.vlm.ledger import Ledger, read_calls
 from anomreason.vlm.simulator.model import Simulator, SimulatorRates
 
 KEPT = Path(__file__).parents[1] / "tests" / "data" / "replies.jsonl"
-OBJECTS, ANOMALIES = 8, 5
+OBJECTS, ANOMALIES, PEOPLE = 8, 5, 4
+COUNTS = [{"part": "hands", "count": 2}, {"part": "arms", "count": 2}, {"part": "fingers of the left hand", "count": 5}]
 BARS = {"lean": 15_000, "paper": 120_000}
 WORDS = "the left hand rests on the edge of the table and nothing below it would carry such a thing for long "
 
@@ -73,6 +75,7 @@ def truth(long: dict[str, int], size: tuple[float, float]) -> dict[str, object]:
             "name": f"object {i}",
             "description": text(long["description"], i),
             "box": [i / 10, 0.2, i / 10 + size[0], 0.2 + size[1]],
+            "counts": COUNTS if i < PEOPLE else [],
         }
         for i in range(OBJECTS)
     ]

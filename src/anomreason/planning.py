@@ -142,7 +142,7 @@ def estimate(
     steps = setup.steps if setup.steps is not None else steps_taken(options.schedule, objects, options.source_calls)
     for name, count in steps.items():
         step = STEPS[name]
-        text = len(setup.prompts.by_name[step.prompt].text) + (len(setup.prompts.common) if step.sees else 0)
+        text = setup.prompts.length(name)
         text += len(json.dumps(schema_of(step.form))) if step.form else 0
         text = len(setup.card.prompt) if setup.card and name == "single" else text
         text = len(setup.card.source) if setup.card and setup.card.source and name == "source" else text

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from anomreason.agent.forms import Form, schema_of
+from anomreason.agent.forms import EnlargedReport, Form, schema_of
 from anomreason.agent.roles import STEPS
 
+FORMS = {s.form for s in STEPS.values() if s.form} | {EnlargedReport}
 
-@pytest.mark.parametrize("form", sorted({s.form for s in STEPS.values() if s.form}, key=lambda f: f.__name__))
+
+@pytest.mark.parametrize("form", sorted(FORMS, key=lambda f: f.__name__))
 def test_schemas_are_closed_whole_and_bounded(form: type[Form]) -> None:
     def walk(node: Any) -> None:
         if isinstance(node, list):

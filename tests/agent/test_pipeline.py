@@ -187,8 +187,26 @@ def test_candidates_keep_where_they_came_from_their_score_and_why_they_were_drop
     dropped = [c for c in found.candidates if c.dropped]
     assert dropped
     assert all(c.reason for c in found.candidates)
+    assert all(c.sure is not None and c.innocent for c in dropped)
     assert all(c.dropped for c in found.candidates if c.score is not None and c.score < 50)
     assert all(c.name in names for c in found.candidates if c.dropped is None)
+
+
+def test_doubts_reach_the_second_look_and_parts_that_were_counted_stay_with_their_object(world: World) -> None:
+    truth = world(1)
+    entries = json.loads(truth.read_text())
+    woman = next(o for o in entries["p000.png"]["objects"] if o["name"] == "woman")
+    woman["counts"] = [{"part": "hands", "count": 3}]
+    truth.write_text(json.dumps(entries))
+    vlm = Watched(Simulator.from_file(truth, SimulatorRates(hallucinations=1.0)))
+    found = look(vlm, truth.parent, "p000.png", AgentSettings())
+    (asked,) = [str(r.parts[2]) for r in vlm.requests if r.tag.step == "look-again"]
+    doubted = [c for c in found.candidates if c.innocent]
+    assert doubted
+    assert all(f'"sure": {c.sure:.0f}, "innocent": "{c.innocent}"' in asked for c in doubted)
+    counts = {o.name: [(c.part, c.count) for c in o.counts] for o in found.objects}
+    assert counts["woman"] == [("hands", 3)]
+    assert counts["man"] == []
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

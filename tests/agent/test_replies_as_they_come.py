@@ -215,7 +215,7 @@ def test_what_cannot_be_read_is_named_with_its_place(text: str, told: str) -> No
 
 
 def inspected(**change: Any) -> str:
-    finding = {"kind": "attribute", **FOUND, "objects": ["hand"]}
+    finding = {**FOUND, "objects": ["hand"], "sure": 70, "innocent": "a glove"}
     item = {"object": "hand", "look": "Six fingers.", "findings": [finding | change.pop("finding", {})]}
     return json.dumps({"objects": [item | change]})
 
@@ -223,11 +223,11 @@ def inspected(**change: Any) -> str:
 @pytest.mark.parametrize(
     "text",
     [
-        *(inspected(finding={"kind": kind}) for kind in ("Attribute", "ATTRIBUTE", "attributes", " attribute ")),
+        *(inspected(finding={"sure": sure}) for sure in ("70", "70 %", 70.0)),
         *(inspected(finding={"objects": objects}) for objects in (None, "hand", [])),
         *(inspected(object=name) for name in ("1. hand", "Hand", "(1) the hand", "'hand'", "Object 1: hand")),
         *(inspected(look=look) for look in (None, "", "The hand has six fingers. " * 36)),
-        inspected(findings={"kind": "attribute", **FOUND, "objects": ["hand"]}),
+        inspected(findings={**FOUND, "objects": ["hand"], "sure": 70}),
         json.dumps(json.loads(inspected())["objects"]),
         json.dumps(json.loads(inspected())["objects"][0]),
         json.dumps({"answer": json.loads(inspected())}),
@@ -237,7 +237,30 @@ def inspected(**change: Any) -> str:
 def test_a_trifle_does_not_lose_an_inspection(text: str) -> None:
     (item,) = replies.inspection_reader(["hand"])(text, [])
     (found,) = item.findings
-    assert (item.object, found.kind, found.name) == ("hand", "attribute", "Six fingers")
+    assert (item.object, found.sure, found.name) == ("hand", 70, "Six fingers")
+
+
+@pytest.mark.parametrize(("sure", "notes"), [(None, 0), ("", 0), ("very", 1), (0.8, 1), (150, 1), ([], 1)])
+def test_a_proposal_without_a_number_for_its_doubt_is_kept_and_none_is_guessed(sure: object, notes: int) -> None:
+    said: Notes = []
+    (item,) = replies.inspection_reader(["hand"])(inspected(finding={"sure": sure, "innocent": None}), said)
+    assert (item.findings[0].sure, item.findings[0].innocent, len(said)) == (None, "", notes)
+
+
+@pytest.mark.parametrize(
+    ("counts", "read"),
+    [
+        ([{"part": "hands", "count": 3}, {"part": "tails", "count": "0"}], [("hands", 3), ("tails", 0)]),
+        ({"hands": 3}, [("hands", 3)]),
+        ({"part": "hands", "count": 3.0}, [("hands", 3)]),
+        ([{"part": "fingers", "count": "cannot be counted"}, {"part": "hands", "count": None}, "two legs"], []),
+        ([{"part": "hands", "count": -1}, {"part": "", "count": 1}, {"part": "hands", "count": True}], []),
+        (None, []),
+    ],
+)
+def test_what_cannot_be_counted_has_no_count(counts: object, read: list[tuple[str, int]]) -> None:
+    (item,) = replies.inspection_reader(["hand"])(inspected(counts=counts), [])
+    assert [(c.part, c.count) for c in item.counts] == read
 
 
 def test_names_that_differ_in_more_than_spelling_are_asked_again() -> None:
@@ -444,13 +467,6 @@ def test_a_list_under_another_name_is_not_nothing() -> None:
     text = json.dumps({"my findings": [FOUND], "nothing_found": True})
     with pytest.raises(ParseError, match="'findings' is missing; there is 'my_findings' instead"):
         replies.read_proposals(text)
-
-
-@pytest.mark.parametrize("kind", [None, "physics", ""])
-def test_a_proposal_without_a_known_kind_is_kept_with_a_note(kind: object) -> None:
-    notes: Notes = []
-    (item,) = replies.inspection_reader(["hand"])(inspected(finding={"kind": kind}), notes)
-    assert (item.findings[0].kind, len(notes)) == ("attribute", 1)
 
 
 @pytest.mark.parametrize("scores", [[8, 9], [7], [10, 8, 0]])

@@ -1,9 +1,11 @@
 """Facts about prompts: complete, versioned, replaceable, and safe to fill."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from anomreason.agent.forms import schema_of
 from anomreason.agent.roles import OF_CUTOUTS, STEPS, Prompts
 from anomreason.errors import UsageError
 
@@ -15,7 +17,7 @@ def test_every_step_can_be_asked_with_its_placeholders_and_no_prompt_is_left_ove
     for name, step in STEPS.items():
         text = prompts.render(name, **{p: f"<{p}>" for p in step.asks_with})
         assert all(f"<{p}>" in text for p in step.asks_with)
-    assert set(prompts.by_name) == {s.prompt for s in STEPS.values()} | {"common", *OF_CUTOUTS}
+    assert set(prompts.by_name) == {s.prompt for s in STEPS.values()} | {"common", "severity", *OF_CUTOUTS}
     assert "7: a hand" in prompts.of_cutouts("7: a hand", boxes=True)
 
 
@@ -25,7 +27,18 @@ def test_what_a_model_said_is_filled_in_as_it_is() -> None:
 
 
 def test_the_direction_of_severity_is_said_to_every_role_that_gives_one() -> None:
-    assert "0 = completely implausible to 100 = fully realistic" in Prompts.load().common
+    prompts = Prompts.load()
+    for name, step in STEPS.items():
+        gives_one = step.form is not None and '"severity"' in json.dumps(schema_of(step.form))
+        said = prompts.render(name, **dict.fromkeys(step.asks_with, ""))
+        assert ("0 = completely implausible to 100 = fully realistic" in said) == gives_one
+
+
+def test_only_the_steps_that_decide_leave_out_what_is_not_sure() -> None:
+    prompts = Prompts.load()
+    saying = {name for name, prompt in prompts.by_name.items() if "leave it out" in prompt.text}
+    assert saying == {"look-again", "single"}
+    assert "Propose whatever looks wrong, also what you doubt" in prompts.by_name["inspect"].text
 
 
 def test_a_folder_replaces_prompts_and_the_record_shows_it(tmp_path: Path) -> None:

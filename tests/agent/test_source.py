@@ -304,7 +304,7 @@ def test_a_detector_trained_in_two_turns_is_asked_as_it_was_trained(
 def test_the_same_command_pays_for_no_turn_twice(world: World, tmp_path: Path) -> None:
     truth = world(4)
     options: dict[str, Any] = {"two_turns": True, "schedule": "single", "source_samples": 4, "run": tmp_path / "run"}
-    silent = Scripted(Simulator.from_file(truth, SimulatorRates(logprobs=False)))
+    silent = Scripted(Simulator.from_file(truth, SimulatorRates(logprobs=False), seed=1))
     first = detect([truth.parent], model=silent, **options)
     assert [d.description is not None for d in first] == [judged(d)[0] == "photograph" for d in first]
     assert {judged(d)[0] for d in first} >= {"generated", "photograph"}

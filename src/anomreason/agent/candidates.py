@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from anomreason.agent.forms import Check, ProposedAnomaly, SourcedAnomaly
+from anomreason.agent.forms import Check, ProposedAnomaly, SourcedAnomaly, Suspicion
 from anomreason.agent.replies import KEEP
 from anomreason.anomaly import Anomaly, Basis, Candidate, Region
 
@@ -48,6 +48,8 @@ class Entry:
             objects=objects,
             role=self.role,
             step=self.step,
+            sure=f.sure if isinstance(f, Suspicion) else None,
+            innocent=(f.innocent if isinstance(f, Suspicion) else "") or None,
             score=self.score,
             reason=self.reason,
             dropped=self.dropped,
@@ -145,4 +147,8 @@ def lines(proposed: Iterable[ProposedAnomaly], numbered: bool = True) -> str:
 def _line(proposed: ProposedAnomaly, number: int | None) -> str:
     item: dict[str, object] = {} if number is None else {"id": number}
     item |= {"name": proposed.name, "phenomenon": proposed.phenomenon, "reasoning": proposed.reasoning}
-    return json.dumps(item | {"objects": list(proposed.objects)}, ensure_ascii=False)
+    item |= {"objects": list(proposed.objects)}
+    if isinstance(proposed, Suspicion):
+        doubts = {"sure": None if proposed.sure is None else round(proposed.sure), "innocent": proposed.innocent}
+        item |= {key: value for key, value in doubts.items() if value not in (None, "")}
+    return json.dumps(item, ensure_ascii=False)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -155,13 +155,30 @@ def _names(value: object) -> object:
     return [v["name"] if isinstance(v, dict) and len(v) < 3 and "name" in v else v for v in value]
 
 
-def _kind(value: object, info: ValidationInfo) -> object:
-    plain = value.strip().lower() if isinstance(value, str) else ""
-    for kind in ("attribute", "relation"):
-        if plain.startswith(kind[:8]):
-            return kind
-    _note(info, "a proposal did not say whether it concerns an object or a relation and was taken for one of an object")
-    return "attribute"
+def _sure(value: object, info: ValidationInfo) -> float | None:
+    """How sure a proposal is; None, with a note, for what is no number from 0 to 100. It decides nothing."""
+    if value is None or value == "":
+        return None
+    try:
+        number = read_severity(value)
+    except ParseError:
+        number = -1.0
+    if 0 <= number <= 100 and not 0 < number < 1:
+        return number
+    _note(info, f"how sure a proposal is was left out: {shown(value)} is not a number from 0 to 100")
+    return None
+
+
+def _counts(value: object) -> object:
+    """`{"hands": 2}` for a list of counts; entries without a number, such as "cannot be counted", are left out."""
+    if isinstance(value, dict):
+        value = [value] if "part" in value else [{"part": part, "count": count} for part, count in value.items()]
+    counted = []
+    for entry in value if isinstance(value, list) else ():
+        part, count = (entry.get("part"), str(entry.get("count")).strip()) if isinstance(entry, dict) else (None, "")
+        if isinstance(part, str) and 0 < len(part.strip()) <= 100 and re.fullmatch(r"\d{1,3}(\.0)?", count, re.ASCII):
+            counted.append({"part": part, "count": int(float(count))})
+    return counted
 
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _at_most(200)]
@@ -189,6 +206,11 @@ Score = Annotated[
     BeforeValidator(_score, json_schema_input_type=Annotated[int, Field(ge=0, le=100)]),
 ]
 Ids = Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(max_length=60), _first(60), BeforeValidator(_ids)]
+Sure = Annotated[
+    float | None,
+    Field(ge=0, le=100),
+    BeforeValidator(_sure, json_schema_input_type=Annotated[int, Field(ge=0, le=100)]),
+]
 Names = Annotated[list[Name], Field(max_length=12), _first(12), BeforeValidator(_names)]
 Flag = Annotated[bool | None, BeforeValidator(lambda value: value, json_schema_input_type=bool)]
 """Says again whether a list is empty: may be missing where the list holds something."""
@@ -250,21 +272,33 @@ class ProposedAnomaly(Form):
     objects: Names = []
 
 
+class Suspicion(ProposedAnomaly):
+    """An anomaly that is proposed with its doubts; a later step weighs them."""
+
+    sure: Sure = None
+    innocent: Remark = ""
+
+
 class Findings(Form):
-    findings: Annotated[list[ProposedAnomaly], Field(max_length=12), _first(12)] = []
+    findings: Annotated[list[Suspicion], Field(max_length=12), _first(12)] = []
     nothing_found: Flag = None
 
 
-class InspectedAnomaly(ProposedAnomaly):
-    kind: Annotated[Literal["attribute", "relation"], BeforeValidator(_kind), Field(validate_default=True)] = (
-        "attribute"
-    )
+class Count(Form):
+    """How many parts of one sort an object has."""
+
+    part: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+    count: Annotated[int, Field(ge=0, le=999)]
+
+
+Counts = Annotated[list[Count], Field(max_length=12), _first(12), BeforeValidator(_counts)]
 
 
 class Inspection(Form):
     object: Name
     look: Remark = ""
-    findings: Annotated[list[InspectedAnomaly], Field(max_length=8), _first(8)]
+    counts: Counts = []
+    findings: Annotated[list[Suspicion], Field(max_length=8), _first(8)]
 
 
 class Inspected(Form):
@@ -336,7 +370,7 @@ class CheckedReport(Form):
 class EnlargedAnomaly(SourcedAnomaly):
     """An anomaly of a report that was written with cut-outs in view."""
 
-    cutout: Annotated[int, BeforeValidator(_cutout), Field(ge=0, le=MOST_OBJECTS, validate_default=True)] = 0
+    cutout: Annotated[int, Field(ge=0, le=MOST_OBJECTS), BeforeValidator(_cutout)] = 0
 
 
 class EnlargedReport(CheckedReport):

@@ -35,7 +35,7 @@ from anomreason.agent.observer import Observer
 from anomreason.agent.replies import KEEP
 from anomreason.agent.roles import ATTRIBUTES, INTEGRATOR, RELATIONS, STEPS, Prompts
 from anomreason.agent.source import Answer, AnswerWords, Band, decided, probability
-from anomreason.anomaly import Anomaly, Basis, Detection, Failure, Region, SceneObject, SourceJudgement
+from anomreason.anomaly import Anomaly, Basis, Detection, Failure, PartCount, Region, SceneObject, SourceJudgement
 from anomreason.errors import CallFailed, ParseError
 from anomreason.images import LoadedImage, crop
 from anomreason.vlm.calling import Caller, Meter
@@ -109,6 +109,8 @@ class Look:
     meter: Meter = field(default_factory=Meter)
     pool: Pool = field(default_factory=Pool)
     objects: tuple[SceneObject, ...] = ()
+    counts: dict[str, tuple[PartCount, ...]] = field(default_factory=dict)
+    """Parts that were counted, by the name of the object."""
     card: DetectorCard | None = None
     """How a fine-tuned detector is asked; used by the `single` schedule."""
     out_of_domain: bool | None = None
@@ -162,6 +164,11 @@ class Look:
         """Objects of several replies with their regions, which all the boxes together decide."""
         regions = iter(self.boxes.place([o.box for objects in lists for o in objects]))
         return [[o.scene_object(next(regions)) for o in objects] for objects in lists]
+
+    def count(self, name: str, counts: Sequence[forms.Count]) -> None:
+        """Keep the parts that were counted of an object."""
+        if counts:
+            self.counts[name] = tuple(PartCount(part=c.part, count=c.count) for c in counts)
 
     def request(
         self,
@@ -250,6 +257,7 @@ async def _inspect(
     sheets = await asyncio.to_thread(sheets_of, [cutouts[name] for name in asked if name in cutouts])
     detail = _shown(look, sheets, boxes=False)
     for inspection in await look.ask("inspect", replies.inspection_reader(asked), values, detail=detail):
+        look.count(inspection.object, inspection.counts)
         for proposed in inspection.findings:
             section.append(Entry(proposed, STEPS["inspect"].role, "inspect", inspection.object))
 
@@ -518,7 +526,7 @@ class AnomAgent:
             sha256=loaded.sha256,
             detector=self.name,
             candidates=look.pool.candidates,
-            objects=look.objects,
+            objects=tuple(o.model_copy(update={"counts": look.counts.get(o.name, ())}) for o in look.objects),
             sent=loaded.sent.model_copy(update={"notes": (*loaded.sent.notes, *sorted(look.meter.sent_notes))}),
             boxes=look.boxes.convention,
             notes=tuple(dict.fromkeys([*look.boxes.notes, *look.notes]))[:MOST_NOTES],

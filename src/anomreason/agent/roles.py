@@ -77,10 +77,13 @@ STEPS: Mapping[str, Step] = {
 
 _ASIDE: Mapping[str, frozenset[str]] = {
     "common": frozenset(),
+    "severity": frozenset(),
     "cutouts": frozenset(("cutouts",)),
     "cutout-boxes": frozenset(),
 }
 """Prompts that no step is named after, and their placeholders."""
+GRADED = frozenset(("look-again", "format", "single"))
+"""Prompts of steps that give severities: where they write $severity, they say the scale in common words."""
 OF_CUTOUTS = ("cutouts", "cutout-boxes")
 """Prompts that only a run with cut-outs uses."""
 
@@ -127,7 +130,14 @@ class Prompts:
 
     def render(self, step: str, **values: str) -> str:
         """The step's prompt with its placeholders filled."""
-        return Template(self.by_name[STEPS[step].prompt].text).substitute(values)
+        prompt = STEPS[step].prompt
+        shared = {"severity": self.by_name["severity"].text} if prompt in GRADED else {}
+        return Template(self.by_name[prompt].text).substitute(shared | values)
+
+    def length(self, step: str) -> int:
+        """Characters of what a step says before anything is filled in, the common text included where it is shown."""
+        blank = self.render(step, **dict.fromkeys(STEPS[step].asks_with, ""))
+        return len(blank) + (len(self.common) if STEPS[step].sees else 0)
 
     def hashes(self) -> dict[str, str]:
         """Version and short hash of each prompt, for the run's record."""
@@ -159,6 +169,7 @@ def _parse(name: str, text: str) -> Prompt:
     if not match:
         raise UsageError(f"prompt {name!r} must begin with the lines '---', 'version: N', '---'")
     allowed = {p for step in STEPS.values() if step.prompt == name for p in step.asks_with} | _ASIDE.get(name, set())
+    allowed |= {"severity"} if name in GRADED else set()
     body = match[2].strip()
     template = Template(body)
     used = set(template.get_identifiers())

@@ -85,6 +85,8 @@ class Note(BaseModel):
     reasoning: str
     objects: list[str] = []
     id: int = 0
+    sure: int | None = None
+    innocent: str = ""
 
 
 _ESCAPES = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<`\x85\u2028\u2029"})
@@ -142,7 +144,15 @@ def _invented(query: Query, about: str) -> list[dict[str, Any]]:
     if query.dice.chance("invent", about) >= query.hallucinations:
         return []
     phenomenon = _EDGE["phenomenon"].format(object=about)
-    return [_EDGE | {"phenomenon": phenomenon, "objects": [] if about == SCENE else [about]}]
+    invented = _EDGE | {"phenomenon": phenomenon, "objects": [] if about == SCENE else [about]}
+    return [invented | {"sure": query.dice.pick(range(20, 60), "sure", about), "innocent": "It may be out of focus."}]
+
+
+def _suspected(query: Query, anomaly: Anomaly) -> dict[str, Any]:
+    """A true anomaly as it is proposed, with the doubts about it."""
+    sure = query.dice.pick(range(60, 96), "sure", *_key(anomaly))
+    innocent = "It may be seen at an unusual angle, or hidden in part." if sure < 80 else ""
+    return _fields(anomaly) | {"sure": sure, "innocent": innocent}
 
 
 def _survives(query: Query, candidate: Note) -> bool:
@@ -192,11 +202,11 @@ def examine(query: Query) -> Content:
     """One object's attributes, or its relations to others."""
     about, relations = query.tag.object or SCENE, query.tag.step == "relations-1"
     noticed = [a for a in _noticed(query, query.truth.about(about)) if _is_relation(a) == relations]
-    return _prose(about, [*map(_fields, noticed), *_invented(query, about)])
+    return _prose(about, [*(_suspected(query, a) for a in noticed), *_invented(query, about)])
 
 
 def write_down(query: Query) -> Content:
-    return _findings([_fields(note) for note in _notes(query)[1]])
+    return _findings([note.model_dump(exclude={"id"}) for note in _notes(query)[1]])
 
 
 def consider(query: Query) -> Content:
@@ -226,18 +236,16 @@ def verify(query: Query) -> dict[str, Any]:
 
 def scan(query: Query) -> Content:
     noticed = _noticed(query, query.truth.about(SCENE))
-    return _findings([*map(_fields, noticed), *_invented(query, SCENE)])
+    return _findings([*(_suspected(query, a) for a in noticed), *_invented(query, SCENE)])
 
 
 def inspect(query: Query) -> Content:
     entries = []
+    counts = {o.name: [c.model_dump() for c in o.counts] for o in query.truth.objects}
     for name in _asked_objects(query.text):
-        found = [
-            {"kind": "relation" if _is_relation(a) else "attribute"} | _fields(a)
-            for a in _noticed(query, query.truth.about(name))
-        ]
-        found += [{"kind": "attribute"} | invented for invented in _invented(query, name)]
-        entries.append({"object": name, "look": _LOOK.format(object=name), "findings": found})
+        found = [_suspected(query, a) for a in _noticed(query, query.truth.about(name))] + _invented(query, name)
+        look = {"look": _LOOK.format(object=name), "counts": counts.get(name, [])}
+        entries.append({"object": name, **look, "findings": found})
     return {"objects": entries}
 
 
@@ -259,7 +267,8 @@ def _reported(anomaly: Anomaly) -> dict[str, Any]:
 def _made_up(query: Query, found: dict[str, Any]) -> dict[str, Any]:
     """An anomaly that is not in the truth, as a report has it: of middling severity and without a box."""
     severity = query.dice.pick(range(40, 65), "severity", found["name"])
-    return found | {"severity": severity, "objects": [o for o in found["objects"] if o != SCENE], "box": None}
+    texts = {key: found[key] for key in ("name", "phenomenon", "reasoning")}
+    return texts | {"severity": severity, "objects": [o for o in found["objects"] if o != SCENE], "box": None}
 
 
 def single(query: Query) -> Content:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError, model_validator
 
-from anomreason.anomaly import Anomaly, Record, Region, Text
+from anomreason.anomaly import Anomaly, PartCount, Record, Region, Text
 from anomreason.errors import UsageError, first_error
 from anomreason.files import read_object
 from anomreason.vlm.simulator.fingerprints import Fingerprints
@@ -27,6 +27,8 @@ class SimulatedObject(Record):
     name: Text
     description: str
     box: Region
+    counts: tuple[PartCount, ...] = ()
+    """Parts that a model would count."""
 
 
 def owner(anomaly: Anomaly) -> str:
