@@ -5,7 +5,6 @@ app = create_app(service, Access(clients, "anomreason_serve"))
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -300,7 +299,7 @@ def _add_watching(app: FastAPI) -> None:
         """Whether images sent now will be worked on: 503 with the reasons when not."""
         problems = service.problems()
         try:
-            await asyncio.to_thread(service.jobs.find, "")
+            await service.quickly(service.jobs.find, "")
         except StorageError as error:
             problems.append(str(error))
         return JSONResponse(Health(ok=not problems, problems=problems).model_dump(), 503 if problems else 200)

@@ -1,4 +1,4 @@
-"""The jobs of the service, in SQLite or PostgreSQL, each with its image until it has ended.
+"""The jobs of the service, in SQLite or PostgreSQL, each with its image in a file until it has ended.
 
     with open_jobs(Path("runs/serve")) as jobs:
         jobs.add("a.png", "", hashlib.sha256(data).hexdigest(), data)
@@ -23,10 +23,8 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     Engine,
-    ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     String,
     Text,
     create_engine,
@@ -48,6 +46,7 @@ from anomreason.serve.messages import JobFailure
 
 DATABASE = "jobs.sqlite"
 _LOCK = "lock"
+_IMAGES = "images"
 _ADVISORY = 6_091_823_414_077
 """Number of the lock by which one process at a time works on a PostgreSQL database."""
 _BUSY = 30
@@ -79,15 +78,6 @@ class JobRow(_Base):
     failure_kind: Mapped[str | None] = mapped_column(String(32))
     failure_message: Mapped[str | None] = mapped_column(Text)
     usage: Mapped[str] = mapped_column(Text)
-
-
-class UploadRow(_Base):
-    """The image of a job, as it was sent."""
-
-    __tablename__ = "uploads"
-
-    number: Mapped[int] = mapped_column(ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True)
-    data: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class SpentRow(_Base):
@@ -133,35 +123,39 @@ class ImageJob:
 class JobStore:
     """An open store, which no other process has. Use as a context manager. Safe in threads."""
 
-    def __init__(self, engine: Engine, keep_images: bool = False) -> None:
-        """keep_images: whether images stay after their job has ended."""
-        self._engine, self._keep_images = engine, keep_images
+    def __init__(self, engine: Engine, images: Path, keep_images: bool = False) -> None:
+        """images: folder of the image files. keep_images: whether they stay after their job has ended."""
+        self._engine, self._images, self._keep_images = engine, images, keep_images
         # Threads wait for one another here: SQLite would make each look again after ever longer pauses.
         self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
         with self._errors():
+            images.mkdir(exist_ok=True)
             _Base.metadata.create_all(engine)
+        self._drop_strays()
 
-    def add(self, name: str, client: str, sha256: str, data: bytes | None, ending: Ending | None = None) -> ImageJob:
+    def add(self, name: str, client: str, sha256: str, data: bytes, ending: Ending | None = None) -> ImageJob:
         """Keep a new job with its image; ending: of one that has ended already."""
         values: dict[str, Any] = {"name": name, "client": client, "sha256": sha256, "created": time.time()}
         row = JobRow(id=secrets.token_urlsafe(16), **values, **_columns(ending))
-        with self._writing() as session:
-            session.add(row)
-            session.flush()
-            if data is not None and (ending is None or self._keep_images):
-                session.add(UploadRow(number=row.number, data=data))
-            return _job(row)
+        file = self._images / row.id
+        with self._errors():
+            if ending is None or self._keep_images:
+                file.write_bytes(data)  # before the row, so that no job is without
+            with self._writing() as session:
+                session.add(row)
+                session.flush()
+                return _job(row)
 
     def end(self, job: ImageJob, ending: Ending) -> None:
         """A job has ended. Its image is dropped unless images are kept; what it used counts for its client."""
         with self._writing() as session:
             session.execute(update(JobRow).where(JobRow.number == job.number).values(**_columns(ending)))
-            if not self._keep_images:
-                session.execute(delete(UploadRow).where(UploadRow.number == job.number))
             if ending.usage.calls:
                 spent = session.get(SpentRow, job.client) or SpentRow(client=job.client, usage="{}")
                 spent.usage = (Usage.model_validate_json(spent.usage) + ending.usage).model_dump_json()
                 session.add(spent)
+        if not self._keep_images:
+            (self._images / job.id).unlink(missing_ok=True)
 
     def waiting(self) -> list[ImageJob]:
         """All jobs that have not ended, the oldest first."""
@@ -179,8 +173,11 @@ class JobStore:
 
     def image(self, job: ImageJob) -> bytes | None:
         """The image as it was sent; None when it was dropped."""
-        with self._reading() as session:
-            return session.scalar(select(UploadRow.data).where(UploadRow.number == job.number))
+        with self._errors():
+            try:
+                return (self._images / job.id).read_bytes()
+            except FileNotFoundError:
+                return None
 
     def spent(self) -> dict[str, Usage]:
         """What the ended jobs of each client have used, those that are forgotten included."""
@@ -189,12 +186,20 @@ class JobStore:
 
     def forget(self, before: float) -> int:
         """Delete the jobs that ended before that time, seconds since 1970, with their images; gives how many."""
-        old = select(JobRow.number).where(JobRow.ended < before)
         with self._writing() as session:
-            session.execute(delete(UploadRow).where(UploadRow.number.in_(old)))
-            count = session.scalar(select(func.count()).select_from(old.subquery())) or 0
-            session.execute(delete(JobRow).where(JobRow.ended < before))
-            return count
+            ids = session.scalars(delete(JobRow).where(JobRow.ended < before).returning(JobRow.id)).all()
+        for id in ids:
+            (self._images / id).unlink(missing_ok=True)
+        return len(ids)
+
+    def _drop_strays(self) -> None:
+        """Delete the files of jobs that are not there, or have ended: those of a process that was killed."""
+        kept = select(JobRow.id) if self._keep_images else select(JobRow.id).where(JobRow.state == "queued")
+        with self._reading() as session:
+            names = set(session.scalars(kept))
+        for file in self._images.iterdir():
+            if file.name not in names:
+                file.unlink()
 
     def _listed(self, query: Any) -> list[ImageJob]:
         with self._reading() as session:
@@ -212,9 +217,11 @@ class JobStore:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """The database's faults as ours; faults in our own statements stay what they are."""
+        """The database's and the disk's faults as ours; faults in our own statements stay what they are."""
         try:
             yield
+        except OSError as error:
+            raise StorageError(f"the jobs cannot be kept: {error}; no job is lost, try again later") from error
         except sql_errors.DBAPIError as error:
             if isinstance(error, sql_errors.ProgrammingError | sql_errors.IntegrityError | sql_errors.DataError):
                 raise
@@ -243,7 +250,7 @@ def open_jobs(folder: Path, database: str | None = None, *, keep_images: bool = 
             event.listen(engine, "connect", _on_connect)
         else:
             stack.enter_context(_alone(engine, url))
-        yield JobStore(engine, keep_images)
+        yield JobStore(engine, folder / _IMAGES, keep_images)
 
 
 @contextmanager
@@ -273,7 +280,12 @@ def _url(database: str) -> URL:
 
 
 def _on_connect(connection: Any, _: object) -> None:
-    for setting in (f"busy_timeout = {_BUSY * 1000}", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for setting in (
+        f"busy_timeout = {_BUSY * 1000}",
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+    ):
         connection.execute(f"PRAGMA {setting}").close()
 
 

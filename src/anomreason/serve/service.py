@@ -9,21 +9,23 @@ What has not ended when the process is killed is taken up again by the next one.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import HTTPException
 
 from anomreason.anomaly import Detection, Usage
 from anomreason.detection import DetectorSetup
-from anomreason.errors import Stopped, StorageError
-from anomreason.images import Encoded, load_image
+from anomreason.errors import Stopped, StorageError, UnreadableImage
+from anomreason.images import Encoded, image_size, load_image
 from anomreason.serve.clients import Client, Clients, Rates
 from anomreason.serve.detecting import REACHED, Detecting, open_detecting
 from anomreason.serve.jobs import Ending, ImageJob, JobStore, open_jobs
@@ -85,6 +87,16 @@ class ServiceOptions:
     """Days after which an ended job is forgotten."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Recognized:
+    """An image that was sent."""
+
+    sha256: str
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    kept: Detection | None
+
+
 @dataclass(slots=True)
 class _Running:
     """A job in work."""
@@ -118,6 +130,12 @@ class Service:
         self._changed = asyncio.Event()
         self._spent: dict[str, Usage] = {}
         self._expected: dict[str, Usage] = {}
+        # Of their own, as decoding occupies asyncio's threads for long.
+        self._threads = ThreadPoolExecutor(4, "jobs")
+
+    async def quickly(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do what waits for a disk or database in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     # What clients ask for
 
@@ -135,25 +153,35 @@ class Service:
         Raises HTTPException when the queue is full or a limit on cost or tokens is reached.
         """
         self.admit(client)  # while this image was received, others may have been
-        key = self.detecting.key(upload.sha256)
-        detection = (await asyncio.to_thread(self.detecting.cache.find, [key])).get(key)
-        if detection is not None:
-            ending = _ending(detection.model_copy(update={"image": upload.name}), cached=True, usage=Usage())
+        try:
+            image = await self.quickly(self._recognized, upload)
+        except UnreadableImage as error:
+            raise HTTPException(413 if error.reason == "too_large" else 415, str(error)) from None
+        given = (upload.name, client.name, image.sha256, upload.data)
+        if image.kept is not None:
+            ending = _ending(image.kept.model_copy(update={"image": upload.name}), cached=True, usage=Usage())
             self.rates.count(client)
-            job = await asyncio.to_thread(self.jobs.add, upload.name, client.name, upload.sha256, upload.data, ending)
+            job = await self.quickly(self.jobs.add, *given, ending)
             self.metrics.ended(ending)
             return self._reply(job)
         if len(self._queue) >= self.options.queue:
             full = f"{len(self._queue):,} images are waiting already; try again in a minute"
             raise HTTPException(503, full, {"Retry-After": "60"})
-        usual = self.detecting.usual((upload.width, upload.height))
+        usual = self.detecting.usual(image.size)
         self._check_allowance(client, usual)
         self.rates.count(client)
-        job = await asyncio.to_thread(self.jobs.add, upload.name, client.name, upload.sha256, upload.data)
+        job = await self.quickly(self.jobs.add, *given)
         self._expected[job.id] = usual
         self._queue[job.id] = job
         self._wake()
         return self._reply(job)
+
+    def _recognized(self, upload: Upload) -> _Recognized:
+        """What the file is, by its header, and its detection where that is kept. Raises UnreadableImage."""
+        size = image_size(Path(upload.name), upload.data)
+        sha256 = hashlib.sha256(upload.data).hexdigest()
+        key = self.detecting.key(sha256)
+        return _Recognized(sha256, size, self.detecting.cache.find([key]).get(key))
 
     def _check_allowance(self, client: Client, usual: Usage) -> None:
         if self.detecting.caller.budget_reached:
@@ -184,16 +212,16 @@ class Service:
     async def find(self, id: str, client: Client) -> ImageJob | None:
         """A job of this client."""
         running = self._running.get(id)
-        job = running.job if running else self._queue.get(id) or await asyncio.to_thread(self.jobs.find, id)
+        job = running.job if running else self._queue.get(id) or await self.quickly(self.jobs.find, id)
         return job if job and job.client == client.name else None
 
     async def latest(self, client: Client, limit: int) -> list[JobReply]:
         """The newest jobs of a client, the newest first."""
-        return [self._reply(job) for job in await asyncio.to_thread(self.jobs.latest, client.name, limit)]
+        return [self._reply(job) for job in await self.quickly(self.jobs.latest, client.name, limit)]
 
     async def image(self, job: ImageJob) -> Encoded | None:
         """The image of a job as the model gets it; None when it was dropped. Raises UnreadableImage."""
-        data = await asyncio.to_thread(self.jobs.image, job)
+        data = await self.quickly(self.jobs.image, job)
         if data is None:
             return None
         max_side = self.detecting.setup.options.max_side
@@ -304,7 +332,7 @@ class Service:
         while True:
             before = time.time() - self.options.keep_days * _DAY
             with suppress(StorageError):
-                await asyncio.to_thread(self.jobs.forget, before)
+                await self.quickly(self.jobs.forget, before)
             await asyncio.sleep(_CLEANING)
 
     def stop(self) -> None:
@@ -314,6 +342,10 @@ class Service:
         for watchers in self._watchers.values():
             for changed in watchers:
                 changed.set()
+
+    def close(self) -> None:
+        """End what `quickly` has begun."""
+        self._threads.shutdown()
 
     def _wake(self) -> None:
         self._changed.set()
@@ -336,7 +368,7 @@ class Service:
         ended = False
         try:
             ending = await self._outcome(job, key)
-            await asyncio.to_thread(self.jobs.end, job, ending)
+            await self.quickly(self.jobs.end, job, ending)
             self._spent[job.client] = self._spent.get(job.client, Usage()) + ending.usage
             self.detecting.forget(job.id)
             self._expected.pop(job.id, None)
@@ -361,16 +393,16 @@ class Service:
     async def _outcome(self, job: ImageJob, key: str) -> Ending:
         """The detection of a job's image, from what is kept or from the model; our own mistakes as a failure."""
         try:
-            kept = (await asyncio.to_thread(self.detecting.cache.find, [key])).get(key)
+            kept = (await self.quickly(self.detecting.cache.find, [key])).get(key)
             if kept is not None:
                 used = self.detecting.used(job.id)  # of this job, when it was killed before its end was written
                 return _ending(kept.model_copy(update={"image": job.name}), cached=not used.calls, usage=used)
-            data = await asyncio.to_thread(self.jobs.image, job)
+            data = await self.quickly(self.jobs.image, job)
             if data is None:
-                lost = JobFailure(kind="internal", message="the image is no longer in the database; send it again")
+                lost = JobFailure(kind="internal", message="the image is no longer there; send it again")
                 return Ending(None, lost, False, self.detecting.used(job.id))
             detection = await self.detecting.detect(job.id, job.name, data)
-            await asyncio.to_thread(self.detecting.cache.put, key, detection.model_copy(update={"image": key}))
+            await self.quickly(self.detecting.cache.put, key, detection.model_copy(update={"image": key}))
             return _ending(detection, cached=False, usage=detection.usage)
         except (Stopped, StorageError):
             raise
@@ -424,3 +456,4 @@ async def open_service(setup: DetectorSetup, options: ServiceOptions) -> AsyncIt
                 for worker in workers:
                     worker.cancel()
                 await asyncio.gather(*workers, cleaner, return_exceptions=True)
+                service.close()

@@ -6,21 +6,16 @@ upload = await Uploads(most=20_000_000).read(request)
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from fastapi import HTTPException, Request
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
-
-from anomreason.errors import UnreadableImage
-from anomreason.images import image_size
 
 FIELD = "image"
 ROOM = 256_000_000
@@ -39,13 +34,10 @@ _NAME = 120
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An image file as it was sent; its header has been read."""
+    """A file as it was sent."""
 
     name: str
     data: bytes
-    sha256: str
-    width: int
-    height: int
 
 
 class Uploads:
@@ -71,7 +63,7 @@ class Uploads:
                 )
             if len(data) > self.most:
                 raise _too_large(self.most)
-            return await asyncio.to_thread(_checked, name, data)
+            return Upload(_plain(name), data)
 
     @contextmanager
     def _counted(self) -> Iterator[_Stream]:
@@ -159,16 +151,6 @@ async def _file_of_form(request: Request, stream: AsyncGenerator[bytes]) -> tupl
         return file.filename or "image", await file.read()
     finally:
         await form.close()
-
-
-def _checked(name: str, data: bytes) -> Upload:
-    """The upload, if its first bytes are those of an image."""
-    name = _plain(name)
-    try:
-        width, height = image_size(Path(name), data)
-    except UnreadableImage as error:
-        raise HTTPException(413 if error.reason == "too_large" else 415, str(error)) from None
-    return Upload(name, data, hashlib.sha256(data).hexdigest(), width, height)
 
 
 def _plain(name: str) -> str:
