@@ -29,11 +29,6 @@ from anomreason.web.pages import page_file
 from anomreason.web.problems import Problem, add_problems
 
 PAGE = files("anomreason.serve") / "page"
-POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
-    "object-src 'none'"
-)
-"""As for the review page, and images that the page holds itself."""
 MOST_STREAMS = 200
 """Event streams that are open at a time."""
 _UPLOADS = ("/v1/detect", "/v1/gate")
@@ -98,7 +93,7 @@ def create_app(service: Service, access: Access) -> FastAPI:
     app.state.service, app.state.access = service, access
     app.state.streams = 0
     app.add_middleware(CountAnswers, metrics=service.metrics)
-    app.add_middleware(Guard, refuse=access.refuse, uploads=_UPLOADS, policy=POLICY)
+    app.add_middleware(Guard, refuse=access.refuse, uploads=_UPLOADS)
     add_problems(app, "see /openapi.json")
     _add_pages(app)
     _add_detecting(app)

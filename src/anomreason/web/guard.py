@@ -35,14 +35,12 @@ class Guard:
         app: ASGIApp,
         refuse: Callable[[Scope], str | None],
         uploads: Collection[str] = (),
-        policy: str | None = None,
     ) -> None:
         """refuse: why a request is refused with status 403, None when it is not; it has not come through a login yet.
 
-        uploads: paths whose routes read and bound the body themselves. policy: another Content-Security-Policy.
+        uploads: paths whose routes read and bound the body themselves.
         """
         self.app, self._refuse, self._uploads = app, refuse, frozenset(uploads)
-        self._headers = HEADERS if policy is None else {**HEADERS, "Content-Security-Policy": policy}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,7 +50,7 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(self._headers)
+                headers.update(HEADERS)
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 

@@ -1,0 +1,146 @@
+// The images that this browser sent: kept in its IndexedDB, seen by nobody else, at most 50.
+//
+//   const entries = await Entries.open();
+//   const [entry] = entries.add([{ name: "a.png", file }]);
+//   entries.change(entry, { job });    // kept, and told by the event `change`
+
+export const MOST = 50;
+
+const ENDED = new Set(["done", "failed"]);
+
+/** How an entry stands: `waiting` (not sent), `queued`, `running`, `done`, `failed`, or `refused` (not taken). */
+export function stateOf({ id, job, problem }) {
+  if (problem) return "refused";
+  return job?.state ?? (id ? "queued" : "waiting");
+}
+
+/** Whether nothing more happens to it by itself. */
+export const ended = (entry) => stateOf(entry) === "refused" || ENDED.has(entry.job?.state);
+
+/** Fires `change` with one entry, `list` when entries came or went. */
+export class Entries extends EventTarget {
+  /** An entry: {key, added, place, name, size, file, preview, thumb, width, height, id, job, problem}.
+   * added: when, in milliseconds, the same for all that came together; place: which of these it is, from 0.
+   * file: the image itself, until the service has its result; problem: {status, message} why it was not taken. */
+  static async open() {
+    const entries = new Entries();
+    entries.database = await opened();
+    await entries.reload();
+    return entries;
+  }
+
+  constructor() {
+    super();
+    this.all = []; // the latest first; those that came together in their order
+    this.full = false; // whether the browser had no room for something
+  }
+
+  /** Whether the entries survive the end of the tab. */
+  get durable() {
+    return Boolean(this.database) && !this.full;
+  }
+
+  /** Read what other tabs added and removed. What this tab has already stays the same object. */
+  async reload() {
+    if (!this.database) return;
+    const stored = await asked(this.database.transaction("entries").objectStore("entries").getAll());
+    const own = new Map(this.all.map((entry) => [entry.key, entry]));
+    const names = this.all.map(({ key }) => key).join();
+    for (const each of stored) {
+      const known = own.get(each.key);
+      if (!known) own.set(each.key, each);
+      else if (!ended(known) && each.id) Object.assign(known, each); // another tab got further
+    }
+    const kept = new Set(stored.map(({ key }) => key));
+    this.all = [...own.values()].filter((entry) => kept.has(entry.key) || entry.unkept).sort((a, b) => b.added - a.added || a.place - b.place);
+    if (this.all.map(({ key }) => key).join() !== names) this.dispatchEvent(new Event("list"));
+  }
+
+  /** Put entries on the list that came together, by their fields; gives them. */
+  add(fields) {
+    const added = Math.max(Date.now(), (this.all[0]?.added ?? 0) + 1);
+    const made = fields.map((each, place) => ({ key: newKey(), added, place, id: null, job: null, problem: null, ...each }));
+    this.all.unshift(...made);
+    this.#trim();
+    for (const entry of made) this.#keep(entry);
+    this.dispatchEvent(new Event("list"));
+    return made;
+  }
+
+  /** All in the order in which they came. */
+  get inTurn() {
+    return [...this.all].sort((a, b) => a.added - b.added || a.place - b.place);
+  }
+
+  change(entry, fields) {
+    if (!this.all.includes(entry)) return; // removed meanwhile
+    Object.assign(entry, fields);
+    this.#keep(entry);
+    this.dispatchEvent(new CustomEvent("change", { detail: entry }));
+  }
+
+  /** As `change`, for what need not survive a reload. */
+  touch(entry, fields) {
+    Object.assign(entry, fields);
+    this.dispatchEvent(new CustomEvent("change", { detail: entry }));
+  }
+
+  remove(...removed) {
+    this.all = this.all.filter((entry) => !removed.includes(entry));
+    if (this.database) {
+      const store = this.database.transaction("entries", "readwrite").objectStore("entries");
+      for (const { key } of removed) store.delete(key);
+    }
+    this.dispatchEvent(new Event("list"));
+  }
+
+  /** An entry by its own name or by that of its job. */
+  find(name) {
+    return this.all.find(({ key, id }) => name && (id === name || key === name));
+  }
+
+  /** The oldest ones go, but none that still waits for its result. */
+  #trim() {
+    const over = this.all.length - MOST;
+    if (over > 0) this.remove(...this.all.filter(ended).slice(-over));
+  }
+
+  async #keep(entry) {
+    if (!this.database) return;
+    const { sent, trouble, own, asked, stood, unshowable, unkept, ...kept } = entry; // of this tab alone
+    try {
+      const transaction = this.database.transaction("entries", "readwrite");
+      transaction.objectStore("entries").put(kept);
+      await new Promise((resolve, reject) => {
+        transaction.oncomplete = resolve;
+        transaction.onabort = transaction.onerror = () => reject(transaction.error);
+      });
+      entry.unkept = false;
+    } catch {
+      entry.unkept = this.full = true; // no room: it lives as long as the tab
+      this.dispatchEvent(new CustomEvent("change", { detail: entry }));
+    }
+  }
+}
+
+/** Random, also where `crypto.randomUUID` is not there: on a plain http address. */
+function newKey() {
+  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+const asked = (request) =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+
+/** The browser's database; null where it is forbidden. */
+async function opened() {
+  try {
+    const request = indexedDB.open("anomreason", 1);
+    request.onupgradeneeded = () => request.result.createObjectStore("entries", { keyPath: "key" });
+    return await asked(request);
+  } catch {
+    return null;
+  }
+}
