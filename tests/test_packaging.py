@@ -71,7 +71,12 @@ def undeclared(imports: Iterator[tuple[str, str]], allowed: set[str]) -> str:
     return "\n".join(wrong)
 
 
-OF_AN_EXTRA = {"src/anomreason/dataset/": "dataset", "src/anomreason/review/": "review"}
+OF_AN_EXTRA = {
+    "src/anomreason/dataset/": "dataset",
+    "src/anomreason/review/": "review",
+    "src/anomreason/serve/": "serve",
+    "src/anomreason/web/": "serve",
+}
 """Rooms whose modules are imported only after their entrance has asked for the extra."""
 
 
@@ -101,6 +106,7 @@ def test_every_dependency_is_imported() -> None:
     assert declared()[""] - used == set()
 
 
+CONTAINER = {"Dockerfile", "compose.yaml", ".dockerignore"}
 WHERE = "import anomreason; print(anomreason.__file__)"
 
 
@@ -162,7 +168,7 @@ def test_the_sdist_holds_whatever_its_tests_and_its_makefile_need(built: Built) 
     with tarfile.open(built.sdist) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
     expected = set().union(*(contents(folder) for folder in ("src", "tests", "tools", "docs", "benchmarks")))
-    assert expected | {"Makefile", "LICENSE", "README.md", "mkdocs.yml", "pyproject.toml"} <= names
+    assert expected | {"Makefile", "LICENSE", "README.md", "mkdocs.yml", "pyproject.toml", *CONTAINER} <= names
 
 
 @pytest.mark.slow

