@@ -27,16 +27,20 @@ from anomreason.agent.observer import Observer
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.agent.roles import OF_CUTOUTS, Prompts
 from anomreason.anomaly import Detection, Failure, Usage
-from anomreason.errors import NoEffect, Stopped, UnreadableImage, UsageError
+from anomreason.errors import Deferred, NoEffect, Stopped, UnreadableImage, UsageError
 from anomreason.images import LoadedImage, load_image
 from anomreason.runs import ImageStatus, RunFolder, provenance, read_results
 from anomreason.sources.inputs import FoundImages, Image, find_images
 from anomreason.sources.memory import GivenImages, ImageInput, ImageInputs, given_images
+from anomreason.vlm.batches.answers import BatchAnswers
+from anomreason.vlm.batches.log import BatchLog
+from anomreason.vlm.batches.model import BatchVLM, SpendingCaps
 from anomreason.vlm.budget import Budget
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.calling import Caller, Patience
 from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
-from anomreason.vlm.endpoint.address import checked_url, redacted_url
+from anomreason.vlm.endpoint.address import checked_url, redacted_url, server_urls
+from anomreason.vlm.endpoint.chat import ChatFormat
 from anomreason.vlm.endpoint.presets import Preset, preset_of, split_preset
 from anomreason.vlm.ledger import FREE, Ledger, Price, price_of, read_calls
 from anomreason.vlm.opening import card_of, open_vlm
@@ -210,6 +214,8 @@ class DetectorSetup:
     """None when the price is not known."""
     vlm: VLM | None
     """The model, when its owner has opened it already."""
+    in_batches: bool = False
+    """Whether the calls are answered by a provider's batches, whose price is the setup's then."""
 
     def deciding(self) -> dict[str, object]:
         """The settings that decide the results: another value of one of them is another run."""
@@ -289,6 +295,28 @@ def set_up(model: str | VLM, options: DetectOptions = DetectOptions(), given: Co
     return setup
 
 
+def in_batches(setup: DetectorSetup) -> DetectorSetup:
+    """The same detection by a provider's batches, without the control question, which would take a round of its own.
+
+    Raises UsageError for a model that is not behind an endpoint.
+    """
+    if runs_here(setup.model) or setup.model.startswith("sim:"):
+        raise UsageError(f"{setup.model} answers at once, in this process: leave --batch out")
+    price = setup.price.in_batch if setup.price else None
+    return replace(setup, options=replace(setup.options, control_question=False), price=price, in_batches=True)
+
+
+def open_batch(setup: DetectorSetup, run: RunFolder, answers: Sequence[Path] = ()) -> BatchVLM:
+    """The model of a setup that is `in_batches`, with the answers that these files hold; `close` it.
+
+    Raises UsageError for files of other things.
+    """
+    options, urls = setup.options, server_urls(setup.options.base_urls)
+    limits = SpendingCaps(setup.price, options.max_cost, options.max_tokens)
+    found = BatchAnswers(answers)
+    return BatchVLM(ChatFormat(setup.model, urls), redacted_url(urls[0]), BatchLog(run.path), limits, found)
+
+
 def _with_preset(preset: Preset, options: DetectOptions, given: Collection[str]) -> DetectOptions:
     """The options with the server's address, key and known habits, where the caller did not set them."""
     known = {"boxes": preset.boxes, "in_flight": preset.in_flight, "max_reply_tokens": preset.max_reply_tokens}
@@ -358,6 +386,8 @@ class Session:
     detector: Detector
     run: RunFolder | None = None
     observer: Observer | None = None
+    batch: BatchVLM | None = None
+    """The model, where its answers come from a batch."""
     dead: str | None = None
     """Why the run stops early: HOPELESS consecutive images failed at the endpoint, or it does not pass images on."""
 
@@ -392,6 +422,7 @@ async def open_caller(
             ledger.adopt(store.unanswered())
         if shared:
             ledger.total += shared.spent
+        batch = vlm if isinstance(vlm, BatchVLM) else None
         budget = Budget(ledger, options.max_cost, options.max_tokens)
         access = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device)
         access = replace(access, api_key_env=options.api_key_env, dtype=options.dtype)
@@ -399,9 +430,11 @@ async def open_caller(
         # A pool of connections belongs to this event loop and opens anew; another open model is its owner's to close.
         if vlm is None or getattr(vlm, "reopens", False):
             stack.push_async_callback(model.close)
-        timeout = None if runs_here(setup.model) else options.timeout
+        timeout = None if runs_here(setup.model) or batch else options.timeout
         patience = Patience(options.retries, timeout, max(8192, options.max_reply_tokens), options.patience)
-        yield Caller(model, ledger, store, budget, options.in_flight, patience)
+        if batch:  # it counts what it writes, and a retry comes with the next files
+            budget, patience = Budget(ledger), replace(patience, first_wait=0.0)
+        yield Caller(model, ledger, store, budget, options.in_flight, patience, batch)
 
 
 @asynccontextmanager
@@ -411,13 +444,19 @@ async def open_session(
     """Open the model and the files of the run, and close them at the end; raises as `open_caller` does."""
     async with open_caller(setup, run.path if run else None, shared) as caller:
         observer = Observer(caller, setup.options.control_question, setup.options.max_reply_tokens)
-        yield Session(setup, caller, setup.detector(caller, observer), run, observer)
+        batch = setup.vlm if isinstance(setup.vlm, BatchVLM) else None
+        yield Session(setup, caller, setup.detector(caller, observer), run, observer, batch)
 
 
 async def detect_images(
-    images: Sequence[Image], session: Session, done: Callable[[Detection], None] = lambda _: None
+    images: Sequence[Image],
+    session: Session,
+    done: Callable[[Detection], None] = lambda _: None,
+    put_off: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Detect in each image once; `done` gets each detection after it was recorded in the run folder.
+
+    put_off: gets the name of each image that needs answers of a batch which are not here.
 
     Returns early, without error, when the budget is reached, the session's caller was asked to stop, HOPELESS
     consecutive images failed at the endpoint, or the server does not pass images on (`session.dead`).
@@ -455,6 +494,11 @@ async def detect_images(
                 detection = Detection(image=image.name, detector=detector.name, status="failed", failure=reason)
             except Stopped:
                 return
+            except Deferred:
+                if session.batch:
+                    await session.batch.write(image.name, caller.ledger.total)
+                put_off(image.name)
+                continue
             finally:
                 caller.end_image(image.name, used)
             used = earlier.pop(image.name, Usage()) + caller.ledger.images.pop(image.name, Usage())
@@ -468,6 +512,9 @@ async def detect_images(
             if session.run:
                 session.run.append(detection)
             done(detection)
+            if session.batch:
+                session.batch.settled(image.name)
+                continue
             failure = detection.failure
             failed = failed + 1 if failure and failure.kind == "endpoint" else 0
             if failure and failed >= HOPELESS:

@@ -11,7 +11,8 @@
     ├── EndpointError       one attempt at a model failed; may be worth another
     ├── CallFailed          a call is lost for good; its kind says why
     ├── NoneAssessed        no image could be assessed, so that none is the best
-    └── Stopped             the run was asked to stop before this was sent
+    ├── Stopped             the run was asked to stop before this was sent
+    └── Deferred            the answer to a call is not here yet: it comes with a batch
 
 A message says what is wrong, with the value, and what to do next. A model's or a file's fault is recorded in the
 results and the work goes on; our own mistake raises something that is not in this tree.
@@ -120,6 +121,7 @@ class EndpointError(AnomreasonError):
     retry_after: seconds the server asked us to wait, None when it did not say.
     reply_limit: with `adjusted`, the longest reply that the server allows, tokens.
     charge: what the server charged for the attempt; None when nothing.
+    tries: failed attempts at this call so far, where earlier ones were made by other processes.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class EndpointError(AnomreasonError):
         self.retry_after = retry_after
         self.reply_limit = reply_limit
         self.charge = charge
+        self.tries = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,10 @@ class NoneAssessed(AnomreasonError):
 
 class Stopped(AnomreasonError):
     """The run was asked to stop before this call was sent; the image stays undecided and is done by the next run."""
+
+
+class Deferred(AnomreasonError):
+    """The answer to a call comes with a batch later; the image goes on from there."""
 
 
 def shown(value: object) -> str:

@@ -65,6 +65,8 @@ class RunPlan(Record):
     """With `max_objects` objects in each image."""
     fitting: int | None = None
     """Images that the limit on cost or tokens is expected to finish; None without a limit."""
+    rounds: int | None = None
+    """Rounds of batches until all images are done, retries aside; None for calls that are answered at once."""
 
 
 def plan(
@@ -99,6 +101,7 @@ def plan_for(setup: DetectorSetup, images: Sequence[Image], spent: Usage = Usage
         usual=usual,
         upper=upper,
         fitting=_fitting(setup.options, usual.usage, len(images), spent),
+        rounds=_calls_in_line(setup.options, usual.objects) if setup.in_batches else None,
     )
 
 
@@ -154,10 +157,12 @@ def estimate(
         calls=round(images * calls), prompt_tokens=round(images * prompt), completion_tokens=round(images * completion)
     )
     usage = usage.model_copy(update={"cost": None if price is None else price.cost(usage)})
-    waves = max(
-        usage.calls / options.in_flight, (steps_in_line(options.schedule, objects) + options.two_turns) if images else 0
-    )
+    waves = max(usage.calls / options.in_flight, _calls_in_line(options, objects) if images else 0)
     return RunEstimate(objects=objects, usage=usage, seconds=waves * CALL_SECONDS)
+
+
+def _calls_in_line(options: DetectOptions, objects: int) -> int:
+    return steps_in_line(options.schedule, objects) + options.two_turns
 
 
 def _cutout_tokens(setup: DetectorSetup, objects: int) -> float:

@@ -36,7 +36,7 @@ from anomreason.agent.replies import KEEP
 from anomreason.agent.roles import ATTRIBUTES, INTEGRATOR, RELATIONS, STEPS, Prompts
 from anomreason.agent.source import Answer, AnswerWords, Band, decided, probability
 from anomreason.anomaly import Anomaly, Basis, Detection, Failure, PartCount, Region, SceneObject, SourceJudgement
-from anomreason.errors import CallFailed, ParseError
+from anomreason.errors import CallFailed, Deferred, ParseError
 from anomreason.images import LoadedImage, crop
 from anomreason.vlm.calling import Caller, Meter
 from anomreason.vlm.card import DetectorCard
@@ -506,7 +506,7 @@ class AnomAgent:
         self.name = f"{caller.vlm.name} {settings.schedule}"
 
     async def detect(self, loaded: LoadedImage, image: str) -> Detection:
-        """All anomalies of one image; a lost step gives a failed detection. Raises Stopped when asked to stop.
+        """All anomalies of one image; a lost step gives a failed detection. Raises Stopped and Deferred as `Caller`.
 
         image: the name under which the result is recorded.
         """
@@ -518,8 +518,10 @@ class AnomAgent:
             look.objects = tuple(_again(o, look.boxes) for o in look.objects)
             anomalies = tuple(placed(_again(a, look.boxes), look.objects) for a in found.get("anomalies", ()))
             found |= {"status": "ok", "anomalies": anomalies, "out_of_domain": look.out_of_domain}
-        except CallFailed as e:
+        except (CallFailed, Deferred) as e:
             lost = look.meter.lost or e
+            if isinstance(lost, Deferred):
+                raise
             found = {"status": "failed", "failure": Failure(kind=lost.kind, message=str(lost))}
         return Detection(
             image=image,

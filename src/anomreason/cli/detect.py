@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,7 @@ import typer
 
 from anomreason.cli.output import json_line, say
 from anomreason.cli.spending import agree, spending
+from anomreason.english import counted
 
 if TYPE_CHECKING:
     from anomreason.anomaly import Detection
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 REPORT_UP_TO = 5000
 """No report is built for more images; `anomreason report` builds it."""
 
-DONE, FAILED, CAPPED, INTERRUPTED = 0, 3, 4, 130
+DONE, FAILED, CAPPED, WAITING, INTERRUPTED = 0, 3, 4, 5, 130
 SIMULATED = "These answers are SIMULATED: they come from a prepared file, not from a model."
 GRACE = 3.0
 """Seconds that calls in flight get to end after Ctrl-C."""
@@ -129,6 +130,14 @@ def command(
     prices: Annotated[Path | None, typer.Option(help="Price file (TOML) instead of the built-in one.")] = None,
     device: Annotated[str | None, typer.Option(help="Device of a local model: cpu, cuda, ...")] = None,
     dtype: Annotated[str | None, typer.Option(help="Precision of a local model: float32, bfloat16, ...")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="write|read",
+            help="Instead of calling: write the requests into files for a provider's batch, or read what it gave back, "
+            "from the files named after the images.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what the run would cost, and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
     json_only: Annotated[bool, typer.Option("--json", help="Print JSON lines and nothing else.")] = False,
@@ -138,13 +147,18 @@ def command(
 
     Severity: 0 = completely implausible, 100 = fully realistic. The same command again continues the run and repeats
     nothing that is done. Exit code: 0 all images processed, 2 usage error, 3 some images failed, 4 stopped at a limit,
-    130 interrupted.
+    5 answers of a batch are needed, 130 interrupted.
     """
     from anomreason.cli.options import fitting, model_options
     from anomreason.detection import set_up
 
     setup = fitting(context, lambda: set_up(model, detect_options(context), model_options(context)))
     options = CommandOptions(run, limit, yes, json_only, report)
+    if batch is not None:
+        from anomreason.cli import batches
+
+        setup, inputs, files = batches.prepared(context, setup, batch, inputs)
+        options = replace(options, answers=files)
     if dry_run:
         print_plan(setup, inputs, options)
     else:
@@ -163,6 +177,8 @@ class CommandOptions:
     """Whether money may be spent without asking."""
     json_only: bool
     report: bool
+    answers: tuple[Path, ...] = ()
+    """What a batch gave back."""
 
 
 def detect_options(context: typer.Context) -> DetectOptions:
@@ -214,6 +230,7 @@ def print_estimate(plan: RunPlan, json_only: bool) -> None:
 
 def run_detection(setup: DetectorSetup, inputs: Sequence[str], options: CommandOptions) -> int:
     """Detect in what is left of the images, record and print it; gives the exit code."""
+    from anomreason.cli.batches import refuse_waiting
     from anomreason.detection import remaining
 
     found, folder = _found(setup, inputs, options)
@@ -221,11 +238,49 @@ def run_detection(setup: DetectorSetup, inputs: Sequence[str], options: CommandO
     with setup.open_run(folder, found, inputs) as opened:
         todo = list(remaining(images, opened.done))
         note_processed(len(images) - len(todo), len(images), folder, options.json_only)
-        status = process(setup, opened, todo, options)
         report = options.report and len(images) <= REPORT_UP_TO
-        show_results(setup, opened, images, status, options.json_only, report)
+        if setup.in_batches:
+            status = process_in_batches(setup, opened, images, replace(options, report=report))
+        else:
+            refuse_waiting(opened)
+            status = process(setup, opened, todo, options)
+            show_results(setup, opened, images, status, options.json_only, report)
         failed = any(opened.done[i.name].status == "failed" for i in images if i.name in opened.done)
     return FAILED if status == DONE and failed else status
+
+
+def process_in_batches(setup: DetectorSetup, run: RunFolder, images: Sequence[Image], options: CommandOptions) -> int:
+    """Take what is left of the images as far as the answers reach, write what they ask beyond that, and show both.
+
+    Gives DONE, CAPPED, WAITING or INTERRUPTED.
+    """
+    from anomreason.cli.batches import opened_batch, tell_answers, tell_round
+    from anomreason.detection import remaining
+
+    reading = bool(options.answers)
+    with opened_batch(setup, run, options.answers) as batch:
+        working, options = replace(setup, vlm=batch), replace(options, yes=options.yes or reading)
+
+        def todo() -> list[Image]:
+            # Only writing begins failed images anew: else each round would pay for those that no model can do.
+            asked = {one.tag.image for one in batch.waiting()}
+            left = remaining(images, run.done)
+            return [image for image in left if not reading or image.name not in run.done or image.name in asked]
+
+        status = process(working, run, todo(), options)
+        if batch.over and reading and status == DONE:
+            # What had no answer yet was counted at its most, also where the answer came later in the same files.
+            batch.over = None
+            status = process(working, run, todo(), options)
+        written = batch.finish()
+        if reading:
+            tell_answers(batch, run, options.json_only)
+        if status == DONE and (batch.over or batch.waiting()):
+            status = CAPPED if batch.over else WAITING
+        if any(image.name in run.done for image in images):
+            show_results(setup, run, images, status, options.json_only, options.report)
+        tell_round(batch, written, options.json_only)
+    return status
 
 
 def process(
@@ -308,8 +363,13 @@ async def detect_watched(
                     recorded(detection)
                     step(done, len(todo))
 
+                def put_off(_: str) -> None:
+                    nonlocal done
+                    done += 1
+                    step(done, len(todo))
+
                 step(0, len(todo))
-                await detect_images(todo, session, one_more)
+                await detect_images(todo, session, one_more, put_off)
         except asyncio.CancelledError:
             return INTERRUPTED
         finally:
@@ -392,7 +452,10 @@ def _described(plan: RunPlan) -> str:
         lines.append(f"(for {plan.usual.objects} objects in each image; {most})")
     if plan.fitting is not None:
         lines.append(f"The limit on cost or tokens is expected to finish {plan.fitting:,} of them.")
-    lines.append(f"At {plan.in_flight} concurrent calls and 5 s a call: about {_duration(plan.usual.seconds)}.")
+    if plan.rounds is not None:
+        lines.append(f"In {counted(plan.rounds, 'round', 'rounds')} of batches, at their price.")
+    else:
+        lines.append(f"At {plan.in_flight} concurrent calls and 5 s a call: about {_duration(plan.usual.seconds)}.")
     return "\n".join(lines)
 
 

@@ -137,7 +137,7 @@ class ReplyStore:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                key = self._free_key(request_key(model, sent, attempt=True))
+                key = self.next_key(model, sent)
                 prompt = json.dumps([self._keep(p) for p in _flat(sent)])
                 self._db.execute("INSERT INTO replies VALUES (?, ?, ?, ?)", (key, prompt, reply.text, json.dumps(rest)))
                 if isinstance(then, Next):
@@ -156,6 +156,10 @@ class ReplyStore:
         except sqlite3.Error as e:
             raise self._full(e) from e
         return key
+
+    def next_key(self, model: str, sent: Request) -> str:
+        """The key under which `put` will keep the next reply to this attempt."""
+        return self._free_key(request_key(model, sent, attempt=True))
 
     def sending(self, call: str) -> int:
         """Note a call before it is sent, so that a later process knows of it if this one is killed. Gives its number.

@@ -16,11 +16,20 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal, TypeVar, cast
+from typing import Literal, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from anomreason.anomaly import Usage
-from anomreason.errors import CallFailed, Charge, EndpointError, EndpointErrorKind, ParseError, ReplyLimit, Stopped
+from anomreason.errors import (
+    CallFailed,
+    Charge,
+    Deferred,
+    EndpointError,
+    EndpointErrorKind,
+    ParseError,
+    ReplyLimit,
+    Stopped,
+)
 from anomreason.textform.jsontext import unclosed
 from anomreason.textform.thinking import ONLY_THINKING, without_thinking
 from anomreason.vlm.budget import Budget
@@ -75,6 +84,19 @@ class Meter:
     """How the images were changed for the server."""
 
 
+class Batch(Protocol):
+    """Answers that come in files."""
+
+    reply_limits: dict[str, int]
+    """The longest replies that the server allows, tokens: in general under "", else by step."""
+
+    def has_answer(self, request: Request) -> bool:
+        """Whether the answer to this attempt is here."""
+
+    def put_off(self, request: Request) -> None:
+        """Remember this attempt for the next files."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Attempt:
     """One attempt at a request."""
@@ -100,6 +122,8 @@ class Caller:
     budget: Budget | None = None
     in_flight: int = 32
     patience: Patience = Patience()
+    batch: Batch | None = None
+    """Where answers come from files; then calls without one raise Deferred."""
     stopping: bool = False
     """Set to send no new call: calls in flight end and are kept, the others raise Stopped."""
     watch: Callable[[Tag, bool], None] | None = None
@@ -110,7 +134,7 @@ class Caller:
         self._loading_since: float | None = None
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._budget = self.budget or Budget(self.ledger)
-        self._limits: dict[str, int] = {}
+        self._limits: dict[str, int] = self.batch.reply_limits if self.batch else {}
 
     @property
     def budget_reached(self) -> bool:
@@ -137,7 +161,10 @@ class Caller:
         self._budget.end_image(image, used)
 
     async def call(self, request: Request, read: Callable[[Reply], T], meter: Meter) -> T:
-        """Ask until `read` accepts the reply. Raises CallFailed when the call is lost, Stopped when asked to stop."""
+        """Ask until `read` accepts the reply.
+
+        Raises CallFailed when the call is lost, Stopped when asked to stop, Deferred when a batch is to answer.
+        """
         if self.watch is None:
             return await self._complete(request, read, meter)
         self.watch(request.tag, False)
@@ -181,7 +208,7 @@ class Caller:
                 if e.reply_limit is not None:
                     self._limit(e.reply_limit, request.tag.step)
                 adjusted += e.kind == "adjusted"
-                faults += e.kind not in ("adjusted", "loading")
+                faults = max(faults + 1, e.tries) if e.kind not in ("adjusted", "loading") else faults
                 if e.retry_after is not None and e.retry_after > LONGEST_ASKED:
                     after = f"the server asks to wait {_duration(e.retry_after)}; run the same command again after that"
                     raise CallFailed("endpoint", f"{e.wrong}: {after}") from e
@@ -260,6 +287,10 @@ class Caller:
 
     async def _attempt(self, sent: Request, number: int, meter: Meter) -> tuple[Reply, _Attempt]:
         """One attempt, within the bounds on calls at once, time and money; a failed one is written down here."""
+        if self.batch is not None and not self.batch.has_answer(sent):
+            self._still_wanted(meter)
+            self.batch.put_off(sent)
+            raise Deferred(f"the answer to {sent.tag.step!r} about {sent.tag.image!r} comes with a batch")
         await self._slots.enter()
         try:
             return await self._attempt_now(sent, number, meter)
@@ -268,7 +299,8 @@ class Caller:
 
     async def _attempt_now(self, sent: Request, number: int, meter: Meter) -> tuple[Reply, _Attempt]:
         """As `_attempt`, with a place taken."""
-        self._still_wanted(meter)
+        asked_for = None if self.batch else meter
+        self._still_wanted(asked_for)
         reserved = await self._budget.reserve(sent)
         sent = replace(sent, sampling=replace(sent.sampling, max_tokens=reserved.max_tokens))
         unanswered_call = unanswered(sent, self.ledger.price)
@@ -277,7 +309,7 @@ class Caller:
         on_its_way: SentCall | None = None
         error: EndpointError | None = None
         try:
-            self._still_wanted(meter)  # reserving may have waited
+            self._still_wanted(asked_for)  # reserving may have waited
             if self.store is not None:
                 call = self._call(attempt, "killed", unanswered_call, self.vlm.name)
                 attempt = replace(attempt, noted=self.store.sending(call.line()))
@@ -308,10 +340,11 @@ class Caller:
         self._record(attempt, error.kind, used)
         raise error
 
-    def _still_wanted(self, meter: Meter) -> None:
+    def _still_wanted(self, meter: Meter | None) -> None:
+        """meter: None for a call whose answer is here already, and paid."""
         if self.stopping:
             raise Stopped("asked to stop")
-        if meter.lost is not None:
+        if meter is not None and meter.lost is not None:
             raise CallFailed(meter.lost.kind, "not asked, as another step of this image was lost")
 
     def _record(

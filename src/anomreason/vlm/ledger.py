@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +26,7 @@ from anomreason.anomaly import Usage
 from anomreason.errors import UsageError
 from anomreason.files import Appender, read_lines, read_record
 from anomreason.images import Encoded
-from anomreason.vlm.protocol import Request, runs_here
+from anomreason.vlm.protocol import Request, Tag, runs_here
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,16 @@ class Price:
     """Tokens of an image: `base`, and `tile` for each of its tiles of 512x512 (gpt-4o's rule) ..."""
     patch: float = 0.0
     """... or, when not 0, so many tokens for each patch of 32x32, of which at most 1,536 count."""
+    batch: float = 1.0
+    """What a token costs in a batch, as a share of the price; 1 where no other price is known."""
+
+    @property
+    def in_batch(self) -> Price:
+        """The price of a batch."""
+        share = self.batch
+        return replace(
+            self, input=self.input * share, cached=self.cached * share, output=self.output * share, batch=1.0
+        )
 
     def image_tokens(self, width: int, height: int) -> int:
         """Tokens of an image of this size, by the provider's published rule.
@@ -64,8 +75,8 @@ _USED = ("prompt_tokens", "cached_tokens", "completion_tokens", "cost", "estimat
 
 
 def _price(p: Mapping[str, Any]) -> Price:
-    usual = (int(p.get("base", FREE.base)), int(p.get("tile", FREE.tile)), float(p.get("patch", 0.0)))
-    return Price(float(p["input"]), float(p["cached"]), float(p["output"]), *usual)
+    image = (int(p.get("base", FREE.base)), int(p.get("tile", FREE.tile)), float(p.get("patch", 0.0)))
+    return Price(float(p["input"]), float(p["cached"]), float(p["output"]), *image, float(p.get("batch", 1.0)))
 
 
 @cache
@@ -120,7 +131,7 @@ class Call:
     attempt: int
     """1 for the first time this request was sent, counting every retry and re-ask."""
     outcome: str
-    """ok, length, refused, unparsable or killed, or the kind of an EndpointError."""
+    """ok, length, refused, unparsable, killed or unused, or the kind of an EndpointError."""
     model: str
     prompt_tokens: Count
     cached_tokens: Count
@@ -243,6 +254,13 @@ def unanswered(request: Request, price: Price | None = None) -> Usage:
     """What a call counts whose answer never came, as it may have been charged: its prompt and the whole cap."""
     lost = Usage(calls=1, completion_tokens=request.sampling.max_tokens, estimated=True)
     return completed(lost, request, price)
+
+
+def unused_call(tag: Tag, usage: Usage, model: str) -> Call:
+    """A call whose answer came in a batch when its image had no use for it any more, as the ledger records it."""
+    counted = {name: getattr(usage, name) for name in _USED}
+    now, where = round(time.time(), 3), asdict(tag)
+    return Call(**where, attempt=1, outcome="unused", model=model, **counted, seconds=0.0, started=now, key=None)
 
 
 def _larger_rule(width: int, height: int) -> int:

@@ -75,7 +75,7 @@ def command(
             )
 
 
-borrow_options(command, detect.command, left_out=("inputs", "outside"))
+borrow_options(command, detect.command, left_out=("inputs", "outside", "batch"))
 
 
 def _show_plan(store: Store, setup: DetectorSetup, options: AnnotateOptions, json_only: bool) -> None:

@@ -55,6 +55,12 @@ def checked_url(url: str) -> str:
     return url
 
 
+def server_urls(given: tuple[str, ...]) -> tuple[str, ...]:
+    """The servers to use, each once: those given, else the one of OPENAI_BASE_URL, else OpenAI's own."""
+    urls = given or tuple(filter(None, [os.environ.get("OPENAI_BASE_URL", "").strip()])) or (OPENAI_URL,)
+    return tuple(map(checked_url, dict.fromkeys(urls)))
+
+
 def redacted_url(url: str) -> str:
     """A URL without user name, password, query and fragment, which may hold keys; also one without a scheme."""
     head, mark, rest = url.rpartition("://")

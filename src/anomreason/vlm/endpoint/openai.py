@@ -8,7 +8,6 @@ One `ask` is one HTTP attempt. `chat.ChatFormat` writes the requests; retries, b
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import ssl
 import time
@@ -25,12 +24,11 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHt
 from anomreason.errors import Charge, EndpointError, UsageError
 from anomreason.vlm.endpoint.address import (
     NO_KEY,
-    OPENAI_URL,
-    checked_url,
     is_loopback,
     key_for,
     key_name,
     proxy_of,
+    server_urls,
 )
 from anomreason.vlm.endpoint.answers import ServerAnswer, excerpt, redacted
 from anomreason.vlm.endpoint.chat import CHUNK, ChatFormat, RequestBody
@@ -68,10 +66,9 @@ class OpenAIVLM:
             raise UsageError(f"{model!r} is not a model name; give the one the server knows, e.g. --model gpt-4o")
         self.name = model
         self._options = options
-        urls = options.base_urls or tuple(filter(None, [os.environ.get("OPENAI_BASE_URL", "").strip()]))
         self._servers = [
-            _Server(checked_url(url), key_name(url, options.api_key_env), key_for(url, options.api_key_env))
-            for url in dict.fromkeys(urls or (OPENAI_URL,))
+            _Server(url, key_name(url, options.api_key_env), key_for(url, options.api_key_env))
+            for url in server_urls(options.base_urls)
         ]
         self.chat = ChatFormat(model, tuple(server.url for server in self._servers), options.in_flight)
         self._turn = 0
