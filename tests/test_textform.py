@@ -480,8 +480,8 @@ def test_strict_json_refuses_what_is_not_json(text: str) -> None:
 @pytest.mark.parametrize(
     "piece", ["[", "[]", "<think>", "{'a", '{"a":', " - name:", "\nName: ", "**a**\n", " 1.  ", "("]
 )
-def test_a_million_characters_are_read_in_good_time(piece: str) -> None:
-    text = "@1. Name: a\nPhenomenon: " + piece * (1_000_000 // len(piece))
+def test_long_texts_are_read_in_time_proportional_to_their_length(piece: str) -> None:
+    text = "@1. Name: a\nPhenomenon: " + piece * (200_000 // len(piece))
     with pytest.raises(ParseError):
         read_anomalies(text)
     assert not says_no_anomalies(text)

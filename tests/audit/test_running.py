@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.audit.audits import write_audit, write_given, write_prompts, write_recipe, write_truth
 from tests.dataset.generators.images_server import ImagesServer, images_server
+from tests.forking import exit_codes
 
 from anomreason.audit.folder import read_study
 from anomreason.audit.making import images_cost
@@ -252,11 +253,8 @@ def test_kills_at_any_step_leave_what_an_undisturbed_audit_leaves_and_pay_nothin
     # Before the first image, between images of either generator, after the last image; the same of assessments, whose
     # last kill is before the report.
     moments = [("images", n) for n in (0, 4, 3, 5)] + [("sim", n) for n in (1, 9, 8)]
-    for step, count in moments:
-        ran = subprocess.run(
-            [sys.executable, "-c", KILLED, str(file), step, str(count)], capture_output=True, text=True
-        )
-        assert ran.returncode == -signal.SIGKILL, (step, count, ran.stderr)
+    ends = exit_codes(KILLED, [(file, *moment) for moment in moments])
+    assert ends == [-signal.SIGKILL] * len(moments)
     killed = run(file)
     assert len(server.requests) == undisturbed == 12
     assert calls(tmp_path / "killed" / "audit") == sent
@@ -291,10 +289,7 @@ def test_a_kill_between_the_calls_for_an_image_loses_none_of_their_answers(
     whole, sent = run(file), calls(tmp_path / "whole" / "audit")
     file = prepare(tmp_path / "killed", server)
     file.write_text(lean)
-    for count in (2, 7, 20):
-        command = [sys.executable, "-c", KILLED_IN_A_CALL, str(file), str(count)]
-        ran = subprocess.run(command, capture_output=True, text=True)
-        assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert exit_codes(KILLED_IN_A_CALL, [(file, count) for count in (2, 7, 20)]) == [-signal.SIGKILL] * 3
     assert found(run(file)) == found(whole)
     assert calls(tmp_path / "killed" / "audit") == sent
 

@@ -7,8 +7,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from sqlalchemy import select
+from tests.forking import exit_codes
 from typer.testing import CliRunner
 
 from anomreason.cli import app
@@ -573,14 +572,9 @@ def test_a_killed_command_that_is_run_again_gives_the_same_rows(tmp_path: Path) 
     table = lines(tmp_path / "t.jsonl", rows)
     prompts = lines(tmp_path / "p.txt", [f"prompt {n}" for n in range(20)])
 
-    def run(data: Path, moment: int) -> int:
-        command = [sys.executable, "-c", KILLED, str(data), str(table), str(prompts), str(moment)]
-        return subprocess.run(command, stderr=subprocess.DEVNULL).returncode
-
-    assert run(tmp_path / "whole", 0) == 0
-    moments = [2, 3, 5]
-    assert [run(tmp_path / "killed", moment) for moment in moments] == [-signal.SIGKILL] * len(moments)
-    assert run(tmp_path / "killed", 0) == 0
+    runs = [("whole", 0), *(("killed", moment) for moment in (2, 3, 5)), ("killed", 0)]
+    ends = exit_codes(KILLED, [(tmp_path / name, table, prompts, moment) for name, moment in runs])
+    assert ends == [0, *[-signal.SIGKILL] * 3, 0]
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
 
 

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from sqlalchemy import func, select, update
 from tests.dataset.generators.images_server import ImagesServer, images_server
 from tests.dataset.generators.painter import Painter, painter_recipe
 from tests.dataset.planting import Plan, plant
+from tests.forking import exit_codes
 from typer.testing import CliRunner
 
 from anomreason.cli import app
@@ -295,9 +294,9 @@ def test_kills_at_any_moment_leave_what_an_undisturbed_run_leaves(tmp_path: Path
     with fresh("whole") as whole, fresh("killed") as killed:
         run(whole, Painter(batch=2), painter_recipe(price=0.25))
         # Before a batch, after its files and before its rows, after its rows.
-        for moment, count in (("before_batch", 2), ("before_commit", 6), ("after_commit", 5)):
-            command = [sys.executable, "-c", KILLED, str(killed.folder), moment, str(count)]
-            assert subprocess.run(command).returncode == -signal.SIGKILL
+        moments = (("before_batch", 2), ("before_commit", 6), ("after_commit", 5))
+        ends = exit_codes(KILLED, [(killed.folder, *moment) for moment in moments])
+        assert ends == [-signal.SIGKILL] * 3
         run(killed, Painter(batch=2), painter_recipe(price=0.25))
         assert generations(killed) == generations(whole)
         assert (cost(whole), cost(killed)) == (2.5, 4.0), "what was on its way when killed may have been charged"

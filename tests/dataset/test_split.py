@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, update
 from tests.dataset.planting import Plan, plant
+from tests.forking import exit_codes
 from typer.testing import CliRunner
 
 from anomreason.cli import app
@@ -288,10 +287,8 @@ with open_store(Path(sys.argv[1])) as store:
 
 def test_a_kill_in_the_middle_leaves_nothing_half_done(sqlite_store: Store) -> None:
     plant(sqlite_store, Plan({"flux": 2500}, prompts=900))
-    for call in (1, 2, 3):
-        ran = subprocess.run([sys.executable, "-c", KILLED, str(sqlite_store.folder), str(call)], check=False)
-        assert ran.returncode == -signal.SIGKILL
-        assert splits(sqlite_store) == {}
+    assert exit_codes(KILLED, [(sqlite_store.folder, call) for call in (1, 2, 3)]) == [-signal.SIGKILL] * 3
+    assert splits(sqlite_store) == {}
     split(sqlite_store)
     interrupted = splits(sqlite_store)
     with sqlite_store.writing() as session:

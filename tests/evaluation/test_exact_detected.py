@@ -15,8 +15,8 @@ from anomreason.scenes.make import SceneSettings, make_scenes
 @pytest.mark.parametrize(
     "settings",
     [
-        SceneSettings(world="sprites", n=50, seed=5, size=192),
-        SceneSettings(world="rooms", n=4, seed=5, size=64),
+        SceneSettings(world="sprites", n=20, seed=5, size=192),
+        SceneSettings(world="rooms", n=2, seed=5, size=64),
     ],
     ids=lambda settings: settings.world,
 )

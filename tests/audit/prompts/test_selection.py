@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.conftest import Served
+from tests.forking import exit_codes
 from typer.testing import CliRunner
 
 from anomreason.audit.prompts.packs import read_pack
@@ -265,9 +266,8 @@ def test_kills_at_any_moment_leave_what_an_undisturbed_run_leaves_and_nothing_is
     )
     folder = tmp_path / "killed"
     moments = [("answer", 5), ("answer", 9), ("write", 1), ("written", 1), ("write", 2), ("written", 2)]
-    for where, count in moments:
-        command = [sys.executable, "-c", KILLED, str(folder), str(truth), where, str(count)]
-        assert subprocess.run(command).returncode == -signal.SIGKILL
+    ends = exit_codes(KILLED, [(folder, truth, *moment) for moment in moments])
+    assert ends == [-signal.SIGKILL] * len(moments)
     select_prompts(folder / "list.jsonl", folder / "out.jsonl", WORDS, Simulator.from_file(truth))
     for name in ("out.jsonl", "out.dropped.jsonl"):
         whole = (tmp_path / "whole" / name).read_text().replace(str(tmp_path / "whole"), "X")

@@ -5,13 +5,13 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import delete, select
 from tests.dataset.export.filling import HAND, SHADOW, Filler, fill
+from tests.forking import exit_codes
 from typer.testing import CliRunner
 
 from anomreason.cli import app
@@ -231,10 +231,9 @@ def test_a_killed_export_continues_to_the_same_bytes(
             make.searched(make.image(source, f"{n}.png", split="train"))
     export(filled, tmp_path / "whole", ExportOptions(form))
     out = tmp_path / "out"
-    for moment in moments:
-        ran = subprocess.run([sys.executable, "-c", KILLED, str(filled.folder), str(out), form, moment])
-        assert ran.returncode == -signal.SIGKILL
-        assert not out.exists()
+    ends = exit_codes(KILLED, [(filled.folder, out, form, moment) for moment in moments])
+    assert ends == [-signal.SIGKILL] * len(moments)
+    assert not out.exists()
     export(filled, out, ExportOptions(form))
     assert contents(out) == contents(tmp_path / "whole")
     assert not list(tmp_path.glob(".*"))

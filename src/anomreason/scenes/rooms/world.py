@@ -70,7 +70,7 @@ class RoomWorld:
     kinds: tuple[Kind, ...] = tuple(VIOLATIONS)
 
     def __init__(self, samples: int = 8) -> None:
-        """samples: light paths a pixel, before denoising."""
+        """samples: light paths a pixel, before denoising; the glimpses by which a plan is judged take twice as many."""
         self.samples = samples
         self.version = table().version
 
@@ -83,7 +83,7 @@ class RoomWorld:
         rng = np.random.default_rng([seed, 2])
         studio = Studio(size, self.samples)
         wanted = kinds or self.kinds
-        glimpse, banned = PlanRenderer(Studio(GLANCE, 16), clean), set[tuple[Kind, int]]()
+        glimpse, banned = PlanRenderer(Studio(GLANCE, 2 * self.samples), clean), set[tuple[Kind, int]]()
         renderer = PlanRenderer(studio, clean)
         while True:
             plan = _plan(glimpse, count, wanted, allow, banned, rng)
