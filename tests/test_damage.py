@@ -22,7 +22,7 @@ from anomreason.vlm.ledger import read_calls
 
 World = Callable[..., Path]
 FILES = ("run.json", "results.jsonl", "calls.jsonl", "responses.sqlite")
-DAMAGES = 200
+DAMAGES = 80
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,13 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
 import pytest
+from typer.testing import CliRunner
+
+from anomreason.cli import app
 
 PAGE = Path(__file__).parents[1] / "docs" / "dataset.md"
 
@@ -18,11 +19,10 @@ def test_the_commands_of_the_page_make_a_dataset_that_opens(tmp_path: Path, monk
     assert block
     commands = [line.removeprefix("$ anomreason ") for line in block[1].splitlines()]
     assert len(commands) > 5
+    monkeypatch.chdir(tmp_path)
     for command in commands:
-        ran = subprocess.run(
-            [sys.executable, "-m", "anomreason", *shlex.split(command)], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert ran.returncode == 0, f"{command}: {ran.stdout}{ran.stderr}"
+        ran = CliRunner().invoke(app, shlex.split(command))
+        assert ran.exit_code == 0, f"{command}: {ran.output}"
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     opened = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
     assert set(opened) == {"train", "test"}

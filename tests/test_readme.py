@@ -63,21 +63,6 @@ def test_the_output_that_the_readme_shows_is_what_is_printed(tmp_path: Path) -> 
     assert [line.rstrip() for line in ran.stdout.strip().splitlines()] == shown[1].splitlines()
 
 
-def test_the_demo_asks_the_bundled_model_and_ends_by_naming_its_report(tmp_path: Path) -> None:
-    ran = run("demo", str(tmp_path / "demo"), cwd=tmp_path)
-    assert ran.returncode == 0
-    assert "SIMULATED" not in ran.stdout
-    report = Path(ran.stdout.strip().splitlines()[-1].rpartition(" ")[2])
-    assert report.is_file()
-    assert "images/000005.png" in report.read_text(encoding="utf-8")
-    recall = re.search(r"^recall +([01]\.\d{4}) .* (\d+) +planted", ran.stdout, re.MULTILINE)
-    assert recall is not None
-    missed = re.findall(r"^  (\S+\.png): .+ \(.+\)\. The model reported: ", ran.stdout, re.MULTILINE)
-    assert len(missed) == round(int(recall[2]) * (1 - float(recall[1])))
-    assert all(Path(image).is_file() for image in missed)
-    assert run("demo", str(tmp_path / "demo"), cwd=tmp_path).returncode == 0
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str) -> None:
     ran = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="anomreason", env={"COLUMNS": "80"})
