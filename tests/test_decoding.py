@@ -126,14 +126,12 @@ def test_what_is_decoded_apart_is_the_same(tmp_path: Path, monkeypatch: pytest.M
 
 def hostile(folder: Path) -> list[Path]:
     """Small files, each of which takes 1 to 2 GB to decode."""
-    paths = [folder / f"{n}.webp" for n in range(3)] + [folder / f"{n}.tiff" for n in range(2)]
+    paths = [folder / "0.webp", folder / "1.webp", folder / "2.tiff"]
     Image.new("RGBA", (SIDE, SIDE), (10, 200, 30, 100)).save(paths[0], lossless=True, method=0, quality=0)
-    Image.new("F", (SIDE, SIDE), 0.5).save(paths[3], compression="tiff_deflate")
     Image.new("RGB", (SIDE, SIDE), (10, 200, 30)).save(paths[1], lossless=True, method=0, quality=0)
-    paths[2].write_bytes(paths[1].read_bytes())
-    paths[4].write_bytes(paths[3].read_bytes())
+    Image.new("F", (SIDE, SIDE), 0.5).save(paths[2], compression="tiff_deflate")
     assert paths[0].stat().st_size < 60
-    assert paths[3].stat().st_size < 3_000_000
+    assert paths[2].stat().st_size < 3_000_000
     return paths
 
 
@@ -174,7 +172,7 @@ def test_small_files_that_declare_huge_images_are_all_decoded_in_bounded_memory(
     good = tmp_path / "good.png"
     Image.radial_gradient("L").save(good)
     found, peak = loads([*hostile(tmp_path), good])
-    assert found == [*[1536] * 5, 256]
+    assert found == [*[1536] * 3, 256]
     assert peak < 2.5e9
 
 
@@ -184,8 +182,8 @@ def test_an_image_that_lacks_memory_is_not_called_damaged(kind: str, tmp_path: P
     path = tmp_path / "large"
     options = {"lossless": True, "method": 0} if kind == "WEBP" else {"speed": 10} if kind == "AVIF" else {}
     Image.new("L" if kind == "GIF" else "RGB", (5000, 5000)).save(path, kind, **options)
-    (whole, _), (short, _) = loads([path]), loads([path], limit=130_000_000)
-    assert whole == [1536]
+    assert load_image(path).sent.width == 1536
+    short, _ = loads([path], limit=130_000_000)
     assert short != [1536]
     assert "needs more memory than there is" in str(short)
     assert short[0][1] is False  # type: ignore[index]

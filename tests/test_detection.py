@@ -63,36 +63,36 @@ def essence(run: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_kill_minus_nine_loses_nothing_and_pays_for_nothing_twice(world: World, served: Served, tmp_path: Path) -> None:
-    truth, in_flight = world(40), 8
+    truth, in_flight = world(16), 8
     faults = ("--malformed", "0.03", "--rate-limited", "0.03", "--server-errors", "0.02", "--misses", "0.1")
     options = ("--model", "m", "--schedule", "paper", "--max-objects", "3", "--in-flight", str(in_flight))
-    with served(truth, "--latency", "0.01", *faults) as url:
+    with served(truth, "--latency", "0.03", *faults) as url:
         whole = detect_cli([truth.parent], tmp_path / "whole", *options, "--base-url", f"{url}/v1")
         undisturbed = stats(url)
     assert whole.returncode in (0, 3)
     rng, kills = random.Random(5), 0
-    with served(truth, "--latency", "0.01", *faults) as url:
+    with served(truth, "--latency", "0.03", *faults) as url:
         again = command([truth.parent], tmp_path / "killed", *options, "--base-url", f"{url}/v1")
-        for part in range(1, 6):
+        for part in (1, 2):
             process = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            goal = undisturbed["requests"] * (part - rng.random()) / 6
+            goal = undisturbed["requests"] * (part - rng.random() / 2) / 3
             while process.poll() is None and stats(url)["requests"] < goal:
-                time.sleep(0.005)
+                time.sleep(0.02)
             kills += process.poll() is None
             process.kill()
             process.wait()
         last = detect_cli([truth.parent], tmp_path / "killed", *options, "--base-url", f"{url}/v1")
         asked = stats(url)
-    assert kills == 5
+    assert kills == 2
     assert last.returncode == whole.returncode
     assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
-    assert len(essence(tmp_path / "killed")) == 40
+    assert len(essence(tmp_path / "killed")) == 16
     recorded = [json.loads(line)["image"] for line in (tmp_path / "killed" / "results.jsonl").read_text().splitlines()]
     again_after_failing = {i for i, d in read_results(tmp_path / "killed").items() if d.failure}
     assert {i for i, n in Counter(recorded).items() if n > 1} <= again_after_failing
-    print(f"calls: undisturbed {undisturbed}, with 5 kills {asked}")
+    print(f"calls: undisturbed {undisturbed}, with 2 kills {asked}")
     # Not all requests: a call that a kill found waiting after a 429 or a 500 starts anew, and fails anew.
-    assert asked["outcomes"]["ok"] <= undisturbed["outcomes"]["ok"] + 5 * in_flight
+    assert asked["outcomes"]["ok"] <= undisturbed["outcomes"]["ok"] + 2 * in_flight
 
 
 @pytest.mark.slow

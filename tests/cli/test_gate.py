@@ -150,17 +150,17 @@ def test_ctrl_c_keeps_the_replies_of_calls_in_flight(world: World, served: Serve
 def test_killed_and_beside_another_process_nothing_is_paid_for_twice(
     world: World, served: Served, tmp_path: Path
 ) -> None:
-    truth, in_flight = world(12), 4
+    truth, in_flight = world(8), 4
     options = ("--model", "m", "--max-cap", "1.5", "--json", "--yes", "--in-flight", str(in_flight))
-    with served(truth, "--latency", "0.02") as url:
+    with served(truth, "--latency", "0.1") as url:
         whole = run(tmp_path, truth.parent, *options, "--base-url", f"{url}/v1", "--cache", tmp_path / "whole")
         undisturbed = stats(url)["requests"]
-    with served(truth, "--latency", "0.02") as url:
+    with served(truth, "--latency", "0.1") as url:
         again = command(truth.parent, *options, "--base-url", f"{url}/v1", "--cache", tmp_path / "killed")
         for part in (1, 2):
             process = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
             while process.poll() is None and stats(url)["requests"] < undisturbed * part // 3:
-                time.sleep(0.005)
+                time.sleep(0.02)
             assert process.poll() is None
             process.kill()
             process.wait()

@@ -99,7 +99,7 @@ class Reviewer(threading.Thread):
 
 
 def test_nothing_acknowledged_is_lost_or_counted_twice_when_the_server_is_killed(tmp_path: Path) -> None:
-    people, each, kills = ["ada", "ben", "cleo", "dora"], 60, 2
+    people, each, kills = ["ada", "ben", "cleo", "dora"], 30, 2
     data = tmp_path / "data"
     with open_store(data, create=True) as store:
         plant(store, Plan({"flux": 100}))
