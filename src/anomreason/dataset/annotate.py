@@ -208,17 +208,17 @@ def selection(store: Store, setup: DetectorSetup, options: AnnotateOptions) -> S
     """Find the images that the options name. Raises UsageError for an unknown source and a name that is taken."""
     usual = setup.model if options.describe else f"{setup.model} {setup.options.schedule}"
     name = storable(options.run or usual)
-    folder = store.folder / "runs" / _folder_name(name)
+    folder = run_folder(store, name)
     with store.reading() as session:
         _check_name(session, name, setup)
         images, ids = _images(session, store, options)
         return Selection(name, folder, images, ids, _stored(session, name, options.describe))
 
 
-def _folder_name(name: str) -> str:
-    """A name for the folder; two names never share one."""
+def run_folder(store: Store, name: str) -> Path:
+    """Where the run of the annotations of this name lies; two names never share one."""
     plain = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:50]
-    return f"{plain or 'run'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return store.folder / "runs" / f"{plain or 'run'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _check_name(session: Session, name: str, setup: DetectorSetup) -> None:

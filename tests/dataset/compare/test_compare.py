@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from anomreason.anomaly import Anomaly, Detection, Failure
 from anomreason.cli import app
 from anomreason.cli.dataset.compare import PAGE_IMAGES
+from anomreason.dataset.annotate import run_folder
 from anomreason.dataset.compare import CompareOptions, compare
 from anomreason.dataset.compare.matching import SETTINGS
 from anomreason.dataset.compare.page import SHOWN, compare_page
@@ -208,6 +209,14 @@ def test_a_run_and_a_file_stand_for_a_detector(annotated: Store, tmp_path: Path)
     file.write_text("\n".join(one.model_dump_json() for one in named) + "\n", encoding="utf-8")
     record = compare(annotated, CompareOptions(detector=str(file))).record
     assert (record.detector, record.images, record.failed) == ("theirs", 2, {"refused": 1})
+
+
+def test_a_simulator_behind_a_server_of_another_name_is_told_by_its_calls(annotated: Store) -> None:
+    assert not compare(annotated, CompareOptions()).record.simulated
+    run = run_folder(annotated, GPT)
+    run.mkdir(parents=True)
+    (run / "calls.jsonl").write_text('{"model": "sim:simulator.json"}\n', encoding="utf-8")
+    assert compare(annotated, CompareOptions()).record.simulated
 
 
 def test_what_is_missing_is_said(annotated: Store) -> None:

@@ -72,7 +72,7 @@ def compare(
     """Compare people with a detector. Raises UsageError when they have no image in common."""
     with store.reading() as session:
         people = read_people(session, options.people)
-        detector = read_detector(session, options.detector)
+        detector = read_detector(store, session, options.detector)
     finished = {image for person in people for image in person.lists}
     images = tuple(sorted(finished & detector.lists.keys()))
     failed = Counter(detector.failed[image] for image in finished & detector.failed.keys())
@@ -92,7 +92,7 @@ def compare(
     record = DatasetComparison(
         dataset=store.folder.resolve().name,
         detector=detector.name,
-        simulated=detector.name.startswith(("sim:", "simulat")),
+        simulated=detector.simulated,
         images=len(images),
         failed=dict(failed.most_common()),
         missing=missing,

@@ -15,7 +15,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from anomreason.anomaly import Anomaly
+from anomreason.dataset.annotate import run_folder
 from anomreason.dataset.export.records import anomaly_of
+from anomreason.dataset.store import Store
 from anomreason.dataset.tables import (
     COMPLETE,
     OUT_OF_DOMAIN,
@@ -27,7 +29,7 @@ from anomreason.dataset.tables import (
     PersonRow,
 )
 from anomreason.errors import UsageError
-from anomreason.runs import read_results
+from anomreason.runs import read_results, simulator_answered
 from anomreason.sources.annotations import key_of, named, read_source
 from anomreason.sources.joining import join
 
@@ -50,6 +52,8 @@ class Side:
     """Images with anomalies that were not finished."""
     unreadable: int = 0
     """Candidates that are no anomaly as they stand."""
+    simulated: bool = False
+    """Whether no real model answered, as the calls of its run or the detectors of its file tell."""
 
 
 def read_people(session: Session, names: Sequence[str] = ()) -> list[Side]:
@@ -68,7 +72,7 @@ def read_people(session: Session, names: Sequence[str] = ()) -> list[Side]:
     return [_side(session, name, of_person=True) for name in wanted]
 
 
-def read_detector(session: Session, given: str | None) -> Side:
+def read_detector(store: Store, session: Session, given: str | None) -> Side:
     """What a detector said: by its name in the store, or from a run folder or a file of annotations.
 
     given: None takes the only one of the store; a published dataset or scenes, whose anomalies the store holds too,
@@ -81,9 +85,9 @@ def read_detector(session: Session, given: str | None) -> Side:
         if len(names) != 1:
             known = f"choose from {', '.join(map(repr, names))}" if names else "first: anomreason dataset annotate"
             raise UsageError(f"the dataset has {len(names)} detectors; name one with --detector: {known}")
-        return _side(session, names[0], of_person=False)
+        return _stored(store, session, names[0])
     if given in everybody:
-        return _side(session, given, of_person=False)
+        return _stored(store, session, given)
     name, path = named(given)
     if path.is_dir():
         return _run(session, path, name)
@@ -91,6 +95,12 @@ def read_detector(session: Session, given: str | None) -> Side:
         return _file(session, given)
     known = f"; the dataset has {', '.join(map(repr, names))}" if names else ""
     raise UsageError(f"{given!r} is neither a detector of the dataset nor a run folder or file{known}")
+
+
+def _stored(store: Store, session: Session, name: str) -> Side:
+    side = _side(session, name, of_person=False)
+    side.simulated = name.startswith(("sim:", "simulat")) or simulator_answered(run_folder(store, name))
+    return side
 
 
 def _people(session: Session) -> set[str]:
@@ -142,7 +152,7 @@ def _run(session: Session, path: Path, name: str) -> Side:
     results = read_results(path)
     ids = _ids(session, {one.sha256 for one in results.values() if one.sha256})
     names = sorted({one.detector for one in results.values()})
-    side = Side(name or (names[0] if len(names) == 1 else path.resolve().name))
+    side = Side(name or (names[0] if len(names) == 1 else path.resolve().name), simulated=simulator_answered(path))
     for one in results.values():
         image = ids.get(one.sha256 or "")
         if image is None:
@@ -160,7 +170,7 @@ def _file(session: Session, given: str) -> Side:
     kept = select(ImageRow.name, ImageRow.id).where(ImageRow.status == ImageState.KEPT).order_by(ImageRow.id)
     ids: dict[str, int] = {key_of(name): id_ for name, id_ in session.execute(kept)}
     joined = join(ids, source.images)
-    side = Side(source.name)
+    side = Side(source.name, simulated=source.simulated)
     for name, there in joined.of.items():
         one = source.images[there]
         if one.unanswered is None:
