@@ -89,10 +89,14 @@ PAGES = ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))]
 
 
 def shown_commands(page: str) -> list[list[str]]:
-    """The command lines of `anomreason` in a page's blocks of code, without the program's name."""
+    """The command lines of `anomreason` in a page's blocks of code, without the program's name.
+
+    Those in the README's tables too.
+    """
     text = (README if page == "README.md" else ROOT / "docs" / page).read_text(encoding="utf-8")
     blocks = re.findall(r"^```\w*\n(.*?)^```|((?:^    \S.*\n(?:^    .*\n)*))", text, flags=re.M | re.S)
     lines = "\n".join(a or b for a, b in blocks).replace("\\\n", " ").splitlines()
+    lines += re.findall(r"^\|.*`(anomreason [^`]+)`", text, flags=re.M) if page == "README.md" else []
     return [shlex.split(line, comments=True)[1:] for line in lines if re.match(r" *anomreason \S", line)]
 
 
