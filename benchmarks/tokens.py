@@ -33,7 +33,7 @@ from anomreason.vlm.simulator.model import Simulator, SimulatorRates
 KEPT = Path(__file__).parents[1] / "tests" / "data" / "replies.jsonl"
 OBJECTS, ANOMALIES, PEOPLE = 8, 5, 4
 COUNTS = [{"part": "hands", "count": 2}, {"part": "arms", "count": 2}, {"part": "fingers of the left hand", "count": 5}]
-BARS = {"lean": 15_000, "paper": 120_000}
+BARS = {"lean": 15_000, "paper": 60_000}
 WORDS = "the left hand rests on the edge of the table and nothing below it would carry such a thing for long "
 
 
@@ -121,7 +121,7 @@ def main() -> None:
             )
             if u.tokens >= BARS.get(schedule, u.tokens + 1):
                 over.append(label)
-    print("bars (lean under 15,000, paper under 120,000): " + (f"missed by {', '.join(over)}" if over else "held"))
+    print("bars (lean under 15,000, paper under 60,000): " + (f"missed by {', '.join(over)}" if over else "held"))
 
 
 if __name__ == "__main__":

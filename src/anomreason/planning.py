@@ -177,6 +177,7 @@ def _cutout_tokens(setup: DetectorSetup, objects: int) -> float:
 def steps_taken(schedule: Schedule, objects: int, source_calls: int = 0) -> Counter[str]:
     """How often each step is taken for an image with this many objects.
 
+    `paper` skips the two reviews of an object that nothing was proposed for, and the format step of a clean image.
     source_calls: of those, about the source. In two turns a photograph takes these and one description.
     """
     per_object = dict.fromkeys(("attributes-1", "attributes-2", "relations-1", "relations-2"), objects)
@@ -193,11 +194,11 @@ def steps_taken(schedule: Schedule, objects: int, source_calls: int = 0) -> Coun
 
 
 def calls_needed(schedule: Schedule, objects: int, source_calls: int = 0) -> int:
-    """Model calls for an image with this many objects, without retries and without equal requests."""
+    """Model calls for an image with this many objects, as `steps_taken` counts them: `paper` may make fewer."""
     return steps_taken(schedule, objects, source_calls).total()
 
 
 def steps_in_line(schedule: Schedule, objects: int) -> int:
-    """Calls for one image that wait for each other: an image takes at least this many call durations."""
+    """Calls for one image that wait for each other, when something is proposed: it takes so many call durations."""
     inner = bool(objects)
     return {"single": 1, "lean": 2 + inner, "paper": 2 + 6 * inner, "release": 4 + 5 * inner}[schedule]

@@ -53,7 +53,7 @@ def reader(kept: dict[str, Any]) -> Callable[[str], Any]:
         "look-again": lambda text: replies.checked_report_reader(kept["ids"])(text, []),
         "format": lambda text: replies.report_reader(kept["ids"])(text, []),
         "review-2": lambda text: replies.reviewed_reader(kept["ids"])(text, []),
-        "attributes-2": replies.read_proposals,
+        "attributes-2": replies.read_attributes,
         "relations-2": replies.read_proposals,
     }
     return readers.get(step, replies.read_prose)

@@ -21,7 +21,7 @@ def read(kept: dict[str, Any]) -> Any:
         "look-again": replies.checked_report_reader(kept["ids"]),
         "format": replies.report_reader(kept["ids"]),
         "review-2": replies.reviewed_reader(kept["ids"]),
-        "attributes-2": replies.read_proposals,
+        "attributes-2": replies.read_attributes,
         "relations-2": replies.read_proposals,
     }
     return readers.get(step, replies.read_prose)(text)

@@ -7,7 +7,7 @@ prompts, whichever came first.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from anomreason.agent.forms import Check, ProposedAnomaly, SourcedAnomaly, Suspicion
@@ -138,14 +138,22 @@ def numbers(shown: Sequence[object]) -> range:
     return range(1, len(shown) + 1)
 
 
+def sourced_lines(section: Sequence[Entry]) -> str:
+    """For a prompt: one JSON object a line, numbered from 1, with its source: the object itself or its relations."""
+    sources = ({"source": entry.step.partition("-")[0]} for entry in section)
+    written = [_line(e.proposed, n, s) for n, (e, s) in enumerate(zip(section, sources, strict=True), start=1)]
+    return "\n".join(written) or "(none)"
+
+
 def lines(proposed: Iterable[ProposedAnomaly], numbered: bool = True) -> str:
     """For a prompt: one JSON object a line, numbered from 1."""
     written = [_line(f, n if numbered else None) for n, f in enumerate(proposed, start=1)]
     return "\n".join(written) or "(none)"
 
 
-def _line(proposed: ProposedAnomaly, number: int | None) -> str:
+def _line(proposed: ProposedAnomaly, number: int | None, source: Mapping[str, object] | None = None) -> str:
     item: dict[str, object] = {} if number is None else {"id": number}
+    item |= source or {}
     item |= {"name": proposed.name, "phenomenon": proposed.phenomenon, "reasoning": proposed.reasoning}
     item |= {"objects": list(proposed.objects)}
     if isinstance(proposed, Suspicion):

@@ -294,6 +294,12 @@ class Count(Form):
 Counts = Annotated[list[Count], Field(max_length=12), _first(12), BeforeValidator(_counts)]
 
 
+class AttributeFindings(Findings):
+    """What is wrong with one object in itself, and how many parts it has."""
+
+    counts: Counts = []
+
+
 class Inspection(Form):
     object: Name
     look: Remark = ""

@@ -1,6 +1,6 @@
 """Runs the agent pipeline on one image.
 
-Four schedules, for N objects (at most `max_objects`): `lean` 2 + ceil(N/6) calls, `paper` 3 + 6N + 1, `release`
+Four schedules, for N objects (at most `max_objects`): `lean` 2 + ceil(N/6) calls, `paper` at most 3 + 6N + 1, `release`
 11 + 5N, `single` 1. The common text and the image come first and are byte-identical in all calls that show the image,
 so that prompt caches apply.
 
@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from anomreason.agent import forms, replies
 from anomreason.agent.boxes import AUTO, BoxReader
-from anomreason.agent.candidates import Entry, Pool, Proposal, judge, kept, lines, numbers
+from anomreason.agent.candidates import Entry, Pool, Proposal, judge, kept, lines, numbers, sourced_lines
 from anomreason.agent.cutouts import Crops, CutOut, CutOutSheet, SheetBoxes, cut_out_of, cutout_lines, sheets_of
 from anomreason.agent.forms import ObjectItem, schema_of
 from anomreason.agent.objects import (
@@ -263,17 +263,23 @@ async def _inspect(
 
 
 async def paper(look: Look) -> tuple[Anomaly, ...]:
-    """As in the paper's section 2 and appendix E: six steps for every object, one formatter for all."""
+    """As in the paper's section 2 and appendix E: six steps for every object, one formatter for all.
+
+    What nothing was proposed for is not reviewed, and nothing to report is not formatted.
+    """
     limit = {"limit": str(look.settings.max_objects)}
     lists = await together([look.ask(f"objects-{t + 1}", replies.read_objects, limit) for t in range(DRAFTS)])
     look.objects = most_prominent(unite(look.placed(lists)), look.settings.max_objects)
     reviewed = await together([_six_steps(look, o, look.pool.section()) for o in look.objects])
-    return await _report(look, "format", [p for proposals in reviewed for p in proposals])
+    proposals = [p for of_one in reviewed for p in of_one]
+    return await _report(look, "format", proposals) if proposals else ()
 
 
 async def _six_steps(look: Look, of: SceneObject, section: list[Entry]) -> list[Proposal]:
     await _mine(look, of, section)
-    values = {"object": of.name, "candidates": lines(e.proposed for e in section)}
+    if not section:
+        return []
+    values = {"object": of.name, "candidates": sourced_lines(section)}
     values |= {"notes": await look.ask("review-1", replies.read_prose, values, of=of)}
     return _reviewed(section, await look.ask("review-2", replies.reviewed_reader(numbers(section)), values, of=of))
 
@@ -304,7 +310,7 @@ async def release(look: Look) -> tuple[Anomaly, ...]:
 
 async def _five_steps(look: Look, of: SceneObject, section: list[Entry]) -> list[Proposal]:
     await _mine(look, of, section)
-    values = {"object": of.name, "candidates": lines(e.proposed for e in section)}
+    values = {"object": of.name, "candidates": sourced_lines(section)}
     return _reviewed(section, await look.ask("summary", replies.reviewed_reader(numbers(section)), values, of=of))
 
 
@@ -314,13 +320,14 @@ async def _mine(look: Look, of: SceneObject, section: list[Entry]) -> None:
     if look.settings.schedule == "release" and of.region is not None and croppable(of):
         detail = (await asyncio.to_thread(crop, look.loaded, of.region),)
     about = {"object": of.name, "description": of.description or "(nothing)"}
-    note = {"crop_note": "The second picture is an enlarged cut-out around it." if detail else ""}
+    note = {"crop_note": "The second image is an enlarged cut-out around it." if detail else ""}
     notes = await look.ask("attributes-1", replies.read_prose, about | note, of=of, detail=detail)
     of_it = {"object": of.name, "notes": notes}
-    attributes = await look.ask("attributes-2", replies.read_proposals, of_it, of=of)
-    section += [Entry(f, ATTRIBUTES, "attributes-2", of.name) for f in attributes]
+    found = await look.ask("attributes-2", replies.read_attributes, of_it, of=of)
+    look.count(of.name, found.counts)
+    section += [Entry(f, ATTRIBUTES, "attributes-2", of.name) for f in found.findings]
     others = names_of(o for o in look.objects if o is not of)
-    context = {"others": others, "known": lines(attributes, numbered=False)}
+    context = {"others": others, "known": lines(found.findings, numbered=False)}
     notes = await look.ask("relations-1", replies.read_prose, about | context, of=of)
     of_it = {"object": of.name, "others": others, "notes": notes}
     relations = await look.ask("relations-2", replies.read_proposals, of_it, of=of)

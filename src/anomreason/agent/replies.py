@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from anomreason.agent.boxes import BoxReader
 from anomreason.agent.forms import (
     Anomalies,
+    AttributeFindings,
     Check,
     CheckedReport,
     Checks,
@@ -191,6 +192,16 @@ def read_proposals(text: str, notes: Notes | None = None) -> tuple[ProposedAnoma
     found = tuple(reply.findings)
     _explicit(found, reply.nothing_found, ("findings", "nothing_found"), found, notes)
     return found
+
+
+def read_attributes(text: str, notes: Notes | None = None) -> AttributeFindings:
+    """What is wrong with one object, and its counts; nothing only when the reply says so. Raises ParseError."""
+    if says_no_anomalies(text):
+        return AttributeFindings(nothing_found=True)
+    notes = [] if notes is None else notes
+    reply = read_form(AttributeFindings, text, notes)
+    _explicit(reply.findings, reply.nothing_found, ("findings", "nothing_found"), reply, notes)
+    return reply
 
 
 def inspection_reader(asked: Sequence[str]) -> Reader[tuple[Inspection, ...]]:

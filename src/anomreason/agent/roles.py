@@ -58,7 +58,7 @@ STEPS: Mapping[str, Step] = {
     "draft": _step(PERCEIVER, "objects-1", True, forms.Objects, "limit", (0, 520)),
     "merge": _step(PERCEIVER, "merge", False, forms.Objects, "limit drafts", (1560, 520)),
     "attributes-1": _step(ATTRIBUTES, "attributes-1", True, None, "object description crop_note", (60, 250)),
-    "attributes-2": _step(ATTRIBUTES, "attributes-2", False, forms.Findings, "object notes", (260, 130)),
+    "attributes-2": _step(ATTRIBUTES, "attributes-2", False, forms.AttributeFindings, "object notes", (260, 130)),
     "relations-1": _step(RELATIONS, "relations-1", True, None, "object description others known", (200, 250)),
     "relations-2": _step(RELATIONS, "relations-2", False, forms.Findings, "object others notes", (300, 130)),
     "review-1": _step(INTEGRATOR, "review-1", False, None, "object candidates", (220, 150)),

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from anomreason.anomaly import Anomaly, Region
+from anomreason.anomaly import Anomaly, PartCount, Region
 from anomreason.textform.jsontext import values_in
 from anomreason.vlm.protocol import Tag
 from anomreason.vlm.simulator.truth import SCENE, ImageTruth
@@ -202,11 +202,22 @@ def examine(query: Query) -> Content:
     """One object's attributes, or its relations to others."""
     about, relations = query.tag.object or SCENE, query.tag.step == "relations-1"
     noticed = [a for a in _noticed(query, query.truth.about(about)) if _is_relation(a) == relations]
-    return _prose(about, [*(_suspected(query, a) for a in noticed), *_invented(query, about)])
+    counted = [c.model_dump() for o in query.truth.objects if o.name == about and not relations for c in o.counts]
+    return _prose(about, [*counted, *(_suspected(query, a) for a in noticed), *_invented(query, about)])
 
 
 def write_down(query: Query) -> Content:
-    return _findings([note.model_dump(exclude={"id"}) for note in _notes(query)[1]])
+    found = _findings([note.model_dump(exclude={"id"}) for note in _notes(query)[1]])
+    return found if query.tag.step == "relations-2" else {"counts": _counted(query.text)} | found
+
+
+def _counted(text: str) -> list[dict[str, Any]]:
+    """The counts that an earlier step wrote, one a line."""
+    counts = []
+    for line in text.split("\n"):
+        with suppress(ValidationError):
+            counts.append(PartCount.model_validate_json(line).model_dump())
+    return counts
 
 
 def consider(query: Query) -> Content:
