@@ -14,14 +14,12 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +57,8 @@ class Command:
     pattern: str
     """Of the line that says where it serves."""
     process: subprocess.Popen[str] | None = None
+    reader: threading.Thread | None = None
+    """Reads on what is printed later."""
 
     def start(self) -> str:
         """Gives what the pattern's group finds."""
@@ -67,7 +67,8 @@ class Command:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if match := re.search(self.pattern, line):
-                threading.Thread(target=self.process.stdout.read, daemon=True).start()
+                self.reader = threading.Thread(target=self.process.stdout.read)
+                self.reader.start()
                 return match[1]
         raise SystemExit(f"{self.arguments[0]} did not start")
 
@@ -75,6 +76,10 @@ class Command:
         assert self.process is not None
         self.process.send_signal(how)
         self.process.wait()
+        assert self.reader is not None
+        assert self.process.stdout is not None
+        self.reader.join()
+        self.process.stdout.close()
 
 
 @dataclass
@@ -208,14 +213,12 @@ def tell(seen: Sent, jobs: Path, calls: int, seconds: float) -> None:
 
 
 def paid_twice(jobs: Path) -> int:
-    """Good answers to a question about an image that had one already."""
-    good: Counter[tuple[Any, ...]] = Counter()
-    with closing(sqlite3.connect(jobs / "jobs.sqlite")) as database:
-        images = dict(database.execute("SELECT id, name FROM jobs"))
+    """Good answers to a request that had one already."""
+    good: Counter[str] = Counter()
     for line in (jobs / "calls.jsonl").read_text().splitlines():
         call = json.loads(line)
         if call["outcome"] == "ok":
-            good[images[call["image"]], call["step"], call["object"], call["sample"]] += 1
+            good[call["key"].partition("-")[0]] += 1  # the same request again has a number behind its key
     return sum(count - 1 for count in good.values())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,6 +85,7 @@ def command(
     options = ServiceOptions(
         jobs, database, clients, round(upload * MEGABYTE), queue, keep_images=keep_images, keep_days=keep_days
     )
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # each damaged form would be told
     with listening(host, port) as made:
         if not is_loopback(made) and not clients.needed:
             raise UsageError(

@@ -1,0 +1,218 @@
+"""No upload and no request brings the service down, fills its memory or holds up others; strangers get nothing."""
+
+import io
+import resource
+import socket
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from PIL import Image
+from schemathesis import Case, GenerationMode
+from tests.serve.visiting import COOKIE, Visited, visiting
+
+from anomreason.serve.clients import Clients, add_token, read_clients
+
+World = Callable[..., Path]
+BAD_FILES = 60
+"""200 give no answer of 500 either."""
+EXAMPLES = 2
+"""Of each route and each way to make them; 100 of each found no answer of 500 either."""
+
+
+def bad_files(count: int) -> Iterator[tuple[str, bytes]]:
+    """Names and contents: cut, overwritten, mislabelled, huge by their header, and no images at all."""
+    rng = np.random.default_rng(0)
+    pixels = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    whole = []
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"):
+        out = io.BytesIO()
+        pixels.save(out, kind)
+        whole.append(out.getvalue())
+    never = [b"", b"\0" * 5_000, b"<svg onload=alert(1)>", b"%PDF-1.7", b"PK\x03\x04" + bytes(60), bomb(60_000, 60_000)]
+    never += [bomb(9_000, 9_000)[:-30], b"\x89PNG\r\n\x1a\n", b"GIF89a" + b"\xff" * 40, whole[0][:50]]
+    names = ["../../etc/passwd", "a\0b.png", "\u202egnp.exe", '"><script>alert(1)</script>.png', "a" * 5_000, "/"]
+    for n in range(count):
+        name = names[n % len(names)]
+        if n < len(never):
+            yield name, never[n]
+            continue
+        data = bytearray(whole[n % len(whole)])
+        for _ in range(rng.integers(1, 40)):
+            data[rng.integers(0, len(data))] = rng.integers(0, 256)
+        yield name, bytes(data[: rng.integers(1, len(data))] if n % 2 else data)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of black pixels, a thousandth of their size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packed = zlib.compressobj(9)
+    row = bytes((width + 7) // 8 + 1)
+    rows = b"".join(packed.compress(row) for _ in range(min(height, 9_000))) + packed.flush()
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def test_bad_files_are_refused_or_fail_with_their_reason(world: World, tmp_path: Path) -> None:
+    truth = world(1)
+    with visiting(tmp_path / "jobs", f"sim:{truth}") as visited:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+        def send(file: tuple[str, bytes]) -> str:
+            answer = visited.client.post("/v1/detect?wait=60", files={"image": file})
+            if answer.status_code in (400, 413, 415):  # 400: a name longer than any header
+                assert set(answer.json()) == {"error"}
+                return "refused"
+            assert answer.status_code == 200, answer.text
+            job = answer.json()
+            # What can be decoded in spite of its damage is unknown to the simulator.
+            assert job["failure"]["kind"] in ("unreadable_image", "endpoint"), job["failure"]
+            assert "/" not in job["name"]
+            assert job["name"].isprintable()
+            return str(job["state"])
+
+        with ThreadPoolExecutor(8) as threads:
+            ended = Counter(threads.map(send, bad_files(BAD_FILES)))
+        assert ended["refused"] > 8
+        assert ended["failed"] > 8
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        assert grown < 800, f"{grown:.0f} MB more"
+        assert visited.detect(truth.parent / "p000.png")["state"] == "done"
+
+
+def test_an_endless_body_and_clients_that_stall_hold_nobody_up(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anomreason.serve.uploads.IDLE", 1.0)
+    truth = world(2)
+    with visiting(tmp_path / "jobs", f"sim:{truth}", upload_bytes=300_000) as visited:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        host, port = visited.client.base_url.host, visited.client.base_url.port or 0
+        stalled = [stall(host, port, n) for n in range(40)]
+        large = {"content": bytes(100_000_000), "headers": {"Content-Type": "image/png"}}
+        with ThreadPoolExecutor(3) as threads:
+            told = threads.submit(visited.client.post, "/v1/detect", **large)  # type: ignore[arg-type]
+            untold = threads.submit(visited.client.post, "/v1/detect", content=endless(), headers=large["headers"])  # type: ignore[arg-type]
+            form = threads.submit(visited.client.post, "/v1/detect", files={"image": ("a.png", bytes(100_000_000))})
+            assert visited.detect(truth.parent / "p000.png")["state"] == "done", "others are served meanwhile"
+            for answer in (told.result(), untold.result(), form.result()):
+                assert answer.status_code == 413, answer.text
+                assert "larger than 300,000 bytes" in answer.json()["error"]
+        assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 500  # 300 are the client's
+        for one in stalled:
+            with one:
+                assert b" 408 " in one.recv(4_000)
+        assert visited.service.uploads.held == 0
+
+
+def stall(host: str, port: int, n: int) -> socket.socket:
+    """A client that begins an upload and sends no more."""
+    made = socket.create_connection((host, port), timeout=30)
+    kind = "multipart/form-data; boundary=x" if n % 2 else "image/png"
+    head = f"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: 2000\r\n\r\n"
+    part = '--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\nPNG'
+    made.sendall((head + part[: 20 * (n % 5)]).encode())
+    return made
+
+
+def endless() -> Iterator[bytes]:
+    for _ in range(100):
+        yield bytes(1_000_000)
+
+
+def test_no_request_that_the_description_allows_or_forbids_brings_the_service_down(
+    world: World, tmp_path: Path
+) -> None:
+    truth = world(1)
+    with visiting(tmp_path / "jobs", f"sim:{truth}") as visited:
+        job = visited.detect(truth.parent / "p000.png")
+        description = visited.get("/openapi.json")
+        schema = schemathesis.openapi.from_dict(description)
+        routes = [result.ok() for result in schema.get_all_operations()]
+        assert len(routes) >= 11
+        for route in routes:
+            bounded = bool(route.body or list(route.iter_parameters()))
+            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE) if bounded else (GenerationMode.POSITIVE,):
+                send_any(visited, route.as_strategy(generation_mode=mode), job["id"])
+
+
+def send_any(visited: Visited, cases: object, job: str) -> None:
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @given(case=cases)  # type: ignore[arg-type]
+    def send(case: Case) -> None:
+        if isinstance(case.query, dict):
+            case.query.pop("wait", None)
+        made = case.as_transport_kwargs(base_url=str(visited.client.base_url))
+        sent = {key: made[key] for key in ("method", "url", "json", "params", "files") if made.get(key) is not None}
+        answer = visited.client.request(**sent, content=made.get("data") if not sent.get("files") else None)
+        assert answer.status_code < 500, (sent, answer.text)
+        assert answer.status_code < 400 or set(answer.json()) == {"error"}, answer.text
+
+    send()
+
+
+PATHS = (
+    "/static/..%2f..%2fapp.py",
+    "/static/%2e%2e",
+    "/static/../app.py",
+    "/..%2f..%2fetc/passwd",
+    "/static/",
+    "//etc",
+)
+
+
+def test_strangers_and_pages_of_other_sites_get_nothing(world: World, tmp_path: Path) -> None:
+    truth = world(1)
+    tokens = {name: add_token(tmp_path / "tokens.toml", name) for name in ("ada", "ben")}
+    clients = Clients.of(read_clients(tmp_path / "tokens.toml").values())
+    with visiting(tmp_path / "jobs", f"sim:{truth}", clients) as visited:
+        client, image = visited.client, truth.parent / "p000.png"
+        ada, ben = ({"Authorization": f"Bearer {tokens[name]}"} for name in ("ada", "ben"))
+        job = visited.detect(image, **ada)
+        own = [f"/v1/jobs/{job['id']}{end}" for end in ("", "/events", "/image")]
+        closed = ["/v1/me", "/v1/jobs", "/metrics", *own]
+        for headers in ({}, {"Authorization": "Bearer guessed"}, {"Cookie": f"{COOKIE}=guessed"}):
+            for path in closed:
+                assert "needs a token" in visited.get(path, 401, **headers)["error"]
+        for path in own:
+            assert "no such job of yours" in visited.get(path, 404, **ben)["error"]
+        assert visited.get("/v1/jobs", **ben) == {"jobs": []}
+        assert visited.get("/v1/jobs", **ada)["jobs"][0]["id"] == job["id"]
+
+        assert client.get("/enter/guessed").status_code == 401
+        entered = client.get(f"/enter/{tokens['ada']}")
+        assert (entered.status_code, entered.headers["location"]) == (303, "/")
+        for word in (f"{COOKIE}={tokens['ada']};", "HttpOnly", "SameSite=strict"):
+            assert word in entered.headers["set-cookie"]
+        assert visited.get("/v1/me")["client"] == "ada"
+        refused = client.post("/v1/detect", files={"image": image.read_bytes()})
+        assert (refused.status_code, "X-Requested-With" in refused.json()["error"]) == (403, True)
+        assert visited.detect(image, **{"X-Requested-With": "anomreason"})["cached"]
+        foreign = {"Origin": "https://evil.example", "X-Requested-With": "anomreason"}
+        assert client.post("/v1/detect", files={"image": image.read_bytes()}, headers=foreign).status_code == 403
+        for path in PATHS:
+            answer = client.get(path)
+            assert answer.status_code in (404, 307), path
+        for path in ("/", "/v1/me", "/nothing", "/openapi.json"):
+            headers = client.get(path).headers
+            assert (headers["x-content-type-options"], headers["x-frame-options"]) == ("nosniff", "DENY")
+            assert "frame-ancestors 'none'" in headers["content-security-policy"]
+            assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_without_tokens_no_other_name_reaches_the_service(world: World, tmp_path: Path) -> None:
+    with visiting(tmp_path / "jobs", f"sim:{world(1)}") as visited:
+        assert "as localhost only" in visited.get("/v1/me", 403, Host="evil.example")["error"]
+        assert visited.get("/v1/me", Host="localhost:8023")["client"] is None
+        foreign = {"Origin": "https://evil.example"}
+        assert visited.client.post("/v1/detect", files={"image": b"x"}, headers=foreign).status_code == 403

@@ -1,0 +1,140 @@
+"""What a client may use: images a minute, a budget, places in the queue; and what becomes of jobs and their images."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.serve.visiting import visiting
+
+from anomreason.anomaly import Detection, Usage
+from anomreason.errors import RunConflict, UsageError
+from anomreason.serve.clients import Clients, add_token, read_clients
+from anomreason.serve.jobs import Ending, open_jobs
+from anomreason.serve.messages import JobFailure
+from anomreason.vlm.simulator.model import Simulator, SimulatorRates
+
+World = Callable[..., Path]
+
+
+def clients_with(folder: Path, limits: str) -> tuple[Clients, dict[str, str]]:
+    """One client, ada, with these lines in her table; and the header that she sends."""
+    file = folder / "tokens.toml"
+    token = add_token(file, "ada")
+    file.write_text(f"{file.read_text()}\n{limits}\n")
+    return Clients.of(read_clients(file).values()), {"Authorization": f"Bearer {token}"}
+
+
+def test_more_images_a_minute_than_allowed_are_to_come_later(world: World, tmp_path: Path) -> None:
+    truth = world(3)
+    clients, ada = clients_with(tmp_path, "rate = 2")
+    with visiting(tmp_path / "jobs", f"sim:{truth}", clients) as visited:
+        for n in range(2):
+            visited.detect(truth.parent / f"p00{n}.png", **ada)
+        data = (truth.parent / "p002.png").read_bytes()
+        refused = visited.client.post("/v1/detect", files={"image": data}, headers=ada)
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert "more than 2 images a minute" in refused.json()["error"]
+
+
+def test_a_clients_budget_holds_and_outlives_the_process(world: World, tmp_path: Path) -> None:
+    truth = world(4)
+    clients, ada = clients_with(tmp_path, "max_tokens = 30_000")
+    spent = 0
+    for n in range(3):
+        with visiting(tmp_path / "jobs", f"sim:{truth}", clients) as visited:
+            data = (truth.parent / f"p00{n}.png").read_bytes()
+            answer = visited.client.post("/v1/detect?wait=30", files={"image": data}, headers=ada)
+            if answer.status_code == 402:
+                break
+            spent += sum(answer.json()["usage"][name] for name in ("prompt_tokens", "completion_tokens"))
+            known = visited.get("/v1/me", **ada)["allowance"]["spent"]
+            assert known["prompt_tokens"] + known["completion_tokens"] == spent
+    assert answer.status_code == 402
+    assert "may use 30,000 tokens in all" in answer.json()["error"]
+    assert 0 < spent <= 30_000
+
+
+def test_a_full_queue_is_told_with_a_place_for_those_that_wait(world: World, tmp_path: Path) -> None:
+    truth = world(4)
+    slow = Simulator.from_file(str(truth), rates=SimulatorRates(latency=1.5))
+    with visiting(tmp_path / "jobs", slow, queue=2, in_flight=1) as visited:
+        jobs = [visited.detect(truth.parent / f"p00{n}.png", wait=0, status=202) for n in range(3)]
+        full = visited.client.post("/v1/detect", files={"image": (truth.parent / "p003.png").read_bytes()})
+        assert (full.status_code, full.headers["retry-after"]) == (503, "60")
+        assert "2 images are waiting already" in full.json()["error"]
+        states = [visited.get(f"/v1/jobs/{job['id']}") for job in jobs]
+        assert [(job["state"], job["position"]) for job in states] == [("running", None), ("queued", 0), ("queued", 1)]
+        image = visited.client.get(f"/v1/jobs/{jobs[0]['id']}/image")
+        assert (image.status_code, image.headers["content-type"]) == (200, "image/png")
+    with visiting(tmp_path / "jobs", f"sim:{truth}") as visited:
+        for job in jobs:
+            assert visited.get(f"/v1/jobs/{job['id']}?wait=30")["state"] == "done", "taken up by the next process"
+            assert "dropped" in visited.get(f"/v1/jobs/{job['id']}/image", 404)["error"]
+    assert list((tmp_path / "jobs" / "images").iterdir()) == []
+
+
+def test_the_gate_judges_by_its_limits(world: World, tmp_path: Path) -> None:
+    truth = world(3)
+    with visiting(tmp_path / "jobs", f"sim:{truth}") as visited:
+
+        def gate(name: str, query: str, status: int = 200) -> Any:
+            data = (truth.parent / name).read_bytes()
+            answer = visited.client.post(f"/v1/gate{query}", content=data, headers={"Content-Type": "image/png"})
+            assert answer.status_code == status, answer.text
+            return answer.json()
+
+        bad = gate("p001.png", "?min_severity=20")
+        assert (bad["passed"], bad["detection"]["status"]) == (False, "ok")
+        assert "is below 20" in bad["reasons"][0]
+        assert gate("p001.png", "?max_anomalies=50")["passed"] is True
+        assert "no limit is given" in gate("p001.png", "", 400)["error"]
+
+
+def test_old_jobs_are_forgotten_and_what_they_used_is_not(tmp_path: Path) -> None:
+    with open_jobs(tmp_path, keep_images=True) as jobs:
+        job = jobs.add("a.png", "ada", "0" * 64, b"data")
+        assert jobs.forget(before=2e12) == 0, "it has not ended"
+        jobs.end(job, Ending(None, JobFailure(kind="internal", message="\0"), False, Usage(calls=3, cost=0.5)))
+        assert jobs.image(job) == b"data"
+        with pytest.raises(RunConflict, match="another process"), open_jobs(tmp_path):
+            pass
+        assert jobs.forget(before=2e12) == 1
+        assert (jobs.find(job.id), jobs.image(job)) == (None, None)
+        assert jobs.spent()["ada"].cost == 0.5
+
+
+def test_jobs_in_postgresql(new_database: str, tmp_path: Path) -> None:
+    with open_jobs(tmp_path / "a", new_database) as jobs:
+        job = jobs.add("a\U0001f600.png", "ada", "0" * 64, b"data")
+        assert [one.id for one in jobs.waiting()] == [job.id]
+        with pytest.raises(RunConflict, match="another process serves"), open_jobs(tmp_path / "b", new_database):
+            pass
+    with open_jobs(tmp_path / "a", new_database) as jobs:
+        found = Detection(image="a", detector="x", status="ok", notes=("\0 \ud83d",))
+        jobs.end(job, Ending(found, None, False, Usage(calls=1)))
+        ended = jobs.find(job.id)
+        assert ended is not None
+        assert ended.ending is not None
+        assert ended.ending.state == "done"
+        assert jobs.waiting() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "must hold tables"),
+        ("[tokens.ada]\n", "sha256: Field required"),
+        ('[tokens.ada]\nsha256 = "secret"\n', "sha256: String should match"),
+        (f'[tokens.ada]\nsha256 = "{"0" * 64}"\nrates = 3\n', "rates: Extra inputs"),
+        (f'[tokens.ada]\nsha256 = "{"0" * 64}"\n[tokens.ben]\nsha256 = "{"0" * 64}"\n', "the same token"),
+        ('[tokens."a b"]\n', "no name for a token"),
+        ("tokens = ", "no TOML file"),
+    ],
+)
+def test_a_wrong_file_of_tokens_is_named(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "tokens.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=says):
+        read_clients(file)
