@@ -75,6 +75,19 @@ def test_a_full_queue_is_told_with_a_place_for_those_that_wait(world: World, tmp
     assert list((tmp_path / "jobs" / "images").iterdir()) == []
 
 
+def test_a_disk_that_fails_is_told_and_no_answer_is_a_lie(world: World, tmp_path: Path) -> None:
+    truth = world(2)
+    with visiting(tmp_path / "jobs", f"sim:{truth}") as visited:
+        (tmp_path / "jobs" / "images").rename(tmp_path / "gone")
+        assert "cannot be kept" in visited.detect(truth.parent / "p000.png", status=503)["error"]
+        (tmp_path / "gone").rename(tmp_path / "jobs" / "images")
+        assert visited.detect(truth.parent / "p000.png")["state"] == "done"
+        assert visited.get("/readyz") == {"ok": True, "problems": []}
+        numbers = visited.client.get("/metrics").text
+        assert 'anomreason_jobs_total{outcome="done"} 1.0' in numbers
+        assert 'anomreason_requests_total{route="/v1/detect",status="503"} 1.0' in numbers
+
+
 def test_the_gate_judges_by_its_limits(world: World, tmp_path: Path) -> None:
     truth = world(3)
     with visiting(tmp_path / "jobs", f"sim:{truth}") as visited:

@@ -7,6 +7,7 @@ A body is read whole before the application sees it, and bounded; routes that ta
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 
 from starlette.datastructures import MutableHeaders
@@ -15,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 64 * 1024
 """Of a request's body."""
+BODY_SECONDS = 30
+"""Seconds until a request's body is whole."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "object-src 'none'",
@@ -60,7 +63,13 @@ class Guard:
         if scope["path"] in self._uploads:
             await self.app(scope, receive, send_guarded)
             return
-        body = await _body(receive)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _body(receive)
+        except TimeoutError:
+            refusal = f"the request did not come within {BODY_SECONDS} s; send it again"
+            await _problem(408, refusal)(scope, receive, send_guarded)
+            return
         if body is None:
             refusal = f"the request is larger than {MOST_BYTES:,} bytes; send less text"
             await _problem(413, refusal)(scope, receive, send_guarded)

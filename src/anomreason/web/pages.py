@@ -1,4 +1,4 @@
-"""The files that a browser loads, by name: those of one page's folder, and those in `page/` here, which all pages share.
+"""The files that a browser loads, by name: those of one page's folder, or those in `page/` here, which pages share.
 
 page_file(files("anomreason.review") / "page", "static", "app.js")
 """
@@ -11,7 +11,6 @@ from importlib.resources.abc import Traversable
 
 from fastapi import HTTPException, Response
 from fastapi.responses import FileResponse
-
 
 SHARED = files("anomreason.web") / "page"
 

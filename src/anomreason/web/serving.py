@@ -7,6 +7,7 @@ with listening("127.0.0.1", 0) as socket:
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import threading
@@ -16,11 +17,14 @@ from ipaddress import ip_address
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from anomreason.errors import UsageError
 
 _GRACE = 3
 """Seconds that requests under way get at the end."""
+HEAD_SECONDS = 20
+"""Seconds for the head of a request, from its first byte or from the beginning of the connection."""
 _THINKING = 120
 """Seconds for which a connection is kept for a person's next request."""
 
@@ -68,6 +72,38 @@ async def serve_beside(
     await PageServer(app, ready, stopping).serve(sockets=[made])
 
 
+class PatientProtocol(H11Protocol):
+    """Closes a connection on which no whole head of a request comes in time; uvicorn would wait for ever."""
+
+    _awaiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._awaiting:
+            self._awaiting.cancel()
+
+    def _await_head(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            if self._awaiting:
+                self._awaiting.cancel()
+            self._awaiting = None
+        elif self._awaiting is None:
+            self._awaiting = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        self._awaiting = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+
 class PageServer(uvicorn.Server):
     """Says when it is ready, and ends as a success when it is asked to."""
 
@@ -80,6 +116,7 @@ class PageServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=PatientProtocol,
                 log_level="error",
                 access_log=False,  # it would hold the links' tokens
                 server_header=False,
