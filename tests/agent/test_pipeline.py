@@ -237,6 +237,7 @@ def test_doubts_reach_the_second_look_and_parts_that_were_counted_stay_with_thei
     found = look(vlm, truth.parent, "p000.png", AgentSettings())
     other = look(Simulator.from_file(truth), truth.parent, "p000.png", AgentSettings(schedule="paper"))
     assert [[c.count for c in o.counts] for o in other.objects if o.name == "woman"] == [[3]]
+    assert all(c.sure for c in other.candidates)
     (asked,) = [str(r.parts[2]) for r in vlm.requests if r.tag.step == "look-again"]
     doubted = [c for c in found.candidates if c.innocent]
     assert doubted

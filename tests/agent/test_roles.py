@@ -57,6 +57,7 @@ def test_a_folder_replaces_prompts_and_the_record_shows_it(tmp_path: Path) -> No
         ("scan", HEAD + "$object", r"\['\$others'\]"),
         ("scan", HEAD + "5 $ and $others", "plain dollar"),
         ("scam", HEAD + "x", "replaces no prompt"),
+        ("single", HEAD + "Find all anomalies.", r"write \$severity"),
     ],
 )
 def test_a_wrong_prompt_is_named_with_what_would_be_right(tmp_path: Path, name: str, text: str, says: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region
+from anomreason.anomaly import Anomaly, Basis, Candidate, Detection, Failure, Region
 from anomreason.errors import UsageError
 from anomreason.runs import RunFolder
 from anomreason.sources.annotations import MAX_ANOMALIES, MAX_TEXT, key_of, read_names, read_source
@@ -90,6 +90,9 @@ def test_confidences_are_read_where_there_are_any(tmp_path: Path) -> None:
     )
     run = run_of(tmp_path / "run", detection("x.jpg", anomaly(), candidates=(kept,)), detection("y.jpg", anomaly()))
     assert [s.rated[0][1] for s in read_source(run).images.values()] == [81, None]
+    reworded = anomaly(basis=Basis(role="r", step="s", score=64))
+    run = run_of(tmp_path / "other", detection("x.jpg", reworded, candidates=(kept,)))
+    assert read_source(run).images["x.jpg"].rated == [(anomaly(), 64)]
     published = written(tmp_path / "p.json", {"x.jpg": [{**ODD, "Confidence": 0.25}, ODD]})
     assert [sure for _, sure in read_source(published).images["x.jpg"].rated] == [0.25, None]
 

@@ -178,4 +178,9 @@ def _parse(name: str, text: str) -> Prompt:
             f"prompt {name!r} may use the placeholders {sorted('$' + a for a in allowed)} and writes a plain dollar as "
             f"$$; it uses {sorted('$' + u for u in used)}"
         )
+    if name in GRADED and "severity" not in used and "implausible" not in body:
+        raise UsageError(
+            f"prompt {name!r} asks for severities and does not say their scale; write $severity where it should stand, "
+            "or say yourself that 0 is completely implausible"
+        )
     return Prompt(body, int(match[1]), hashlib.sha256(body.encode()).hexdigest())

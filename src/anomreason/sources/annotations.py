@@ -203,7 +203,10 @@ def _detected(detection: Detection, where: str) -> ImageAnnotation:
     return ImageAnnotation(
         image=detection.image,
         packed=pack(
-            (_bounded(a, f"{where}, anomaly {n}"), sure.get((a.name, a.phenomenon, a.reasoning)))
+            (
+                _bounded(a, f"{where}, anomaly {n}").model_copy(update={"basis": None}),
+                a.basis.score if a.basis else sure.get((a.name, a.phenomenon, a.reasoning)),
+            )
             for n, a in enumerate(detection.anomalies, 1)
         ),
         annotated=detection.searched,
