@@ -27,6 +27,10 @@ FOREIGN = {
     },
     "tiny.md": {"--work", "--trust-remote-code"},
     "training.md": {"--enable-lora", "--lora-modules"},
+    "serve.md": {
+        *("--tag", "--build-arg", "--rm", "--volume", "--detach", "--name", "--publish", "--env", "--no-deps"),
+        "--data-binary",
+    },
     "benchmarks.md": {"--images", "--neighbours", "--rounds"},
 }
 """Options of benchmarks, tools and other programs, by the page that names them."""

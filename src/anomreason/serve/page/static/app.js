@@ -228,8 +228,9 @@ function titleOf(entry) {
 /** What happens to an image, before somebody sends one. */
 function aboutWords({ model, keeps_images: keeps, keep_days: days }) {
   const what = "A model looks for what cannot be so, such as a hand with six fingers or a cup in mid-air, and says where it shows and why it is impossible.";
-  const image = keeps ? `The service keeps the image and the result for ${days} days.` : `The service deletes the image when it is done, and keeps the result for ${days} days.`;
-  return `${what} Your image goes to this service and its model, ${plain(model)}. ${image}`;
+  const image = keeps ? `The service keeps the image for ${days} days.` : "The service deletes the image when it is done.";
+  const kept = "What was found stays there, so that the same image is not paid for again.";
+  return `${what} Your image goes to this service and its model, ${plain(model)}. ${image} ${kept}`;
 }
 
 /** What is left of the budget of the one who asks, as texts; none where there is no limit. */
