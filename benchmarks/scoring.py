@@ -2,8 +2,8 @@
 
 Needs the `score` and `dev` extras. Makes a distilbert-sized backbone of random weights, which is right for speed, not
 for scores, and texts as detectors write them. Alternates bert_score and this package on the same texts, then streams
-the texts of a whole dataset through a small backbone in a separate process and measures its memory. With a GPU it also
-scores the whole dataset there.
+the texts of a whole dataset through a small backbone in a separate process and measures its memory. On a GPU
+`benchmarks/gpu.sh` scores a whole dataset.
 
     python benchmarks/scoring.py --images 24 --rounds 5
 """
@@ -236,19 +236,6 @@ def memory(folder: Path, images: int) -> None:
     print(f"peak memory {early:.2f} GB after 2,000 images, {peaks[-1][1]:.2f} GB at the end (bar {BARS['memory']} GB)")
 
 
-def on_gpu(folder: Path, images: int) -> None:
-    import torch
-
-    if not torch.cuda.is_available():
-        print("no GPU here: the whole dataset on a GPU was not timed")
-        return
-    backbone = Backbone.open(str(folder), layer=5, device="cuda")
-    start = time.perf_counter()
-    stream(backbone, images)
-    seconds, name = time.perf_counter() - start, torch.cuda.get_device_name()
-    print(f"{images} images with {SHUFFLES} shuffles, fp32, distilbert-sized: {seconds:.1f} s on {name} (bar 60 s)")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=24, help="of the comparison with bert_score")
@@ -277,7 +264,6 @@ def main() -> None:
             speed(big, given.images, given.rounds)
         if given.dataset:
             memory(make_backbone(Path(temporary) / "small", big=False), given.dataset)
-            on_gpu(big, given.dataset)
     print(f"load at the end {os.getloadavg()[0]:.1f}")
 
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks.training                   on the CPU, on a random model of anomreason-tiny's shape
     python -m benchmarks.training --steps 60
-    python -m benchmarks.training --largest         on a GPU: peak memory and speed of the largest model that fits
+
+On a GPU `benchmarks/gpu.sh` trains the largest model that fits.
 
 The bare loop is what one would write: processor, the model's own loss, backward, clipping, AdamW; nothing is logged,
 checked or saved. Ours is `train()` itself. The two take turns; of each turn the first steps are not counted, nor is
@@ -12,11 +13,14 @@ what comes before and after the steps. Half of the turns begin with ours.
 from __future__ import annotations
 
 import argparse
+import gc
+import shutil
 import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +38,13 @@ ASKED = "What is semantically wrong in this image?"
 BAR = 0.9
 WARM = 4
 """Steps at the beginning of a turn that are not counted."""
-LARGE: dict[str, dict[str, int]] = {
-    "7B": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28},
-    "3B": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16},
-    "tiny": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4},
+LARGE: dict[str, tuple[int, int, int, int, int]] = {
+    "32B": (5120, 27648, 64, 40, 8),
+    "7B": (3584, 18944, 28, 28, 4),
+    "3B": (2048, 11008, 36, 16, 2),
+    "tiny": (256, 704, 4, 4, 2),
 }
+"""Width, MLP width, layers, heads and heads of keys of the language models of Qwen2.5-VL (their config.json)."""
 
 
 def conversations(folder: Path, count: int, side: int) -> list[Instance]:
@@ -148,72 +154,92 @@ def compare(turns: int, steps: int, batch: int) -> bool:
         return ratio >= BAR
 
 
-def shaped(own: Any, text: Mapping[str, int], vocabulary: int) -> Any:
+def shaped(own: Any, text: tuple[int, int, int, int, int], vocabulary: int) -> Any:
     """A configuration with a large language model; special tokens and vision tower are those of `own`."""
     from transformers import Qwen2_5_VLConfig
 
-    half = text["hidden_size"] // text["num_attention_heads"] // 2
+    width, mlp, layers, heads, key_heads = text
+    half = width // heads // 2
     section = [half // 4, half // 4, half - 2 * (half // 4)]
     language = {
         **own.text_config.to_dict(),
-        **text,
-        "num_key_value_heads": 2,
-        "layer_types": ["full_attention"] * text["num_hidden_layers"],
+        "hidden_size": width,
+        "intermediate_size": mlp,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
+        "layer_types": ["full_attention"] * layers,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": section},
         "vocab_size": vocabulary,
     }
     tokens = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    vision = {**own.vision_config.to_dict(), "out_hidden_size": text["hidden_size"]}
+    vision = {**own.vision_config.to_dict(), "out_hidden_size": width}
     return Qwen2_5_VLConfig(text_config=language, vision_config=vision, **{name: getattr(own, name) for name in tokens})
 
 
-def largest(steps: int) -> None:
-    """The paper's adapters on the largest random model that fits by our estimate, which is held against the peak."""
+@dataclass(frozen=True)
+class LargeModel:
+    """A random model that fits, in a folder, with the data and the recipe to train its adapters."""
+
+    shape: str
+    weights: int
+    estimated: int
+    """Bytes of the device's memory that the training takes by our estimate."""
+    base: Path
+    recipe: Recipe
+    data: Sequence[Instance]
+
+
+def largest_model(folder: Path, steps: int, toy: bool) -> LargeModel:
+    """Make the largest random model whose training fits into the GPU by our estimate, and whose file into the disk."""
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     from anomreason.training.plan import TrainingPlan, plan_for
 
-    gpu = torch.cuda.is_available()
-    room = torch.cuda.get_device_properties(0).total_memory if gpu else 10**9
-    side = 784 if gpu else 224
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        data = conversations(folder, 32, side)
-        texts = [turn.text for one in data for turn in one.turns]
-        base = make_tiny(folder / "base", texts, DetectorCard(prompt=ASKED), TinyShape(context=4096))
-        table = recipe_for(base, steps + 1 + WARM, 4, side).model_dump(exclude_none=True)
-        del table["full"]
-        table["model"]["precision"] = "bf16" if gpu else "fp32"
-        table["batch"]["checkpointing"] = True
-        table["lora"] = {"dropout": 0.5}
-        recipe, own = recipe_of(table, "benchmark"), Qwen2_5_VLConfig.from_pretrained(base)
+    room = 10**9 if toy else torch.cuda.get_device_properties(0).total_memory
+    side, batch = (112, 2) if toy else (784, 4)
+    data = conversations(folder, 32, side)
+    texts = [turn.text for one in data for turn in one.turns]
+    base = make_tiny(folder / "base", texts, DetectorCard(prompt=ASKED), TinyShape(context=4096))
+    table = recipe_for(base, steps + 1 + WARM, batch, side).model_dump(exclude_none=True)
+    del table["full"]
+    table["model"]["precision"] = "fp32" if toy else "bf16"
+    table["batch"]["checkpointing"] = True
+    table["lora"] = {"dropout": 0.5}
+    recipe, own = recipe_of(table, "benchmark"), Qwen2_5_VLConfig.from_pretrained(base)
 
-        def planned(config: Any) -> TrainingPlan:
-            with torch.device("meta"):
-                return plan_for(
-                    recipe,
-                    Qwen2_5_VLForConditionalGeneration(config),
-                    [ConversationLength(side**2 // 784 + 200, side**2 // 784, 99)] * 32,
-                )
+    def planned(config: Any) -> TrainingPlan:
+        lengths = [ConversationLength(side**2 // 784 + 200, side**2 // 784, 99)] * 32
+        with torch.device("meta"):
+            return plan_for(recipe, Qwen2_5_VLForConditionalGeneration(config), lengths)
 
-        configs = [shaped(own, text, 152064 if gpu else own.text_config.vocab_size) for text in LARGE.values()]
-        plans = [planned(config) for config in configs]
-        picked = next(k for k, made in enumerate(plans) if made.bytes < room)
-        with torch.device("cuda" if gpu else "cpu"):
-            dtype = torch.bfloat16 if gpu else torch.float32
-            model = Qwen2_5_VLForConditionalGeneration._from_config(configs[picked], dtype=dtype)
-        model.generation_config.eos_token_id = own.text_config.eos_token_id
-        model.save_pretrained(base)
-        del model
-        if gpu:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        speed = ours(recipe, data, folder / "out")
-        peak = f"{torch.cuda.max_memory_allocated() / 1e9:.2f} GB" if gpu else "not measured without a GPU"
-    made = plans[picked]
-    print(f"shape {list(LARGE)[picked]}: {made.weights:,} weights, {len(made.modules)} modules with adapters")
-    print(f"{speed:.2f} conversations/s; peak {peak}, estimated {made.bytes / 1e9:.2f} GB")
+    def fits(plan: TrainingPlan) -> bool:
+        return plan.bytes < room and 2.2 * plan.weights < shutil.disk_usage(folder).free
+
+    vocabulary = own.text_config.vocab_size if toy else 152064
+    shapes = {"tiny": LARGE["tiny"]} if toy else LARGE
+    configs = {name: shaped(own, text, vocabulary) for name, text in shapes.items()}
+    shape, plan = next((n, p) for n, config in configs.items() if fits(p := planned(config)) or n == "tiny")
+    with torch.device("cpu" if toy else "cuda"):
+        dtype = torch.float32 if toy else torch.bfloat16
+        model = Qwen2_5_VLForConditionalGeneration._from_config(configs[shape], dtype=dtype)
+    model.generation_config.eos_token_id = own.text_config.eos_token_id
+    model.save_pretrained(base)
+    return LargeModel(shape, plan.weights, plan.bytes, base, recipe, data)
+
+
+def train_largest(made: LargeModel, out: Path) -> tuple[float, float | None]:
+    """Conversations a second of the paper's adapters on it, and the peak of the GPU's memory, GB; None without one."""
+    import torch
+
+    gpu = torch.cuda.is_available() and made.shape != "tiny"
+    if gpu:
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    speed = ours(made.recipe, made.data, out)
+    return speed, torch.cuda.max_memory_allocated() / 1e9 if gpu else None
 
 
 def main() -> None:
@@ -222,16 +248,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--largest", action="store_true")
     chosen = parser.parse_args()
     import torch
 
     warnings.simplefilter("ignore", FutureWarning)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    if chosen.largest:
-        largest(chosen.steps)
-    elif not compare(chosen.turns, chosen.steps, chosen.batch):
+    if not compare(chosen.turns, chosen.steps, chosen.batch):
         raise SystemExit(1)
 
 

@@ -18,3 +18,14 @@ def test_the_orchestration_benchmark_leaves_no_connection_open() -> None:
     assert ran.returncode == 0, ran.stderr
     assert "Unclosed" not in ran.stderr
     assert "client CPU per call / bare SDK loop" in ran.stdout
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_gpu_prints_its_rows_at_toy_size_too() -> None:
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([BENCHMARKS / "gpu.sh", "--toy"], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    rows = [line.strip("| ").split(" | ") for line in ran.stdout.splitlines() if line.startswith("|")][2:]
+    assert [len(row) for row in rows] == [3] * 5
+    assert [row[0].split()[0] for row in rows] == ["scoring", "F1", "training", "peak", "local"]
+    assert rows[3][1] == "not measured without a GPU"
