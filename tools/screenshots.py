@@ -11,11 +11,13 @@ import argparse
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,10 @@ from anomreason.cli.demo import demo_scenes
 from anomreason.scenes.make import make_scenes
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+LOADED = """() => Promise.all([...document.images]
+  .filter((image) => image.getBoundingClientRect().top < innerHeight)
+  .map((image) => image.complete || new Promise((done) => (image.onload = image.onerror = done))))"""
+"""Waits for the images in view; those below may never be loaded."""
 MOST_BYTES = 120_000
 """Of one screenshot."""
 
@@ -49,6 +55,21 @@ def anomreason(folder: Path, *arguments: str) -> None:
     ran = subprocess.run([sys.executable, "-m", "anomreason", *arguments], cwd=folder, capture_output=True, text=True)
     if ran.returncode:
         raise SystemExit(f"anomreason {' '.join(arguments)}: {ran.stderr.strip() or ran.stdout.strip()}")
+
+
+@contextmanager
+def simulated(folder: Path, truth: str, *rates: str) -> Iterator[str]:
+    """The URL of a simulator that errs at these rates, while it is open."""
+    command = [sys.executable, "-m", "anomreason", "simulate", truth, "--port", "0", *rates]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        line = server.stdout.readline() if server.stdout else ""
+        found = re.search(r"http://\S+", line)
+        try:
+            if not found:
+                raise SystemExit(f"the simulator did not start: {line}")
+            yield found[0]
+        finally:
+            server.terminate()
 
 
 def scenes(folder: Path, name: str, *options: str) -> None:
@@ -91,16 +112,17 @@ def audit(folder: Path) -> Path:
 
 
 def deepfake(folder: Path) -> Path:
-    """The card of a simulated detector; scenes without anomalies stand for photographs."""
+    """The card of a simulated detector that errs; scenes without anomalies stand for photographs."""
     known = {}
     for seed, (name, rate, generated) in enumerate((("clean", "0", False), ("wrong", "1", True)), 1):
-        scenes(folder, name, "--n", "60", "--seed", str(seed), "--violation-rate", rate)
+        scenes(folder, name, "--n", "100", "--seed", str(seed), "--violation-rate", rate)
         truth = json.loads((folder / name / "simulator.json").read_text(encoding="utf-8"))
         known |= {f"{name}/{image}": {**one, "generated": generated} for image, one in truth.items()}
     (folder / "both.json").write_text(json.dumps(known), encoding="utf-8")
-    model = ("--model", "sim:both.json")
-    anomreason(folder, "deepfake", "make", "set", "--real", "photos=clean", "--fake", "scenes=wrong", *model, "--yes")
-    anomreason(folder, "deepfake", "run", "set", *model, "--name", "try", "--yes")
+    with simulated(folder, "both.json", "--source-recall", "0.85", "--false-alarms", "0.08") as url:
+        model = ("--model", "simulated", "--base-url", url, "--max-tokens", "90000000", "--yes")
+        anomreason(folder, "deepfake", "make", "set", "--real", "photos=clean", "--fake", "scenes=wrong", *model)
+        anomreason(folder, "deepfake", "run", "set", *model, "--name", "try")
     return next((folder / "set" / "runs" / "try" / "card").glob("*.html"))
 
 
@@ -120,7 +142,7 @@ def taken(browser: Browser, shot: Screenshot, page_file: Path) -> Image.Image:
     page.goto(page_file.as_uri(), wait_until="load")
     if shot.at:
         page.locator(shot.at).first.evaluate("(element) => element.scrollIntoView()")
-    page.evaluate("() => Promise.all([...document.images].map((image) => image.decode().catch(() => {})))")
+    page.evaluate(LOADED)
     pixels = page.screenshot()
     page.close()
     if wrong:
