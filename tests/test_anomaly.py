@@ -184,6 +184,17 @@ def test_lines_of_earlier_versions_are_read() -> None:
     ]
     with pytest.raises(ValidationError, match="generated"):
         Detection.model_validate(base | {"generated": "yes"})
+    texts = {"name": "a", "phenomenon": "b", "reasoning": "c"}
+    line = {
+        "anomalies": [texts | {"severity": 5}],
+        "candidates": [
+            texts | {"role": "RelationReasoner", "step": "inspect", "score": 20, "dropped": "it is a glove"}
+        ],
+        "objects": [{"name": "hand"}],
+    }
+    old = Detection.model_validate(base | line)
+    assert (old.anomalies[0].basis, old.objects[0].counts) == (None, ())
+    assert (old.candidates[0].sure, old.candidates[0].innocent, old.candidates[0].reason) == (None, None, None)
 
 
 def test_the_worst_anomaly_is_that_of_the_lowest_severity() -> None:
