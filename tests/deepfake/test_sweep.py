@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from anomreason.anomaly import Usage
 from anomreason.cli import app
-from anomreason.cli.deepfake.run import Job
+from anomreason.cli.deepfake.run import Job, Judge
 from anomreason.deepfake.folder import SetFolder
 from anomreason.deepfake.make import SetSource, make_set
 from anomreason.deepfake.sweep import SweepResult, chosen, run_folder
@@ -23,6 +23,7 @@ from anomreason.errors import UsageError
 from anomreason.evaluation.running import Settings
 from anomreason.images import Encoded, inspect_image
 from anomreason.runs import read_results
+from anomreason.vlm.ledger import spent_in
 from anomreason.vlm.protocol import Reply, Request
 
 N = 24
@@ -82,6 +83,22 @@ def work(folder: SetFolder, model: QualityModel, *variants: str, max_tokens: int
     setup = set_up(model, replace(OPTIONS, max_tokens=max_tokens), {"schedule"})
     names = folder.names("all")
     return Job(folder, setup, "quality", names, chosen(variants or None)).work(True, Settings(), None)
+
+
+def test_a_second_opinion_shares_the_limits_and_is_asked_for_once(tmp_path: Path, folder: SetFolder) -> None:
+    known = {str(path): {"objects": [], "anomalies": [], "generated": False} for path in folder.images.rglob("*.jpg")}
+    (tmp_path / "judge.json").write_text(json.dumps(known))
+    setup, names = set_up(QualityModel(), OPTIONS, {"schedule"}), folder.names("all")
+    job = Job(folder, setup, "quality", names, (), Judge(f"sim:{tmp_path / 'judge.json'}", controls=2))
+    card = folder.runs / "quality/card"
+    for _ in range(2):
+        assert job.work(True, Settings(), None) == 0
+        opinion = json.loads((card / "deepfake.json").read_text())["opinion"]
+        assert sum(opinion["counts"]) == N, "an explanation for each image judged a photograph"
+        assert opinion["usage"]["calls"] == N, "the same words are not rated twice, and the controls are of these"
+    spent = spent_in(card / "judge").tokens + spent_in(run_folder(folder, "quality")).tokens
+    limited = replace(job, setup=set_up(QualityModel(), replace(OPTIONS, max_tokens=spent), {"schedule"}))
+    assert limited.work(True, Settings(), None) == 4, "what the judge has used is part of the limit"
 
 
 def result(folder: SetFolder) -> SweepResult:

@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.text import Text
 
+from anomreason.cli import detect
 from anomreason.cli.detect import CAPPED, DONE, FAILED, CommandOptions, note_unfinished, process
+from anomreason.cli.options import borrow_options
 from anomreason.cli.output import printable, say
 from anomreason.english import counted
 
 if TYPE_CHECKING:
     from anomreason.deepfake.folder import SetFolder
+    from anomreason.deepfake.judge import ScoredRun
     from anomreason.detection import DetectorSetup
     from anomreason.evaluation.running import Settings
     from anomreason.metrics.bertscore import BackboneSpec
     from anomreason.metrics.robustness import SweepResult
     from anomreason.planning import RunPlan
 
+AnySetup = TypeVar("AnySetup", bound="DetectorSetup")
+
 
 def command(
     context: typer.Context,
     out: Annotated[Path, typer.Argument(metavar="SET", help="Folder that deepfake make has written.")],
-    model: Annotated[str, typer.Option(help="The detector's model, as for detect.")],
     part: Annotated[str, typer.Option(help="Part of the set, or all.")] = "test",
     limit: Annotated[
         int | None, typer.Option(min=2, help="At most N images, photographs and AI images by turns.")
@@ -44,48 +48,29 @@ def command(
     two_turns: Annotated[
         bool, typer.Option(help="Describe what is judged a photograph, instead of searching it for anomalies.")
     ] = True,
-    source_samples: Annotated[
-        int,
-        typer.Option(help="Answers about the source to draw where the endpoint gives no log-probabilities; 1: none."),
-    ] = 1,
-    abstain: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="Probabilities of AI that count as unsure, e.g. 0.3 0.7."),
-    ] = None,
-    schedule: Annotated[
-        str,
-        typer.Option(
-            help="How anomalies are searched: lean, paper, release or single. [default: lean; single with a card]",
-            show_default=False,
-        ),
-    ] = "lean",
     backbone: Annotated[
         str | None, typer.Option(help="Also score explanations with this model (id or folder).")
     ] = None,
-    base_url: Annotated[list[str] | None, typer.Option(help="Server to use; repeat for several.")] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="Environment variable with the key for the servers of --base-url.")
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Another model that sees the images and rates each explanation, 1-5: one of OpenAI's, or on a server "
+            "with a short name (gemini:NAME, ...)."
+        ),
     ] = None,
-    card: Annotated[Path | None, typer.Option(help="Folder of the fine-tuned detector that a server runs.")] = None,
-    max_side: Annotated[int, typer.Option(help="Longest edge of the image sent to an endpoint, in pixels.")] = 1536,
-    in_flight: Annotated[int, typer.Option(help="Concurrent model calls.")] = 32,
-    timeout: Annotated[float, typer.Option(help="Seconds until one attempt at a call is given up.")] = 120.0,
-    temperature: Annotated[float, typer.Option(help="Temperature of calls that are made once.")] = 0.0,
+    controls: Annotated[
+        int, typer.Option(min=0, help="Images whose explanations are shown with another image too, with --judge.")
+    ] = 50,
     seed: Annotated[int, typer.Option(help="Seed sent with each call, and of the intervals.")] = 0,
     max_cost: Annotated[float | None, typer.Option(help="Limit on the cost of all of it, in US dollars.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Limit on the tokens of all of it.")] = None,
-    prices: Annotated[Path | None, typer.Option(help="Price file (TOML) instead of the built-in one.")] = None,
-    device: Annotated[str | None, typer.Option(help="Device of a local model: cpu, cuda, ...")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Precision of a local model: float32, bfloat16, ...")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would cost, and stop.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
+    **_detector: object,
 ) -> None:
     """Run a detector on a set and write its card: judgements, then scores, then changed images if asked for.
 
     The same command again continues and asks nothing twice. Exit code: 0 all images processed, 2 usage error, 3 some
     images failed, 4 stopped at a limit, 130 interrupted.
     """
-    from anomreason.cli.detect import detect_options
     from anomreason.cli.options import fitting, model_options, refuse_unused
     from anomreason.deepfake.folder import SetFolder, sample
     from anomreason.deepfake.sweep import chosen
@@ -95,22 +80,28 @@ def command(
 
     if not sweep:
         refuse_unused(context, ("variant",), "without --sweep")
+    if judge is None:
+        refuse_unused(context, ("controls",), "without --judge")
     folder = SetFolder(out)
     names = folder.names(part)
     names = names if limit is None else sample(names, limit)
     taken = {f.name for f in fields(DetectOptions)} - {"two_turns"}
 
-    def judge() -> DetectorSetup:
-        options = replace(detect_options(context), judge_source=not two_turns)
-        return set_up(model, options, model_options(context) & taken)
+    def detector() -> DetectorSetup:
+        options = replace(detect.detect_options(context), judge_source=not two_turns)
+        return set_up(context.params["model"], options, model_options(context) & taken)
 
-    setup = fitting(context, judge)
-    job = Job(folder, setup, name or run_name(setup), names, chosen(variant) if sweep else ())
-    if dry_run:
+    setup = fitting(context, detector)
+    second = None if judge is None else Judge(judge, controls)
+    job = Job(folder, setup, name or run_name(setup), names, chosen(variant) if sweep else (), second)
+    if context.params["dry_run"]:
         say(job.described())
         return
     spec = None if backbone is None else BackboneSpec(backbone)
-    raise typer.Exit(job.work(yes, Settings(seed=seed), spec))
+    raise typer.Exit(job.work(context.params["yes"], Settings(seed=seed), spec))
+
+
+borrow_options(command, detect.command, left_out=("inputs", "run", "judge_source", "outside", "json_only", "report"))
 
 
 def run_name(setup: DetectorSetup) -> str:
@@ -118,6 +109,15 @@ def run_name(setup: DetectorSetup) -> str:
     from anomreason.runs import default_run
 
     return default_run([setup.model.replace("/", "-")], setup.deciding()).name
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Who gives a second opinion."""
+
+    model: str
+    controls: int
+    """Images whose explanations are shown with another image too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,7 @@ class Job:
     names: Sequence[str]
     """Images to judge."""
     variants: Sequence[str]
+    judge: Judge | None = None
 
     def described(self) -> str:
         """What is left to do and what it will cost, a line each."""
@@ -173,8 +174,10 @@ class Job:
         status = self._detect()
         if status not in (DONE, FAILED):
             return status
-        self._score(settings, backbone)
-        return max(status, self._sweep(settings.seed)) if self.variants else status
+        status = max(status, self._score(settings, backbone, yes))
+        if not self.variants or status not in (DONE, FAILED):
+            return status
+        return max(status, self._sweep(settings.seed))
 
     def _detect(self) -> int:
         from anomreason.deepfake.sweep import run_folder
@@ -195,13 +198,13 @@ class Job:
             failed = any(run.done[i.name].status == "failed" for i in images if i.name in run.done)
         return FAILED if status == DONE and failed else status
 
-    def _within(self, setup: DetectorSetup, place: Path) -> DetectorSetup | None:
+    def _within(self, setup: AnySetup, place: Path) -> AnySetup | None:
         """With what is left of the limits on cost and tokens, which hold for all runs of this job; None: nothing is."""
         from anomreason.deepfake.sweep import run_folder
         from anomreason.vlm.ledger import spent_in
 
         options = setup.options
-        places = [run_folder(self.folder, self.name, one) for one in (None, *self.variants)]
+        places = [run_folder(self.folder, self.name, one) for one in (None, *self.variants)] + [self._ratings]
         others = [spent_in(one) for one in places if one != place]
         own = spent_in(place)
         if options.max_cost is not None:
@@ -216,8 +219,15 @@ class Job:
             options = replace(options, max_tokens=tokens)
         return replace(setup, options=options)
 
-    def _score(self, settings: Settings, backbone: BackboneSpec | None) -> None:
-        """Write the card of these images, and print it."""
+    @property
+    def _ratings(self) -> Path:
+        """Run folder of the second opinion."""
+        from anomreason.deepfake.opinion import FOLDER
+
+        return self.folder.runs / self.name / "card" / FOLDER
+
+    def _score(self, settings: Settings, backbone: BackboneSpec | None, yes: bool) -> int:
+        """Write the card of these images, with a second opinion if asked for, and print it; gives the exit code."""
         import json
 
         from anomreason.cli.deepfake.score import print_judgements
@@ -241,9 +251,28 @@ class Job:
                 image_folder=self.folder.images,
                 progress=step,
             )
+        found, status = self._rated(found, yes) if self.judge else (found, DONE)
         page = write_card(found, place / "card")
         print_judgements(found.result)
         say(f"Card: {page}", err=True)
+        return status
+
+    def _rated(self, found: ScoredRun, yes: bool) -> tuple[ScoredRun, int]:
+        """With the judge's ratings as far as they have come, and the exit code."""
+        from anomreason.cli.deepfake.score import ask_judge
+        from anomreason.deepfake.opinion import questions
+        from anomreason.deepfake.rating import rater
+        from anomreason.detection import DetectOptions
+
+        assert self.judge is not None
+        options = self.setup.options
+        shared = {name: getattr(options, name) for name in _JUDGE_OPTIONS}
+        asked = questions(found, self.judge.controls)
+        setup = self._within(rater(self.judge.model, DetectOptions(**shared), asked.explanations), self._ratings)
+        if setup is None:
+            say("Nothing is left of the limit for the second opinion; a higher one continues.", err=True)
+            return found, CAPPED
+        return ask_judge(setup, found, asked, self._ratings, yes=yes)
 
     def _sweep(self, seed: int) -> int:
         from anomreason.deepfake.sweep import answered, read_sweep, write_sweep
@@ -287,6 +316,11 @@ class Job:
         return FAILED if status == DONE and failed else status
 
 
+_JUDGE_OPTIONS = (
+    *("max_side", "seed", "temperature", "in_flight", "timeout", "retries", "patience", "control_question"),
+    *("max_cost", "max_tokens", "prices"),
+)
+"""Options that hold for the detector and the judge alike."""
 _QUIETLY = CommandOptions(None, None, yes=True, json_only=False, report=False)
 """The cost of the whole job was agreed to before."""
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anomreason.deepfake.judge import ScoredRun
+    from anomreason.deepfake.opinion import AskedQuestions
+    from anomreason.deepfake.rating import RaterSetup
     from anomreason.evaluation.records import DeepfakeResult
     from anomreason.report.deepfake import CardRow
 
@@ -141,10 +143,8 @@ borrow_options(command, detect.command, JUDGE_OPTIONS)
 
 def _ask_judge(context: typer.Context, run: ScoredRun, model: str, out: Path) -> tuple[ScoredRun, int]:
     """The scored run with the judge's ratings as far as they have come, and the exit code."""
-    import numpy as np
-
     from anomreason.cli.options import fitting, model_options
-    from anomreason.deepfake.opinion import FOLDER, open_ratings, questions, with_opinion
+    from anomreason.deepfake.opinion import FOLDER, questions
     from anomreason.deepfake.rating import rater
 
     asked = questions(run, context.params["controls"])
@@ -153,13 +153,24 @@ def _ask_judge(context: typer.Context, run: ScoredRun, model: str, out: Path) ->
         context,
         lambda: rater(model, detect.detect_options(context), asked.explanations, model_options(context) & taken),
     )
-    options = detect.CommandOptions(None, None, yes=context.params["yes"], json_only=False, report=False)
-    with open_ratings(setup, run, asked, out / FOLDER) as ratings:
+    return ask_judge(setup, run, asked, out / FOLDER, yes=context.params["yes"])
+
+
+def ask_judge(
+    setup: RaterSetup, run: ScoredRun, asked: AskedQuestions, folder: Path, *, yes: bool
+) -> tuple[ScoredRun, int]:
+    """The scored run with the ratings that the folder has by the end, and the exit code. Asks before much is spent."""
+    import numpy as np
+
+    from anomreason.deepfake.opinion import open_ratings, with_opinion
+
+    options = detect.CommandOptions(None, None, yes=yes, json_only=False, report=False)
+    with open_ratings(setup, run, asked, folder) as ratings:
         todo = asked.todo(ratings)
         detect.note_processed(len(asked.asked) - len(todo), len(asked.asked), ratings.path, quiet=False)
         status = detect.process(setup, ratings, todo, options)
         detect.note_unfinished(ratings, [one.shown for one in asked.asked], status)
-        rng = np.random.default_rng([context.params["seed"], 3])
+        rng = np.random.default_rng([setup.options.seed, 3])
         return with_opinion(run, asked, setup.model, ratings.path, rng), status
 
 
