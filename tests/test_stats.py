@@ -20,6 +20,8 @@ from anomreason.stats import (
     detectable,
     interval_of,
     items_needed,
+    mean,
+    mean_score,
     rank_ranges,
     resampled_sums,
     share_ranks,
@@ -67,6 +69,15 @@ def test_equal_values_show_no_spread_so_that_no_interval_is_shown(values: list[f
     assert wide(of_mean(values, rng())) is None
     mixed = of_mean([*values, 2.0], rng())
     assert wide(mixed) == mixed
+
+
+def test_scores_that_are_all_alike_have_the_interval_of_a_share_at_the_ends_and_none_between() -> None:
+    assert mean_score([1.0] * 12, rng()).interval == wilson(1, 12) == pytest.approx((0.757, 1.0), abs=0.001)
+    assert mean_score([0.0] * 12, rng()).interval == wilson(0, 12)
+    assert mean_score([0.5] * 12, rng()).interval is None
+    assert mean_score([1.0], rng()).interval is None
+    mixed = [1.0] * 11 + [0.0]
+    assert mean_score(mixed, rng()) == mean(mixed, rng())
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

@@ -103,6 +103,12 @@ def mean(values: npt.ArrayLike, rng: np.random.Generator, resamples: int = RESAM
     return means({"": (column, np.ones(len(column)))}, rng, resamples)[""]
 
 
+def mean_score(values: npt.ArrayLike, rng: np.random.Generator, resamples: int = RESAMPLES) -> Estimate:
+    """As `mean`, for values within 0..1: with an interval also where all are 0, or all are 1; see `of_scores`."""
+    found = mean(values, rng, resamples)
+    return Estimate(found.value, of_scores(found.interval, found.n), found.n)
+
+
 def means(
     parts: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> dict[str, Estimate]:
@@ -156,13 +162,25 @@ def interval_of(samples: npt.ArrayLike, level: float = LEVEL) -> Interval | None
 
 
 def wide(interval: Interval | None) -> Interval | None:
-    """An interval of a score to be shown, None where it has no width.
+    """A bootstrap interval, None where it has no width.
 
     Items that are all alike show nothing of how they spread, and do not make their mean certain.
     """
     if interval is None or interval.high - interval.low > 1e-12 * max(abs(interval.low), abs(interval.high)):
         return interval
     return None
+
+
+def of_scores(interval: Interval | None, n: int) -> Interval | None:
+    """The interval of a mean of n scores within 0..1, from its bootstrap interval, which has no width if all are alike.
+
+    Where all scores are 0, or all are 1, it is Wilson's: of all scores within 0..1 with one mean, those that are either
+    0 or 1 spread most, so the interval of a share is wide enough for any. Alike scores in between have none.
+    """
+    if interval is None or wide(interval):
+        return interval
+    ends = [end for end in (0, 1) if abs(interval.low - end) < 1e-9]
+    return wilson(ends[0], n) if ends else None
 
 
 def sign_flip_ps(

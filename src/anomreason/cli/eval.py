@@ -372,6 +372,7 @@ def print_exact(result: ExactResult) -> None:
     to.print(
         note("Found", "the prediction names the object, and its kind or a region that overlaps by half (IoU >= 0.5)")
     )
+    to.print(note("No interval", "fewer than two scenes, or all are alike, which shows nothing of how they spread"))
     if alone := result.found_by_region_alone:
         to.print(note("By region alone", f"{alone:,} of those found; the prediction names another kind, or none"))
     for notice in exact_notices(result):

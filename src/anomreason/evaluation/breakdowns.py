@@ -24,7 +24,7 @@ from anomreason.metrics.image_scores import (
     similarity_views,
 )
 from anomreason.metrics.semantic import BothScores, SemanticScorer
-from anomreason.stats import mean
+from anomreason.stats import mean_score
 
 Place = tuple[Profile, str, float]
 """Profile, view, threshold."""
@@ -114,7 +114,7 @@ def by_truths(scorer: SemanticScorer, rng: np.random.Generator) -> list[TruthGro
     number = np.minimum(table.truths, LAST)
 
     def score(values: npt.NDArray[np.float64]) -> GroupScore:
-        found = mean(values, rng)
+        found = mean_score(values, rng)
         return GroupScore(value=found.value, interval=found.interval)
 
     return [

@@ -19,7 +19,7 @@ from anomreason.anomaly import KINDS, Anomaly, Result
 from anomreason.errors import UsageError
 from anomreason.metrics.planted import ImagePrediction, KnownImage, Matcher, check
 from anomreason.metrics.semantic import MISSING
-from anomreason.stats import RESAMPLES, Estimate, Floats, estimate, ratio, wilson
+from anomreason.stats import RESAMPLES, Estimate, Floats, estimate, ratio, wide, wilson
 
 NO_KIND = "none"
 """Where predictions are counted that name no kind, or several, and found nothing."""
@@ -269,7 +269,7 @@ class _Bootstrap(Generic[_R]):
         found = estimate(table, ratio, self._rng, int(table[:, 1].sum()), self._resamples)
         scenes = int(np.count_nonzero(table[:, 1]))
         # One scene shows no spread, however many anomalies it has.
-        return found if scenes > 1 else Estimate(found.value, None, found.n), scenes
+        return Estimate(found.value, wide(found.interval) if scenes > 1 else None, found.n), scenes
 
 
 def _by_kind(rows: Sequence[_SceneSums], draw: _Bootstrap[_SceneSums]) -> dict[str, KindScores]:

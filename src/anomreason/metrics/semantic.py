@@ -29,7 +29,7 @@ from anomreason.anomaly import Result
 from anomreason.errors import UsageError
 from anomreason.metrics.image_scores import ImageScores, SemanticSettings, score_image
 from anomreason.metrics.matching import Scores, precision_recall_f1, rank
-from anomreason.stats import Floats, Interval, interval_of, resampled_sums, sign_flip_ps
+from anomreason.stats import Floats, Interval, interval_of, of_scores, resampled_sums, sign_flip_ps, wide
 
 Counts = npt.NDArray[np.int64]
 Place = tuple[int, int]
@@ -377,7 +377,7 @@ def compare(
     ps = sign_flip_ps(flat, rng).reshape(metrics, profiles, views)
 
     def difference(cell: tuple[int, int, int]) -> PairedDifference:
-        interval = interval_of(drawn[:, *cell]) if n > 1 else None
+        interval = wide(interval_of(drawn[:, *cell])) if n > 1 else None
         return PairedDifference(value=float(table[:, *cell].mean()), interval=interval, p=float(ps[cell]))
 
     found: dict[str, dict[str, BothScores[PairedDifference]]] = {
@@ -512,7 +512,7 @@ def _intervals(table: ScoreTable, rng: np.random.Generator) -> dict[bool, dict[P
     found: dict[bool, dict[Place, ViewFigures[Interval | None]]] = {True: {}, False: {}}
     for zero, count, there in (True, np.full(len(sums), n), truths), (False, answered, answered_truths):
         # Too few images show no spread; a resample without any answered image has no mean.
-        usable = (n if zero else int(table.answered.sum())) > 1
+        images = n if zero else int(table.answered.sum())
         count = np.where(count > 0, count, np.nan)
         none = (predictions == 0) & (there == 0) & (count == answered)
         for at in product(range(profiles), range(views)):
@@ -524,7 +524,9 @@ def _intervals(table: ScoreTable, rng: np.random.Generator) -> dict[bool, dict[P
                 "micro_recall": _share(tp, there, none),
                 "micro_f1": _share(2 * tp, predictions + there, none),
             }
-            ends = {name: interval_of(each) if usable else None for name, each in samples.items()}
+            ends = {
+                name: of_scores(interval_of(each), images) if images > 1 else None for name, each in samples.items()
+            }
             found[zero][at] = ViewFigures(**ends)
     return found
 

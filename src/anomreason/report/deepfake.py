@@ -92,7 +92,9 @@ def point_rows(curve: OperatingCurve) -> list[PointRow]:
     if alarms.value is not None:
         ends = alarms.interval
         spread = f" ({100 * ends.low:.1f} to {100 * ends.high:.1f} %)" if ends else ""
-        note = f"its own answers; false alarms{spread} of {alarms.n:,} photographs with an answer"
+        note = (
+            f"its own answers; false alarms{spread} of {counted(alarms.n, 'photograph', 'photographs')} with an answer"
+        )
         rows.append(PointRow(f"{100 * alarms.value:.1f} %", curve.own.recall, note))
     return rows
 
@@ -105,7 +107,8 @@ def curve_sentence(curve: OperatingCurve) -> str:
             "fewer false alarms could be chosen."
         )
     return (
-        f"Thresholds are chosen on these very images ({curve.fakes:,} AI images and {curve.photographs:,} photographs "
+        f"Thresholds are chosen on these very images ({counted(curve.fakes, 'AI image', 'AI images')} and "
+        f"{counted(curve.photographs, 'photograph', 'photographs')} "
         "with a score), which the intervals allow for; between two scores the curve is a straight line."
     )
 
@@ -336,7 +339,7 @@ def _roc(curve: OperatingCurve) -> Markup:
 def _reliability(found: Calibration) -> Markup:
     return reliability(
         [
-            (one.mean_p, Mark(one.generated.value or 0.0, f"{one.n:,} images", one.generated.interval))
+            (one.mean_p, Mark(one.generated.value or 0.0, counted(one.n, "image", "images"), one.generated.interval))
             for one in found.bins
         ]
     )

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from anomreason.english import counted
+
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 22, 56
 STEPS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -150,7 +152,7 @@ def diagonal(points: Sequence[tuple[float, float, int]], title: str, below: str,
             _number(axes.x(x / 100)),
             _number(axes.y(y)),
             _number(3 + 6 * (n / most) ** 0.5),
-            f"{below} about {x:.0f}: {beside} {y:.1f} on average, {n:,} pairs",
+            f"{below} about {x:.0f}: {beside} {y:.1f} on average, {counted(n, 'pair', 'pairs')}",
         )
         for x, y, n in points
     ]

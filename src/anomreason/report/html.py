@@ -411,5 +411,5 @@ def templates() -> Environment:
     )
     env.filters.update(band=band, duration=duration, money=money, size=size, readable=readable)
     env.filters.update(plain="{:.10g}".format, thousands="{:,}".format)
-    env.globals.update(BANDS=BANDS, FAILURES=FAILURES)
+    env.globals.update(BANDS=BANDS, FAILURES=FAILURES, counted=counted)
     return env

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from anomreason.anomaly import Anomaly
+from anomreason.english import counted
 from anomreason.errors import UsageError
 from anomreason.evaluation.notices import eval_notices, exact_notices
 from anomreason.evaluation.records import (
@@ -226,7 +227,9 @@ def _by_number(metrics: EvalResult, profile: str, view: str) -> Markup:
     for group in metrics.by_truths:
         scores = group.profiles[profile][view]
         marks = [
-            Mark(score.value, f"{group.images:,} images", score.interval) if score.value is not None else None
+            Mark(score.value, counted(group.images, "image", "images"), score.interval)
+            if score.value is not None
+            else None
             for score in (scores.semap, scores.semf1)
         ]
         label = f"{group.least}+" if group.most is None else str(group.least)
