@@ -101,7 +101,9 @@ def command(
     raise typer.Exit(job.work(context.params["yes"], Settings(seed=seed), spec))
 
 
-borrow_options(command, detect.command, left_out=("inputs", "run", "judge_source", "outside", "json_only", "report"))
+borrow_options(
+    command, detect.command, left_out=("inputs", "run", "judge_source", "outside", "json_only", "report", "batch")
+)
 
 
 def run_name(setup: DetectorSetup) -> str:
