@@ -95,6 +95,17 @@ def test_each_public_name_is_described(site: Path, pages: dict[Path, SitePage]) 
     assert names - pages[site / "api.html"].anchors == set()
 
 
+def test_each_screenshot_is_small_and_shown_with_words_for_it() -> None:
+    pytest.importorskip("playwright", reason="needs playwright: pip install playwright")
+    from tools.screenshots import MOST_BYTES, SCREENSHOTS
+
+    files = {file.stem: file for file in (ROOT / "docs" / "pages").iterdir()}
+    assert files.keys() == SCREENSHOTS.keys()
+    assert [name for name, file in files.items() if file.stat().st_size > MOST_BYTES] == []
+    text = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "docs").glob("*.md"))
+    assert {name for name in files if not re.search(rf"!\[[^\]]{{20,}}\]\(pages/{name}\.webp\)", text)} == set()
+
+
 @pytest.mark.parametrize("module", ["tools.site.pages", "tools.site.docstrings"])
 def test_the_examples_of_the_makers_of_the_site_do_what_they_show(module: str) -> None:
     pytest.importorskip("mkdocs", reason="needs the docs extra")

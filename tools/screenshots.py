@@ -83,6 +83,15 @@ def report(folder: Path) -> Path:
     return folder / "run" / "report.html"
 
 
+def one_image(folder: Path) -> Path:
+    """The page of one image in the report of simulated agents."""
+    make_scenes(folder / "scenes", demo_scenes(), jobs=1)
+    model = ("--model", "sim:scenes/simulator.json", "--crops", "always")
+    anomreason(folder, "detect", "scenes/images/000000.png", *model, "--run", "run", "--yes")
+    (page,) = (folder / "run" / "report" / "pages").glob("*.html")
+    return page
+
+
 def dataset(folder: Path) -> Path:
     """Statistics of a dataset of two sources of scenes, whose anomalies are known from the start."""
     for seed, (name, rate) in enumerate({"careful": "0.3", "careless": "0.9"}.items(), 1):
@@ -128,6 +137,7 @@ def deepfake(folder: Path) -> Path:
 
 SCREENSHOTS = {
     "report": Screenshot(report, height=900),
+    "image": Screenshot(one_image, height=1000),
     "dataset": Screenshot(dataset, height=900),
     "audit": Screenshot(audit, height=900),
     "deepfake": Screenshot(deepfake, height=900),
