@@ -8,9 +8,9 @@ import os
 import re
 import runpy
 import shutil
+import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
+from tests.forking import Command
 
 if TYPE_CHECKING:
     from anomreason.dataset.store import Store
@@ -102,20 +103,15 @@ def served() -> Served:
 
     @contextmanager
     def start(truth: Path, *options: str) -> Iterator[str]:
-        command = [sys.executable, "-m", "anomreason", "simulate", str(truth), "--port", "0", *options]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-        )
-        assert process.stdout is not None
+        server = Command(["simulate", truth, "--port", "0", *options])
         try:
-            ready = process.stdout.readline()
+            ready = server.first_line()
             match = re.search(r"http://\S+", ready)
             assert match, f"the server said {ready!r}"
             yield match[0].rstrip("/").removesuffix("/v1")
         finally:
-            process.terminate()
-            process.wait(20)
-            process.stdout.close()
+            server.send_signal(signal.SIGTERM)
+            server.wait(20)
 
     return start
 

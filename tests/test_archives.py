@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 import tarfile
 import threading
 import zipfile
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.forking import run_command
 
 from anomreason import archives
 from anomreason.decoding import SharedRoom
@@ -172,12 +171,12 @@ def test_a_run_over_an_archive_continues_and_shows_its_images(tmp_path: Path, ki
     for name, colour in (("a.png", "red"), ("b.png", "blue")):
         (tmp_path / name).write_bytes(png(colour))
     path = packed(tmp_path / kind, {name: (tmp_path / name).read_bytes() for name in ("a.png", "b.png")})
-    command = [sys.executable, "-m", "anomreason", "detect", path, "--model", f"sim:{tmp_path / 'truth.json'}"]
+    command = ["detect", path, "--model", f"sim:{tmp_path / 'truth.json'}"]
     command += ["--run", tmp_path / "run", "--yes", "--schedule", "single"]
-    first = subprocess.run(command, capture_output=True, text=True)
+    first = run_command(command)
     assert first.returncode == 0, first.stderr + first.stdout
     os.utime(path)
-    second = subprocess.run(command, capture_output=True, text=True)
+    second = run_command(command)
     assert "2 of 2 images already processed" in second.stderr
     assert sorted(read_results(tmp_path / "run")) == ["a.png", "b.png"]
     assert len(list((tmp_path / "run" / "report" / "thumbs").iterdir())) == 2

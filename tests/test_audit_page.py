@@ -3,12 +3,11 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.forking import run_command
 from typer.testing import CliRunner
 
 from anomreason.audit.plan import AuditFile
@@ -70,9 +69,7 @@ def test_the_choice_of_prompts_on_the_page_prints_what_it_shows(tmp_path: Path) 
     assert session
     (tmp_path / "ideas.csv").write_text(listed[1])
     command, _, shown = session[1].partition("\n")
-    ran = subprocess.run(
-        [sys.executable, "-m", "anomreason", *shlex.split(command)], cwd=tmp_path, capture_output=True, text=True
-    )
+    ran = run_command(shlex.split(command), cwd=tmp_path)
     assert ran.stdout + ran.stderr == shown
 
 

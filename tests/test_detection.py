@@ -21,6 +21,7 @@ from typing import Any, cast, get_type_hints
 
 import pytest
 from PIL import Image
+from tests.forking import Command, run_command
 
 import anomreason
 from anomreason import DetectOptions, RunPlan, detect, detect_async, plan
@@ -38,15 +39,12 @@ KEY = "sk-very-secret-0123456789"
 
 
 def command(inputs: Sequence[str | Path], run: Path, *options: str) -> list[str]:
-    return [
-        *(sys.executable, "-m", "anomreason", "detect", *map(str, inputs)),
-        *("--run", str(run), "--no-report", "--yes", *options),
-    ]
+    return ["detect", *map(str, inputs), "--run", str(run), "--no-report", "--yes", *options]
 
 
 def detect_cli(inputs: Sequence[str | Path], run: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OPENAI_API_KEY": KEY, "COLUMNS": "200"}
-    return subprocess.run(command(inputs, run, *options), capture_output=True, text=True, env=environment)
+    return run_command(command(inputs, run, *options), environment)
 
 
 def stats(url: str) -> dict[str, Any]:
@@ -74,7 +72,7 @@ def test_kill_minus_nine_loses_nothing_and_pays_for_nothing_twice(world: World, 
     with served(truth, "--latency", "0.03", *faults) as url:
         again = command([truth.parent], tmp_path / "killed", *options, "--base-url", f"{url}/v1")
         for part in (1, 2):
-            process = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = Command(again)
             goal = undisturbed["requests"] * (part - rng.random() / 2) / 3
             while process.poll() is None and stats(url)["requests"] < goal:
                 time.sleep(0.02)
@@ -244,17 +242,12 @@ def test_ctrl_c_keeps_what_is_paid_for_and_the_same_command_continues(
     truth = world(6)
     with served(truth, "--latency", "0.1") as url:
         options = ("--model", "m", "--base-url", f"{url}/v1", "--in-flight", "2")
-        first = subprocess.Popen(
-            command([truth.parent], tmp_path / "run", *options),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        first = Command(command([truth.parent], tmp_path / "run", *options))
         while stats(url)["requests"] < 7:
             time.sleep(0.01)
         first.send_signal(signal.SIGINT)
-        _, said = first.communicate(timeout=30)
-        assert first.returncode == 130
+        _, said = first.communicate()
+        assert first.wait() == 130
         assert "The same command continues" in said
         assert detect_cli([truth.parent], tmp_path / "run", *options).returncode == 0
         assert stats(url)["requests"] == 6 * 4
@@ -330,13 +323,7 @@ def test_wrong_use_is_said_in_one_line_with_status_two(
     picture = str(world(1).parent / "p000.png")
     arguments = [o.format(p=picture) for o in options]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENAI")}
-    ran = subprocess.run(
-        [sys.executable, "-m", "anomreason", "detect", *arguments, "--run", str(tmp_path / "run")],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=tmp_path,
-    )
+    ran = run_command(["detect", *arguments, "--run", str(tmp_path / "run")], environment, tmp_path)
     assert ran.returncode == 2
     assert says in ran.stderr
     assert "Traceback" not in ran.stderr
@@ -357,7 +344,7 @@ def test_before_much_is_spent_without_a_terminal_yes_is_needed(world: World, ser
     with served(truth) as url:
         asked = command([truth.parent], tmp_path / "run", "--model", "m", "--base-url", f"{url}/v1")
         asked = [a for a in asked if a != "--yes"] + ["--prices", str(prices)]
-        ran = subprocess.run(asked, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        ran = run_command(asked)
         assert stats(url)["requests"] == 0
     assert ran.returncode == 2
     assert "add --yes" in ran.stderr
@@ -520,7 +507,7 @@ def test_a_command_reads_each_prompt_and_the_card_once(
     (tmp_path / "anomreason.json").write_text('{"prompt": "What is odd?"}')
     asked = [o.format(t=truth, f=tmp_path) for o in options]
     ran = subprocess.run(
-        [sys.executable, "-c", READS, *command([truth.parent / "p000.png"], tmp_path / "run", *asked)[3:]],
+        [sys.executable, "-c", READS, *command([truth.parent / "p000.png"], tmp_path / "run", *asked)],
         capture_output=True,
         text=True,
     )
@@ -548,8 +535,7 @@ def test_a_run_inside_the_searched_folder_is_not_searched(world: World, tmp_path
     for _ in range(2):
         for inputs in ([where], [f"{where}/**/*.png"]):
             environment = {**os.environ, "COLUMNS": "200"}
-            asked = [sys.executable, "-m", "anomreason", "detect", *map(str, inputs), "--model", f"sim:{truth}"]
-            ran = subprocess.run(asked, capture_output=True, text=True, env=environment, cwd=where)
+            ran = run_command(["detect", *inputs, "--model", f"sim:{truth}"], environment, where)
             assert ran.returncode == 0
             assert "2 images: 2 done" in ran.stdout
 

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -13,18 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forking import Command, run_command
 
 World = Callable[..., Path]
 Served = Callable[..., AbstractContextManager[str]]
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "anomreason", "gate", *map(str, arguments)]
+    return ["gate", *map(str, arguments)]
 
 
 def run(cwd: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment)
+    return run_command(command(*arguments), environment, cwd)
 
 
 def stats(url: str) -> dict[str, Any]:
@@ -132,12 +132,12 @@ def test_ctrl_c_keeps_the_replies_of_calls_in_flight(world: World, served: Serve
     with served(truth, "--latency", "0.1") as url:
         options = ("--model", "m", "--base-url", f"{url}/v1", "--max-cap", "1.5", "--cache", str(tmp_path / "cache"))
         asked = command(truth.parent, *options)
-        first = subprocess.Popen(asked, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        first = Command(asked)
         while stats(url)["requests"] < 2:
             time.sleep(0.005)
         first.send_signal(signal.SIGINT)
         out, err = first.communicate()
-        assert (first.returncode, out) == (130, "")
+        assert (first.wait(), out) == (130, "")
         assert "the same command continues" in err
         before = stats(url)["requests"]
         ended = run(tmp_path, truth.parent, *options)
@@ -158,16 +158,16 @@ def test_killed_and_beside_another_process_nothing_is_paid_for_twice(
     with served(truth, "--latency", "0.1") as url:
         again = command(truth.parent, *options, "--base-url", f"{url}/v1", "--cache", tmp_path / "killed")
         for part in (1, 2):
-            process = subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
+            process = Command(again, cwd=tmp_path)
             while process.poll() is None and stats(url)["requests"] < undisturbed * part // 3:
                 time.sleep(0.02)
             assert process.poll() is None
             process.kill()
             process.wait()
-        both = [subprocess.Popen(again, stdout=subprocess.PIPE, text=True, cwd=tmp_path) for _ in range(2)]
+        both = [Command(again, cwd=tmp_path) for _ in range(2)]
         outputs = [process.communicate()[0] for process in both]
         asked = stats(url)["requests"]
-    assert [process.returncode for process in both] == [5, 5]
+    assert [process.wait() for process in both] == [5, 5]
     assert outputs == [whole.stdout, whole.stdout]
     assert undisturbed <= asked <= undisturbed + 2 * in_flight  # what was in flight when it was killed
     print(f"requests: undisturbed {undisturbed}, with 2 kills and 2 processes at a time {asked}")

@@ -5,8 +5,6 @@ import hashlib
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from tests.forking import Command
 from typer.testing import CliRunner
 
 import anomreason.dataset
@@ -236,11 +235,9 @@ def test_kill_minus_nine_loses_nothing_and_pays_for_nothing_twice(
     with served(truth, "--latency", "0.02", "--hallucinations", "0.3") as url:
         assert run(planted.folder, *options, "--base-url", f"{url}/v1")[0] == 0
         undisturbed = stats(url)["requests"]
-        again = [sys.executable, "-m", "anomreason", "dataset", "annotate", str(killed), *options]
+        again = ["dataset", "annotate", str(killed), *options]
         for part in (1, 2):
-            process = subprocess.Popen(
-                [*again, "--base-url", f"{url}/v1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+            process = Command([*again, "--base-url", f"{url}/v1"])
             while process.poll() is None and stats(url)["requests"] < undisturbed * (1 + part / 3):
                 time.sleep(0.02)
             process.kill()

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +12,7 @@ import pytest
 from PIL import Image, ImageFilter
 from sqlalchemy import func, select, update
 from tests.dataset.collected import put_images
+from tests.forking import Command
 from typer.testing import CliRunner
 
 from anomreason.cli import app
@@ -309,18 +306,15 @@ def test_a_filter_killed_at_any_moment_ends_as_an_undisturbed_one(tmp_path: Path
     for name in ("undisturbed", "killed"):
         with open_store(tmp_path / name, create=True) as store:
             put_images(store, images)
-    command = [sys.executable, "-m", "anomreason", "dataset", "filter", str(tmp_path / "killed")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with open_store(tmp_path / "undisturbed") as store:
         filter_images(store, DEFAULT)
         expected = facts(store)
     for table, rows in (("measures", 1), ("decisions", 300)):
-        with subprocess.Popen(
-            command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        ) as process:
-            while process.poll() is None and _count(tmp_path / "killed", table) < rows:
-                time.sleep(0.02)
-            process.send_signal(signal.SIGKILL)
+        process = Command(["dataset", "filter", tmp_path / "killed"])
+        while process.poll() is None and _count(tmp_path / "killed", table) < rows:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
     with open_store(tmp_path / "killed") as store:
         filter_images(store, DEFAULT)
         assert facts(store) == expected

@@ -6,14 +6,13 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from tests.forking import Command, run_command
 
 from anomreason.errors import RunConflict, UsageError
 from anomreason.scenes.make import SceneDataset, SceneSettings, make_scenes, scene_seed
@@ -101,16 +100,16 @@ def test_more_scenes_leave_the_first_ones_as_they_were(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_kill_minus_nine_loses_nothing(tmp_path: Path) -> None:
     make = ("--n", "24", "--size", "96", "--seed", "3", "--jobs", "1")
-    command = [sys.executable, "-m", "anomreason", "scenes", "make", "--out", str(tmp_path / "killed"), *make]
+    command = ["scenes", "make", "--out", str(tmp_path / "killed"), *make]
     records, rng = tmp_path / "killed" / "scenes.jsonl", random.Random(3)
     for part in (1, 2):
         goal = int(24 * (part - rng.random()) / 3)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = Command(command)
         while process.poll() is None and (not records.exists() or records.read_bytes().count(b"\n") < goal):
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert run_command(command).returncode == 0
     make_scenes(tmp_path / "whole", SceneSettings(n=24, size=96, seed=3), jobs=1)
     left_behind = [p for p in files_of(tmp_path / "killed") if p.endswith(".part")]
     killed = {k: v for k, v in files_of(tmp_path / "killed").items() if k not in left_behind}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.forking import run_command
 
 from anomreason import detect, detect_async, plan
 from anomreason.anomaly import Detection, Usage
@@ -143,7 +144,7 @@ def test_in_a_run_the_same_image_is_paid_for_once_under_whatever_name(world: Wor
     kept = read_results(run)
     assert sorted(kept) == sorted(f"{d.sha256[:16]}.png" for d in first if d.sha256)
     assert {p.name for p in (run / "images").iterdir()} == set(kept)
-    subprocess.run([sys.executable, "-m", "anomreason", "report", str(run)], check=True, capture_output=True)
+    assert run_command(["report", run]).returncode == 0
     assert all(name in (run / "report.html").read_text() for name in kept)
 
 

@@ -4,7 +4,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.conftest import Served
-from tests.forking import exit_codes
+from tests.forking import exit_codes, run_command
 from typer.testing import CliRunner
 
 from anomreason.audit.prompts.packs import read_pack
@@ -278,8 +277,7 @@ def test_kills_at_any_moment_leave_what_an_undisturbed_run_leaves_and_nothing_is
 
 
 def _run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "anomreason", "audit", "prompts", *arguments, "--embedder", "words"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return run_command(["audit", "prompts", *arguments, "--embedder", "words"], cwd=folder)
 
 
 def test_the_command_says_what_it_did_and_asks_nothing_twice(mixed: Path, world: Callable[..., Path]) -> None:
