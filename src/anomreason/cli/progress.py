@@ -26,8 +26,10 @@ from anomreason.cli.output import say
 
 EVERY = 30.0
 """Seconds between two lines without a terminal, unless another tenth of the work is done."""
+LEAST = 10.0
+"""Seconds between two lines at least, however fast the work is."""
 FEW = 10
-"""Fewer pieces of work than these get no line for each tenth."""
+"""Fewer pieces of work than these get no line at the start, nor for each tenth."""
 
 
 @contextmanager
@@ -37,7 +39,8 @@ def progress(
     """Shows how many of all are done, `status()` and the time left. Gives the function to call with (done, all).
 
     status: drawn anew several times a second, so that slow work does not look stuck. Without a terminal a line is
-    written to stderr every EVERY seconds and at each tenth. Nothing is shown when `quiet`.
+    written to stderr at the start, then every EVERY seconds and at each tenth, but never sooner than LEAST seconds
+    after the last one. Nothing is shown when `quiet`.
     """
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
@@ -91,22 +94,31 @@ class ProgressLines:
         self._last = 0.0
 
     def step(self, done: int, total: int, now: float) -> str | None:
-        """Call with what is done; a line where another tenth is, but not for the last one, which the results follow."""
+        """Call with what is done; a line at the start and where another tenth is, but not for the last one, which the
+        results follow."""
         with self._lock:
             self._done, self._total = done, total
             if self._start is None:
-                self._start, self._last = (now, done), now
-            tenth = 10 * done // total if total else 0
-            fresh, self._tenth = tenth > self._tenth and self._start[1] < done < total, max(tenth, self._tenth)
-            return self._line(now) if fresh and total >= FEW else None
+                self._start, self._last, self._tenth = (now, done), now, self._tenths()
+                return self._line(now) if total - done >= FEW else None
+            return self._at_tenth(now)
 
     def due(self, now: float) -> str | None:
-        """A line when there was none for EVERY seconds."""
+        """A line when another tenth is done, or when there was none for EVERY seconds."""
         with self._lock:
-            return self._line(now) if self._start is not None and now - self._last >= EVERY else None
+            if self._start is None:
+                return None
+            return self._line(now) if now - self._last >= EVERY else self._at_tenth(now)
+
+    def _tenths(self) -> int:
+        return 10 * self._done // self._total if self._total else 0
+
+    def _at_tenth(self, now: float) -> str | None:
+        fresh = self._tenths() > self._tenth and self._done < self._total and self._total >= FEW
+        return self._line(now) if fresh and now - self._last >= LEAST else None
 
     def _line(self, now: float) -> str:
-        self._last = now
+        self._last, self._tenth = now, self._tenths()
         counts = f"{self._done:,} of {self._total:,}"
         parts = [f"{self._what}: {counts}" if " " in self._what else f"{counts} {self._what}", self._status()]
         if self._start and (done := self._done - self._start[1]) > 0 and self._total > self._done:
