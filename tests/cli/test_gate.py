@@ -171,3 +171,12 @@ def test_killed_and_beside_another_process_nothing_is_paid_for_twice(
     assert outputs == [whole.stdout, whole.stdout]
     assert undisturbed <= asked <= undisturbed + 2 * in_flight  # what was in flight when it was killed
     print(f"requests: undisturbed {undisturbed}, with 2 kills and 2 processes at a time {asked}")
+
+
+def test_what_fails_all_images_for_one_reason_is_explained_once(world: World, tmp_path: Path) -> None:
+    where = ("--model", "m", "--base-url", "http://127.0.0.1:9/v1", "--cache", tmp_path / "cache", "--yes")
+    ran = run(tmp_path, world(3).parent, *where, "--max-cap", "1.5")
+    assert ran.returncode == 3
+    assert ran.stdout.count("not assessed: endpoint, see below") == 3
+    assert ran.stdout.count("no connection to http://127.0.0.1:9/v1") == 1
+    assert "\nNot assessed, 3 images: endpoint: no connection" in ran.stdout

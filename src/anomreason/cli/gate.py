@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, count
@@ -167,16 +167,20 @@ def _assessed(
 def _let_through(images: Sequence[Image], results: Sequence[GateResult], move: Path | None, json_only: bool) -> int:
     """Print each result and move what is rejected; gives the exit status."""
     unmoved = 0
+    faults = Counter(f"{result.failure.kind}: {result.failure.message}" for result in results if result.failure)
     for image, result in zip(images, results, strict=True):
         to = why = None
         if move and result.passed is False:
             to, why = _moved(image.path, move)
             unmoved += to is None
         place = None if to is None else _shown(to)
-        print(json_line(_with_place(result, place)) if json_only else printable(_line(result, place)))
+        print(json_line(_with_place(result, place)) if json_only else printable(_line(result, place, faults)))
         if why:
             say(f"Not moved: {result.image!r} {why}", err=True)
     if not json_only:
+        for fault, number in faults.items():
+            if number > 1:
+                say(printable(f"Not assessed, {number:,} images: {fault}"))
         counts = Counter(result.passed for result in results)
         say(
             f"{counted(len(results), 'image', 'images')}: {counts[True]:,} passed, {counts[False]:,} rejected, "
@@ -190,12 +194,15 @@ def _let_through(images: Sequence[Image], results: Sequence[GateResult], move: P
     return detect.FAILED if None in verdicts else REJECTED if False in verdicts else detect.DONE
 
 
-def _line(result: GateResult, place: str | None) -> str:
+def _line(result: GateResult, place: str | None, faults: Mapping[str, int]) -> str:
+    """faults: how many images each failure concerns; one of several is explained once, below them."""
     verdict = {True: "pass", False: "REJECT", None: "FAILED"}[result.passed]
     anomalies = counted(result.af or 0, "anomaly", "anomalies")
     numbers = "" if result.cap is None else f"CAP {result.cap:g}, {anomalies}"
     worst = "" if result.worst is None else f", worst severity {result.worst:g}"
     why = "; ".join(result.reasons) if result.reasons else numbers + worst
+    if result.failure and faults[f"{result.failure.kind}: {result.failure.message}"] > 1:
+        why = f"not assessed: {result.failure.kind}, see below"
     return f"{verdict:6}  {result.image}   {why}" + (f"   -> {place}" if place else "")
 
 
