@@ -308,6 +308,26 @@ def test_what_goes_wrong_says_what_to_do(room: Room, tmp_path: Path) -> None:
     assert room.latest()["id"] != before
 
 
+def test_an_image_is_pasted_and_whatever_is_no_image_is_not_taken(room: Room) -> None:
+    page = room.open()
+    paste = """([text, type, name]) => {
+      const data = new DataTransfer();
+      const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+      if (name) data.items.add(new File([bytes], name, { type }));
+      else data.setData(type, "https://example.org/a.png");
+      document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+      return data;
+    }"""
+    page.evaluate(paste, ["", "text/plain", ""])
+    says(page, "There is no image in the clipboard", "#note")
+    link = page.evaluate_handle(paste, ["", "text/uri-list", ""])
+    page.dispatch_event("main", "drop", {"dataTransfer": link})
+    says(page, "That was a link, not a file. Save the image first", "#note")
+    assert page.locator("#entries li").count() == 0
+    page.evaluate(paste, [base64.b64encode(room.image(7).read_bytes()).decode(), "image/png", "image.png"])
+    says(page, "4 anomalies")
+
+
 def test_what_cannot_be_sent_waits_and_is_sent_later(room: Room) -> None:
     page = room.open()
     says(page, "lean", "#service")
@@ -345,6 +365,9 @@ def test_somebody_signs_in_with_a_token_and_out_again(images: Path, tmp_path: Pa
         says(page, "You are signed out", "#banner")
         drop(page, room.image(0))
         line(page, "p000.png", "Waits to be sent")
+        page.fill("#token", "another's token")
+        page.keyboard.press("Enter")
+        says(page, "This token is not known here", "#enter")
         page.fill("#token", "ada's token")
         page.keyboard.press("Enter")
         says(page, re.compile(r"ada · [\d,]+ tokens left"), "#service")

@@ -56,6 +56,13 @@ export async function get(path) {
   return read(answer.status, text, answer.headers.get("Retry-After"));
 }
 
+/** Whether a token is known here. */
+export async function known(token) {
+  const answer = await fetch("/v1/me", { headers: { Authorization: `Bearer ${token}` }, credentials: "omit", signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
+  if (!answer) throw unreached();
+  return answer.ok;
+}
+
 /** Forget this browser's login. */
 export async function leave() {
   const answer = await fetch("/v1/leave", { method: "POST", headers: { "X-Requested-With": "anomreason" }, credentials: "same-origin" }).catch(() => null);

@@ -1,6 +1,6 @@
 // The page where one drops an image and sees what is wrong in it.
 
-import { Problem, get, jobImage, leave } from "./api.js";
+import { Problem, get, jobImage, known, leave } from "./api.js";
 import { count, make, plain } from "./dom.js";
 import { Entries, MOST, stateOf } from "./entries.js";
 import { takeFiles, unfit } from "./incoming.js";
@@ -272,7 +272,8 @@ async function start() {
   byId("enter").addEventListener("submit", (event) => {
     event.preventDefault();
     const token = byId("token").value.trim();
-    if (token) location.assign(`/enter/${encodeURIComponent(token)}`);
+    const wrong = (text) => (byId("wrong").textContent = text);
+    known(token).then((yes) => (yes ? location.assign(`/enter/${encodeURIComponent(token)}`) : wrong("This token is not known here. Ask for a new one.")), (problem) => wrong(problem.message));
   });
   byId("leave").addEventListener("click", () => leave().then(() => location.reload(), (problem) => note(problem.message)));
   addEventListener("hashchange", () => desk.route().then(() => document.querySelector("#shown h1")?.focus()));

@@ -194,7 +194,7 @@ export class Shown {
 
 const capital = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);
 
-function card({ number, name, phenomenon, reasoning, severity: value, kind, objects, region }) {
+function card({ number, name, phenomenon, reasoning, severity: value, kind, objects, region, basis }) {
   const mark = region
     ? make("button", { type: "button", className: "number", ariaLabel: `Show anomaly ${number} in the image` }, `${number}`)
     : make("span", { className: "number" }, `${number}`);
@@ -214,10 +214,18 @@ function card({ number, name, phenomenon, reasoning, severity: value, kind, obje
     text(phenomenon),
     make("h3", {}, "Why it cannot be"),
     text(reasoning),
+    ...checked(basis),
     ...(chips.length ? [make("p", { className: "chips" }, ...chips)] : []),
   );
   made.dataset.number = number;
   return made;
+}
+
+/** What the check of an anomaly said. */
+function checked(basis) {
+  const score = typeof basis?.score === "number" ? [`score ${Math.round(basis.score)} of 100`] : [];
+  const said = [...score, ...(basis?.reason ? [plain(basis.reason)] : [])].join(": ");
+  return said ? [make("h3", {}, "Checked"), make("p", { className: "said", dir: "auto" }, said)] : [];
 }
 
 /** What was looked at and what was assumed, folded. */
@@ -226,7 +234,8 @@ function notes({ objects = [], notes = [], candidates = [] }) {
   if (!objects.length && !notes.length && !dropped.length) return [];
   const line = (text) => make("li", { dir: "auto" }, plain(text));
   const parts = [];
-  if (objects.length) parts.push(make("h3", {}, "What it saw"), make("p", { dir: "auto" }, objects.map(({ name }) => plain(name)).join(", ")));
+  const seen = ({ name, counts = [] }) => plain(name) + (counts.length ? ` (${counts.map(({ part, count }) => `${plain(part)}: ${count}`).join(", ")})` : "");
+  if (objects.length) parts.push(make("h3", {}, "What it saw"), make("p", { dir: "auto" }, objects.map(seen).join(", ")));
   if (dropped.length) parts.push(make("h3", {}, "What it considered and dropped"), make("ul", {}, ...dropped.map(({ name, dropped: why }) => line(`${name}: ${why}`))));
   if (notes.length) parts.push(make("h3", {}, "Notes"), make("ul", {}, ...notes.map(line)));
   return [make("details", { className: "fold" }, make("summary", {}, "What the detector looked at"), ...parts)];
