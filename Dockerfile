@@ -24,7 +24,8 @@ RUN pip install --no-cache-dir ".[serve,postgres${EXTRAS:+,$EXTRAS}]"
 
 FROM python:${PYTHON}-slim
 # Jobs, tokens and downloaded models live in /data, which is all that this user may write.
-RUN useradd --system --uid 10001 --user-group --home-dir /data --no-log-init anomreason \
+RUN useradd --uid 10001 --user-group --home-dir /data --no-create-home --no-log-init \
+        --shell /usr/sbin/nologin anomreason \
     && install --directory --owner=anomreason --group=anomreason --mode=0700 /data
 COPY --from=build /opt/anomreason /opt/anomreason
 ENV PATH=/opt/anomreason/bin:$PATH PYTHONUNBUFFERED=1

@@ -140,6 +140,11 @@ class Desk {
     byId("list-title").focus();
   }
 
+  forgetAll() {
+    this.entries.remove(...this.entries.all);
+    this.open(null);
+  }
+
   open(entry) {
     const hash = entry ? `#${entry.id ?? entry.key}` : "";
     if (location.hash !== hash) history.pushState(null, "", hash || location.pathname);
@@ -250,38 +255,48 @@ function note(text) {
   note.fading = setTimeout(() => (line.className = "hidden"), 3_000 + 40 * text.length);
 }
 
-async function start() {
-  const entries = await Entries.open();
-  const desk = new Desk(entries);
+/** Listen from the first moment on: a file that is dropped before the list is open waits for it. */
+function listen(opening) {
+  const take = (files) => opening.then((desk) => desk.take(files));
+  takeFiles(document.body, take, note);
   for (const field of document.querySelectorAll("input[type=file]")) {
     field.addEventListener("change", () => {
-      desk.take([...field.files]);
+      take([...field.files]);
       field.value = ""; // the same file can be chosen again
     });
   }
   for (const button of document.querySelectorAll("[data-picks]")) button.addEventListener("click", () => byId(button.dataset.picks).click());
-  takeFiles(document.body, (files) => desk.take(files), note);
-  byId("clear").addEventListener("click", () => {
-    byId("sure").showModal();
-  });
-  byId("sure").addEventListener("close", ({ target }) => {
-    if (target.returnValue !== "remove") return;
-    entries.remove(...entries.all);
-    desk.open(null);
-  });
+  byId("clear").addEventListener("click", () => byId("sure").showModal());
+  byId("sure").addEventListener("close", ({ target }) => target.returnValue === "remove" && opening.then((desk) => desk.forgetAll()));
   byId("enter").addEventListener("submit", (event) => {
     event.preventDefault();
-    const token = byId("token").value.trim();
-    const wrong = (text) => (byId("wrong").textContent = text);
-    known(token).then((yes) => (yes ? location.assign(`/enter/${encodeURIComponent(token)}`) : wrong("This token is not known here. Ask for a new one.")), (problem) => wrong(problem.message));
+    enter(byId("token").value.trim());
   });
   byId("leave").addEventListener("click", () => leave().then(() => location.reload(), (problem) => note(problem.message)));
+}
+
+/** Sign in with a token, if it is one. */
+async function enter(token) {
+  const wrong = (text) => (byId("wrong").textContent = text);
+  try {
+    if (await known(token)) location.assign(`/enter/${encodeURIComponent(token)}`);
+    else wrong("This token is not known here. Ask for a new one.");
+  } catch (problem) {
+    wrong(problem.message);
+  }
+}
+
+async function start() {
+  const opening = Entries.open().then((entries) => new Desk(entries));
+  listen(opening);
+  const desk = await opening;
+  const { entries } = desk;
   addEventListener("hashchange", () => desk.route().then(() => document.querySelector("#shown h1")?.focus()));
   addEventListener("popstate", () => desk.route());
   document.addEventListener("visibilitychange", () => !document.hidden && entries.reload().then(() => desk.lost && desk.meet()));
   addEventListener("online", () => desk.meet());
   for (const entry of entries.all) if (entry.file) desk.obtain(entry); // the tab was closed before
-  await desk.route();
+  if (!desk.current) await desk.route();
   await desk.meet();
 }
 
