@@ -41,6 +41,7 @@ FLOORS = {
     "report": 5,
     "planning": 6,
     "gating": 6,
+    "spread": 6,
     "training": 6,
     "checking": 7,
     "dataset": 6,

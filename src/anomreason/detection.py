@@ -42,8 +42,9 @@ from anomreason.vlm.card import CARD_NAME, DetectorCard, read_card
 from anomreason.vlm.endpoint.address import checked_url, redacted_url, server_urls
 from anomreason.vlm.endpoint.chat import ChatFormat
 from anomreason.vlm.endpoint.presets import Preset, preset_of, split_preset
-from anomreason.vlm.ledger import FREE, Ledger, Price, price_of, read_calls
+from anomreason.vlm.ledger import CALLS, FREE, Ledger, Price, price_of, read_calls
 from anomreason.vlm.opening import card_of, open_vlm
+from anomreason.vlm.parts import REPLIES, take_in_parts
 from anomreason.vlm.protocol import TINY, VLM, VLMOptions, runs_here
 
 HOPELESS = 20
@@ -236,7 +237,10 @@ class DetectorSetup:
         return None
 
     def open_run(self, path: Path, found: FoundImages, inputs: Sequence[str]) -> RunFolder:
-        """Create or continue the run folder of a detection. Raises RunConflict as RunFolder does."""
+        """Create or continue the run folder of a detection, with all that workers have recorded in it.
+
+        Raises RunConflict as RunFolder does.
+        """
         record = {
             "command": "detect",
             "root": str(found.root),
@@ -245,7 +249,13 @@ class DetectorSetup:
             "arguments": {f.name: _plain(getattr(self.options, f.name)) for f in fields(DetectOptions)},
             **provenance().model_dump(),
         }
-        return RunFolder(path, self.deciding(), record)
+        run = RunFolder(path, self.deciding(), record)
+        try:
+            take_in_parts(run)
+        except BaseException:
+            run.close()
+            raise
+        return run
 
     def detector(self, caller: Caller, observer: Observer) -> Detector:
         """What turns each image into a detection, with calls to the open model."""
@@ -391,6 +401,43 @@ class Session:
     dead: str | None = None
     """Why the run stops early: HOPELESS consecutive images failed at the endpoint, or it does not pass images on."""
 
+    async def detect(
+        self, images: Sequence[Image], done: Callable[[Detection], None], put_off: Callable[[str], None]
+    ) -> None:
+        """As `detect_images`."""
+        await detect_images(images, self, done, put_off)
+
+    def stop(self) -> None:
+        """Send no new call."""
+        self.caller.stopping = True
+
+    @property
+    def stopping(self) -> bool:
+        return self.caller.stopping
+
+    @property
+    def spent(self) -> Usage:
+        """What all calls of the run have used."""
+        return self.caller.ledger.total
+
+    @property
+    def estimated(self) -> int:
+        """Calls whose tokens were estimated."""
+        return self.caller.ledger.estimated
+
+    @property
+    def waiting(self) -> str:
+        return self.caller.waiting
+
+    @property
+    def budget_reached(self) -> bool:
+        return self.caller.budget_reached
+
+    @property
+    def others(self) -> Collection[str]:
+        """Names under which another model than the one asked for has answered."""
+        return self.observer.others if self.observer else ()
+
 
 @dataclass(frozen=True, slots=True)
 class SharedReplies:
@@ -401,29 +448,42 @@ class SharedReplies:
     """What was used before, which counts towards the limits."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunPart:
+    """Where one of several workers of a run records, beside the others."""
+
+    folder: Path
+    replies: Path | None
+    """The replies of the run, which nobody writes at the time; None when there are none yet."""
+    budget: Callable[[Ledger], Budget]
+    """Makes the budget, which all workers share."""
+
+
 @asynccontextmanager
 async def open_caller(
-    setup: DetectorSetup, folder: Path | None = None, shared: SharedReplies | None = None
+    setup: DetectorSetup, folder: Path | None = None, shared: SharedReplies | None = None, part: RunPart | None = None
 ) -> AsyncIterator[Caller]:
     """Open the model, and the ledger and replies in `folder`; close them also when the model cannot be opened.
 
-    shared: where replies are kept when there is no folder.
+    shared: where replies are kept when there is no folder; part: where a worker records instead.
     Raises UsageError for a model that cannot be opened, and for max_cost without a known price.
     """
     options, vlm = setup.options, setup.vlm
+    folder = part.folder if part else folder
     async with AsyncExitStack() as stack:
-        ledger = Ledger(folder / "calls.jsonl" if folder else None, setup.price)
+        ledger = Ledger(folder / CALLS if folder else None, setup.price)
         stack.callback(ledger.close)
-        file = folder / "responses.sqlite" if folder else shared.file if shared else None
-        store = ReplyStore(file) if file else None
+        file = folder / REPLIES if folder else shared.file if shared else None
+        store = ReplyStore(file, part.replies if part else None) if file else None
         if store:
             stack.callback(store.close)
         if store and folder:  # in a shared file the calls in flight may be those of another session
             ledger.adopt(store.unanswered())
+            store.forget_unanswered()
         if shared:
             ledger.total += shared.spent
         batch = vlm if isinstance(vlm, BatchVLM) else None
-        budget = Budget(ledger, options.max_cost, options.max_tokens)
+        budget = part.budget(ledger) if part else Budget(ledger, options.max_cost, options.max_tokens)
         access = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device)
         access = replace(access, api_key_env=options.api_key_env, dtype=options.dtype)
         model = open_vlm(setup.model, access) if vlm is None else vlm
@@ -439,10 +499,13 @@ async def open_caller(
 
 @asynccontextmanager
 async def open_session(
-    setup: DetectorSetup, run: RunFolder | None = None, shared: SharedReplies | None = None
+    setup: DetectorSetup,
+    run: RunFolder | None = None,
+    shared: SharedReplies | None = None,
+    part: RunPart | None = None,
 ) -> AsyncIterator[Session]:
     """Open the model and the files of the run, and close them at the end; raises as `open_caller` does."""
-    async with open_caller(setup, run.path if run else None, shared) as caller:
+    async with open_caller(setup, run.path if run else None, shared, part) as caller:
         observer = Observer(caller, setup.options.control_question, setup.options.max_reply_tokens)
         batch = setup.vlm if isinstance(setup.vlm, BatchVLM) else None
         yield Session(setup, caller, setup.detector(caller, observer), run, observer, batch)
@@ -461,54 +524,23 @@ async def detect_images(
     Returns early, without error, when the budget is reached, the session's caller was asked to stop, HOPELESS
     consecutive images failed at the endpoint, or the server does not pass images on (`session.dead`).
     """
-    caller, detector, queue, failed = session.caller, session.detector, iter(images), 0
-    max_side = None if caller.vlm.bounds_pixels else session.setup.options.max_side
-
+    caller, queue, failed = session.caller, iter(images), 0
     caller.expect_images(len(images))
     caller.ledger.images.clear()
-    earlier = _earlier_usage(session.run, images)
+    earlier = earlier_usage(session.run, images)
 
     async def work() -> None:
         nonlocal failed
         for image in queue:
-            # Under a cap images are finished, not begun.
-            if caller.stopping or caller.budget_reached or session.dead or not await caller.begin_image():
-                return
-            size, mtime = _stat(image)
-            used = None
             try:
-                if caller.stopping or session.dead:  # the budget may have waited
-                    return
-                loaded = await asyncio.to_thread(load_image, image.path, max_side, image.data)
-                if image.sha256 not in (None, loaded.sha256):
-                    raise UnreadableImage(f"{str(image.path)!r} has changed: it is no longer the image it was")
-                detection = await detector.detect(loaded, image.name)
-                used = detection.usage
-                if session.observer and detection.status == "ok":
-                    session.dead = await session.observer.blindness() or session.dead
-                    detection = _unseen(detection, session.dead) if session.observer.blind else detection
-            except UnreadableImage as e:
-                if not e.final:
-                    size = mtime = None  # the file is not at fault, so a rerun tries it again
-                reason = Failure(kind="unreadable_image", message=str(e))
-                detection = Detection(image=image.name, detector=detector.name, status="failed", failure=reason)
-            except Stopped:
-                return
+                detection = await detect_one(image, session, earlier.pop(image.name, Usage()))
             except Deferred:
                 if session.batch:
                     await session.batch.write(image.name, caller.ledger.total)
                 put_off(image.name)
                 continue
-            finally:
-                caller.end_image(image.name, used)
-            used = earlier.pop(image.name, Usage()) + caller.ledger.images.pop(image.name, Usage())
-            detection = detection.model_copy(
-                update={
-                    "file_size": size,
-                    "file_mtime": mtime,
-                    "usage": used if used.calls else detection.usage,
-                }
-            )
+            if detection is None:
+                return
             if session.run:
                 session.run.append(detection)
             done(detection)
@@ -518,7 +550,7 @@ async def detect_images(
             failure = detection.failure
             failed = failed + 1 if failure and failure.kind == "endpoint" else 0
             if failure and failed >= HOPELESS:
-                session.dead = f"{HOPELESS} consecutive images failed at the endpoint. {failure.message}"
+                session.dead = hopeless(failure)
 
     workers = [asyncio.create_task(work()) for _ in range(min(session.setup.options.in_flight, len(images)))]
     try:
@@ -529,6 +561,50 @@ async def detect_images(
         await asyncio.gather(*workers, return_exceptions=True)
 
 
+async def detect_one(image: Image, session: Session, earlier: Usage = Usage()) -> Detection | None:  # noqa: B008
+    """Detect in one image; None when the session stops, so that the image stays undecided. Records nothing but calls.
+
+    earlier: what calls for the image have used that the session did not make. Raises Deferred when the image needs
+    answers of a batch which are not here.
+    """
+    caller, detector = session.caller, session.detector
+    # Under a cap images are finished, not begun.
+    if caller.stopping or caller.budget_reached or session.dead or not await caller.begin_image():
+        return None
+    size, mtime = _stat(image)
+    max_side = None if caller.vlm.bounds_pixels else session.setup.options.max_side
+    used = None
+    try:
+        if caller.stopping or session.dead:  # the budget may have waited
+            return None
+        loaded = await asyncio.to_thread(load_image, image.path, max_side, image.data)
+        if image.sha256 not in (None, loaded.sha256):
+            raise UnreadableImage(f"{str(image.path)!r} has changed: it is no longer the image it was")
+        detection = await detector.detect(loaded, image.name)
+        used = detection.usage
+        if session.observer and detection.status == "ok":
+            session.dead = await session.observer.blindness() or session.dead
+            detection = _unseen(detection, session.dead) if session.observer.blind else detection
+    except UnreadableImage as e:
+        if not e.final:
+            size = mtime = None  # the file is not at fault, so a rerun tries it again
+        reason = Failure(kind="unreadable_image", message=str(e))
+        detection = Detection(image=image.name, detector=detector.name, status="failed", failure=reason)
+    except Stopped:
+        return None
+    finally:
+        caller.end_image(image.name, used)
+    used = earlier + caller.ledger.images.pop(image.name, Usage())
+    return detection.model_copy(
+        update={"file_size": size, "file_mtime": mtime, "usage": used if used.calls else detection.usage}
+    )
+
+
+def hopeless(failure: Failure) -> str:
+    """Why a run is given up after HOPELESS failures like this one."""
+    return f"{HOPELESS} consecutive images failed at the endpoint. {failure.message}"
+
+
 def _unseen(detection: Detection, cause: str | None) -> Detection:
     """The detection as failed: its model has not seen the image."""
     kept = detection.model_dump(exclude={"anomalies", "source", "out_of_domain", "boxes"})
@@ -536,7 +612,7 @@ def _unseen(detection: Detection, cause: str | None) -> Detection:
     return Detection.model_validate({**kept, "status": "failed", "failure": failure})
 
 
-def _earlier_usage(run: RunFolder | None, images: Sequence[Image]) -> dict[str, Usage]:
+def earlier_usage(run: RunFolder | None, images: Sequence[Image]) -> dict[str, Usage]:
     """What the calls for these images used before this process, by image: of tries that failed or were killed."""
     names = {image.name for image in images}
     found: dict[str, Usage] = {}

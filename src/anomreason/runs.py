@@ -5,6 +5,7 @@ results.jsonl    one Detection a line, append only; the last line for an image c
 calls.jsonl      one line a model call (written by vlm.ledger)
 responses.sqlite every reply (written by vlm.cache)
 report.html      built by report.html
+workers/         what several workers have recorded and is not taken in yet (written and taken in by vlm.parts)
 
 for detection in iter_results(Path("runs/demo")):
     print(detection.image, detection.worst)
@@ -31,6 +32,7 @@ from anomreason.errors import RunConflict, UsageError, shown
 from anomreason.files import Appender, read_lines, read_object, read_record, write_atomically
 
 RESULTS = "results.jsonl"
+WORKERS = "workers"
 _UNSAID = {"crops": "never"}
 """What a setting was in runs that do not name it, as those of versions without it."""
 _ENOUGH = 10_000
@@ -285,7 +287,8 @@ class RunFolder(ResumableFolder):
 
     def _begun(self) -> bool:
         """Whether anything was recorded; until then other settings are welcome (a mistyped model, say)."""
-        files = (self.path / RESULTS, self.path / "calls.jsonl")
+        parts = (self.path / WORKERS).glob("*/calls.jsonl")
+        files = (self.path / RESULTS, self.path / "calls.jsonl", *parts)
         return any(f.is_file() and f.stat().st_size > 0 for f in files)
 
     def append(self, detection: Detection) -> None:

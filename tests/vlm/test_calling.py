@@ -457,7 +457,7 @@ def test_a_call_in_flight_when_the_process_is_killed_is_known_to_the_next_one(tm
     assert (call.outcome, call.usage) == ("killed", unanswered(ASKED))
     store.close()
     with closing(ReplyStore(tmp_path / "r.sqlite")) as later:
-        assert later.unanswered() == []
+        assert later.unanswered() == []  # crossed out when the store was closed
 
 
 def test_a_server_that_loads_its_model_is_waited_for_and_that_is_no_retry(tmp_path: Path) -> None:

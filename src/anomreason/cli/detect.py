@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,10 +18,12 @@ from anomreason.english import counted
 
 if TYPE_CHECKING:
     from anomreason.anomaly import Detection
-    from anomreason.detection import DetectOptions, DetectorSetup
+    from anomreason.detection import DetectOptions, DetectorSetup, Session
     from anomreason.planning import RunPlan
     from anomreason.runs import RunFolder
     from anomreason.sources.inputs import FoundImages, Image
+    from anomreason.spread.cluster import SpreadOptions
+    from anomreason.spread.driving import Spread
 
 REPORT_UP_TO = 5000
 """No report is built for more images; `anomreason report` builds it."""
@@ -30,6 +32,8 @@ DONE, FAILED, CAPPED, WAITING, INTERRUPTED = 0, 3, 4, 5, 130
 SIMULATED = "These answers are SIMULATED: they come from a prepared file, not from a model."
 GRACE = 3.0
 """Seconds that calls in flight get to end after Ctrl-C."""
+TIDYING = 10.0
+"""Seconds more until the process ends by force, when workers have to end too."""
 
 
 def command(
@@ -84,7 +88,7 @@ def command(
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Probabilities of AI that count as unsure, e.g. 0.3 0.7."),
     ] = None,
-    in_flight: Annotated[int, typer.Option(help="Concurrent model calls.")] = 32,
+    in_flight: Annotated[int, typer.Option(help="Concurrent model calls, those of all workers together.")] = 32,
     timeout: Annotated[float, typer.Option(help="Seconds until one attempt at a call is given up.")] = 120.0,
     retries: Annotated[int, typer.Option(help="Retries after a server error.")] = 6,
     patience: Annotated[float, typer.Option(help="Seconds to wait for a server that loads its model.")] = 600.0,
@@ -142,6 +146,21 @@ def command(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
     json_only: Annotated[bool, typer.Option("--json", help="Print JSON lines and nothing else.")] = False,
     report: Annotated[bool, typer.Option(help="Build the HTML report at the end.")] = True,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="local: in this process; ray: in worker processes on this machine or many, which all see the run "
+            "folder and the images (needs the extra ray)."
+        ),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Worker processes. [default: 2 on each machine]", show_default=False),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster, e.g. auto for this machine's. [default: start one here]", show_default=False),
+    ] = None,
 ) -> None:
     """Find what is semantically wrong in images, and explain it.
 
@@ -149,14 +168,15 @@ def command(
     nothing that is done. Exit code: 0 all images processed, 2 usage error, 3 some images failed, 4 stopped at a limit,
     5 answers of a batch are needed, 130 interrupted.
     """
-    from anomreason.cli.options import fitting, model_options
+    from anomreason.cli.options import fitting, model_options, refuse_unused
     from anomreason.detection import set_up
 
     setup = fitting(context, lambda: set_up(model, detect_options(context), model_options(context)))
-    options = CommandOptions(run, limit, yes, json_only, report)
+    options = CommandOptions(run, limit, yes, json_only, report, spread_options(context))
     if batch is not None:
         from anomreason.cli import batches
 
+        refuse_unused(context, ("engine", "workers", "ray_address"), "with --batch")
         setup, inputs, files = batches.prepared(context, setup, batch, inputs)
         options = replace(options, answers=files)
     if dry_run:
@@ -177,8 +197,25 @@ class CommandOptions:
     """Whether money may be spent without asking."""
     json_only: bool
     report: bool
+    spread: SpreadOptions | None = None
+    """Where the workers are; None for this process."""
     answers: tuple[Path, ...] = ()
     """What a batch gave back."""
+
+
+def spread_options(context: typer.Context) -> SpreadOptions | None:
+    """What --engine and its options ask for. Raises UsageError for another engine, and for options without one."""
+    from anomreason.cli.options import refuse_unused
+    from anomreason.errors import UsageError
+    from anomreason.spread.cluster import SpreadOptions
+
+    engine = context.params["engine"]
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine must be local or ray, not {engine!r}")
+    if engine == "local":
+        refuse_unused(context, ("workers", "ray_address"), "without --engine ray")
+        return None
+    return SpreadOptions(context.params["workers"], context.params["ray_address"])
 
 
 def detect_options(context: typer.Context) -> DetectOptions:
@@ -302,9 +339,19 @@ def process(
     if not options.yes:
         agree_to(plan_for(setup, todo, spent_in(run.path)))
     try:
-        return asyncio.run(detect_watched(setup, run, todo, options.json_only, recorded))
+        with _workers(setup, options.spread) as workers:
+            return asyncio.run(detect_watched(setup, run, todo, options.json_only, recorded, workers))
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _workers(setup: DetectorSetup, spread: SpreadOptions | None) -> AbstractContextManager[int | None]:
+    """The number of workers on the cluster, which is open meanwhile; None for this process."""
+    if spread is None:
+        return nullcontext()
+    from anomreason.spread.cluster import cluster
+
+    return cluster(spread, setup)
 
 
 def note_processed(done: int, total: int, folder: Path, quiet: bool, err: bool = True) -> None:
@@ -318,38 +365,38 @@ async def detect_watched(
     todo: Sequence[Image],
     quiet: bool = False,
     recorded: Callable[[Detection], None] = lambda _: None,
+    workers: int | None = None,
 ) -> int:
     """Detect with a progress bar; the first Ctrl-C lets calls in flight end for GRACE seconds, the second drops them.
 
-    Gives DONE, CAPPED or INTERRUPTED.
+    workers: worker processes on the cluster that is open; None for this process. Gives DONE, CAPPED or INTERRUPTED.
     """
     from anomreason.agent.observer import other_models
     from anomreason.cli.progress import progress
-    from anomreason.detection import detect_images, open_session
     from anomreason.interrupt import end_after, watch_again
 
     loop, work = asyncio.get_running_loop(), asyncio.current_task()
     failed = done = 0
-    async with open_session(setup, run) as session:
-        caller = session.caller
-        before = caller.ledger.total
+    async with _opened(setup, run, workers) as session:
+        before = session.spent
 
         def interrupt() -> None:
-            if caller.stopping and work:
+            if session.stopping and work:
                 work.cancel()
             elif not quiet:
                 say(f"\nFinishing the calls in flight, {GRACE:g} s at most; Ctrl-C again drops them.", err=True)
-            if not caller.stopping and work:
+            if not session.stopping and work:
                 loop.call_later(GRACE, work.cancel)
-                end_after(GRACE + 1, f"interrupted; the same command continues ({run.path})")
-            caller.stopping = True
+                tidy = 1.0 if workers is None else TIDYING
+                end_after(GRACE + tidy, f"interrupted; the same command continues ({run.path})")
+            session.stop()
 
         def spent() -> str:
-            total = caller.ledger.total
+            total = session.spent
             money = "" if total.cost is None else f", ${total.cost - (before.cost or 0.0):.2f}"
             calls, tokens = total.calls - before.calls, total.tokens - before.tokens
             about = "about " if total.estimated else ""
-            waiting = f"; {caller.waiting}" if caller.waiting else ""
+            waiting = f"; {session.waiting}" if session.waiting else ""
             return f"{failed:,} failed, {calls:,} calls, {about}{tokens:,} tokens{money}{waiting}"
 
         for name in (signal.SIGINT, signal.SIGTERM):
@@ -369,7 +416,7 @@ async def detect_watched(
                     step(done, len(todo))
 
                 step(0, len(todo))
-                await detect_images(todo, session, one_more, put_off)
+                await session.detect(todo, one_more, put_off)
         except asyncio.CancelledError:
             return INTERRUPTED
         finally:
@@ -378,19 +425,29 @@ async def detect_watched(
             watch_again()
     if session.dead and not quiet:
         say(f"Stopped: {session.dead}", err=True)
-    others = session.observer.others if session.observer else ()
-    if (other := other_models(setup.model, others)) and not quiet:
+    if (other := other_models(setup.model, session.others)) and not quiet:
         say(f"Warning: {other}.", err=True)
-    ledger = caller.ledger
-    if ledger.estimated and not quiet:
+    if session.estimated and not quiet:
         say(
-            f"Tokens and cost are estimated for {ledger.estimated:,} of {ledger.total.calls:,} calls that came without "
-            "usable token counts.",
+            f"Tokens and cost are estimated for {session.estimated:,} of {session.spent.calls:,} calls that came "
+            "without usable token counts.",
             err=True,
         )
-    if caller.stopping:
+    if session.stopping:
         return INTERRUPTED
-    return CAPPED if caller.budget_reached else DONE
+    return CAPPED if session.budget_reached else DONE
+
+
+def _opened(
+    setup: DetectorSetup, run: RunFolder, workers: int | None
+) -> AbstractAsyncContextManager[Session] | AbstractAsyncContextManager[Spread]:
+    from anomreason.detection import open_session
+
+    if workers is None:
+        return open_session(setup, run)
+    from anomreason.spread.driving import open_spread
+
+    return open_spread(setup, run, workers)
 
 
 def show_results(

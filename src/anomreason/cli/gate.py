@@ -108,7 +108,7 @@ def command(
 
 
 _LIMITS = ("max_cap", "min_severity", "max_anomalies", "on_failure")
-borrow_options(command, detect.command, left_out=("run", "report", "batch"))
+borrow_options(command, detect.command, left_out=("run", "report", "batch", "engine", "workers", "ray_address"))
 
 
 def _images(inputs: Sequence[str], outside: bool, move: Path | None) -> list[Image]:

@@ -129,6 +129,5 @@ def _show_token(token: str, name: str, file: Path) -> None:
     say(f"This is the token of {name!r}, shown once; {file} holds its hash alone. Its limits are set there.", err=True)
 
 
-borrow_options(
-    command, detect.command, left_out=("inputs", "run", "report", "limit", "dry_run", "yes", "json_only", "outside")
-)
+_OF_RUNS = ("inputs", "run", "report", "limit", "dry_run", "yes", "json_only", "outside", "batch")
+borrow_options(command, detect.command, left_out=(*_OF_RUNS, "engine", "workers", "ray_address"))

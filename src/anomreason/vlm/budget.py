@@ -89,22 +89,26 @@ class Budget:
         self._wake()
 
     async def reserve(self, request: Request) -> Reservation:
-        """Reserve the call's worst case; waits while calls in flight may still release some of theirs.
+        """Reserve the call's worst case, as `hold` does. Raises CallFailed("budget") when it does not fit."""
+        if not self._capped:
+            return Reservation(0, Usage(), request.sampling.max_tokens)
+        return await self.hold(worst_case(request, self._ledger.price), request.tag.image)
+
+    async def hold(self, worst: Usage, image: str) -> Reservation:
+        """Reserve the worst case of a call; waits while calls in flight may still release some of theirs.
 
         Calls of the image that was begun first go first. When nothing is in flight and the worst case does not fit, a
         lower cap of the reply may. Raises CallFailed("budget") when none does.
         """
-        cap = request.sampling.max_tokens
-        if not self._capped:
-            return Reservation(0, Usage(), cap)
-        ticket, worst = next(self._tickets), worst_case(request, self._ledger.price)
-        rank = (self._begun.setdefault(request.tag.image, ticket), ticket)
+        cap = asked = worst.completion_tokens
+        ticket = next(self._tickets)
+        rank = (self._begun.setdefault(image, ticket), ticket)
         self._waiting.add(rank)
         try:
             while min(self._waiting) != rank or not self._fits(worst):
                 if not self._reserved and min(self._waiting) == rank:
                     cap = self._lower_cap(worst)
-                    if cap < min(max(SHORTEST_CAP, self._longest), request.sampling.max_tokens):
+                    if cap < min(max(SHORTEST_CAP, self._longest), asked):
                         self.reached = True
                         raise CallFailed("budget", self._message(worst))
                     worst = worst.model_copy(update={"completion_tokens": cap})
@@ -129,6 +133,12 @@ class Budget:
         if used.tokens:
             self._billed = True
             self._longest = max(self._longest, used.completion_tokens)
+        self._wake()
+
+    def lose(self, reserved: Reservation) -> None:
+        """End a call whose process has died, as if the server had charged its worst case."""
+        self._reserved.pop(reserved.ticket, None)
+        self._spent += self._ledger.priced(reserved.worst.model_copy(update={"calls": 1}))
         self._wake()
 
     def _usual(self, images: int) -> Usage:

@@ -1,7 +1,8 @@
 """The reply cache of a run, `responses.sqlite`: keeps every reply and reuses the good ones.
 
 A request whose last reply was cut or unparsable when the process died continues from there. The key of a request
-covers model, messages, image hashes, schema, sampling and sample number. Safe with many processes.
+covers model, messages, image hashes, schema, sampling and sample number. Safe with many processes of one machine;
+workers on several machines have a store each, above the one of the run, which takes theirs in when they have ended.
 
     store = ReplyStore(Path("runs/demo/responses.sqlite"))
     store.good(request_key("gpt-4o", request))    # Reply or None
@@ -12,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from anomreason.anomaly import Usage
 from anomreason.errors import StorageError
@@ -31,6 +33,13 @@ CREATE TABLE IF NOT EXISTS good (request TEXT PRIMARY KEY, key TEXT NOT NULL) WI
 CREATE TABLE IF NOT EXISTS sent (id INTEGER PRIMARY KEY, call TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS begun (request TEXT PRIMARY KEY, next TEXT NOT NULL) WITHOUT ROWID;
 """
+
+_CLASHES = """
+SELECT theirs.* FROM other.replies AS theirs JOIN main.replies AS ours USING (key)
+WHERE (theirs.prompt, theirs.text, theirs.rest) != (ours.prompt, ours.text, ours.rest)
+"""
+_ENDED = "null"
+"""In place of the next attempt: there is none, whatever the store below says."""
 
 
 def request_key(model: str, request: Request, *, attempt: bool = False) -> str:
@@ -67,10 +76,17 @@ class Next:
 class ReplyStore:
     """The replies of one run. Raises StorageError when the file cannot be used."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, below: Path | None = None) -> None:
+        """below: another store whose replies are used too; nobody may write to it while it is. Then this one belongs
+        to this process alone.
+        """
         self.path = path
+        self._below: sqlite3.Connection | None = None
         try:
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            if below is not None:
+                self._below = _never_written(below)
+                self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # works on network file systems too
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_TABLES)
@@ -94,8 +110,11 @@ class ReplyStore:
             raise self._damaged(error) from error
 
     def _row(self, query: str, key: str) -> tuple[str, ...] | None:
+        row: tuple[str, ...] | None = None
         try:
-            row: tuple[str, ...] | None = self._db.execute(query, (key,)).fetchone()
+            for database in (self._db, self._below):
+                if database is not None and row is None:
+                    row = database.execute(query, (key,)).fetchone()
         except sqlite3.Error as e:
             raise self._damaged(e) from e
         return row
@@ -114,7 +133,7 @@ class ReplyStore:
     def begun(self, request: str) -> Next | None:
         """The next attempt at a request whose last reply was unusable when the process died."""
         row = self._row("SELECT next FROM begun WHERE request = ?", request)
-        if row is None:
+        if row is None or row[0] == _ENDED:
             return None
         with self._reading():
             cap, turns = json.loads(row[0])
@@ -143,6 +162,8 @@ class ReplyStore:
                 if isinstance(then, Next):
                     state = json.dumps([then.cap, then.turns])
                     self._db.execute("INSERT OR REPLACE INTO begun VALUES (?, ?)", (request, state))
+                elif self._below is not None:
+                    self._db.execute("INSERT OR REPLACE INTO begun VALUES (?, ?)", (request, _ENDED))
                 else:
                     self._db.execute("DELETE FROM begun WHERE request = ?", (request,))
                 if then == "good":
@@ -186,12 +207,50 @@ class ReplyStore:
         self._ended.append((number,))
 
     def unanswered(self) -> list[str]:
-        """The calls that were noted and have not ended: those in flight when a process was killed. Forgets them."""
+        """The calls that were noted and not crossed out: those in flight when a process was killed, and a few that
+        had ended just before.
+        """
         try:
-            rows = self._db.execute("DELETE FROM sent RETURNING call").fetchall()
+            rows = self._db.execute("SELECT call FROM sent ORDER BY id").fetchall()
         except sqlite3.Error as e:
             raise self._damaged(e) from e
         return [row[0] for row in rows]
+
+    def forget_unanswered(self) -> None:
+        """They stand in the ledger now."""
+        try:
+            self._db.execute("DELETE FROM sent")
+        except sqlite3.Error as e:
+            raise self._full(e) from e
+
+    def take_in(self, other: Path) -> dict[str, str]:
+        """Take in what another store holds; gives the new keys of replies whose keys are taken here by other ones.
+
+        The same store may be taken in again, should the process be killed before it is removed.
+        """
+        renamed: dict[str, str] = {}
+        try:
+            self._db.execute("ATTACH ? AS other", (str(other),))
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("INSERT OR IGNORE INTO texts SELECT * FROM other.texts")
+                self._db.execute("INSERT OR IGNORE INTO replies SELECT * FROM other.replies")
+                for key, *reply in self._db.execute(_CLASHES).fetchall():
+                    renamed[key] = free = self._free_key(key, reply)
+                    self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)", (free, *reply))
+                good = self._db.execute("SELECT request, key FROM other.good").fetchall()
+                good = [(request, renamed.get(key, key)) for request, key in good]
+                self._db.executemany("INSERT OR REPLACE INTO good VALUES (?, ?)", good)
+                self._db.execute("INSERT OR REPLACE INTO begun SELECT * FROM other.begun")
+                self._db.execute("DELETE FROM begun WHERE next = ?", (_ENDED,))
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                self._db.execute("DETACH other")
+        except sqlite3.Error as e:
+            raise self._full(e) from e
+        return renamed
 
     def _full(self, error: sqlite3.Error) -> StorageError:
         return StorageError(
@@ -199,10 +258,15 @@ class ReplyStore:
             "same command again."
         )
 
-    def _free_key(self, key: str) -> str:
-        """An earlier bad reply to the very same attempt is kept too, so the new one gets a number."""
+    def _free_key(self, key: str, reply: Sequence[str] = ()) -> str:
+        """An earlier bad reply to the very same attempt is kept too, so the new one gets a number.
+
+        reply: prompt, text and rest of a reply that may be there already.
+        """
         number, free = 1, key
-        while self._db.execute("SELECT 1 FROM replies WHERE key = ?", (free,)).fetchone():
+        while found := self._db.execute("SELECT prompt, text, rest FROM replies WHERE key = ?", (free,)).fetchone():
+            if found == tuple(reply):
+                break
             number += 1
             free = f"{key}-{number}"
         return free
@@ -232,10 +296,27 @@ class ReplyStore:
         row = self._row("SELECT text FROM texts WHERE hash = ?", name)
         return str(row[0]) if row else "(text lost)"
 
+    def settle(self) -> None:
+        """Bring everything into the one file, where a store above this one looks. Raises StorageError."""
+        try:
+            busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.Error as e:
+            raise self._full(e) from e
+        if busy:
+            raise self._full(sqlite3.OperationalError("another program reads it all the time"))
+
     def close(self) -> None:
         with suppress(sqlite3.Error):
             self._db.executemany("DELETE FROM sent WHERE id = ?", self._ended)
         self._db.close()
+        if self._below is not None:
+            self._below.close()
+
+
+def _never_written(path: Path) -> sqlite3.Connection:
+    """A store that nobody writes to at the time; so no lock is needed, which network file systems are bad at."""
+    place = f"file:{quote(str(path))}?mode=ro&immutable=1"
+    return sqlite3.connect(place, uri=True, isolation_level=None, check_same_thread=False)
 
 
 def _flat(request: Request) -> Iterable[Part]:

@@ -26,6 +26,7 @@ from anomreason.anomaly import Usage
 from anomreason.errors import UsageError
 from anomreason.files import Appender, read_lines, read_record
 from anomreason.images import Encoded
+from anomreason.runs import WORKERS
 from anomreason.vlm.protocol import Request, Tag, runs_here
 
 
@@ -70,6 +71,7 @@ class Price:
         return (fresh * self.input + usage.cached_tokens * self.cached + usage.completion_tokens * self.output) / 1e6
 
 
+CALLS = "calls.jsonl"
 FREE = Price(0.0, 0.0, 0.0)
 _USED = ("prompt_tokens", "cached_tokens", "completion_tokens", "cost", "estimated")
 
@@ -151,6 +153,11 @@ class Call:
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @property
+    def moment(self) -> tuple[str | int | float | None, ...]:
+        """What no two attempts share, known before it ends."""
+        return self.image, self.step, self.object, self.sample, self.attempt, self.started
+
+    @property
     def usage(self) -> Usage:
         return Usage(calls=1, **{name: getattr(self, name) for name in _USED})
 
@@ -189,22 +196,36 @@ class Ledger:
             self._file.append(call.line())
 
     def adopt(self, unanswered: Iterable[str]) -> None:
-        """Enter calls that were in flight when an earlier process was killed, each as `record` writes it."""
-        for line in unanswered:
+        """Enter calls that were in flight when an earlier process was killed, each as `record` writes it.
+
+        Those that the ledger has already are left out.
+        """
+        if not (lines := list(unanswered)):
+            return
+        entered = {call.moment for call in _calls(self._file.path)} if self._file is not None else set()
+        for line in lines:
             where = "responses.sqlite, a call that was in flight"
             try:
-                self.record(read_record(json.loads(line), _CALL.validate_python, lambda _: _CALL_KEYS, where, "a call"))
+                call = read_record(json.loads(line), _CALL.validate_python, lambda _: _CALL_KEYS, where, "a call")
             except (ValueError, TypeError):
                 raise UsageError(f"{where}, cannot be read; move the file away, only replies are lost") from None
+            if call.moment not in entered:
+                self.record(call)
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
 
 
-def read_calls(run: Path) -> Iterator[Call]:
-    """The calls of a run folder, in the order in which they ended; none when there is no `calls.jsonl`."""
-    return _calls(run / "calls.jsonl")
+def read_calls(run: Path, parts: bool = True) -> Iterator[Call]:
+    """The calls of a run folder, in the order in which they ended; none when there is no `calls.jsonl`.
+
+    parts: also those of workers that are not taken in yet (see `vlm.parts`), but for what is there already.
+    """
+    yield from _calls(run / CALLS)
+    if of_workers := sorted((run / WORKERS).glob(f"*/{CALLS}")) if parts else ():
+        taken_in = set(map(hash, _calls(run / CALLS)))
+        yield from (call for part in of_workers for call in _calls(part) if hash(call) not in taken_in)
 
 
 def spent_in(run: Path) -> Usage:

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anomreason.cli.detect import CAPPED, DONE, FAILED, INTERRUPTED, CommandOptions, note_unfinished, process
+from anomreason.cli.detect import (
+    CAPPED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    CommandOptions,
+    note_unfinished,
+    process,
+    spread_options,
+)
+from anomreason.cli.detect import command as detect_command
+from anomreason.cli.options import borrow_options
 from anomreason.cli.output import say
 from anomreason.english import counted
 
@@ -20,6 +31,7 @@ if TYPE_CHECKING:
     from anomreason.audit.folder import AuditFolder, AuditRecord
     from anomreason.audit.plan import Audit
     from anomreason.dataset.generate import GeneratorPlan, GeneratorReport
+    from anomreason.spread.cluster import SpreadOptions
 
 SHOWN = 3
 """Messages that are shown of each generator."""
@@ -33,6 +45,8 @@ class RunOptions:
     """Whether money may be spent without asking."""
     quiet: bool = False
     """Whether nothing but the result is printed."""
+    spread: SpreadOptions | None = None
+    """Where the workers are that assess; None for this process."""
 
     def tell(self, line: str) -> None:
         """Say what is going on."""
@@ -41,11 +55,13 @@ class RunOptions:
 
 
 def command(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="AUDIT.TOML", help="File of the audit.")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what is left to do and its cost, and stop.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
+    **_engine: object,
 ) -> None:
     """Make the images of an audit, have them assessed, and report which generator is how plausible.
 
@@ -55,11 +71,17 @@ def command(
     """
     from anomreason.audit.plan import read_audit
 
-    audit = read_audit(file)
+    audit, spread = read_audit(file), spread_options(context)
+    if spread is not None:
+        for assessor in audit.assessors:
+            spread.check(assessor.setup)
     if dry_run:
         show_plan(audit)
     else:
-        raise typer.Exit(work_through(audit, RunOptions(yes)))
+        raise typer.Exit(work_through(audit, RunOptions(yes, spread=spread)))
+
+
+borrow_options(command, detect_command, ("engine", "workers", "ray_address"))
 
 
 def show_plan(audit: Audit) -> None:
@@ -263,7 +285,7 @@ def _assess(work: AssessorWork, options: RunOptions) -> int:
         return CAPPED
     if work.todo and _may_cost(work):
         _agree(options)
-    shown = CommandOptions(None, None, yes=True, json_only=options.quiet, report=False)
+    shown = CommandOptions(None, None, yes=True, json_only=options.quiet, report=False, spread=options.spread)
     with work.open_run() as run:
         status = process(work.setup, run, work.todo, shown)
         note_unfinished(run, work.images, status)

@@ -70,6 +70,7 @@ def command(
             _show_plan(store, setup, options, json_only)
         else:
             chosen = {name: context.params[name] for name in ("yes", "report")}
+            chosen["spread"] = detect.spread_options(context)
             raise typer.Exit(
                 _annotate(store, setup, options, detect.CommandOptions(None, None, json_only=json_only, **chosen))
             )
