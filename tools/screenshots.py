@@ -122,7 +122,7 @@ def audit(folder: Path) -> Path:
 
 def deepfake(folder: Path) -> Path:
     """The card of a simulated detector that errs; scenes without anomalies stand for photographs."""
-    known = {}
+    known: dict[str, object] = {}
     for seed, (name, rate, generated) in enumerate((("clean", "0", False), ("wrong", "1", True)), 1):
         scenes(folder, name, "--n", "100", "--seed", str(seed), "--violation-rate", rate)
         truth = json.loads((folder / name / "simulator.json").read_text(encoding="utf-8"))

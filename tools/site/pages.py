@@ -1,12 +1,14 @@
 """Turns the Markdown of the repository into pages of the documentation site: a hook of MkDocs, see `mkdocs.yml`.
 
 The pages read the same on a code host. There, `README.md` is the first page, and links lead to files of the repository;
-the site has the README as its start page, and names such files instead of linking to them.
+the site has the README as its start page, names such files instead of linking to them, and calls its pages by their
+titles where the text says `detect.md`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
@@ -23,7 +25,7 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the README as start page, and what the pages load."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    files.append(File.generated(config, START, content=site_links(readme, PurePosixPath())))
+    files.append(File.generated(config, START, content=site_links(readme, PurePosixPath(), titles(config.nav))))
     for asset in sorted(ASSETS.iterdir()):
         files.append(File.generated(config, f"assets/{asset.name}", abs_src_path=str(asset)))
     return files
@@ -35,30 +37,38 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         page.meta["search"] = {"boost": 0.5}
     if page.file.src_uri == START:
         return markdown
-    return site_links(markdown, PurePosixPath("docs", page.file.src_uri).parent)
+    return site_links(markdown, PurePosixPath("docs", page.file.src_uri).parent, titles(config.nav))
 
 
-def site_links(markdown: str, folder: PurePosixPath) -> str:
+def titles(nav: object) -> dict[str, str]:
+    """The title of each page in the navigation, by its file. nav: lists and mappings of titles, as in `mkdocs.yml`."""
+    if isinstance(nav, list):
+        return {page: title for part in nav for page, title in titles(part).items()}
+    if isinstance(nav, dict):
+        pages = {to: title for title, to in nav.items() if isinstance(to, str)}
+        return pages | {page: title for part in nav.values() for page, title in titles(part).items()}
+    return {}
+
+
+def site_links(markdown: str, folder: PurePosixPath, titles: Mapping[str, str]) -> str:
     """Links of a page in this folder of the repository, led to the site's pages. Blocks of code stay as they are.
 
-    >>> site_links("[Cost](docs/detect.md#cost), [the start](README.md), [notes](tools/venv.sh)", PurePosixPath())
-    '[Cost](detect.md#cost), [the start](index.md), notes (`tools/venv.sh`)'
+    >>> page = "[detect.md](detect.md), [cost](detect.md#cost), [notes](../tools/x.md)"
+    >>> site_links(page, PurePosixPath("docs"), {"detect.md": "Detect"})
+    '[Detect](detect.md), [cost](detect.md#cost), notes (`tools/x.md`)'
     """
     blocks = re.split(r"(^```.*?^```)", markdown, flags=re.M | re.S)
-    return "".join(b if b.startswith("```") else LINK.sub(lambda m: _link(m, folder), b) for b in blocks)
+    return "".join(b if b.startswith("```") else LINK.sub(lambda m: _link(m, folder, titles), b) for b in blocks)
 
 
-def _link(match: re.Match[str], folder: PurePosixPath) -> str:
+def _link(match: re.Match[str], folder: PurePosixPath, titles: Mapping[str, str]) -> str:
     image, text, target = match.groups()
     path, _, anchor = target.partition("#")
-    if not path or ":" in path or path.startswith("/"):
+    if not path or ":" in path:
         return match[0]
     place = PurePosixPath(normpath(folder / path))
-    anchor = f"#{anchor}" if anchor else ""
-    if place == PurePosixPath("README.md"):
-        return f"[{text}]({START}{anchor})"
-    if place.parts[0] == "docs":
-        return f"{image}[{text}]({place.relative_to('docs')}{anchor})"
-    if not (ROOT / place).exists():
-        return match[0]  # MkDocs reports it
-    return f"`{place}`" if text.strip("`") == str(place) else f"{text} (`{place}`)"
+    if place.parts[0] != "docs" and place != PurePosixPath("README.md"):
+        return f"`{place}`" if text.strip("`") == str(place) else f"{text} (`{place}`)"
+    to = str(place.relative_to("docs")) if place.parts[0] == "docs" else START
+    label = titles.get(to, text) if text == path else text
+    return f"{image}[{label}]({to}{'#' * bool(anchor)}{anchor})"
