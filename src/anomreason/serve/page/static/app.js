@@ -160,7 +160,7 @@ class Desk {
 
   /** Show what the address names; a job that this browser does not know is fetched. */
   async route() {
-    const name = decodeURIComponent(location.hash.slice(1));
+    const name = /^#([\w-]{1,100})$/.exec(location.hash)?.[1]; // whatever else stands there is nobody's
     let entry = this.entries.find(name) ?? null;
     if (name && !entry) {
       try {
