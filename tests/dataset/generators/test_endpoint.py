@@ -81,7 +81,7 @@ def test_what_may_pass_is_asked_again(server: ImagesServer) -> None:
         ("gateway timeout", "failed", "answered 504", True, False),
         ("elsewhere", "failed", r"another server \(http://127.0.0.1:9/secret.png\).*response_format", True, True),
         ("missing file", "failed", "/files/missing was not sent: status 404", True, False),
-        ("web page", "failed", "sent no image, but '<html>Welcome!</html>'; is this an OpenAI-compatible", True, False),
+        ("web page", "failed", "'<html>Welcome!</html>'; this is probably no .*: check endpoint.base_url", True, False),
         ("empty", "failed", "sent no image, but", True, False),
         ("no base64", "failed", r"sent an image that is no base64: '\*\*\*'", True, False),
         ("no image", "failed", "'the image in the answer' is a text file, not an image", True, False),

@@ -173,7 +173,7 @@ class EndpointGenerator:
         elif answer.status < 400:
             remedy = "it redirects elsewhere, where no key is sent: check endpoint.base_url, http or https included"
         elif answer.status in (404, 405):
-            remedy = f"check endpoint.base_url, which usually ends in /v1, and that the server has the model {model!r}"
+            remedy = f"{answer.address_in('endpoint.base_url')}; does the server have the model {model!r}?"
         else:
             remedy, stop = "check the prompt, and the size and [settings] of the recipe", False
         return _Failed(f"{answer.summary}; {remedy}", stop=stop)
@@ -191,8 +191,8 @@ class EndpointGenerator:
                 raise _Failed(wrong, charged=True) from None
         if not isinstance(url, str):
             raise _Failed(
-                f"{self._shown} sent no image, but {excerpt(answer.text) or 'nothing'!r}; is this an OpenAI-compatible "
-                "images endpoint? Its base URL usually ends in /v1",
+                f"{self._shown} sent no image, but {excerpt(answer.text) or 'nothing'!r}; this is probably no OpenAI-"
+                f"compatible images endpoint: {answer.address_in('endpoint.base_url')}",
                 charged=True,
             )
         try:

@@ -298,13 +298,16 @@ class ServerAnswer:
     @property
     def address(self) -> str:
         """What to do about a base URL that may be wrong."""
+        return self.address_in("--base-url")
+
+    def address_in(self, setting: str) -> str:
+        """What to do about a base URL that may be wrong, by the name of the setting that gives it."""
         path = urlsplit(self.server).path.rstrip("/")
-        if path.endswith("/chat/completions"):
-            base = self.server.rstrip("/").removesuffix("/chat/completions")
-            return f"give --base-url without /chat/completions: {base}"
+        if route := re.search(r"/(chat/completions|images/generations)\Z", path):
+            return f"give {setting} without {route[0]}: {self.server.rstrip('/').removesuffix(route[0])}"
         if not re.search(r"/v\d", path):
-            return f"check --base-url, which usually ends in /v1: {self.server.rstrip('/')}/v1"
-        return f"check --base-url (is there a prefix before /v1?): open {self.models}, which should show JSON"
+            return f"check {setting}, which usually ends in /v1: {self.server.rstrip('/')}/v1"
+        return f"check {setting} (is there a prefix before /v1?): open {self.models}, which should show JSON"
 
     @property
     def models(self) -> str:
