@@ -22,6 +22,8 @@ import anomreason.dataset
 from anomreason.anomaly import Anomaly, Basis, Candidate, Detection, Failure
 from anomreason.cli import app
 from anomreason.dataset.annotate import AnnotateOptions, annotate, annotation, annotator, candidate_rows
+from anomreason.dataset.listing import ListQuery, listing
+from anomreason.dataset.retry import retry
 from anomreason.dataset.store import Store, add_new
 from anomreason.dataset.tables import (
     CandidateRow,
@@ -418,6 +420,13 @@ def test_photographs_are_described_once_and_failures_are_tried_again(
         assert code == 3
         assert "2 images: 0 described by 'refusing', 2 failed: refused, 0 left" in shown
     assert {text for text, _ in described(planted).values()} == {None}
+    counted = listing(planted, ListQuery(step="annotate")).counts
+    assert [(one.status, one.reason, one.number) for one in counted] == [("failed", "refused", 2)]
+    assert retry(planted, "refused").descriptions == 2
+    assert [one.status for one in listing(planted, ListQuery(step="annotate")).rows] == ["retry", "retry"]
+    with served(truth) as url:
+        code, shown, _ = run(planted.folder, *options, "--base-url", f"{url}/v1", "--run", "refusing")
+        assert "2 images: 2 described by 'refusing', 0 left" in shown
     with served(truth) as url:
         code, shown, _ = run(planted.folder, *options, "--base-url", f"{url}/v1")
         assert code == 0

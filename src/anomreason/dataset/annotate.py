@@ -278,7 +278,11 @@ def _stored(session: Session, name: str, described: bool) -> dict[int, StoredRes
         return {image: StoredResult(reason, message, calls, bool(mark)) for image, reason, message, calls, mark in rows}
     texts = select(DescriptionRow.image_id, DescriptionRow.message, DescriptionRow.record)
     found = session.execute(texts.where(DescriptionRow.author == name))
-    return {i: StoredResult(record["reason"], message, record["calls"]) for i, message, record in found if record}
+    return {
+        image: StoredResult(record["reason"], message, record["calls"], bool(record.get("again")))
+        for image, message, record in found
+        if record
+    }
 
 
 @dataclass

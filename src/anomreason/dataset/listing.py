@@ -208,8 +208,11 @@ def _tables() -> Iterator[_StepTable]:
     yield _StepTable("annotate", detections, detections.join(i, i.id == t.image_id), of_image, about, _c(t.id))
 
     descriptions = select(s.image_id)
-    state = case((s.text.is_(None), _text("failed")), else_=_text("ok"))
-    about = (state, nothing, _c(s.author), _c(i.path), _c(s.message), _c(i.sha256))
+    # Written out, as no bound value may stand here; both databases read JSON so.
+    reason: ColumnElement[str] = literal_column("(descriptions.record ->> 'reason')", String)
+    again: ColumnElement[str] = literal_column("(descriptions.record ->> 'again')", String)
+    state = case((again.is_not(None), _text(AGAIN)), (s.text.is_(None), _text("failed")), else_=_text("ok"))
+    about = (state, reason, _c(s.author), _c(i.path), _c(s.message), _c(i.sha256))
     yield _StepTable(
         "annotate", descriptions, descriptions.join(i, i.id == s.image_id), of_image, about, _c(s.image_id)
     )

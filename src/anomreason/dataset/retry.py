@@ -17,7 +17,7 @@ from sqlalchemy import func, select, update
 
 from anomreason.dataset.collect import CollectOptions, collect
 from anomreason.dataset.store import BATCH, Store
-from anomreason.dataset.tables import AGAIN, CommandRow, DetectionRow, FileRow, FileState, GenerationRow
+from anomreason.dataset.tables import AGAIN, CommandRow, DescriptionRow, DetectionRow, FileRow, FileState, GenerationRow
 from anomreason.errors import UsageError
 
 
@@ -37,6 +37,8 @@ class RetryReport:
     """Marked: the next `generate` with the same recipe makes them."""
     detections: int
     """Marked: the next `annotate` of the same detector makes them."""
+    descriptions: int
+    """Marked: the next `annotate --describe` of the same model writes them."""
     problems: tuple[str, ...]
     """Inputs that could not be read again."""
 
@@ -65,7 +67,13 @@ def retry(store: Store, reason: str, progress: Callable[[int, int], None] = lamb
             generations = session.execute(made.values(status="failed")).rowcount  # type: ignore[attr-defined]
             again = update(DetectionRow).where(failed, DetectionRow.command_id.in_(annotated))
             detections = session.execute(again.values(status=AGAIN)).rowcount  # type: ignore[attr-defined]
-        if not (files or generations or detections):
+            undescribed = DescriptionRow.text.is_(None) & DescriptionRow.command_id.in_(annotated)
+            descriptions = 0
+            for row in session.scalars(select(DescriptionRow).where(undescribed)):
+                if row.record and row.record["reason"] == reason:
+                    row.record = row.record | {"again": True}
+                    descriptions += 1
+        if not (files or generations or detections or descriptions):
             raise UsageError(f"nothing failed for the reason {reason!r}{_known(store)}")
         problems: list[str] = []
         for one in {json.dumps(s, sort_keys=True): s for s in settings}.values():
@@ -82,6 +90,7 @@ def retry(store: Store, reason: str, progress: Callable[[int, int], None] = lamb
             others=_others(store, command.id, files),
             generations=generations,
             detections=detections,
+            descriptions=descriptions,
             problems=tuple(problems),
         )
         command.report.update(asdict(report))
@@ -119,6 +128,8 @@ def _known(store: Store) -> str:
     with store.reading() as session:
         found = set(session.scalars(select(FileRow.reason).where(FileRow.status == FileState.UNREADABLE).distinct()))
         found |= set(session.scalars(select(DetectionRow.reason).where(DetectionRow.status == "failed").distinct()))
+        records = session.scalars(select(DescriptionRow.record).where(DescriptionRow.text.is_(None)))
+        found |= {str(record["reason"]) for record in records if record}
         states = ("refused", "blank")
         made = select(GenerationRow.status).where(GenerationRow.status.in_(states)).distinct()
         found |= set(session.scalars(made))

@@ -46,5 +46,8 @@ def command(
     if report.detections:
         marked = counted(report.detections, "detection is", "detections are")
         say(f"{marked} marked; next: run the same anomreason dataset annotate again")
+    if report.descriptions:
+        marked = counted(report.descriptions, "description is", "descriptions are")
+        say(f"{marked} marked; next: run the same anomreason dataset annotate --describe again")
     if report.files:
         say(f"Next: anomreason dataset list {data} --step collect")
