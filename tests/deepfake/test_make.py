@@ -18,7 +18,7 @@ from anomreason.deepfake.encoding import Reencoding
 from anomreason.deepfake.folder import SetFolder, sample
 from anomreason.deepfake.judge import read_truth
 from anomreason.deepfake.make import SetOptions, SetReport, SetSource, make_set
-from anomreason.errors import UsageError
+from anomreason.errors import RunConflict, UsageError
 from anomreason.sources.annotations import read_names
 
 HAND = {"name": "Hand", "phenomenon": "The hand has six fingers.", "reasoning": "Hands have five.", "severity": 5}
@@ -110,6 +110,20 @@ def test_the_same_again_changes_nothing_and_new_images_join_while_the_others_kee
         make_set(out, sources, SetOptions(ratios={"train": 0.8, "test": 0.2}))
 
 
+def test_a_second_process_is_refused_while_a_set_is_made(tmp_path: Path, sources: tuple[SetSource, ...]) -> None:
+    refused = list[str]()
+
+    def second(*_: object) -> None:
+        if not refused:
+            with pytest.raises(RunConflict) as error:
+                make_set(tmp_path / "set", sources)
+            refused.append(str(error.value))
+
+    made = make_set(tmp_path / "set", sources, progress=second)
+    assert f"another process ({os.getpid()}) works in the set folder" in refused[0]
+    assert make_set(tmp_path / "set", sources) == made
+
+
 def test_a_making_that_was_killed_is_continued(
     tmp_path: Path, sources: tuple[SetSource, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +195,7 @@ def test_bad_sources_are_refused(tmp_path: Path, sources: tuple[SetSource, ...])
     ):
         with pytest.raises(UsageError, match=message):
             make_set(tmp_path / "set", given)
-    with pytest.raises(UsageError, match="is no set of `deepfake make`"):
+    with pytest.raises(UsageError, match=r"holds other files .* and no made\.json; give another OUT"):
         make_set(tmp_path / "photos", (photos._replace(folder=tmp_path / "sdxl"), flux))
 
 

@@ -31,11 +31,12 @@ from anomreason.deepfake.inspecting import FileRecord, inspect, near_duplicates
 from anomreason.errors import ParseError, StorageError, UsageError
 from anomreason.files import read_object, write_atomically
 from anomreason.images import load_pixels
-from anomreason.runs import is_run, read_results
+from anomreason.runs import FolderKind, ResumableFolder, is_run, read_results
 from anomreason.sources.inputs import METADATA, find_images
 from anomreason.sources.manifests import as_path, manifest_rows, read_split
 from anomreason.textform.fields import anomaly_from_json
 
+FOLDER = FolderKind("set", "made.json", "set.lock", "another OUT")
 SHOWN = 5
 """Names that a message or report lists of each sort."""
 Progress = Callable[[str, int, int], None]
@@ -134,10 +135,14 @@ def make_set(
 
     A `metadata.jsonl` or `.csv` of a folder may give `prompt`, `group`, `description` and `anomalies` of each image;
     images of one prompt or group get into one part. Raises UsageError for folders that cannot be used, for an image
-    that is in both classes, and when the set was made with other settings.
+    that is in both classes, and when the set was made with other settings; RunConflict while another process makes it.
     """
     _check(out, sources)
-    folder = SetFolder(out)
+    with ResumableFolder(out, FOLDER):
+        return _make(SetFolder(out), sources, options, progress)
+
+
+def _make(folder: SetFolder, sources: Sequence[SetSource], options: SetOptions, progress: Progress) -> SetReport:
     settings = _settings(options)
     before = _before(folder, settings)
     members, counts, unreadable, passed_over = _gathered(folder, sources, progress)
@@ -241,21 +246,16 @@ def _settings(options: SetOptions) -> dict[str, Any]:
 
 def _before(folder: SetFolder, settings: Mapping[str, Any]) -> set[str]:
     """Names of the images of an earlier set here. Raises UsageError where it was made with other settings."""
-    path = folder.path
     if not folder.made.is_file():
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(f"{str(path)!r} exists and is no set of `deepfake make`; choose a new folder")
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot make the folder {str(path)!r}: {error.strerror}; choose another") from None
         write_atomically(folder.made, json.dumps({"settings": settings, "sources": []}) + "\n")
         return set()
     made = read_object(folder.made).get("settings")
     for name, value in settings.items():
         if not isinstance(made, dict) or made.get(name) != value:
             was = made.get(name) if isinstance(made, dict) else None
-            raise UsageError(f"{path} was made with {name} {was!r}, not {value!r}; make another set in a new folder")
+            raise UsageError(
+                f"{folder.path} was made with {name} {was!r}, not {value!r}; make another set in a new folder"
+            )
     if not folder.truth.is_file():
         return set()
     return {json.loads(line)["image"] for line in folder.truth.read_text(encoding="utf-8").splitlines()}
