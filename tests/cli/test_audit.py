@@ -127,12 +127,22 @@ def test_the_report_is_built_anew_from_the_folder_alone(file: Path) -> None:
         shell("report", file.parent)
 
 
-def test_a_limit_on_the_cost_ends_with_its_own_exit_code(file: Path, server: ImagesServer) -> None:
+def test_a_limit_on_the_cost_ends_with_its_own_exit_code_after_the_report(file: Path, server: ImagesServer) -> None:
     file.write_text(f"max_cost = 0.5\n{file.read_text()}")
     output = shell(file, "--yes", code=4)
     assert "neat: 2 images made, 2 left, $0.50, stopped at the limit on the cost" in output
     assert "The same command with a higher max_cost continues" in output
     assert len(server.requests) == 2
+    images = json.loads((file.parent / "audit" / "audit.json").read_text())["assessors"][0]["generators"]
+    assert [one["assessed"] for one in images] == [2, 4]
+
+
+def test_the_results_can_be_printed_as_json_and_nothing_else(file: Path) -> None:
+    printed = shell(file, "--yes", "--json")
+    assert json.loads(printed) == json.loads((file.parent / "audit" / "audit.json").read_text())
+    assert json.loads(shell("report", file, "--json")) == json.loads(printed)
+    with pytest.raises(UsageError, match="--json has no effect with --dry-run"):
+        shell(file, "--dry-run", "--json")
 
 
 def test_images_that_failed_end_with_their_own_exit_code_after_the_report(file: Path) -> None:

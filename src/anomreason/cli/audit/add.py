@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from anomreason.cli.audit.run import JsonOption
 from anomreason.cli.output import say
 
 
@@ -24,6 +25,7 @@ def command(
         bool, typer.Option("--dry-run", help="Print what would be left to do and its cost, and stop.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Put further generators into an audit, and run what they lack.
 
@@ -32,11 +34,14 @@ def command(
     """
     from anomreason.audit.adding import add_generators
     from anomreason.cli.audit.run import RunOptions, show_plan, work_through
+    from anomreason.errors import UsageError
 
+    if dry_run and as_json:
+        raise UsageError("--json has no effect with --dry-run; leave it out")
     audit, added = add_generators(file, generators, write=not dry_run)
     for name in added:
         say(f"{'Would add' if dry_run else 'Added'} {name} to {file}", err=True)
     if dry_run:
         show_plan(audit)
     else:
-        raise typer.Exit(work_through(audit, RunOptions(yes)))
+        raise typer.Exit(work_through(audit, RunOptions(yes, as_json)))

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from anomreason.cli.audit.run import JsonOption
+
 
 def command(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the audit, or its AUDIT.TOML.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Build the report of an audit anew from what its folder holds.
 
@@ -18,4 +21,4 @@ def command(
     from anomreason.audit.plan import read_audit
     from anomreason.cli.audit.run import show_report
 
-    show_report(read_audit(out).out if out.is_file() else out)
+    show_report(read_audit(out).out if out.is_file() else out, as_json)

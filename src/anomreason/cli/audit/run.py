@@ -23,7 +23,7 @@ from anomreason.cli.detect import (
 )
 from anomreason.cli.detect import command as detect_command
 from anomreason.cli.options import borrow_options
-from anomreason.cli.output import say
+from anomreason.cli.output import json_line, say
 from anomreason.english import counted
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from anomreason.dataset.generate import GeneratorPlan, GeneratorReport
     from anomreason.spread.cluster import SpreadOptions
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print audit.json and nothing else.")]
 SHOWN = 3
 """Messages that are shown of each generator."""
 
@@ -44,7 +45,7 @@ class RunOptions:
     yes: bool
     """Whether money may be spent without asking."""
     quiet: bool = False
-    """Whether nothing but the result is printed."""
+    """Whether nothing but the result is printed, as JSON."""
     spread: SpreadOptions | None = None
     """Where the workers are that assess; None for this process."""
 
@@ -61,6 +62,7 @@ def command(
         bool, typer.Option("--dry-run", help="Print what is left to do and its cost, and stop.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
+    as_json: JsonOption = False,
     **_engine: object,
 ) -> None:
     """Make the images of an audit, have them assessed, and report which generator is how plausible.
@@ -70,7 +72,10 @@ def command(
     assessed, 2 usage error, 3 some missing or failed, 4 stopped at a limit on the cost, 130 interrupted.
     """
     from anomreason.audit.plan import read_audit
+    from anomreason.errors import UsageError
 
+    if dry_run and as_json:
+        raise UsageError("--json has no effect with --dry-run; leave it out")
     audit, spread = read_audit(file), spread_options(context)
     if spread is not None:
         for assessor in audit.assessors:
@@ -78,7 +83,7 @@ def command(
     if dry_run:
         show_plan(audit)
     else:
-        raise typer.Exit(work_through(audit, RunOptions(yes, spread=spread)))
+        raise typer.Exit(work_through(audit, RunOptions(yes, as_json, spread)))
 
 
 borrow_options(command, detect_command, ("engine", "workers", "ray_address"))
@@ -111,8 +116,8 @@ def work_through(audit: Audit, options: RunOptions) -> int:
     _check_terminal(audit, record, plans, options)
     with AuditFolder(audit, record) as folder:
         ends = {_make(folder, plans, options)}
-        if ends & {CAPPED, INTERRUPTED}:
-            return max(ends)
+        if INTERRUPTED in ends:
+            return INTERRUPTED
         if any(len(one.images) < len(audit.prompts) * len(audit.seeds) for one in record.generators if one.images):
             ends.add(FAILED)
         images = present(tuple(all_images(folder.path, record)))
@@ -121,7 +126,7 @@ def work_through(audit: Audit, options: RunOptions) -> int:
             ends.add(_assess(assessor_work(audit, assessor, images), options))
             if INTERRUPTED in ends:
                 return INTERRUPTED
-        show_report(folder.path)
+        show_report(folder.path, options.quiet)
     return max(ends)
 
 
@@ -298,12 +303,16 @@ def _assess(work: AssessorWork, options: RunOptions) -> int:
     return FAILED if status == DONE and failed else status
 
 
-def show_report(out: Path) -> None:
+def show_report(out: Path, as_json: bool = False) -> None:
     """Build the report of an audit's folder, and print it."""
     from anomreason.audit.folder import PAGE, RESULT
     from anomreason.audit.running import write_report
     from anomreason.cli.audit.printing import print_audit
 
-    print_audit(write_report(out))
+    result = write_report(out)
+    if as_json:
+        say(json_line(result.model_dump_json()))
+        return
+    print_audit(result)
     say(f"Results: {out / RESULT}", err=True)
     say(f"Report: {out / PAGE}", err=True)
