@@ -29,3 +29,14 @@ def test_the_benchmark_of_a_gpu_prints_its_rows_at_toy_size_too() -> None:
     assert [len(row) for row in rows] == [3] * 5
     assert [row[0].split()[0] for row in rows] == ["scoring", "F1", "training", "peak", "local"]
     assert rows[3][1] == "not measured without a GPU"
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_costs_computes_large_jobs_from_what_it_measures() -> None:
+    command = [sys.executable, "-m", "benchmarks.costs", "--images", "1"]
+    ran = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    rows = [line.strip("| ").split(" | ") for line in ran.stdout.splitlines() if line.startswith("| `")]
+    names = ["`single`", "`lean`", "`paper`"]
+    assert [row[0] for row in rows] == [*names, *(name for name in names for _ in range(5))]
+    assert rows[0][2] == "1"
