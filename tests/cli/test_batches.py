@@ -135,7 +135,7 @@ def test_batches_find_what_calls_at_once_find_for_half_the_price(
 
 def test_cut_and_unreadable_replies_get_the_remedies_of_calls_at_once(world: World, tmp_path: Path) -> None:
     images, run, at_once = world(3).parent, tmp_path / "batches", tmp_path / "at-once"
-    with serving(images / "simulator.json", malformed=0.2, truncated=0.1, refused=0.03) as url:
+    with serving(images / "simulator.json", malformed=0.25, truncated=0.35, refused=0.03) as url:
         detect(images, at_once, "--base-url", f"{url}/v1", "--api-key-env", "HOME")
         code, number = detect(images, run, "--batch", "write").exit_code, 0
         while code == 5 and (number := number + 1) < 20:
