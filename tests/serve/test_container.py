@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,30 @@ def test_the_command_that_compose_starts_is_one_of_ours() -> None:
     command = [*ENTRYPOINT, *SERVICE["command"]]
     assert command[:2] == ["anomreason", "serve"]
     read_line(command[1:])
+
+
+SHOWN = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8").replace("\\\n", " ")
+"""The page, with command lines in one line each."""
+
+
+def test_the_commands_that_the_docs_run_in_containers_and_as_a_unit_are_ours() -> None:
+    in_containers = re.findall(r"^docker .* anomreason (--.*)$", SHOWN, re.M)
+    assert len(in_containers) == 3
+    for line in in_containers:
+        read_line([*ENTRYPOINT[1:], *shlex.split(line)])
+    (started,) = re.findall(r"^ExecStart=/opt/anomreason/bin/anomreason (.*)$", SHOWN, re.M)
+    read_line(shlex.split(started))
+
+
+def test_systemd_understands_the_unit_of_the_docs(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("needs systemd")
+    (unit,) = re.findall(r"^```ini\n(.*?)^```", SHOWN, re.M | re.S)
+    file = tmp_path / "anomreason.service"
+    file.write_text(unit.replace("/opt/anomreason/bin/anomreason", sys.executable))
+    ran = subprocess.run([analyze, "verify", str(file)], capture_output=True, text=True)
+    assert "anomreason" not in ran.stderr, ran.stderr
 
 
 @cache
