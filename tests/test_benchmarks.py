@@ -10,6 +10,13 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
+def test_the_benchmark_of_reports_builds_one_twice() -> None:
+    command = [sys.executable, str(BENCHMARKS / "report.py"), "--images", "3", "--side", "64"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "built again" in ran.stdout
+
+
 @pytest.mark.slow
 def test_the_orchestration_benchmark_leaves_no_connection_open() -> None:
     command = [sys.executable, str(BENCHMARKS / "orchestration.py"), "--images", "1", "--rounds", "1"]

@@ -36,6 +36,8 @@ def test_every_anomaly_has_a_row_with_its_place(world: World) -> None:
     assert [(row["image"], row["number"]) for row in table] == [(f"p00{i}.png", n) for i in (0, 1) for n in range(4)]
     worst = next(row for row in table if row["name"] == "Six fingers 0")
     assert (worst["severity"], worst["objects"]) == (5, "woman")
+    assert (worst["role"], worst["step"]) == ("AttributeAnalyzer", "inspect")
+    assert worst["score"] is not None, "of the check"
     assert [worst[name] for name in ("x0", "y0", "x1", "y1")] == [0.125, 0.1, 0.25, 0.5]
     lamp = next(row for row in table if row["severity"] == 33)
     assert [lamp[name] for name in ("x0", "y0", "x1", "y1")].count(None) in (0, 4)

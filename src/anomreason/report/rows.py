@@ -54,6 +54,7 @@ def _of_image(found: Detection) -> Iterator[Row]:
         "out_of_domain": found.out_of_domain,
         "anomalies": scores.af if scores else None,
         "worst_severity": found.worst,
+        "dropped": sum(c.dropped is not None for c in found.candidates),
         "mai": scores.mai if scores else None,
         "cap": scores.cap if scores else None,
         "description": found.description,
@@ -69,6 +70,7 @@ def _of_image(found: Detection) -> Iterator[Row]:
 
 def _of_anomalies(found: Detection) -> Iterator[Row]:
     for number, anomaly in enumerate(found.anomalies):
+        basis = anomaly.basis
         box = anomaly.region.box if anomaly.region else (None,) * 4
         yield {
             "image": found.image,
@@ -80,5 +82,9 @@ def _of_anomalies(found: Detection) -> Iterator[Row]:
             "phenomenon": anomaly.phenomenon,
             "reasoning": anomaly.reasoning,
             "objects": ", ".join(anomaly.objects),
+            "role": basis.role if basis else None,
+            "step": basis.step if basis else None,
+            "score": basis.score if basis else None,
+            "reason": basis.reason if basis else None,
             **dict(zip(("x0", "y0", "x1", "y1"), box, strict=True)),
         }
