@@ -204,15 +204,17 @@ def test_simulated_answers_are_said_to_be_simulated_on_every_page(run: Run, mode
 def hostile(run: Run) -> Page:
     """A report in which every text that comes from outside is hostile."""
     box = Region(x0=0.1, y0=0.2, x1=0.6, y1=0.9)
-    bad = Anomaly(name=EVIL, phenomenon=EVIL, reasoning=EVIL, severity=5, objects=(EVIL,), region=box)
+    basis = Basis(role=EVIL, step=EVIL, score=3, reason=EVIL, candidates=(0, 7))  # there is no candidate 7
+    bad = Anomaly(name=EVIL, phenomenon=EVIL, reasoning=EVIL, severity=5, objects=(EVIL,), region=box, basis=basis)
     run.add(
         run.picture(EVIL_NAME, quality=90),
         bad,
         detector=EVIL,
         candidates=(
             Candidate(name=EVIL, phenomenon=EVIL, reasoning=EVIL, role=EVIL, step=EVIL, score=3, dropped=EVIL),
+            Candidate(name=EVIL, phenomenon=EVIL, reasoning=EVIL, role=EVIL, step=EVIL, innocent=EVIL, reason=EVIL),
         ),
-        objects=(SceneObject(name=EVIL, description=EVIL, region=box),),
+        objects=(SceneObject(name=EVIL, description=EVIL, region=box, counts=(PartCount(part="hands'<", count=2),)),),
     )
     failed = run.picture("failed.png")
     run.add(failed, status="failed", failure=Failure(kind="endpoint", message=EVIL))
