@@ -98,7 +98,7 @@ export class Stage extends EventTarget {
 
   #layout() {
     const { width: across, height: down } = this.canvas;
-    const room = this.window.clientWidth, high = Math.max(240, innerHeight * (innerWidth < 580 ? 0.55 : 0.78));
+    const room = this.window.clientWidth, high = Math.max(240, innerHeight * (innerWidth < 928 ? 0.55 : 0.78)); // the result is below it on narrow screens
     if (!room) return;
     const fitted = Math.min(room, (high * across) / down, Math.max(2 * across, 320));
     const middle = this.window.scrollLeft + room / 2, before = this.inner.clientWidth || fitted;
