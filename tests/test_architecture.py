@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,15 @@ def is_module(name: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").is_file()
 
 
+parsed = cache(ast.parse)
+"""Each file is asked about several times."""
+
+
 def imported(code: str, own: str) -> Iterator[str]:
     """Modules of the package that a module imports: at once, inside functions, and for type checkers alone.
 
     A room that knows another's type knows the room, so imports under TYPE_CHECKING count as well."""
-    for node in ast.walk(ast.parse(code)):
+    for node in ast.walk(parsed(code)):
         if isinstance(node, ast.Import):
             whole = [(alias.name, "anomreason") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -86,6 +91,7 @@ def imported(code: str, own: str) -> Iterator[str]:
                 yield name if is_module(name) else module
 
 
+@cache
 def imports() -> list[tuple[str, str]]:
     """All pairs (importing module, imported module) inside the package."""
     found = []
@@ -178,7 +184,7 @@ def definitions(kind: type[ast.AST] | tuple[type[ast.AST], ...], *rooms: str) ->
     """(module, node) of all definitions of a kind in some rooms, or in all of the package."""
     for file in sorted(PACKAGE.rglob("*.py")):
         if not rooms or file.relative_to(PACKAGE).parts[0] in rooms:
-            tree = ast.parse(file.read_text(encoding="utf-8"))
+            tree = parsed(file.read_text(encoding="utf-8"))
             yield from ((str(file.relative_to(PACKAGE)), node) for node in ast.walk(tree) if isinstance(node, kind))
 
 

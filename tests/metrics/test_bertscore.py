@@ -54,13 +54,13 @@ def backbone() -> Backbone:
     return Backbone.open(MODEL, layer=LAYER, device="cpu")
 
 
-def test_f1_is_that_of_bert_score_on_a_thousand_realistic_pairs(backbone: Backbone) -> None:
+def test_f1_is_that_of_bert_score_on_hundreds_of_realistic_pairs(backbone: Backbone) -> None:
     rng = random.Random(0)
-    predictions, truths = [TEXTS["image_texts"](rng, 25)], [TEXTS["image_texts"](rng, 22)]
+    predictions, truths = [TEXTS["image_texts"](rng, 15)], [TEXTS["image_texts"](rng, 14)]
     ours, theirs = TEXTS["flat_pairs"](predictions, truths)
     found = [one.own[field].ravel() for one in backbone.hold(truths).score(predictions) for field in ("phe", "rea")]
     lengths = {len(text.split()) for text in ours}
-    assert len(ours) >= 1000
+    assert len(ours) >= 400
     assert min(lengths) <= 3
     assert max(lengths) >= 40
     np.testing.assert_allclose(np.concatenate(found), reference(ours, theirs), rtol=0, atol=1e-5)

@@ -98,8 +98,7 @@ TRUTH: dict[Draw, np.ndarray] = {
 }
 
 
-@pytest.mark.parametrize("draw", [continuous, five_levels])
-@pytest.mark.parametrize("n", [100, 300])
+@pytest.mark.parametrize(("draw", "n"), [(continuous, 100), (five_levels, 300)])
 def test_the_intervals_hold_the_true_recall(draw: Draw, n: int) -> None:
     """Of 300 sets, with all of the photographs that the rate needs: 1 % of 100 is one."""
     generator, repetitions = np.random.default_rng(n), 300

@@ -68,8 +68,11 @@ def essence(detection: Detection) -> dict[str, Any]:
     return detection.model_dump(exclude=dropped)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("side", [64, 200])  # sent as it is, and scaled
+AS_IT_IS = [(form, 64) for form in FORMS]
+SCALED = [(form, 200) for form in ("bytes", "pillow, made", "numpy, float32", "torch, float")]
+
+
+@pytest.mark.parametrize(("form", "side"), [*AS_IT_IS, *SCALED])
 def test_an_image_in_memory_gives_what_its_file_gives(world: World, form: str, side: int) -> None:
     truth = world(1, side)
     file = truth.parent / "p000.png"

@@ -53,7 +53,7 @@ def test_other_schedules_and_servers_are_refused_with_what_to_do(tmp_path: Path)
 def test_it_finds_what_is_planted_and_little_else(tmp_path: Path) -> None:
     from anomreason.evaluation.exact import evaluate_exact
 
-    make_scenes(tmp_path / "scenes", SceneSettings(n=40, seed=40, size=256, kinds=TINY_KINDS, twins=False), jobs=1)
+    make_scenes(tmp_path / "scenes", SceneSettings(n=24, seed=40, size=256, kinds=TINY_KINDS, twins=False), jobs=1)
     detect([str(tmp_path / "scenes")], model="tiny", run=tmp_path / "run")
     scores = evaluate_exact(tmp_path / "run", tmp_path / "scenes")
     assert scores.failures == {}
