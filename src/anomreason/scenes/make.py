@@ -12,6 +12,8 @@ import io
 import json
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -180,7 +182,7 @@ def _draw_all(out: Path, make: SceneSettings, left: Sequence[int], jobs: int | N
         yield from (_draw_one(world, out, make, scene) for scene in left)
         return
     # Not forked: a renderer's threads do not survive that.
-    pool = ProcessPoolExecutor(min(jobs, len(packs)), multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(min(jobs, len(packs)), multiprocessing.get_context("spawn"), _end_with_parent)
     try:
         waiting = {pool.submit(_draw_pack, out, make, pack) for pack in packs}
         while waiting:
@@ -189,6 +191,19 @@ def _draw_all(out: Path, make: SceneSettings, left: Sequence[int], jobs: int | N
                 yield from future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Makes a process of the pool end when the command does, however that ends: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's, which ends this process
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _draw_pack(out: Path, make: SceneSettings, scenes: Sequence[int]) -> list[dict[str, Any]]:
