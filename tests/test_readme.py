@@ -31,7 +31,7 @@ FOREIGN = {
         *("--tag", "--build-arg", "--rm", "--volume", "--detach", "--name", "--publish", "--env", "--no-deps"),
         "--data-binary",
     },
-    "scale.md": {"--head", "--address", "--port", "--generate"},
+    "scale.md": {"--read", "--written", "--head", "--address", "--port", "--generate"},
     "benchmarks.md": {"--images", "--neighbours", "--rounds"},
 }
 """Options of benchmarks, tools and other programs, by the page that names them."""

@@ -536,7 +536,9 @@ async def detect_images(
                 detection = await detect_one(image, session, earlier.pop(image.name, Usage()))
             except Deferred:
                 if session.batch:
-                    await session.batch.write(image.name, caller.ledger.total)
+                    await session.batch.write(
+                        image.name, caller.ledger.total, bool(session.run and image.name in session.run.done)
+                    )
                 put_off(image.name)
                 continue
             if detection is None:

@@ -220,20 +220,22 @@ def test_errors_are_tried_again_each_round_and_end_as_failures(world: World, tmp
     assert requests(run, 3) == []
 
 
-def test_answers_that_come_too_late_are_booked(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("code", "outcome"), [("content_filter", "refused"), ("unauthorized", "rejected")])
+def test_answers_that_come_too_late_are_booked_and_begin_no_image_anew(
+    code: str, outcome: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(model, "MOST_REQUESTS", 1)
     images, run = world(1).parent, tmp_path / "run"
     options = ("--schedule", "single", "--judge-source")
     detect(images, run, *options, "--batch", "write")
     steps = {tags(run)[line["custom_id"]]["step"]: line for line in requests(run, 1)}
-    no = {"error": {"message": "no", "code": "content_filter"}}
-    (tmp_path / "1.jsonl").write_text(answered(steps["single"], 400, no))
+    (tmp_path / "1.jsonl").write_text(answered(steps["single"], 403, {"error": {"message": "no", "code": code}}))
     (tmp_path / "2.jsonl").write_text(answered(steps["source"], 200, SOUND | USED))
     for _ in range(2):
         detect(images, run, *options, "--batch", "read", tmp_path / "1.jsonl")
         detect(images, run, *options, "--batch", "read", tmp_path / "2.jsonl")
-    assert [call.outcome for call in read_calls(run)] == ["refused", "unused"]
-    assert spent_in(run).tokens == 1100
+    assert [call.outcome for call in read_calls(run)] == [outcome, "unused"]
+    assert (spent_in(run).tokens, requests(run, 2)) == (1100, [])
 
 
 def test_a_cap_counts_what_has_no_answer_yet(world: World, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def tell_answers(batch: BatchVLM, run: RunFolder, quiet: bool) -> None:
     from anomreason.vlm.ledger import Ledger
 
     ledger = Ledger(run.path / "calls.jsonl", batch.limits.price)
-    left = batch.book_unused({name for name, status in run.done.items() if status.final}, ledger)
+    left = batch.book_unused(run.done, ledger)
     ledger.close()
     damaged = batch.answers.damaged
     for line in damaged[:3]:
@@ -97,7 +97,10 @@ def tell_answers(batch: BatchVLM, run: RunFolder, quiet: bool) -> None:
     known = f"; {others:,} were read before or are of another run" if others else ""
     say(f"Answers: {batch.answered:,} read{known}.", err=quiet)
     if left:
-        say(f"{counted(left, 'answer belongs', 'answers belong')} to images that are not named here.", err=True)
+        say(
+            f"{counted(left, 'answer belongs', 'answers belong')} to images that are not named here, or have changed.",
+            err=True,
+        )
 
 
 def tell_round(batch: BatchVLM, written: BatchRound | None, quiet: bool) -> None:
@@ -106,7 +109,7 @@ def tell_round(batch: BatchVLM, written: BatchRound | None, quiet: bool) -> None
     if written is not None:
         files = counted(len(written.files), "file", "files")
         say(f"Round {written.number}, {files}: {spending(written.worst)} at most", err=quiet)
-    new = {file.path for file in written.files} if written else set()
+    new = written.files if written else ()
     names = sorted(waiting)
     for path in [*names[: NAMED - 1], names[-1]] if len(names) > NAMED else names:
         without = counted(waiting[path], "request", "requests") + " without an answer" * (path not in new)

@@ -300,9 +300,8 @@ def process_in_batches(setup: DetectorSetup, run: RunFolder, images: Sequence[Im
 
         def todo() -> list[Image]:
             # Only writing begins failed images anew: else each round would pay for those that no model can do.
-            asked = {one.tag.image for one in batch.waiting()}
-            left = remaining(images, run.done)
-            return [image for image in left if not reading or image.name not in run.done or image.name in asked]
+            left, anew = remaining(images, run.done), batch.begun_anew
+            return [image for image in left if not reading or image.name not in run.done or image.name in anew]
 
         status = process(working, run, todo(), options)
         if batch.over and reading and status == DONE:

@@ -11,7 +11,7 @@ The lines are those of OpenAI's batches (https://platform.openai.com/docs/api-re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -142,10 +142,3 @@ def _wrapped(error: Any) -> Any:
     if isinstance(error, dict) and "error" in error:
         return error
     return {"error": error or "the batch holds neither an answer nor an error"}
-
-
-def sample(texts: Iterable[str], most: int = 3) -> list[str]:
-    """The first of these, and how many more there are."""
-    found = list(texts)
-    more = len(found) - most
-    return found[:most] + ([f"... and {more:,} more lines"] if more > 0 else [])

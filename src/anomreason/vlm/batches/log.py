@@ -49,6 +49,8 @@ class Batched:
     """How its images were changed for the server."""
     worst: Usage
     """What it may use at most, tokens."""
+    again: bool
+    """Whether its image had a result already, a failure, and was begun anew."""
 
     @property
     def custom_id(self) -> str:
@@ -136,7 +138,8 @@ class BatchLog:
 
 def _row(one: Batched) -> tuple[str, int, str, str]:
     worst = [one.worst.prompt_tokens, one.worst.completion_tokens]
-    sent = {"tag": asdict(one.tag), "options": sorted(one.options), "notes": one.notes, "worst": worst}
+    sent: dict[str, Any] = {"tag": asdict(one.tag), "options": sorted(one.options), "notes": one.notes}
+    sent |= {"worst": worst, "again": one.again}
     return one.key, one.tries, one.file, json.dumps(sent)
 
 
@@ -145,4 +148,4 @@ def _batched(row: tuple[str, int, str, str]) -> Batched:
     sent = json.loads(text)
     worst = Usage(calls=1, prompt_tokens=sent["worst"][0], completion_tokens=sent["worst"][1])
     options, notes = frozenset(map(str, sent["options"])), tuple(map(str, sent["notes"]))
-    return Batched(key, tries, file, Tag(**sent["tag"]), options, notes, worst)
+    return Batched(key, tries, file, Tag(**sent["tag"]), options, notes, worst, bool(sent["again"]))

@@ -63,20 +63,11 @@ class SpendingCaps:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchFile:
-    """One finished file of requests."""
-
-    path: Path
-    requests: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class BatchRound:
     """What was written at one time."""
 
     number: int
-    files: tuple[BatchFile, ...]
+    files: tuple[Path, ...]
     worst: Usage
     """What its requests may use at most; `cost` at the price of a batch, None when that is not known."""
 
@@ -89,6 +80,7 @@ class _Draft:
     file: BinaryIO
     rows: list[Batched] = field(default_factory=list)
     size: int = 0
+    """Bytes."""
 
 
 class BatchVLM:
@@ -119,7 +111,7 @@ class BatchVLM:
         self._draft: _Draft | None = None
         self._drafted: set[str] = set()
         """Keys of this round's requests."""
-        self._files: list[BatchFile] = []
+        self._files: list[Path] = []
         self._worst, self._held = Usage(), Usage()
         for one in log.waiting.values():
             self._held += one.worst
@@ -171,10 +163,10 @@ class BatchVLM:
         """The image is done or lost: what it has put off is of no use."""
         self._put_off.pop(image, None)
 
-    async def write(self, image: str, spent: Usage) -> None:
+    async def write(self, image: str, spent: Usage, again: bool = False) -> None:
         """Put what an image waits for into the files of this round, unless a limit is reached.
 
-        spent: by all calls of the run so far.
+        spent: by all calls of the run so far; again: whether the image has a result, and is begun anew.
         """
         rows: list[tuple[Batched, SentRequest]] = []
         worst = Usage()
@@ -185,7 +177,7 @@ class BatchVLM:
             most = worst_case(request, self.limits.price).model_copy(update={"calls": 1})
             sent = await self._chat.prepare(request)
             tries = known.tries if known else 0
-            rows.append((Batched(key, tries, "", request.tag, sent.options, sent.notes, most), sent))
+            rows.append((Batched(key, tries, "", request.tag, sent.options, sent.notes, most, again), sent))
             worst += most
         if rows and (over := self.limits.over(spent + self._priced(self._held + worst))):
             self.over = self.over or over
@@ -205,17 +197,22 @@ class BatchVLM:
             return None
         return BatchRound(self._number, tuple(self._files), self._priced(self._worst))
 
+    @property
+    def begun_anew(self) -> set[str]:
+        """Images with a result that wait for answers, as they were begun anew."""
+        return {one.tag.image for one in self.waiting() if one.again}
+
     def book_unused(self, done: Collection[str], ledger: Ledger) -> int:
         """Enter the answers that nobody asked for, as their image was done or lost before; gives how many are left.
 
         done: images with a result. What is left belongs to images that the command does not name.
         """
-        left = 0
+        left, anew = 0, self.begun_anew
         for custom_id in self.answers:
             known = self._log.waiting.get(custom_id)
             if known is None:
                 continue
-            if known.tag.image not in done:
+            if known.tag.image not in done or known.tag.image in anew:
                 left += 1
                 continue
             answer = self.answers.read(custom_id)
@@ -276,7 +273,7 @@ class BatchVLM:
             os.replace(_part(draft.path), draft.path)
         except OSError as e:
             raise _unwritten(draft.path, e) from e
-        self._files.append(BatchFile(draft.path, len(draft.rows), draft.size))
+        self._files.append(draft.path)
         self._draft = None
 
 
