@@ -1,6 +1,6 @@
 """Uploads to `anomreason serve`, which is killed with -9: what is lost or paid twice, and how fast uploads are taken.
 
-    python benchmarks/serve.py [--images 200] [--clients 16] [--kills 2] [--faults 0.05] [--latency 0.2]
+    python benchmarks/serve.py [--images 200] [--clients 16] [--kills 2] [--faults 0.05] [--latency 1.0]
 
 The model is simulated behind a real server, which answers a share of the calls with an error, nonsense or a refusal.
 Each client sends an image, waits for its job to end and sends the next one; what was not acknowledged is sent again.
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--kills", type=int, default=2)
     parser.add_argument("--faults", type=float, default=0.05)
-    parser.add_argument("--latency", type=float, default=0.2)
+    parser.add_argument("--latency", type=float, default=1.0)
     parser.add_argument("--side", type=int, default=1024)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as base:

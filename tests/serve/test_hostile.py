@@ -1,20 +1,16 @@
 """No upload and no request brings the service down, fills its memory or holds up others; strangers get nothing."""
 
-import io
 import resource
 import socket
-import struct
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 import schemathesis
+from benchmarks.hostile_uploads import bad_files, endless, stall
 from hypothesis import HealthCheck, given, settings
-from PIL import Image
 from schemathesis import Case, GenerationMode
 from tests.serve.visiting import COOKIE, Visited, visiting
 
@@ -25,42 +21,6 @@ BAD_FILES = 60
 """200 give no answer of 500 either."""
 EXAMPLES = 2
 """Of each route and each way to make them; 100 of each found no answer of 500 either."""
-
-
-def bad_files(count: int) -> Iterator[tuple[str, bytes]]:
-    """Names and contents: cut, overwritten, mislabelled, huge by their header, and no images at all."""
-    rng = np.random.default_rng(0)
-    pixels = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    whole = []
-    for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"):
-        out = io.BytesIO()
-        pixels.save(out, kind)
-        whole.append(out.getvalue())
-    never = [b"", b"\0" * 5_000, b"<svg onload=alert(1)>", b"%PDF-1.7", b"PK\x03\x04" + bytes(60), bomb(60_000, 60_000)]
-    never += [bomb(9_000, 9_000)[:-30], b"\x89PNG\r\n\x1a\n", b"GIF89a" + b"\xff" * 40, whole[0][:50]]
-    names = ["../../etc/passwd", "a\0b.png", "\u202egnp.exe", '"><script>alert(1)</script>.png', "a" * 5_000, "/"]
-    for n in range(count):
-        name = names[n % len(names)]
-        if n < len(never):
-            yield name, never[n]
-            continue
-        data = bytearray(whole[n % len(whole)])
-        for _ in range(rng.integers(1, 40)):
-            data[rng.integers(0, len(data))] = rng.integers(0, 256)
-        yield name, bytes(data[: rng.integers(1, len(data))] if n % 2 else data)
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of black pixels, a thousandth of their size."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    packed = zlib.compressobj(9)
-    row = bytes((width + 7) // 8 + 1)
-    rows = b"".join(packed.compress(row) for _ in range(min(height, 9_000))) + packed.flush()
-    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def test_bad_files_are_refused_or_fail_with_their_reason(world: World, tmp_path: Path) -> None:
@@ -122,21 +82,6 @@ def test_an_endless_body_and_clients_that_stall_hold_nobody_up(
         assert visited.service.uploads.held == 0
 
 
-def stall(host: str, port: int, n: int) -> socket.socket:
-    """A client that begins an upload and sends no more."""
-    made = socket.create_connection((host, port), timeout=30)
-    kind = "multipart/form-data; boundary=x" if n % 2 else "image/png"
-    head = f"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: 2000\r\n\r\n"
-    part = '--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\nPNG'
-    made.sendall((head + part[: 20 * (n % 5)]).encode())
-    return made
-
-
-def endless() -> Iterator[bytes]:
-    for _ in range(100):
-        yield bytes(1_000_000)
-
-
 def test_no_request_that_the_description_allows_or_forbids_brings_the_service_down(
     world: World, tmp_path: Path
 ) -> None:
@@ -160,8 +105,11 @@ def send_any(visited: Visited, cases: object, job: str) -> None:
         if isinstance(case.query, dict):
             case.query.pop("wait", None)
         made = case.as_transport_kwargs(base_url=str(visited.client.base_url))
-        sent = {key: made[key] for key in ("method", "url", "json", "params", "files") if made.get(key) is not None}
-        answer = visited.client.request(**sent, content=made.get("data") if not sent.get("files") else None)
+        sent = {key: made[key] for key in ("method", "url", "json", "params") if made.get(key) is not None}
+        if files := [(name, repr(value).encode()) for name, value in made.get("files") or ()]:
+            answer = visited.client.request(**sent, files=files)
+        else:
+            answer = visited.client.request(**sent, content=made.get("data"))
         assert answer.status_code < 500, (sent, answer.text)
         assert answer.status_code < 400 or set(answer.json()) == {"error"}, answer.text
 

@@ -1,9 +1,11 @@
 """What a client may use: images a minute, a budget, places in the queue; and what becomes of jobs and their images."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from tests.serve.visiting import visiting
 
@@ -26,14 +28,16 @@ def clients_with(folder: Path, limits: str) -> tuple[Clients, dict[str, str]]:
 
 
 def test_more_images_a_minute_than_allowed_are_to_come_later(world: World, tmp_path: Path) -> None:
-    truth = world(3)
+    truth = world(6)
     clients, ada = clients_with(tmp_path, "rate = 2")
-    with visiting(tmp_path / "jobs", f"sim:{truth}", clients) as visited:
-        for n in range(2):
-            visited.detect(truth.parent / f"p00{n}.png", **ada)
-        data = (truth.parent / "p002.png").read_bytes()
-        refused = visited.client.post("/v1/detect", files={"image": data}, headers=ada)
-        assert refused.status_code == 429
+    with visiting(tmp_path / "jobs", f"sim:{truth}", clients) as visited, ThreadPoolExecutor(6) as threads:
+
+        def send(image: Path) -> httpx2.Response:
+            return visited.client.post("/v1/detect", files={"image": image.read_bytes()}, headers=ada)
+
+        answers = list(threads.map(send, sorted(truth.parent.glob("*.png"))))
+        assert sorted(answer.status_code for answer in answers) == [202, 202, 429, 429, 429, 429]
+        refused = next(answer for answer in answers if answer.status_code == 429)
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert "more than 2 images a minute" in refused.json()["error"]
 

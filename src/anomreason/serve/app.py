@@ -134,8 +134,9 @@ def _add_pages(app: FastAPI) -> None:
             if access.clients.client_of(token) is None:
                 raise HTTPException(401, "this link is not valid any more; ask the service's owner for a new one")
             secure = request.url.scheme == "https"
-            cookie = {"max_age": COOKIE_SECONDS, "httponly": True, "secure": secure, "path": "/"}
-            answer.set_cookie(access.cookie, token, samesite="strict", **cookie)  # type: ignore[arg-type]
+            answer.set_cookie(
+                access.cookie, token, COOKIE_SECONDS, path="/", secure=secure, httponly=True, samesite="strict"
+            )
         return answer
 
     @app.post("/v1/leave", status_code=204, response_class=Response)

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from anomreason.serve.jobs import Ending
 
+_NAME = "anomreason"
 _SECONDS = (0.1, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 900, 3600)
 _ACCEPTED = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 20)
 
@@ -17,23 +18,33 @@ class Metrics:
     """The numbers of one service."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        made = {"registry": self._registry, "namespace": "anomreason"}
-        self._jobs = Counter("jobs", "Jobs that ended, by how.", ["outcome"], **made)  # type: ignore[arg-type]
-        self._cached = Counter("jobs_cached", "Jobs whose detection was kept already.", **made)  # type: ignore[arg-type]
-        self._calls = Counter("model_calls", "Calls of the model.", **made)  # type: ignore[arg-type]
-        self._tokens = Counter("model_tokens", "Tokens by direction.", ["direction"], **made)  # type: ignore[arg-type]
-        self._cost = Counter("model_cost_dollars", "Cost, where the price is known.", **made)  # type: ignore[arg-type]
-        self._answers = Counter("requests", "Requests by route and status.", ["route", "status"], **made)  # type: ignore[arg-type]
-        self._queued = Gauge("jobs_queued", "Jobs that wait.", **made)  # type: ignore[arg-type]
-        self._running = Gauge("jobs_running", "Jobs in work.", **made)  # type: ignore[arg-type]
-        self._receiving = Gauge("upload_bytes", "Bytes of images being received.", **made)  # type: ignore[arg-type]
-        self._seconds = Histogram("job_seconds", "From sent to ended.", buckets=_SECONDS, **made)  # type: ignore[arg-type]
+        registry = self._registry = CollectorRegistry()
+        self._jobs = Counter("jobs", "Jobs that ended, by how.", ["outcome"], namespace=_NAME, registry=registry)
+        self._cached = Counter(
+            "jobs_cached", "Jobs whose detection was kept already.", namespace=_NAME, registry=registry
+        )
+        self._calls = Counter("model_calls", "Calls of the model.", namespace=_NAME, registry=registry)
+        self._tokens = Counter(
+            "model_tokens", "Tokens by direction.", ["direction"], namespace=_NAME, registry=registry
+        )
+        self._cost = Counter(
+            "model_cost_dollars", "Cost, where the price is known.", namespace=_NAME, registry=registry
+        )
+        self._answers = Counter(
+            "requests", "Requests by route and status.", ["route", "status"], namespace=_NAME, registry=registry
+        )
+        self._queued = Gauge("jobs_queued", "Jobs that wait.", namespace=_NAME, registry=registry)
+        self._running = Gauge("jobs_running", "Jobs in work.", namespace=_NAME, registry=registry)
+        self._receiving = Gauge("upload_bytes", "Bytes of images being received.", namespace=_NAME, registry=registry)
+        self._seconds = Histogram(
+            "job_seconds", "From sent to ended.", buckets=_SECONDS, namespace=_NAME, registry=registry
+        )
         self._accepted = Histogram(
             "accept_seconds",
             "To take an image that is queued.",
             buckets=_ACCEPTED,
-            **made,  # type: ignore[arg-type]
+            namespace=_NAME,
+            registry=registry,
         )
 
     def ended(self, ending: Ending, seconds: float | None = None) -> None:

@@ -97,6 +97,14 @@ class _Recognized:
     kept: Detection | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Arriving:
+    """A job that is being stored."""
+
+    client: str
+    usual: Usage
+
+
 @dataclass(slots=True)
 class _Running:
     """A job in work."""
@@ -125,6 +133,7 @@ class Service:
     def __post_init__(self) -> None:
         self.uploads = Uploads(self.options.upload_bytes)
         self._queue: dict[str, ImageJob] = {}
+        self._arriving: list[_Arriving] = []
         self._running: dict[str, _Running] = {}
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._changed = asyncio.Event()
@@ -153,6 +162,7 @@ class Service:
         Raises HTTPException when the queue is full or a limit on cost or tokens is reached.
         """
         self.admit(client)  # while this image was received, others may have been
+        self.rates.count(client)
         try:
             image = await self.quickly(self._recognized, upload)
         except UnreadableImage as error:
@@ -160,17 +170,21 @@ class Service:
         given = (upload.name, client.name, image.sha256, upload.data)
         if image.kept is not None:
             ending = _ending(image.kept.model_copy(update={"image": upload.name}), cached=True, usage=Usage())
-            self.rates.count(client)
             job = await self.quickly(self.jobs.add, *given, ending)
             self.metrics.ended(ending)
             return self._reply(job)
-        if len(self._queue) >= self.options.queue:
-            full = f"{len(self._queue):,} images are waiting already; try again in a minute"
+        waiting = len(self._queue) + len(self._arriving)
+        if waiting >= self.options.queue:
+            full = f"{waiting:,} images are waiting already; try again in a minute"
             raise HTTPException(503, full, {"Retry-After": "60"})
         usual = self.detecting.usual(image.size)
         self._check_allowance(client, usual)
-        self.rates.count(client)
-        job = await self.quickly(self.jobs.add, *given)
+        arriving = _Arriving(client.name, usual)
+        self._arriving.append(arriving)
+        try:
+            job = await self.quickly(self.jobs.add, *given)
+        finally:
+            self._arriving.remove(arriving)
         self._expected[job.id] = usual
         self._queue[job.id] = job
         self._wake()
@@ -187,17 +201,16 @@ class Service:
         if self.detecting.caller.budget_reached:
             raise HTTPException(402, REACHED)
         used = self.spent(client)
-        waiting = (*self._queue.values(), *(running.job for running in self._running.values()))
-        for job in waiting:
+        for job in (*self._queue.values(), *(running.job for running in self._running.values())):
             if job.client == client.name:
                 used += self._expected.get(job.id, usual)
-        used += usual
+        used = sum((arriving.usual for arriving in self._arriving if arriving.client == client.name), used + usual)
         too_dear = client.max_cost is not None and (used.cost or 0.0) > client.max_cost
         if too_dear or (client.max_tokens is not None and used.tokens > client.max_tokens):
             limit = f"${client.max_cost:g}" if too_dear else f"{client.max_tokens:,} tokens"
             raise HTTPException(
                 402,
-                f"this token may use {limit} in all, which another image may exceed; ask the service's owner for more",
+                f"this token may use {limit} in all, which one more image may exceed; ask the service's owner",
             )
 
     def spent(self, client: Client) -> Usage:
