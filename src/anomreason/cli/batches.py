@@ -94,7 +94,7 @@ def tell_answers(batch: BatchVLM, run: RunFolder, quiet: bool) -> None:
     if damaged:
         say("Get such a file again from the provider and read it; what was read before counts once.", err=True)
     others = len(batch.answers) - batch.answered - left
-    known = f"; {others:,} were read before or are of another run" if others else ""
+    known = f"; {others:,} read before, or of another run" if others else ""
     say(f"Answers: {batch.answered:,} read{known}.", err=quiet)
     if left:
         say(
@@ -108,7 +108,7 @@ def tell_round(batch: BatchVLM, written: BatchRound | None, quiet: bool) -> None
     waiting = Counter(batch.folder / one.file for one in batch.waiting())
     if written is not None:
         files = counted(len(written.files), "file", "files")
-        say(f"Round {written.number}, {files}: {spending(written.worst)} at most", err=quiet)
+        say(f"Round {written.number}, {files}; at most {spending(written.worst)}", err=quiet)
     new = written.files if written else ()
     names = sorted(waiting)
     for path in [*names[: NAMED - 1], names[-1]] if len(names) > NAMED else names:
