@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from griffe import Class, Extension, Function, Object
+from griffe import Attribute, Class, Extension, Function, Object
 
 END = re.compile(r"(?<=\.)\n(?=[A-Z])|(?<=\.)\s(?=Raises )|\n\n")
 """Ends what is said of a parameter: a line that begins a sentence, what is raised, a paragraph."""
@@ -20,6 +20,8 @@ class DocstringMarkdown(Extension):
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
         """Called for each function, class, module and attribute that was read."""
+        if isinstance(obj, Attribute) and obj.labels == {"instance-attribute"}:
+            obj.value = None  # what `__init__` assigns, mostly the parameter of that name
         if obj.docstring:
             obj.docstring.value = as_markdown(obj.docstring.value, _parameters(obj))
 
