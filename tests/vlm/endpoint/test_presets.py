@@ -46,6 +46,7 @@ def test_the_docs_list_every_server_with_its_address_and_key() -> None:
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}:` |")]
         assert preset.base_url.replace("${AZURE_OPENAI_ENDPOINT}", "") in row
         assert (preset.key or "none") in row
+        assert f"\nanomreason detect photos/ --model {name}:" in page.partition("## Server by server")[2]
 
 
 def test_what_the_caller_sets_is_kept() -> None:
