@@ -225,6 +225,8 @@ def largest_model(folder: Path, steps: int, toy: bool) -> LargeModel:
         dtype = torch.float32 if toy else torch.bfloat16
         model = Qwen2_5_VLForConditionalGeneration._from_config(configs[shape], dtype=dtype)
     model.generation_config.eos_token_id = own.text_config.eos_token_id
+    for small in base.glob("*.safetensors"):  # it would be found before the shards of a large one
+        small.unlink()
     model.save_pretrained(base)
     return LargeModel(shape, plan.weights, plan.bytes, base, recipe, data)
 
