@@ -7,7 +7,7 @@ True
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,10 @@ def distinct(prompts: Sequence[ListedPrompt]) -> tuple[list[ListedPrompt], list[
 
 
 def apart(
-    prompts: Sequence[ListedPrompt], vectors: npt.NDArray[np.float32], near: float
+    prompts: Sequence[ListedPrompt],
+    vectors: npt.NDArray[np.float32],
+    near: float,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[int], list[DroppedPrompt]]:
     """Places of the prompts of which no two are more similar than `near`, and the others.
 
@@ -53,7 +56,7 @@ def apart(
     from anomreason.dataset.filter.duplicates import cluster_embeddings
 
     everyone = np.arange(len(prompts))
-    clusters = cluster_embeddings(vectors, near, everyone, np.full(len(prompts), -1))
+    clusters = cluster_embeddings(vectors, near, everyone, np.full(len(prompts), -1), progress)
     kept = [place for place in everyone.tolist() if clusters.leader[place] < 0]
     dropped = []
     for place in np.flatnonzero(clusters.leader >= 0).tolist():

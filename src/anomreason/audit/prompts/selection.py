@@ -119,19 +119,24 @@ class PromptSelection:
         """Those that are left, in the order of the list."""
         self.dropped: list[DroppedPrompt] = []
         self.near = 1.0
-        """Similarity from which on two prompts are near-duplicates; known after `clean`."""
+        """Similarity from which on two prompts are near-duplicates; known after `embed`."""
         self._listed, self._work = listed, folder
         self._vectors: Vectors = np.empty((0, 1), np.float32)
 
-    def clean(self, progress: Progress = lambda *_: None) -> None:
-        """Drop what is too long, equal or nearly equal. Raises UsageError and MissingExtra as `open_embedder`."""
-        prompts, gone = distinct(self._listed.prompts)
+    def embed(self, progress: Progress = lambda *_: None) -> None:
+        """Drop what is too long or equal, and embed the rest. Raises UsageError and MissingExtra as `open_embedder`."""
+        self.prompts, gone = distinct(self._listed.prompts)
         embedder = open_embedder(self.options.embedder, self.options.device)
-        vectors = embed(embedder, self.folder / EMBEDDINGS, [prompt.text for prompt in prompts], progress)
+        texts = [prompt.text for prompt in self.prompts]
+        self._vectors = embed(embedder, self.folder / EMBEDDINGS, texts, progress)
         self.near = usual_near(embedder) if self.options.near is None else self.options.near
-        kept, close = apart(prompts, vectors, self.near)
-        self.prompts, self._vectors = [prompts[place] for place in kept], vectors[kept]
-        self.dropped = [*self._listed.damaged, *gone, *close]
+        self.dropped = [*self._listed.damaged, *gone]
+
+    def compare(self, progress: Progress = lambda *_: None) -> None:
+        """Drop what is nearly equal to another prompt."""
+        kept, close = apart(self.prompts, self._vectors, self.near, progress)
+        self.prompts, self._vectors = [self.prompts[place] for place in kept], self._vectors[kept]
+        self.dropped += close
 
     def choose(self, answers: PromptAnswers | None = None, model: str | None = None) -> SelectReport:
         """Choose from what is left and write the files. answers: of the model, for the tags and the filter by style."""
@@ -246,7 +251,8 @@ def select_prompts(
     given = {f.name for f in fields(DetectOptions) if getattr(asking, f.name) != f.default}
     setup = tagger(model, asking, given) if model is not None else None
     with selecting(source, out, options, setup) as work:
-        work.clean(progress)
+        work.embed(progress)
+        work.compare(progress)
         if setup is None:
             return work.choose()
         answers = read_answers(work.prompts, setup, work.folder)

@@ -113,7 +113,9 @@ def command(
         )
     with selecting(source, out, options, setup) as work:
         with progress("prompts embedded", quiet=json_only) as step:
-            work.clean(step)
+            work.embed(step)
+        with progress("prompts compared", quiet=json_only) as step:
+            work.compare(step)
         answers = None
         if setup is not None:
             answers = _ask(work, setup, json_only, dry_run, yes)

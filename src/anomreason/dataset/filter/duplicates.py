@@ -9,7 +9,7 @@ is; no cluster grows along a chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import faiss
@@ -120,15 +120,22 @@ def cluster_hashes(
     return clusters
 
 
-def cluster_embeddings(vectors: npt.NDArray[np.float32], similarity: float, rank: Ints, groups: Ints) -> Clusters:
+def cluster_embeddings(
+    vectors: npt.NDArray[np.float32],
+    similarity: float,
+    rank: Ints,
+    groups: Ints,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Clusters:
     """Clusters of vectors whose cosine is at least `similarity`. No pair is missed.
 
-    vectors: (n, dim) of length 1. rank, groups: as in `cluster_hashes`.
+    vectors: (n, dim) of length 1. rank, groups: as in `cluster_hashes`. progress: called with the number of vectors
+    that were compared with all others, and of all.
     """
     clusters = Clusters.alone(len(vectors))
     order = np.empty(len(vectors), np.int64)
     order[rank] = np.arange(len(rank))
-    for leader, others, cosines in _similar(vectors, similarity - _MARGIN, rank):
+    for leader, others, cosines in _similar(vectors, similarity - _MARGIN, rank, progress):
         if clusters.leader[leader] < 0:
             open_ones = np.isin(others, _open(clusters, leader, others, order, groups))
             _join(clusters, leader, others[open_ones], cosines[open_ones], similarity)
@@ -136,7 +143,7 @@ def cluster_embeddings(vectors: npt.NDArray[np.float32], similarity: float, rank
 
 
 def _similar(
-    vectors: npt.NDArray[np.float32], least: float, rank: Ints
+    vectors: npt.NDArray[np.float32], least: float, rank: Ints, progress: Callable[[int, int], None]
 ) -> Iterator[tuple[int, Ints, npt.NDArray[np.float64]]]:
     """Each place with the later ones of cosine >= `least`, and those cosines.
 
@@ -173,6 +180,7 @@ def _similar(
         ):
             if len(one):
                 yield int(one[0]), others, values
+        progress(min(start + _ROWS, len(rank)), len(rank))
 
 
 def _open(clusters: Clusters, leader: int, others: Ints, order: Ints, groups: Ints) -> Ints:
