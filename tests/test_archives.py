@@ -72,7 +72,8 @@ def test_an_image_waits_for_memory_before_it_is_read(
     for archive in ("p.zip", "p.tar"):
         packed(tmp_path / archive, {"a.png": png()})
     room = SharedRoom(1)  # whoever asks for more than there is gets all
-    monkeypatch.setattr("anomreason.images.DECODING", room)
+    for module in ("anomreason.images", "anomreason.images.files"):
+        monkeypatch.setattr(f"{module}.DECODING", room)
     with ThreadPoolExecutor(2) as pool:
         with room.take(1):
             reading = [pool.submit(read, tmp_path / name) for _ in range(2)]

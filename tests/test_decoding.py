@@ -120,7 +120,7 @@ def test_what_is_decoded_apart_is_the_same(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "é.png"
     Image.radial_gradient("L").resize((400, 300)).save(path)
     here = load_image(path, 200)
-    monkeypatch.setattr("anomreason.images._APART_PIXELS", 1)
+    monkeypatch.setattr("anomreason.images.files.APART_PIXELS", 1)
     assert load_image(path, 200) == here
 
 
