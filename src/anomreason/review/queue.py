@@ -40,6 +40,8 @@ LEASE = timedelta(minutes=10)
 """How long an item stays with somebody who does not answer."""
 MOST = 40
 """Items that one person may hold at a time, besides those of an image or a group."""
+SPARE = 5
+"""Items looked up beyond those that are wanted, as another process may take one at the same moment."""
 Choice = Literal["accept", "reject", "unsure", "flag"]
 
 
@@ -104,7 +106,8 @@ class Queue:
         with self.store.writing() as session:
             held = session.scalars(self._held, {"person": person}).all()
             given = [c for c in held if c not in have][:count]
-            for candidate in self._waiting(session, person, now) if len(given) < count else ():
+            most = count - len(given) + len(held) + SPARE
+            for candidate in self._waiting(session, person, now, most) if len(given) < count else ():
                 if len(given) >= count:
                     break
                 if candidate not in held and self._take(session, candidate, person, now):
@@ -166,7 +169,7 @@ class Queue:
             held = session.scalars(self._held, {"person": person}).all()
             return [c for c in candidates if c in held or self._take(session, c, person, now)]
 
-    def _waiting(self, session: Session, person: str, now: datetime, most: int = MOST) -> list[int]:
+    def _waiting(self, session: Session, person: str, now: datetime, most: int) -> list[int]:
         """Items that this person may get, in order: of those judged by nobody, and by each other person, the first.
 
         most: of each of these.
