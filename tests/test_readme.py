@@ -135,6 +135,15 @@ def test_a_command_line_with_a_fault_is_not_accepted(line: str) -> None:
     assert not isinstance(error.value, TypeError)
 
 
+def test_the_figures_of_the_readme_stand_on_the_pages_that_it_names() -> None:
+    text = README.read_text(encoding="utf-8").partition("## What is measured")[2].partition("\n## ")[0]
+    rows = [row.strip("|").split("|") for row in text.splitlines() if "](docs/" in row and row.startswith("|")]
+    assert len(rows) >= 5
+    for _, result, more in rows:
+        page = (ROOT / more.partition("](")[2].strip(" )")).read_text(encoding="utf-8")
+        assert [figure for figure in re.findall(r"\d[\d.,]*\d", result) if figure not in page] == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     file = ROOT / page if page == "README.md" else ROOT / "docs" / page
