@@ -498,7 +498,7 @@ def test_a_damaged_run_is_answered_with_the_way_round_it(photo: Path) -> None:
 
 FILES = [
     ("empty.png", b"", "is empty (0 bytes)", "copy or download it again"),
-    ("text.jpg", b"hello there", "is a text file, not an image", "give an image"),
+    ("text.jpg", b"hello there", "is a text file, not an image", "give the image itself"),
     ("page.png", b"<!doctype html><html></html>", "is a web page", "download the image itself"),
     ("drawing.png", b"<svg xmlns='x'></svg>", "is an SVG drawing", "render it to PNG first"),
     ("odd.jpg", bytes(range(256)), "is not an image of a known type", "convert it to PNG"),

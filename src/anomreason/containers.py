@@ -79,7 +79,7 @@ def looks_like(head: bytes) -> str:
     packed = next((what for start, what in _ARCHIVES if head.startswith(start)), None)
     packed = "a tar archive" if packed is None and head[257:262] == b"ustar" else packed
     if packed:
-        return f"is {packed}, not an image; unpack it and give the folder (.zip and .tar files are read as they are)"
+        return f"is {packed}, not an image; unpack it and give its images"
     if head.startswith(b"PAR1"):
         return (
             "is a Parquet table, not an image; write its images to files first (docs/detect.md, Inputs, has the lines)"
@@ -96,7 +96,7 @@ def looks_like(head: bytes) -> str:
     if head[4:8] == b"ftyp" or head.startswith(b"\x1aE\xdf\xa3"):
         return "is a video or another file of media, not an image; export its frames as PNG first"
     if head.decode("utf-8", "ignore").strip() and not re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\xff]", head):
-        return "is a text file, not an image; give an image, or a list of images as .jsonl or .csv"
+        return "is a text file, not an image; give the image itself"
     return (
         "is not an image of a known type (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIF; the content decides, not "
         "the name); convert it to PNG"
