@@ -4,9 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from anomreason.errors import UsageError
@@ -216,3 +219,41 @@ def test_a_folders_own_list_names_nothing_outside_of_it(tmp_path: Path, row: str
         find_images([folder])
     assert len(find_images([manifest]).images) == 2, "the list itself was named"
     assert len(find_images([folder], outside=True).images) == 2
+
+
+def tar(path: Path, *names: str) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(name))
+
+
+def test_shards_of_webdataset_are_named_by_a_pattern_or_a_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for n in (8, 9, 10):
+        tar(tmp_path / f"shard-{n:03}.tar", f"{n}.jpg", f"{n}.json", f"{n}.txt")
+    expected = ["shard-008.tar/8.jpg", "shard-009.tar/9.jpg", "shard-010.tar/10.jpg"]
+    for entry in ("shard-{008..010}.tar", "shard-*.tar"):
+        found = find_images([entry])
+        assert [image.name for image in found.images] == expected
+        assert len(found.passed_over) == 1
+        assert "texts beside the images in archives" in found.passed_over[0]
+    with pytest.raises(UsageError, match=r"'shard-011.tar' does not exist"):
+        find_images(["shard-{010..011}.tar"])
+    with pytest.raises(UsageError, match="stands for no shards"):
+        find_images(["shard-{9..1}.tar"])
+
+
+def test_a_parquet_file_lists_images_by_their_paths(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    pq.write_table(pa.table({"image": ["a.png", "b.png"], "prompt": ["x", "y"]}), tmp_path / "list.parquet")
+    found = find_images([tmp_path / "list.parquet"])
+    assert [image.path for image in found.images] == [tmp_path / "a.png", tmp_path / "b.png"]
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "held.parquet")
+    with pytest.raises(UsageError, match=r"holds the images themselves.*dataset collect DATA"):
+        find_images([tmp_path / "held.parquet"])
+    pq.write_table(pa.table({"prompt": ["x"]}), tmp_path / "none.parquet")
+    with pytest.raises(UsageError, match="names no image"):
+        find_images([tmp_path / "none.parquet"])
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UsageError, match="cannot be read as Parquet"):
+        find_images([tmp_path / "torn.parquet"])

@@ -39,7 +39,7 @@ TIDYING = 10.0
 def command(
     context: typer.Context,
     inputs: Annotated[
-        list[str], typer.Argument(help="Files, folders, globs, .zip/.tar archives, manifests (.jsonl, .csv).")
+        list[str], typer.Argument(help="Files, folders, globs, .zip/.tar archives, lists (.jsonl, .csv, .parquet).")
     ],
     model: Annotated[
         str,

@@ -38,7 +38,7 @@ UNMOVED = 1
 def command(
     context: typer.Context,
     inputs: Annotated[
-        list[str], typer.Argument(help="Files, folders, globs, .zip/.tar archives, manifests (.jsonl, .csv).")
+        list[str], typer.Argument(help="Files, folders, globs, .zip/.tar archives, lists (.jsonl, .csv, .parquet).")
     ],
     max_cap: Annotated[
         float | None,

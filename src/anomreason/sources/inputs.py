@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from anomreason.archives import is_archive, open_archive
 from anomreason.errors import UsageError
 from anomreason.files import write_atomically
 from anomreason.runs import is_run
-from anomreason.sources.manifests import MANIFESTS, read_manifest
+from anomreason.sources.manifests import MANIFESTS, as_path, check_image_key, check_image_path, read_manifest
 from anomreason.sources.memory import HeldImage
+from anomreason.sources.rows import open_parquet
 from anomreason.sources.searching import SYSTEM_FOLDERS, FoundFile, Search
 
 SUFFIXES = frozenset(
@@ -25,6 +27,10 @@ SUFFIXES = frozenset(
 )
 """Names that are taken for images when a folder is searched. A file named outright is tried whatever its name."""
 METADATA = ("metadata.jsonl", "metadata.csv")
+SIDECARS = frozenset((".json", ".txt", ".cls"))
+"""What stands beside each image in the shards of WebDataset."""
+MOST_SHARDS = 100_000
+_SHARDS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ def find_images(
     """
     if not inputs:
         raise UsageError("no images were named; give files, folders, globs or manifests")
+    inputs = [one for entry in inputs for one in (shards(entry) if isinstance(entry, str) else [entry])]
     search = Search()
     paths: dict[str, HeldImage | None] = {}
     asked: list[tuple[str | None, str]] = []
@@ -123,6 +130,8 @@ def _expand(entry: str, search: Search, outside: bool) -> Iterator[tuple[FoundFi
         yield from _folder(path, search, outside)
     elif path.suffix.lower() in MANIFESTS and os.path.isfile(entry):
         yield from _listed(read_manifest(path), search)
+    elif path.suffix.lower() == ".parquet" and os.path.isfile(entry):
+        yield from _listed(_in_parquet(path), search)
     elif is_archive(entry):
         yield from _archived(path, search)
     elif os.path.lexists(entry):
@@ -135,6 +144,38 @@ def _expand(entry: str, search: Search, outside: bool) -> Iterator[tuple[FoundFi
 
 def _listed(paths: Iterable[Path], search: Search) -> Iterator[tuple[FoundFile, bool]]:
     return ((FoundFile(str(path), search.real(str(path))), True) for path in paths)
+
+
+def _in_parquet(path: Path) -> Iterator[Path]:
+    """The images whose paths a Parquet file lists, from its folder. Raises UsageError."""
+    table = open_parquet(path)
+    key = check_image_key(table.columns, f"the columns of {path}")
+    if table.columns[key]:
+        raise UsageError(
+            f"{path} holds the images themselves, in the column {key!r}; put them into a dataset with 'anomreason "
+            f"dataset collect DATA {path}' and detect there with 'anomreason dataset annotate DATA'"
+        )
+    for row in table.rows([key]):
+        if row.wrong:
+            raise UsageError(row.wrong)
+        yield as_path(path.parent, check_image_path(f"{path}, row {row.number}", row.values[key]))
+
+
+def shards(entry: str) -> list[str]:
+    """The names that a pattern of shards stands for: `photos-{000..010}.tar`, as WebDataset writes it.
+
+    >>> shards("a-{08..10}.tar")
+    ['a-08.tar', 'a-09.tar', 'a-10.tar']
+    """
+    found = _SHARDS.search(entry)
+    if found is None or os.path.lexists(entry):
+        return [entry]
+    first, last = int(found[1]), int(found[2])
+    if not first <= last < first + MOST_SHARDS:
+        raise UsageError(f"{entry!r} stands for no shards, or for more than {MOST_SHARDS:,}; write {{FIRST..LAST}}")
+    head, tail = entry[: found.start()], entry[found.end() :]
+    width = len(found[1]) if found[1].startswith("0") else 0
+    return [one for n in range(first, last + 1) for one in shards(f"{head}{n:0{width}}{tail}")]
 
 
 def _folder(folder: Path, search: Search, outside: bool) -> Iterator[tuple[FoundFile, bool]]:
@@ -170,6 +211,8 @@ def _archived(path: Path, search: Search) -> Iterator[tuple[FoundFile, bool]]:
         if os.path.splitext(last)[1].lower() in SUFFIXES and not hidden and not system:
             none = False
             yield FoundFile(str(path / name), os.path.join(search.real(str(path)), name)), False
+        elif os.path.splitext(last)[1].lower() in SIDECARS and not hidden and not system:
+            search.passed_over.add("texts beside the images in archives", str(path / name))
     if none:
         raise UsageError(
             f"the archive {str(path)!r} holds no images ({', '.join(sorted(SUFFIXES))}): give the archive that does, "
@@ -190,7 +233,11 @@ def _matching(pattern: str, search: Search) -> Iterator[tuple[FoundFile, bool]]:
             f"{pattern!r} matches no file in {os.path.abspath(folder)!r}: check the folder and the pattern"
             + "".join(f"; passed over: {sentence}" for sentence in search.passed_over.sentences())
         )
-    yield from ((one, False) for one in found)
+    for one in found:
+        if is_archive(one.path):
+            yield from _archived(Path(one.path), search)
+        else:
+            yield one, False
 
 
 def _root(entry: str) -> str:
