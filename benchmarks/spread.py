@@ -1,7 +1,7 @@
 """Workers killed in the middle of a run, and what spreading over workers costs, with `--engine ray`.
 
     python benchmarks/spread.py kills [--rounds 20] [--images 400]
-    python benchmarks/spread.py cost [--images 60 400]
+    python benchmarks/spread.py cost [--images 60 400] [--in-flight 16] [--ray-address HOST:PORT]
 
 `kills`: a run over 4 workers loses a worker to kill -9, then the driver; the same command continues it. Every other
 round has a limit on tokens that stops it on the way, and is continued with a higher one. Checked: the results equal
@@ -185,7 +185,8 @@ def cost(options: argparse.Namespace, folder: Path) -> None:
     for count in options.images:
         world = make_world(folder / f"world{count}", count, 512).parent
         walls, spans = [], []
-        for engine in ((), ("--engine", "ray", "--workers", str(WORKERS))):
+        address = ("--ray-address", options.ray_address) if options.ray_address else ()
+        for engine in ((), ("--engine", "ray", "--workers", str(WORKERS), *address)):
             with simulated_server(world / "simulator.json", "--latency", "0.2") as url:
                 run = folder / f"run{count}-{len(engine)}"
                 command = Command(world, url, run, "--in-flight", str(options.in_flight), *engine)
@@ -208,6 +209,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--in-flight", type=int, default=16)
+    parser.add_argument("--ray-address", help="of a cluster that runs already, for `cost`")
     options = parser.parse_args()
     options.images = options.images or {"kills": [400], "cost": [60, 400]}[options.what]
     with tempfile.TemporaryDirectory(prefix="spread") as folder:

@@ -132,6 +132,14 @@ def test_a_call_in_flight_when_a_worker_was_killed_is_booked_once(setup: Detecto
     assert [call.image for call in read_calls(tmp_path / "run")][before:] == ["p003.png"]
 
 
+def test_a_machine_that_does_not_see_the_run_says_so(setup: DetectorSetup, tmp_path: Path) -> None:
+    worker = Worker(Assignment(setup, tmp_path / "run", part_of(tmp_path / "run", 0), "0.1"))
+    fault = asyncio.run(worker.start()).fault
+    assert fault is not None
+    assert fault.kind == "usage"
+    assert "on a file system that all machines see" in fault.message
+
+
 def reply(text: str) -> Reply:
     return Reply(text, "stop", Usage(calls=1), "m")
 

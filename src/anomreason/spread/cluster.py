@@ -7,7 +7,6 @@ with cluster(SpreadOptions(workers=4), setup) as workers:
 from __future__ import annotations
 
 import io
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -71,7 +70,7 @@ def cluster(options: SpreadOptions, setup: DetectorSetup) -> Iterator[int]:
             if options.ray_address is None:
                 ray.init(
                     address="local",
-                    num_cpus=math.ceil(CPUS * workers),  # Ray starts a process for each at once
+                    num_cpus=workers,  # Ray starts so many processes at once, which become the workers
                     object_store_memory=_STORE,
                     include_dashboard=False,
                     log_to_driver=False,
