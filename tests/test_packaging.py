@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = {"anomreason", "tools", "tests"}
+OURS = {"anomreason", "tools", "tests", "benchmarks"}
 IN_MODEL_FOLDER = "src/anomreason/vlm/tiny/processing.py"
 """Imported by transformers alone, from the folder of the bundled model."""
 BY_HAND = {"fast_simplification": "tools/vendor_rooms.py, which says how to install it"}
