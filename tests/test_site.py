@@ -103,7 +103,8 @@ def test_each_screenshot_is_small_and_shown_with_words_for_it() -> None:
     assert files.keys() == SCREENSHOTS.keys()
     assert [name for name, file in files.items() if file.stat().st_size > MOST_BYTES] == []
     text = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "docs").glob("*.md"))
-    assert {name for name in files if not re.search(rf"!\[[^\]]{{20,}}\]\(pages/{name}\.webp\)", text)} == set()
+    shown = re.findall(r'!\[[^\]]{20,}\]\(pages/([\w-]+)\.webp\)|<img src="pages/([\w-]+)\.webp" alt="[^"]{20,}"', text)
+    assert files.keys() == {markdown or html for markdown, html in shown}
 
 
 @pytest.mark.parametrize("module", ["tools.site.pages", "tools.site.docstrings"])

@@ -11,18 +11,19 @@ import argparse
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from anomreason.audit.prompts.packs import read_pack
 from anomreason.cli.demo import demo_scenes
@@ -38,16 +39,26 @@ MOST_BYTES = 120_000
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a page is made with."""
+
+    folder: Path
+    """Empty at first."""
+    page: Page
+    """Shows in the end what is taken."""
+    servers: ExitStack
+    """Those that run until it is taken."""
+
+
+@dataclass(frozen=True)
 class Screenshot:
     """One page, and what of it is shown."""
 
-    make: Callable[[Path], Path]
-    """Makes the page in an empty folder, and gives its file."""
+    make: Callable[[Work], Path | None]
+    """Makes the page and gives its file; None when the browser shows it already."""
     height: int
-    """Pixels shown, from the top or from `at`."""
+    """Pixels shown, from the top of the page."""
     width: int = 1200
-    at: str | None = None
-    """What is scrolled to the top, as a CSS selector; None: the top of the page."""
 
 
 def anomreason(folder: Path, *arguments: str) -> None:
@@ -58,33 +69,33 @@ def anomreason(folder: Path, *arguments: str) -> None:
 
 
 @contextmanager
-def simulated(folder: Path, truth: str, *rates: str) -> Iterator[str]:
-    """The URL of a simulator that errs at these rates, while it is open."""
-    command = [sys.executable, "-m", "anomreason", "simulate", truth, "--port", "0", *rates]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
-        line = server.stdout.readline() if server.stdout else ""
-        found = re.search(r"http://\S+", line)
+def server(folder: Path, *arguments: str) -> Iterator[str]:
+    """The URL that a command prints, while it serves there."""
+    command = [sys.executable, "-m", "anomreason", *arguments, "--port", "0"]
+    quick = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, env=quick, text=True) as serving:
         try:
-            if not found:
-                raise SystemExit(f"the simulator did not start: {line}")
-            yield found[0]
+            lines = serving.stdout or ()
+            yield next(found[0] for line in lines if (found := re.search(r"http://[\d.:]+(/v1)?", line)))
         finally:
-            server.terminate()
+            serving.terminate()
 
 
 def scenes(folder: Path, name: str, *options: str) -> None:
     anomreason(folder, "scenes", "make", "--out", name, "--size", "256", "--no-twins", *options)
 
 
-def report(folder: Path) -> Path:
+def report(work: Work) -> Path:
     """The bundled model's detections in the scenes of the demo."""
+    folder = work.folder
     make_scenes(folder / "scenes", demo_scenes(), jobs=1)
     anomreason(folder, "detect", "scenes", "--model", "tiny", "--run", "run")
     return folder / "run" / "report.html"
 
 
-def one_image(folder: Path) -> Path:
+def one_image(work: Work) -> Path:
     """The page of one image in the report of simulated agents."""
+    folder = work.folder
     make_scenes(folder / "scenes", demo_scenes(), jobs=1)
     model = ("--model", "sim:scenes/simulator.json", "--crops", "always")
     anomreason(folder, "detect", "scenes/images/000000.png", *model, "--run", "run", "--yes")
@@ -92,8 +103,9 @@ def one_image(folder: Path) -> Path:
     return page
 
 
-def dataset(folder: Path) -> Path:
+def dataset(work: Work) -> Path:
     """Statistics of a dataset of two sources of scenes, whose anomalies are known from the start."""
+    folder = work.folder
     for seed, (name, rate) in enumerate({"careful": "0.3", "careless": "0.9"}.items(), 1):
         scenes(folder, name, "--n", "60", "--seed", str(seed), "--violation-rate", rate)
         anomreason(folder, "dataset", "collect", "data", name, "--source", name, "--kind", "ai")
@@ -103,8 +115,9 @@ def dataset(folder: Path) -> Path:
     return folder / "stats.html"
 
 
-def audit(folder: Path) -> Path:
+def audit(work: Work) -> Path:
     """Three generators, for which scenes with ever more anomalies stand, assessed by the bundled model."""
+    folder = work.folder
     prompts = read_pack("photo-246")[:20]
     for seed, (name, rate) in enumerate({"careful": "0.1", "average": "0.5", "careless": "1.0"}.items(), 1):
         scenes(folder, name, "--n", "40", "--seed", str(seed), "--violation-rate", rate)
@@ -120,19 +133,30 @@ def audit(folder: Path) -> Path:
     return folder / "audit" / "report.html"
 
 
-def deepfake(folder: Path) -> Path:
+def deepfake(work: Work) -> Path:
     """The card of a simulated detector that errs; scenes without anomalies stand for photographs."""
+    folder = work.folder
     known: dict[str, object] = {}
     for seed, (name, rate, generated) in enumerate((("clean", "0", False), ("wrong", "1", True)), 1):
         scenes(folder, name, "--n", "100", "--seed", str(seed), "--violation-rate", rate)
         truth = json.loads((folder / name / "simulator.json").read_text(encoding="utf-8"))
         known |= {f"{name}/{image}": {**one, "generated": generated} for image, one in truth.items()}
     (folder / "both.json").write_text(json.dumps(known), encoding="utf-8")
-    with simulated(folder, "both.json", "--source-recall", "0.85", "--false-alarms", "0.08") as url:
-        model = ("--model", "simulated", "--base-url", url, "--max-tokens", "90000000", "--yes")
-        anomreason(folder, "deepfake", "make", "set", "--real", "photos=clean", "--fake", "scenes=wrong", *model)
-        anomreason(folder, "deepfake", "run", "set", *model, "--name", "try")
+    rates = ("--source-recall", "0.85", "--false-alarms", "0.08")
+    url = work.servers.enter_context(server(folder, "simulate", "both.json", *rates))
+    model = ("--model", "simulated", "--base-url", url, "--max-tokens", "90000000", "--yes")
+    anomreason(folder, "deepfake", "make", "set", "--real", "photos=clean", "--fake", "scenes=wrong", *model)
+    anomreason(folder, "deepfake", "run", "set", *model, "--name", "try")
     return next((folder / "set" / "runs" / "try" / "card").glob("*.html"))
+
+
+def service(work: Work) -> None:
+    """The page of the service, with an image dropped on it that the simulator knows."""
+    make_scenes(work.folder / "scenes", demo_scenes(), jobs=1)
+    arguments = ("serve", "--model", "sim:scenes/simulator.json", "--no-browser")
+    work.page.goto(work.servers.enter_context(server(work.folder, *arguments)))
+    work.page.set_input_files("input[type=file]", work.folder / "scenes" / "images" / "000000.png")
+    work.page.get_by_role("heading", name="2 anomalies").wait_for()
 
 
 SCREENSHOTS = {
@@ -141,22 +165,24 @@ SCREENSHOTS = {
     "dataset": Screenshot(dataset, height=900),
     "audit": Screenshot(audit, height=900),
     "deepfake": Screenshot(deepfake, height=900),
+    "serve": Screenshot(service, height=1030),
+    "serve-phone": Screenshot(service, height=844, width=390),
 }
 
 
-def taken(browser: Browser, shot: Screenshot, page_file: Path) -> Image.Image:
+def taken(browser: Browser, shot: Screenshot, folder: Path) -> Image.Image:
     """The page as it looks. Whatever it complains of is an error."""
     page = browser.new_page(viewport={"width": shot.width, "height": shot.height}, color_scheme="light")
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.goto(page_file.as_uri(), wait_until="load")
-    if shot.at:
-        page.locator(shot.at).first.evaluate("(element) => element.scrollIntoView()")
-    page.evaluate(LOADED)
-    pixels = page.screenshot()
-    page.close()
+    with ExitStack() as servers:
+        if file := shot.make(Work(folder, page, servers)):
+            page.goto(file.as_uri(), wait_until="load")
+        page.evaluate(LOADED)
+        pixels = page.screenshot()
+        page.close()
     if wrong:
-        raise SystemExit(f"{page_file}: {wrong}")
+        raise SystemExit(f"{shot}: {wrong}")
     return Image.open(io.BytesIO(pixels)).convert("RGB")
 
 
@@ -182,8 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for name in given.only or SCREENSHOTS:
             with tempfile.TemporaryDirectory() as folder:
-                shot = SCREENSHOTS[name]
-                save(taken(browser, shot, shot.make(Path(folder))), given.out / f"{name}.webp")
+                save(taken(browser, SCREENSHOTS[name], Path(folder)), given.out / f"{name}.webp")
         browser.close()
 
 
