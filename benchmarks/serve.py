@@ -183,7 +183,7 @@ def main() -> None:
         faults = [f"--{name}={each}" for name in ("malformed", "truncated", "refused", "rate-limited", "server-errors")]
         truth = str(Path(base) / "simulator.json")
         undisturbed = 0
-        for kills in (0, arguments.kills):
+        for kills in sorted({0, arguments.kills}):
             simulator = Command(
                 ["simulate", truth, "--port", "0", f"--latency={arguments.latency}", *faults], r"at (http://\S+/v1)"
             )

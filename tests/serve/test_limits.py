@@ -76,15 +76,15 @@ def test_a_full_queue_is_told_with_a_place_for_those_that_wait(world: World, tmp
         for job in jobs:
             assert visited.get(f"/v1/jobs/{job['id']}?wait=30")["state"] == "done", "taken up by the next process"
             assert "dropped" in visited.get(f"/v1/jobs/{job['id']}/image", 404)["error"]
-    assert list((tmp_path / "jobs" / "images").iterdir()) == []
+    assert list((tmp_path / "jobs" / "uploads").iterdir()) == []
 
 
 def test_a_disk_that_fails_is_told_and_no_answer_is_a_lie(world: World, tmp_path: Path) -> None:
     truth = world(2)
     with visiting(tmp_path / "jobs", f"sim:{truth}") as visited:
-        (tmp_path / "jobs" / "images").rename(tmp_path / "gone")
+        (tmp_path / "jobs" / "uploads").rename(tmp_path / "gone")
         assert "cannot be kept" in visited.detect(truth.parent / "p000.png", status=503)["error"]
-        (tmp_path / "gone").rename(tmp_path / "jobs" / "images")
+        (tmp_path / "gone").rename(tmp_path / "jobs" / "uploads")
         assert visited.detect(truth.parent / "p000.png")["state"] == "done"
         assert visited.get("/readyz") == {"ok": True, "problems": []}
         numbers = visited.client.get("/metrics").text
@@ -120,6 +120,14 @@ def test_old_jobs_are_forgotten_and_what_they_used_is_not(tmp_path: Path) -> Non
         assert jobs.forget(before=2e12) == 1
         assert (jobs.find(job.id), jobs.image(job)) == (None, None)
         assert jobs.spent()["ada"].cost == 0.5
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "uploads" / "cat.png").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="holds other files"), open_jobs(tmp_path):
+        pass
+    assert (tmp_path / "uploads" / "cat.png").read_bytes() == b"mine"
 
 
 def test_jobs_in_postgresql(new_database: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ Every reply of the model is kept, so that what was answered before a kill -9 is 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -47,6 +48,10 @@ class Detecting:
     """Consecutive images that failed at the endpoint."""
     earlier: dict[str, Usage] = field(default_factory=dict)
     """What calls for jobs that have not ended used in earlier processes, by job."""
+
+    def __post_init__(self) -> None:
+        # Half of the processors stay free for taking images, also when many come at once.
+        self._opening = asyncio.Semaphore(max(1, (os.cpu_count() or 2) // 2))
 
     def key(self, sha256: str) -> str:
         """Under which the detection of this image by this detector is kept."""
@@ -89,7 +94,8 @@ class Detecting:
             return self._failed(name, Failure(kind="budget", message=REACHED))
         try:
             max_side = None if self.caller.vlm.bounds_pixels else self.setup.options.max_side
-            loaded = await asyncio.to_thread(load_image, Path(name), max_side, data)
+            async with self._opening:
+                loaded = await asyncio.to_thread(load_image, Path(name), max_side, data)
             detection = await self.detector.detect(loaded, job)
             used = detection.usage
             if detection.status == "ok" and (blind := await self.observer.blindness()) and self.observer.blind:

@@ -10,6 +10,7 @@ that has not ended is simply taken again. One process at a time works on a folde
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -45,10 +46,11 @@ from anomreason.runs import detection_from, take_lock
 from anomreason.serve.messages import JobFailure
 
 DATABASE = "jobs.sqlite"
-_LOCK = "lock"
-_IMAGES = "images"
+_LOCK = "serve.lock"
+_IMAGES = "uploads"
 _ADVISORY = 6_091_823_414_077
 """Number of the lock by which one process at a time works on a PostgreSQL database."""
+_ID = re.compile("[A-Za-z0-9_-]{22}")
 _BUSY = 30
 """Seconds that SQLite waits for another process that writes."""
 _FORM = "write postgresql+psycopg://USER@HOST/NAME"
@@ -139,12 +141,16 @@ class JobStore:
         row = JobRow(id=secrets.token_urlsafe(16), **values, **_columns(ending))
         file = self._images / row.id
         with self._errors():
-            if ending is None or self._keep_images:
-                file.write_bytes(data)  # before the row, so that no job is without
-            with self._writing() as session:
-                session.add(row)
-                session.flush()
-                return _job(row)
+            try:
+                if ending is None or self._keep_images:
+                    file.write_bytes(data)  # before the row, so that no job is without
+                with self._writing() as session:
+                    session.add(row)
+                    session.flush()
+                    return _job(row)
+            except BaseException:
+                file.unlink(missing_ok=True)
+                raise
 
     def end(self, job: ImageJob, ending: Ending) -> None:
         """A job has ended. Its image is dropped unless images are kept; what it used counts for its client."""
@@ -198,7 +204,7 @@ class JobStore:
         with self._reading() as session:
             names = set(session.scalars(kept))
         for file in self._images.iterdir():
-            if file.name not in names:
+            if file.name not in names and _ID.fullmatch(file.name):
                 file.unlink()
 
     def _listed(self, query: Any) -> list[ImageJob]:
@@ -239,6 +245,12 @@ def open_jobs(folder: Path, database: str | None = None, *, keep_images: bool = 
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            strangers = sorted(entry.name for entry in folder.iterdir() if entry.name != "lost+found")
+            if strangers and _LOCK not in strangers:
+                raise UsageError(
+                    f"{str(folder)!r} holds other files ({strangers[0]!r}) and no jobs; give a --jobs that is new "
+                    "or empty"
+                )
             lock = take_lock(folder / _LOCK, f"serves the jobs in {str(folder)!r}; stop it, or give another --jobs")
         except OSError as error:
             raise UsageError(f"cannot use {str(folder)!r} for jobs: {error.strerror}; give another --jobs") from None
