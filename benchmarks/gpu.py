@@ -16,7 +16,7 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Sizes:
 
 
 FULL = Sizes(toy=False, images=10_774, drift_images=200, steps=30, requests=64, reply_tokens=128)
-TOY = Sizes(toy=True, images=6, drift_images=2, steps=2, requests=4, reply_tokens=8)
+TOY = Sizes(toy=True, images=2, drift_images=1, steps=1, requests=2, reply_tokens=4)
 Row = tuple[str, str, str]
 """What, measured, bar."""
 
@@ -164,19 +164,19 @@ def main() -> None:
     begun = time.perf_counter()
     print(f"{where(sizes.toy)}\n\n| | measured | bar |\n|---|---|---|", flush=True)
 
-    def show(part: Callable[[], Iterator[Row]]) -> None:
-        for row in part():
+    def show(rows: Iterator[Row]) -> None:
+        for row in rows:
             print(f"| {' | '.join(row)} |", flush=True)
         free_memory()
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        show(lambda: scoring(sizes, folder / "backbone"))
-        show(lambda: drift(sizes))
+        show(scoring(sizes, folder / "backbone"))
+        show(drift(sizes))
         made = largest_model(folder, sizes.steps, sizes.toy)
         free_memory()
-        show(lambda: training(made, folder / "out"))
-        show(lambda: local_batch(sizes, made))
+        show(training(made, folder / "out"))
+        show(local_batch(sizes, made))
     print(f"\nall of it: {time.perf_counter() - begun:.0f} s (bar 480 s)")
 
 

