@@ -18,9 +18,10 @@ from typer.testing import CliRunner, Result
 
 from anomreason.anomaly import Detection
 from anomreason.cli import app
-from anomreason.errors import UsageError
+from anomreason.errors import StorageError, UsageError
 from anomreason.runs import read_results
 from anomreason.vlm.batches import model
+from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.ledger import price_of, read_calls, spent_in
 from anomreason.vlm.simulator.model import Simulator, SimulatorRates
 from anomreason.vlm.simulator.server import make_app
@@ -39,10 +40,8 @@ def detect(images: Path, run: Path, *more: str | Path) -> Result:
 @contextmanager
 def serving(truth: Path, **rates: float) -> Iterator[str]:
     """The simulator's server in a thread; gives its address."""
-    loop, runner = (
-        asyncio.new_event_loop(),
-        web.AppRunner(make_app(Simulator.from_file(truth, rates=SimulatorRates(**rates)))),
-    )
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(make_app(Simulator.from_file(truth, rates=SimulatorRates(**rates))))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
@@ -135,11 +134,13 @@ def test_batches_find_what_calls_at_once_find_for_half_the_price(
 
 def test_cut_and_unreadable_replies_get_the_remedies_of_calls_at_once(world: World, tmp_path: Path) -> None:
     images, run, at_once = world(3).parent, tmp_path / "batches", tmp_path / "at-once"
+    options = ("--max-objects", "2")
     with serving(images / "simulator.json", malformed=0.25, truncated=0.35, refused=0.03) as url:
-        detect(images, at_once, "--base-url", f"{url}/v1", "--api-key-env", "HOME")
-        code, number = detect(images, run, "--batch", "write").exit_code, 0
+        detect(images, at_once, *options, "--base-url", f"{url}/v1", "--api-key-env", "HOME")
+        code, number = detect(images, run, *options, "--batch", "write").exit_code, 0
         while code == 5 and (number := number + 1) < 20:
-            code = detect(images, run, "--batch", "read", answers(run, number, by_simulator(url, run))).exit_code
+            file = answers(run, number, by_simulator(url, run))
+            code = detect(images, run, *options, "--batch", "read", file).exit_code
     found, expected = read_results(run), read_results(at_once)
     assert {n: essence(d) for n, d in found.items()} == {n: essence(d) for n, d in expected.items()}
     assert {"ok", "unparsable", "length"} <= {call.outcome for call in read_calls(run)}
@@ -174,6 +175,22 @@ def test_written_again_or_read_again_nothing_doubles(
     detect(images, run, "--schedule", "single", "--batch", "write")
     assert len(requests(run, 3)) == 2
     assert not {line["custom_id"] for line in requests(run, 3)} & {line["custom_id"] for line in written}
+
+
+def test_answers_that_a_full_disk_kept_from_being_recorded_are_read_again_and_booked_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise StorageError("no space left")
+
+    images, run = world(2).parent, tmp_path / "run"
+    detect(images, run, "--schedule", "single", "--batch", "write")
+    file = answers(run, 1, lambda _: (200, {**SOUND, **USED}))
+    with monkeypatch.context() as patch:
+        patch.setattr(ReplyStore, "put", full)
+        assert isinstance(detect(images, run, "--schedule", "single", "--batch", "read", file).exception, StorageError)
+    assert detect(images, run, "--schedule", "single", "--batch", "read", file).exit_code == 0
+    assert [call.outcome for call in read_calls(run)] == ["ok", "ok"]
 
 
 def test_what_a_server_refuses_is_left_out_in_later_rounds(world: World, tmp_path: Path) -> None:

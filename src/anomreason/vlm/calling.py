@@ -310,7 +310,7 @@ class Caller:
         error: EndpointError | None = None
         try:
             self._still_wanted(asked_for)  # reserving may have waited
-            if self.store is not None:
+            if self.store is not None and self.batch is None:  # an answer from a file is read again by a later process
                 call = self._call(attempt, "killed", unanswered_call, self.vlm.name)
                 attempt = replace(attempt, noted=self.store.sending(call.line()))
             used = unanswered_call
