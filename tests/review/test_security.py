@@ -39,7 +39,8 @@ def test_a_link_is_exchanged_for_a_cookie_that_scripts_and_other_sites_cannot_us
         assert ada.client.get("/api/me").json()["person"] == "ada", "the client has kept the cookie"
         refused = ada.client.get("/enter/guessed")
         assert refused.status_code == 401
-        assert "ask the owner" in refused.json()["error"]
+        assert "ask the owner of the dataset" in refused.text
+        assert ada.client.get("/static/notice.css").status_code == 200
         assert "set-cookie" not in refused.headers
 
 

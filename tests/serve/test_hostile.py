@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import schemathesis
@@ -143,7 +144,12 @@ def test_strangers_and_pages_of_other_sites_get_nothing(world: World, tmp_path: 
         assert visited.get("/v1/jobs", **ben) == {"jobs": []}
         assert visited.get("/v1/jobs", **ada)["jobs"][0]["id"] == job["id"]
 
-        assert client.get("/enter/guessed").status_code == 401
+        for guessed in ("guessed", "<script>alert(1)</script>", "x" * 5_000):
+            answer = client.get(f"/enter/{quote(guessed, safe='')}")
+            assert answer.status_code == 401
+            assert "ask the owner of this service" in answer.text
+            assert guessed not in answer.text
+            assert "set-cookie" not in answer.headers
         entered = client.get(f"/enter/{tokens['ada']}")
         assert (entered.status_code, entered.headers["location"]) == (303, "/")
         for word in (f"{COOKIE}={tokens['ada']};", "HttpOnly", "SameSite=strict"):

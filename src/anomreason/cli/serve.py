@@ -85,7 +85,7 @@ def command(
     options = ServiceOptions(
         jobs, database, clients, round(upload * MEGABYTE), queue, keep_images=keep_images, keep_days=keep_days
     )
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # each damaged form would be told
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it would log each damaged form
     with listening(host, port) as made:
         if not is_loopback(made) and not clients.needed:
             raise UsageError(
@@ -100,6 +100,7 @@ def command(
 async def _serve(
     setup: DetectorSetup, options: ServiceOptions, access: Access, made: socket.socket, no_browser: bool
 ) -> None:
+    from anomreason.english import counted
     from anomreason.serve.app import create_app
     from anomreason.serve.service import open_service
     from anomreason.web.serving import address, serve_beside
@@ -110,7 +111,8 @@ async def _serve(
             at = address(made)
             say(f"{setup.model}, schedule {setup.options.schedule}; jobs in {options.folder}")
             if service.queued:
-                say(f"{service.queued:,} images from before are taken up again.")
+                waiting = counted(service.queued, "image", "images")
+                say(f"{waiting} from before will be worked on now.")
             if access.clients.needed:
                 say(f"{at}/enter/TOKEN opens the page; programs send the header Authorization: Bearer TOKEN.")
             else:

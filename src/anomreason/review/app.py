@@ -40,7 +40,7 @@ from anomreason.review.owner import OwnerReport
 from anomreason.review.reviewing import Review
 from anomreason.review.security import Reviewer, refuse, reviewer_of
 from anomreason.web.guard import Guard
-from anomreason.web.pages import page_file
+from anomreason.web.pages import invalid_link, page_file
 from anomreason.web.problems import Problem, add_problems
 
 PAGE = files("anomreason.review") / "page"
@@ -112,10 +112,10 @@ def _add_pages(app: FastAPI) -> None:
     def static(name: str) -> Response:
         return page_file(PAGE, "static", name)
 
-    @app.get("/enter/{token}", response_class=RedirectResponse)
-    async def enter(review: _Reviewing, token: Annotated[str, Path(max_length=100)]) -> Response:
+    @app.get("/enter/{token:path}", response_class=RedirectResponse)
+    async def enter(review: _Reviewing, token: str) -> Response:
         if reviewer_of(token, review.people) is None:
-            raise HTTPException(401, "this link is not valid any more; ask the owner of the dataset for a new one")
+            return invalid_link("the dataset", "Go on with the link that this browser had before")
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
             review.links.cookie, token, max_age=COOKIE_SECONDS, httponly=True, samesite="strict", path="/"

@@ -32,9 +32,7 @@ class Access:
         """Who asks. Raises HTTPException 401 without a token that is known."""
         if not self.clients.needed:
             return ANYONE
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        bearer = token.strip() if scheme.lower() == "bearer" else ""
-        found = self.clients.client_of(bearer or request.cookies.get(self.cookie, ""))
+        found = self.clients.client_of(_bearer(request.headers) or request.cookies.get(self.cookie, ""))
         if found is None:
             how = "send the header 'Authorization: Bearer TOKEN', or open the link that you were given"
             raise HTTPException(401, f"this needs a token that is known here: {how}", {"WWW-Authenticate": "Bearer"})
@@ -54,10 +52,16 @@ class Access:
                 f"a page of {origin[:100]!r} sent this to {host[:100]!r}; use the page of this service (a proxy before "
                 "it must pass the Host header on)"
             )
-        by_cookie = self.clients.needed and "authorization" not in headers
+        by_cookie = self.clients.needed and not _bearer(headers)
         if by_cookie and headers.get("x-requested-with") != "anomreason":
-            return "without an Authorization header this needs the header X-Requested-With: anomreason; use a token"
+            return "without Authorization: Bearer TOKEN this needs the header X-Requested-With: anomreason; use a token"
         return None
+
+
+def _bearer(headers: Headers) -> str:
+    """The token in the header; empty when there is none, also with another scheme."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _name(host: str) -> str:

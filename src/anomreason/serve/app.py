@@ -25,7 +25,7 @@ from anomreason.serve.metrics import Metrics
 from anomreason.serve.service import Service
 from anomreason.serve.uploads import FIELD
 from anomreason.web.guard import Guard
-from anomreason.web.pages import page_file
+from anomreason.web.pages import invalid_link, page_file
 from anomreason.web.problems import Problem, add_problems
 
 PAGE = files("anomreason.serve") / "page"
@@ -126,13 +126,13 @@ def _add_pages(app: FastAPI) -> None:
     def static(name: str) -> Response:
         return page_file(PAGE, "static", name)
 
-    @app.get("/enter/{token}", include_in_schema=False)
-    async def enter(request: Request, token: Annotated[str, Path(max_length=200)]) -> Response:
+    @app.get("/enter/{token:path}", include_in_schema=False)
+    async def enter(request: Request, token: str) -> Response:
         access = _access(request)
         answer = RedirectResponse("/", 303)
         if access.clients.needed:
             if access.clients.client_of(token) is None:
-                raise HTTPException(401, "this link is not valid any more; ask the service's owner for a new one")
+                return invalid_link("this service", "Enter a token")
             secure = request.url.scheme == "https"
             answer.set_cookie(
                 access.cookie, token, COOKIE_SECONDS, path="/", secure=secure, httponly=True, samesite="strict"

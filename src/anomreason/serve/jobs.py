@@ -14,7 +14,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -153,15 +153,19 @@ class JobStore:
                 raise
 
     def end(self, job: ImageJob, ending: Ending) -> None:
-        """A job has ended. Its image is dropped unless images are kept; what it used counts for its client."""
+        """A job has ended. Its image is dropped unless images are kept; what it used counts for its client.
+
+        Nothing is counted twice when this is tried again, although the first try failed only after it was stored.
+        """
+        still_queued = update(JobRow).where(JobRow.number == job.number, JobRow.state == "queued")
         with self._writing() as session:
-            session.execute(update(JobRow).where(JobRow.number == job.number).values(**_columns(ending)))
-            if ending.usage.calls:
+            changed = session.scalar(still_queued.values(**_columns(ending)).returning(JobRow.number))
+            if changed is not None and ending.usage.calls:
                 spent = session.get(SpentRow, job.client) or SpentRow(client=job.client, usage="{}")
                 spent.usage = (Usage.model_validate_json(spent.usage) + ending.usage).model_dump_json()
                 session.add(spent)
         if not self._keep_images:
-            (self._images / job.id).unlink(missing_ok=True)
+            self._drop_image(job.id)
 
     def waiting(self) -> list[ImageJob]:
         """All jobs that have not ended, the oldest first."""
@@ -195,8 +199,12 @@ class JobStore:
         with self._writing() as session:
             ids = session.scalars(delete(JobRow).where(JobRow.ended < before).returning(JobRow.id)).all()
         for id in ids:
-            (self._images / id).unlink(missing_ok=True)
+            self._drop_image(id)
         return len(ids)
+
+    def _drop_image(self, id: str) -> None:
+        with suppress(OSError):  # the job has ended all the same; the next start tries again
+            (self._images / id).unlink(missing_ok=True)
 
     def _drop_strays(self) -> None:
         """Delete the files of jobs that are not there, or have ended: those of a process that was killed."""

@@ -10,9 +10,27 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from fastapi import HTTPException, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 
 SHARED = files("anomreason.web") / "page"
+_INVALID_LINK = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>This link is not valid</title>
+<link rel="icon" href="/static/icon.svg">
+<link rel="stylesheet" href="/static/notice.css">
+</head>
+<body>
+<main>
+<h1>This link is not valid</h1>
+<p>It is incomplete, or it has been replaced. Copy the whole link again, or ask the owner of {what} for a new one.</p>
+<p><a href="/">{otherwise}</a></p>
+</main>
+</body>
+</html>
+"""
 
 
 def page_file(folder: Traversable, *names: str) -> Response:
@@ -22,6 +40,14 @@ def page_file(folder: Traversable, *names: str) -> Response:
         raise HTTPException(404, "the page has no such file; load the page again")
     kind = mimetypes.guess_type(place.name)[0] or "application/octet-stream"
     return FileResponse(str(place), media_type=kind, headers={"Cache-Control": "no-cache"})
+
+
+def invalid_link(what: str, otherwise: str) -> Response:
+    """The page, with status 401, for somebody who opens a link whose token is unknown.
+
+    what: whose owner makes links, "this service"; otherwise: text of the link to the main page.
+    """
+    return HTMLResponse(_INVALID_LINK.format(what=what, otherwise=otherwise), 401)
 
 
 def _found(place: Traversable, names: tuple[str, ...]) -> Traversable | None:
