@@ -22,7 +22,8 @@ from pathlib import Path
 from benchmarks.orchestration import OBJECTS, RecordingVLM, make_world, simulated_server
 
 from anomreason.agent.pipeline import Schedule
-from anomreason.detection import DetectOptions, detect_images, open_session, set_up
+from anomreason.detection import detect_images, open_session
+from anomreason.detector import DetectOptions, set_up
 from anomreason.images import Encoded
 from anomreason.planning import estimate
 from anomreason.runs import RunFolder, done_in, read_results

@@ -28,7 +28,8 @@ import numpy as np
 from openai import AsyncOpenAI, DefaultAioHttpClient
 from PIL import Image
 
-from anomreason.detection import DetectOptions, detect_images, open_session, set_up
+from anomreason.detection import detect_images, open_session
+from anomreason.detector import DetectOptions, set_up
 from anomreason.images import Encoded
 from anomreason.sources.inputs import find_images
 from anomreason.vlm.endpoint.chat import endpoint_schema

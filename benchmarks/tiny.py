@@ -56,7 +56,8 @@ def speed(model: str, work: Path) -> dict[str, Any]:
     """Seconds from nothing to the first answer's end, and of each scene asked for alone afterwards."""
     import asyncio
 
-    from anomreason.detection import DetectOptions, detect_images, open_session, set_up
+    from anomreason.detection import detect_images, open_session
+    from anomreason.detector import DetectOptions, set_up
     from anomreason.sources.inputs import find_images
 
     make_scenes(work / "few", SceneSettings(n=12, seed=5, kinds=TINY_KINDS, twins=False), jobs=1)

@@ -39,6 +39,7 @@ FLOORS = {
     "scenes": 4,
     "evaluation": 4,
     "detection": 5,
+    "detector": 5,
     "report": 5,
     "planning": 6,
     "gating": 6,
@@ -55,6 +56,7 @@ FLOORS = {
 }
 NEIGHBOURS = {
     ("dataset", "training"),  # exports of conversations ask what training asks
+    ("detection", "detector"),  # sessions are opened for a detector and its options
     ("notebook", "badges"),  # cards number their boxes as reports do
 }
 """Rooms of one floor that may know each other."""

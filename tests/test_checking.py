@@ -17,7 +17,7 @@ from PIL import Image
 from anomreason.anomaly import Usage
 from anomreason.checking import ModelCheck, check
 from anomreason.cli.check import lines
-from anomreason.detection import DetectOptions, set_up
+from anomreason.detector import DetectOptions, set_up
 from anomreason.errors import EndpointError, UsageError
 from anomreason.images import Encoded
 from anomreason.scenes.make import SceneSettings, make_scenes

@@ -27,7 +27,7 @@ import anomreason
 from anomreason import DetectOptions, RunPlan, detect, detect_async, plan
 from anomreason.anomaly import Detection
 from anomreason.cli.detect import command as detect_command
-from anomreason.detection import DetectArguments, set_up
+from anomreason.detector import DetectArguments, set_up
 from anomreason.errors import UsageError
 from anomreason.runs import read_results, read_settings
 from anomreason.vlm.ledger import read_calls

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region, SceneObject, Usage
-    from anomreason.detection import DetectOptions, detect, detect_async
+    from anomreason.detection import detect, detect_async
+    from anomreason.detector import DetectOptions
     from anomreason.errors import AnomreasonError
     from anomreason.gating.choosing import BestOf, best_of, best_of_async, gate, gate_async, rewards, rewards_async
     from anomreason.gating.limits import AssessedImage, GateResult
@@ -29,7 +30,7 @@ _HOME = {
     "AssessedImage": "gating.limits",
     "BestOf": "gating.choosing",
     "Candidate": "anomaly",
-    "DetectOptions": "detection",
+    "DetectOptions": "detector",
     "Detection": "anomaly",
     "Failure": "anomaly",
     "GateResult": "gating.limits",

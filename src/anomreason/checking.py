@@ -23,7 +23,7 @@ from anomreason.agent.boxes import AUTO, BOX_KEYS, CONVENTIONS, BoxReader, RawBo
 from anomreason.agent.observer import counts_image, same_model, sees
 from anomreason.agent.pipeline import Schedule
 from anomreason.anomaly import Record, Usage
-from anomreason.detection import DetectorSetup
+from anomreason.detector import DetectorSetup
 from anomreason.errors import CallFailed, EndpointError, ParseError, UsageError
 from anomreason.planning import USUAL_OBJECTS, estimate
 from anomreason.textform import without_thinking

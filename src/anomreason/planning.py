@@ -20,7 +20,8 @@ from anomreason.agent.forms import schema_of
 from anomreason.agent.pipeline import DRAFTS, GROUP, SAMPLES, Schedule
 from anomreason.agent.roles import STEPS
 from anomreason.anomaly import Record, Usage
-from anomreason.detection import DetectArguments, DetectOptions, DetectorSetup, found_images, remaining, set_up
+from anomreason.detection import found_images, remaining
+from anomreason.detector import DetectArguments, DetectOptions, DetectorSetup, set_up
 from anomreason.errors import UnreadableImage
 from anomreason.images import image_size
 from anomreason.runs import done_in

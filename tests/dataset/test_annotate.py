@@ -35,7 +35,7 @@ from anomreason.dataset.tables import (
     Outcome,
     SourceRow,
 )
-from anomreason.detection import DetectOptions
+from anomreason.detector import DetectOptions
 from anomreason.errors import RunConflict, UsageError
 from anomreason.images import image_size
 from anomreason.runs import read_results

@@ -17,7 +17,7 @@ from anomreason.deepfake.card import write_card
 from anomreason.deepfake.judge import ScoredRun, score
 from anomreason.deepfake.opinion import NO_FILE, NOT_REACHED, questions, second_opinion_on, with_opinion
 from anomreason.deepfake.rating import Explanation, rater, ratings_of, read_ratings
-from anomreason.detection import DetectOptions
+from anomreason.detector import DetectOptions
 from anomreason.errors import EndpointError, ParseError, RunConflict, UsageError
 from anomreason.evaluation.notices import deepfake_notices
 from anomreason.evaluation.records import DeepfakeResult, read_result

@@ -18,7 +18,7 @@ from anomreason.deepfake.folder import SetFolder
 from anomreason.deepfake.make import SetSource, make_set
 from anomreason.deepfake.sweep import SweepResult, chosen, run_folder
 from anomreason.deepfake.variants import VARIANTS, make_images
-from anomreason.detection import DetectOptions, set_up
+from anomreason.detector import DetectOptions, set_up
 from anomreason.errors import UsageError
 from anomreason.evaluation.running import Settings
 from anomreason.images import Encoded, inspect_image

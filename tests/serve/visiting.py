@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx2
 
-from anomreason.detection import DetectOptions, DetectorSetup, set_up
+from anomreason.detector import DetectOptions, DetectorSetup, set_up
 from anomreason.serve.access import Access
 from anomreason.serve.app import create_app
 from anomreason.serve.clients import Clients

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from anomreason.anomaly import Usage
-from anomreason.detection import DetectOptions
+from anomreason.detector import DetectOptions
 from anomreason.spread.budget import BudgetKeeper
 from anomreason.vlm.budget import Reservation
 from anomreason.vlm.ledger import FREE

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from anomreason.anomaly import Usage
-from anomreason.detection import DetectOptions, DetectorSetup, set_up
+from anomreason.detector import DetectOptions, DetectorSetup, set_up
 from anomreason.errors import RunConflict
 from anomreason.runs import RunFolder, read_results
 from anomreason.sources.inputs import find_images

@@ -19,7 +19,7 @@ from anomreason.anomaly import Record, Text
 from anomreason.audit.prompts.packs import known_packs, read_pack
 from anomreason.audit.study import AuditPrompt
 from anomreason.dataset.generators.recipe import GeneratorRecipe, Name, read_generator
-from anomreason.detection import DetectOptions, DetectorSetup, set_up
+from anomreason.detector import DetectOptions, DetectorSetup, set_up
 from anomreason.errors import UsageError, first_error
 from anomreason.recipes import parse_toml, toml_bytes, validated
 from anomreason.vlm.ledger import FREE

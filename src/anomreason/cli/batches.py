@@ -17,7 +17,7 @@ from anomreason.english import counted
 from anomreason.errors import UsageError
 
 if TYPE_CHECKING:
-    from anomreason.detection import DetectorSetup
+    from anomreason.detector import DetectorSetup
     from anomreason.runs import RunFolder
     from anomreason.vlm.batches.model import BatchRound, BatchVLM
 
@@ -31,7 +31,7 @@ def prepared(
     context: typer.Context, setup: DetectorSetup, mode: str, inputs: Sequence[str]
 ) -> tuple[DetectorSetup, list[str], tuple[Path, ...]]:
     """The setup for batches, and the inputs: images, and the files that a batch gave back. Raises UsageError."""
-    from anomreason.detection import in_batches
+    from anomreason.detector import in_batches
     from anomreason.vlm.batches.answers import holds_answers
 
     if mode not in ("write", "read"):

@@ -53,7 +53,7 @@ def command(
     from anomreason.checking import check
     from anomreason.cli.detect import detect_options
     from anomreason.cli.options import fitting, model_options
-    from anomreason.detection import DetectorSetup, set_up
+    from anomreason.detector import DetectorSetup, set_up
 
     def setup() -> DetectorSetup:
         options = detect_options(context)

@@ -31,7 +31,8 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder for images and r
     """Draw scenes, detect with the bundled model, score exactly: no key, no network, no GPU."""
     from anomreason.cli import detect
     from anomreason.cli.eval import print_exact
-    from anomreason.detection import remaining, set_up
+    from anomreason.detection import remaining
+    from anomreason.detector import set_up
     from anomreason.evaluation.exact import write_exact
     from anomreason.report.scores import build_exact_report
     from anomreason.scenes.make import make_scenes

@@ -18,7 +18,8 @@ from anomreason.english import counted
 
 if TYPE_CHECKING:
     from anomreason.anomaly import Detection
-    from anomreason.detection import DetectOptions, DetectorSetup, Session
+    from anomreason.detection import Session
+    from anomreason.detector import DetectOptions, DetectorSetup
     from anomreason.planning import RunPlan
     from anomreason.runs import RunFolder
     from anomreason.sources.inputs import FoundImages, Image
@@ -169,7 +170,7 @@ def command(
     5 answers of a batch are needed, 130 interrupted.
     """
     from anomreason.cli.options import fitting, model_options, refuse_unused
-    from anomreason.detection import set_up
+    from anomreason.detector import set_up
 
     setup = fitting(context, lambda: set_up(model, detect_options(context), model_options(context)))
     options = CommandOptions(run, limit, yes, json_only, report, spread_options(context))
@@ -221,7 +222,7 @@ def spread_options(context: typer.Context) -> SpreadOptions | None:
 def detect_options(context: typer.Context) -> DetectOptions:
     """The options of the detector. The command's parameters have the same names, so that none can be forgotten."""
     from anomreason.cli.options import left_out
-    from anomreason.detection import DetectOptions
+    from anomreason.detector import DetectOptions
 
     values = context.params | {"base_urls": context.params["base_url"] or ()}
     for name in left_out(context):

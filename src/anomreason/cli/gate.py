@@ -24,7 +24,8 @@ from anomreason.english import counted
 
 if TYPE_CHECKING:
     from anomreason.anomaly import Detection
-    from anomreason.detection import DetectorSetup, Session
+    from anomreason.detection import Session
+    from anomreason.detector import DetectorSetup
     from anomreason.gating.cache import DetectionCache
     from anomreason.gating.limits import GateResult
     from anomreason.sources.inputs import Image
@@ -78,7 +79,7 @@ def command(
     some could not be assessed, 4 stopped at a limit on cost or tokens, 130 interrupted.
     """
     from anomreason.cli.options import fitting, model_options
-    from anomreason.detection import set_up
+    from anomreason.detector import set_up
     from anomreason.gating.assessing import unassessed
     from anomreason.gating.cache import DetectionCache
     from anomreason.gating.limits import Limits, judged

@@ -17,7 +17,7 @@ from anomreason.cli.output import open_in_browser, say
 if TYPE_CHECKING:
     import socket
 
-    from anomreason.detection import DetectorSetup
+    from anomreason.detector import DetectorSetup
     from anomreason.serve.access import Access
     from anomreason.serve.service import ServiceOptions
 
@@ -61,7 +61,7 @@ def command(
     from anomreason.errors import UsageError, require
 
     require("the service", "serve", "fastapi", "uvicorn", "sqlalchemy", "python_multipart", "prometheus_client")
-    from anomreason.detection import set_up
+    from anomreason.detector import set_up
     from anomreason.serve.access import Access
     from anomreason.serve.clients import Clients, read_clients
     from anomreason.serve.clients import add_token as add

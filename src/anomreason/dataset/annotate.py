@@ -42,7 +42,8 @@ from anomreason.dataset.tables import (
     Outcome,
     SourceRow,
 )
-from anomreason.detection import DetectOptions, DetectorSetup, detect_images, open_session, remaining, set_up
+from anomreason.detection import detect_images, open_session, remaining
+from anomreason.detector import DetectOptions, DetectorSetup, set_up
 from anomreason.errors import RunConflict, UsageError
 from anomreason.files import read_lines
 from anomreason.runs import RESULTS, ImageStatus, RunFolder, detection_from, settings_difference
@@ -131,7 +132,7 @@ def annotate(
 def annotator(
     model: str, options: AnnotateOptions, detector: DetectOptions, given: Collection[str] = ()
 ) -> DetectorSetup:
-    """The model set up for what the options ask; `given` as for `detection.set_up`. Raises UsageError."""
+    """The model set up for what the options ask; `given` as for `detector.set_up`. Raises UsageError."""
     options.check()
     if options.describe:
         return describer(model, detector, given)

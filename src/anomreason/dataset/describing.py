@@ -16,7 +16,7 @@ from anomreason.agent.observer import Observer
 from anomreason.agent.replies import read_prose
 from anomreason.agent.roles import DESCRIBER, Prompts
 from anomreason.anomaly import Detection, Failure
-from anomreason.detection import DetectOptions, DetectorSetup, set_up
+from anomreason.detector import DetectOptions, DetectorSetup, set_up
 from anomreason.errors import CallFailed, NoEffect, UsageError
 from anomreason.images import LoadedImage
 from anomreason.vlm.calling import Caller, Meter
@@ -30,7 +30,7 @@ IDLE = (
 
 
 def describer(model: str, options: DetectOptions, given: Collection[str] = ()) -> DescriberSetup:
-    """A model set up to describe; `given` as in `detection.set_up`.
+    """A model set up to describe; `given` as in `detector.set_up`.
 
     Raises UsageError as that does, for a model that was trained on one question only, and for a given option of IDLE.
     """

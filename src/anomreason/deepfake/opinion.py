@@ -20,7 +20,8 @@ import numpy as np
 from anomreason.anomaly import Detection
 from anomreason.deepfake.judge import ScoredRun
 from anomreason.deepfake.rating import MOST, Explanation, RaterSetup, ReadRating, rater, ratings_of
-from anomreason.detection import DetectOptions, detect_images, open_session, remaining
+from anomreason.detection import detect_images, open_session, remaining
+from anomreason.detector import DetectOptions
 from anomreason.errors import UsageError
 from anomreason.metrics.opinion import RatedControl, RatedImage, second_opinion
 from anomreason.runs import ImageStatus, RunFolder, read_results

@@ -22,7 +22,7 @@ from anomreason.agent.forms import Form, Remark, schema_of
 from anomreason.agent.observer import Observer
 from anomreason.agent.replies import read_form
 from anomreason.anomaly import Candidate, Detection, Failure
-from anomreason.detection import DetectOptions, DetectorSetup, set_up
+from anomreason.detector import DetectOptions, DetectorSetup, set_up
 from anomreason.errors import CallFailed, ParseError, UsageError
 from anomreason.images import LoadedImage
 from anomreason.metrics.opinion import HIGHEST, LOWEST
@@ -68,7 +68,7 @@ def rater(
     asked: Mapping[str, Sequence[Explanation]],
     given: Collection[str] = (),
 ) -> RaterSetup:
-    """A model set up to rate; `given` as in `detection.set_up`. asked: by name of the image in the run.
+    """A model set up to rate; `given` as in `detector.set_up`. asked: by name of the image in the run.
 
     Raises UsageError as that does, and for a model that was trained on one question only.
     """

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from anomreason.agent.observer import Observer
 from anomreason.agent.pipeline import Look, source
 from anomreason.anomaly import Detection, Failure
-from anomreason.detection import DetectorSetup
+from anomreason.detector import DetectorSetup
 from anomreason.errors import CallFailed, UsageError
 from anomreason.images import LoadedImage
 from anomreason.vlm.calling import Caller

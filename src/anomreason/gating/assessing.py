@@ -14,7 +14,8 @@ from pathlib import Path
 
 from anomreason import archives
 from anomreason.anomaly import Detection, Failure
-from anomreason.detection import DetectorSetup, Session, SharedReplies, detect_images, open_session
+from anomreason.detection import Session, SharedReplies, detect_images, open_session
+from anomreason.detector import DetectorSetup
 from anomreason.errors import UnreadableImage, UsageError
 from anomreason.gating.cache import DetectionCache
 from anomreason.images import file_bytes

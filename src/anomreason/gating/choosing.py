@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack, overload
 
 from anomreason.anomaly import Detection, Record
-from anomreason.detection import DetectArguments, DetectOptions, check_names, set_up
+from anomreason.detector import DetectArguments, DetectOptions, check_names, set_up
 from anomreason.errors import NoneAssessed, UsageError
 from anomreason.gating.assessing import assess, images_of
 from anomreason.gating.cache import DetectionCache

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from anomreason.agent.observer import Observer
 from anomreason.anomaly import Detection, Failure, Usage
-from anomreason.detection import Detector, DetectorSetup, open_caller
+from anomreason.detection import open_caller
+from anomreason.detector import Detector, DetectorSetup
 from anomreason.errors import UnreadableImage
 from anomreason.gating.assessing import detection_keys
 from anomreason.gating.cache import DetectionCache

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from fastapi import HTTPException
 
 from anomreason.anomaly import Detection, Usage
-from anomreason.detection import DetectorSetup
+from anomreason.detector import DetectorSetup
 from anomreason.errors import Stopped, StorageError, UnreadableImage
 from anomreason.images import Encoded, image_size, load_image
 from anomreason.serve.clients import Client, Clients, Rates

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from anomreason.anomaly import Usage
-from anomreason.detection import DetectOptions
+from anomreason.detector import DetectOptions
 from anomreason.errors import CallFailed, StorageError
 from anomreason.vlm.budget import Budget, Reservation
 from anomreason.vlm.ledger import Ledger, Price

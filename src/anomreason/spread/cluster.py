@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
-from anomreason.detection import DetectorSetup
+from anomreason.detector import DetectorSetup
 from anomreason.errors import UsageError, require
 from anomreason.vlm.protocol import runs_here
 

@@ -16,7 +16,8 @@ from importlib.metadata import version
 from typing import Any
 
 from anomreason.anomaly import Detection, Usage
-from anomreason.detection import HOPELESS, DetectorSetup, earlier_usage, hopeless
+from anomreason.detection import HOPELESS, earlier_usage, hopeless
+from anomreason.detector import DetectorSetup
 from anomreason.errors import UsageError
 from anomreason.runs import RunFolder, detection_from
 from anomreason.sources.inputs import Image

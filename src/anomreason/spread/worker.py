@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anomreason.anomaly import Usage
-from anomreason.detection import DetectorSetup, RunPart, Session, detect_one, open_session
+from anomreason.detection import RunPart, Session, detect_one, open_session
+from anomreason.detector import DetectorSetup
 from anomreason.errors import AnomreasonError, StorageError, UsageError
 from anomreason.files import Appender
 from anomreason.runs import RESULTS

@@ -19,7 +19,7 @@ from anomreason.audit.prompts.packs import read_pack
 from anomreason.audit.prompts.selection import SelectOptions, dropped_file, select_prompts, selecting
 from anomreason.audit.prompts.tags import TAGS
 from anomreason.cli import app
-from anomreason.detection import DetectOptions
+from anomreason.detector import DetectOptions
 from anomreason.errors import RunConflict, UsageError
 from anomreason.files import read_lines
 from anomreason.vlm.ledger import read_calls
@@ -225,7 +225,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from anomreason.audit.prompts import selection, tagging
-from anomreason.detection import DetectOptions
+from anomreason.detector import DetectOptions
 from anomreason.vlm.simulator.model import Simulator
 
 folder, truth, where, count = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])

@@ -11,7 +11,7 @@ from anomreason.anomaly import Usage
 from anomreason.audit.prompts.reading import ListedPrompt
 from anomreason.audit.prompts.tagging import ANSWERS, PromptAnswers, ask, plan_tagging, read_answers, tagger
 from anomreason.audit.prompts.tags import TAGS
-from anomreason.detection import DetectOptions
+from anomreason.detector import DetectOptions
 from anomreason.errors import EndpointError, UsageError
 from anomreason.vlm.ledger import read_calls
 from anomreason.vlm.protocol import TINY, VLM, Reply, Request

@@ -2,7 +2,7 @@
 
 import pytest
 
-from anomreason.detection import DetectOptions, set_up
+from anomreason.detector import DetectOptions, set_up
 from anomreason.errors import UsageError
 from anomreason.vlm.endpoint.address import NO_KEY, checked_url, key_for, key_name, proxy_of, redacted_url
 

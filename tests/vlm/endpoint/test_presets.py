@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from anomreason.agent.boxes import CONVENTIONS
-from anomreason.detection import DetectOptions, set_up
+from anomreason.detector import DetectOptions, set_up
 from anomreason.errors import UsageError
 from anomreason.vlm.endpoint.address import checked_url
 from anomreason.vlm.endpoint.openai import OpenAIVLM

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from PIL import Image
 
 from anomreason import AnomreasonError, detect
-from anomreason.detection import DetectOptions
+from anomreason.detector import DetectOptions
 from anomreason.scenes.make import SceneSettings, make_scenes
 from anomreason.vlm.card import TINY_KINDS
 from anomreason.vlm.ledger import price_of

@@ -35,7 +35,7 @@ from anomreason.audit.prompts.reading import (
 from anomreason.audit.prompts.tagging import PromptAnswers, ask, question_hash, read_answers, tagger
 from anomreason.audit.prompts.tags import TAGS
 from anomreason.audit.study import AuditPrompt
-from anomreason.detection import DetectOptions, DetectorSetup
+from anomreason.detector import DetectOptions, DetectorSetup
 from anomreason.errors import UsageError
 from anomreason.files import write_atomically
 from anomreason.runs import FolderKind, ResumableFolder, provenance

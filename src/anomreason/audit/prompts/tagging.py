@@ -28,7 +28,8 @@ from anomreason.agent.replies import read_form
 from anomreason.anomaly import Failure, Record, Usage
 from anomreason.audit.prompts.reading import ListedPrompt
 from anomreason.audit.prompts.tags import TAGS, plain_tag
-from anomreason.detection import HOPELESS, DetectOptions, DetectorSetup, open_caller, set_up
+from anomreason.detection import HOPELESS, open_caller
+from anomreason.detector import DetectOptions, DetectorSetup, set_up
 from anomreason.errors import CallFailed, ParseError, Stopped, UsageError, shown
 from anomreason.files import Appender, read_lines, read_record
 from anomreason.planning import CALL_SECONDS
@@ -121,7 +122,7 @@ class PromptAnswers:
 
 
 def tagger(model: str | VLM, options: DetectOptions, given: Collection[str] = ()) -> DetectorSetup:
-    """A model set up to be asked about prompts; `given` as for `detection.set_up`, and raises as that does.
+    """A model set up to be asked about prompts; `given` as for `detector.set_up`, and raises as that does.
 
     Raises UsageError for a model that was trained on one question only.
     """

@@ -15,7 +15,7 @@ from anomreason.english import counted
 if TYPE_CHECKING:
     from anomreason.audit.prompts.selection import PromptSelection, SelectReport
     from anomreason.audit.prompts.tagging import PromptAnswers, TaggingPlan
-    from anomreason.detection import DetectorSetup
+    from anomreason.detector import DetectorSetup
 
 _ASKING = (
     *("base_url", "api_key_env", "in_flight", "timeout", "retries", "patience", "max_cost", "max_tokens", "prices"),

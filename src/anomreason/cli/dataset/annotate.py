@@ -15,7 +15,7 @@ from anomreason.english import counted
 if TYPE_CHECKING:
     from anomreason.dataset.annotate import AnnotateOptions, AnnotateReport, Annotation
     from anomreason.dataset.store import Store
-    from anomreason.detection import DetectorSetup
+    from anomreason.detector import DetectorSetup
 
 
 def command(

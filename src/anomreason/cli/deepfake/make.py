@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anomreason.dataset.leaks import FormatLeak
     from anomreason.deepfake.folder import SetFolder
     from anomreason.deepfake.make import SetReport, SetSource
-    from anomreason.detection import DetectOptions
+    from anomreason.detector import DetectOptions
 
 SHOWN = 5
 REENCODING = "jpeg:90"
@@ -125,7 +125,7 @@ def _describing(context: typer.Context) -> tuple[DetectOptions, frozenset[str]]:
     """The options of the model that describes, and those that the user gave."""
     from anomreason.cli.detect import detect_options
     from anomreason.cli.options import model_options
-    from anomreason.detection import DetectOptions
+    from anomreason.detector import DetectOptions
 
     return detect_options(context), model_options(context) & {f.name for f in fields(DetectOptions)}
 

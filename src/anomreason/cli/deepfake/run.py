@@ -19,7 +19,7 @@ from anomreason.english import counted
 if TYPE_CHECKING:
     from anomreason.deepfake.folder import SetFolder
     from anomreason.deepfake.judge import ScoredRun
-    from anomreason.detection import DetectorSetup
+    from anomreason.detector import DetectorSetup
     from anomreason.evaluation.running import Settings
     from anomreason.metrics.bertscore import BackboneSpec
     from anomreason.metrics.robustness import SweepResult
@@ -74,7 +74,7 @@ def command(
     from anomreason.cli.options import fitting, model_options, refuse_unused
     from anomreason.deepfake.folder import SetFolder, sample
     from anomreason.deepfake.sweep import chosen
-    from anomreason.detection import DetectOptions, set_up
+    from anomreason.detector import DetectOptions, set_up
     from anomreason.evaluation.running import Settings
     from anomreason.metrics.bertscore import BackboneSpec
 
@@ -264,7 +264,7 @@ class Job:
         from anomreason.cli.deepfake.score import ask_judge
         from anomreason.deepfake.opinion import questions
         from anomreason.deepfake.rating import rater
-        from anomreason.detection import DetectOptions
+        from anomreason.detector import DetectOptions
 
         assert self.judge is not None
         options = self.setup.options
