@@ -21,16 +21,21 @@ lint: .venv/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 .venv/.core: pyproject.toml
-	@tools/venv.sh $(GOAL) $(PYTHON) torch local
+	@tools/venv.sh $(GOAL) $(PYTHON) .venv local torch
 	@touch $@
 
 # The documentation site, in site/: open site/index.html, or put the folder on any web server.
-docs: .venv/.dev
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "Open site/index.html"
+docs: .venv-docs/.docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet && echo "Open site/index.html"
+
+# Sources are read, not run, so a small environment is enough, and .venv stays as it is.
+.venv-docs/.docs: pyproject.toml
+	@tools/venv.sh $(GOAL) $(PYTHON) .venv-docs docs
+	@touch $@
 
 # torch is pinned so that the tests run on the same CPU build everywhere.
 .venv/.dev: pyproject.toml
-	@tools/venv.sh $(GOAL) $(PYTHON) torch==2.13.0 train,heif,score,scenes,dev
+	@tools/venv.sh $(GOAL) $(PYTHON) .venv train,heif,score,scenes,dev torch==2.13.0
 	@touch $@ .venv/.core
 
 # What fine-tuning gives and costs the bundled model; under an hour on two cores.
@@ -38,4 +43,4 @@ reproduce-tiny: .venv/.dev
 	$(BIN)/python -m tools.tiny.reproduce --work reproduce
 
 clean:
-	rm -rf .venv demo dist reproduce site
+	rm -rf .venv .venv-docs demo dist reproduce site

@@ -15,7 +15,8 @@ STAND_IN = """#!/bin/sh
 folder={folder}
 case "$1 $2" in
     "-c import pip") test -e "$folder/pip" ;;
-    "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; cp "$0" "$3/bin/anomreason"; touch "$folder/pip" ;;
+    "-m venv") mkdir -p "$3/bin"; touch "$folder/pip"
+        for name in python anomreason mkdocs; do cp "$0" "$3/bin/$name"; done ;;
     "-c "*) code="import sys; sys.version_info = {version}; $2"; shift 2; exec {python} -S -c "$code" "$@" ;;
     *) echo "$@" >> "$folder/ran" ;;
 esac
@@ -106,3 +107,10 @@ def test_the_size_of_the_download_comes_first(checkout: Checkout) -> None:
     assert checkout.ran[0].endswith("install torch==2.13.0")
     assert checkout.ran[-1].startswith("-m pytest -n 3 ")
     assert checkout.make("test", "PYTHON=false").returncode == 0, "what is installed is not looked at again"
+
+
+def test_the_site_is_built_beside_the_environment_of_the_demo(checkout: Checkout) -> None:
+    ran = checkout.make("docs", f"PYTHON={checkout.python(3, 12, 1)}")
+    assert ran.returncode == 0, ran.stderr
+    assert checkout.ran == ["-m pip --disable-pip-version-check install --editable .[docs]", "build --quiet"]
+    assert not (checkout.folder / ".venv").exists()

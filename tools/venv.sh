@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Makes .venv and installs anomreason into it, for the Makefile:
+# Makes a virtual environment and installs anomreason into it, for the Makefile:
 #
-#     tools/venv.sh GOAL PYTHON TORCH EXTRAS        tools/venv.sh demo python3 torch local
+#     tools/venv.sh GOAL PYTHON FOLDER EXTRAS [TORCH]        tools/venv.sh demo python3 .venv local torch
 #
-# With CPU=1 in the environment, torch is the build without NVIDIA's libraries.
+# Without TORCH no torch is installed. With CPU=1 in the environment, it is the build without NVIDIA's libraries.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-goal=$1 python=$2 torch=$3 extras=$4
-ours=.venv/bin/python
+goal=$1 python=$2 venv=$3 extras=$4 torch=${5:-}
+ours=$venv/bin/python
 needs="anomreason needs Python 3.11 or newer"
 
 stop() {
@@ -23,18 +23,18 @@ too_old() {
     ! "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 }
 
-if [ -e .venv ] && ! $ours -c 'import pip' 2>/dev/null; then
-    echo ".venv is incomplete; making it again."
-    rm -rf .venv
+if [ -e "$venv" ] && ! $ours -c 'import pip' 2>/dev/null; then
+    echo "$venv is incomplete; making it again."
+    rm -rf "$venv"
 fi
-if [ -e .venv ]; then
-    too_old $ours && stop "$needs, .venv has $(version $ours): type  rm -rf .venv && make $goal PYTHON=python3.11"
+if [ -e "$venv" ]; then
+    too_old $ours && stop "$needs, $venv has $(version $ours): type  rm -rf $venv && make $goal PYTHON=python3.11"
 else
     [ -n "$(version "$python")" ] || stop "$needs, and '$python' does not run: type  make $goal PYTHON=python3.11"
     too_old "$python" && stop "$needs, '$python' is $(version "$python"): type  make $goal PYTHON=python3.11"
     "$python" -c 'import ensurepip' 2>/dev/null ||
         stop "'$python' cannot make virtual environments: type  sudo apt-get install python3-venv"
-    "$python" -m venv .venv
+    "$python" -m venv "$venv"
 fi
 
 pip() {
@@ -42,7 +42,7 @@ pip() {
 }
 
 # torch by itself, with pip's progress bars: nearly all that is downloaded.
-if ! $ours -c 'import sys; from importlib.metadata import version
+if [ -n "$torch" ] && ! $ours -c 'import sys; from importlib.metadata import version
 assert ("torch==" + version("torch")).startswith(sys.argv[1])' "$torch" 2>/dev/null; then
     if [ "${CPU:-}" = 1 ]; then
         echo "Installing the CPU build of torch, about 200 MB ..."
