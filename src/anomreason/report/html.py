@@ -252,7 +252,7 @@ def _page(context: ReportContext, d: Detection, place: int, shown: ReportImage) 
             simulated=context.simulated,
             shown=shown,
             anomalies=anomalies,
-            marks=mark(anomalies, d.sent),
+            marks=mark(anomalies, (d.sent.width, d.sent.height) if d.sent else None),
             remedy=remedy(d.failure) if d.failure else ("", ""),
             kept=[(n, c) for n, c in enumerate(d.candidates) if c.dropped is None],
             dropped=[(n, c) for n, c in enumerate(d.candidates) if c.dropped is not None],

@@ -1,6 +1,6 @@
 """How the page of an image shows where its anomalies are: boxes, numbers beside them, and enlarged parts.
 
-mark([Anomaly(name="Six fingers", ..., region=Region(x0=0.4, y0=0.5, x1=0.5, y1=0.6))], sent).each[0].badge
+mark([Anomaly(name="Six fingers", ..., region=Region(x0=0.4, y0=0.5, x1=0.5, y1=0.6))], (800, 600)).each[0].badge
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anomreason.anomaly import Anomaly, Region, SentImage
+from anomreason.anomaly import Anomaly, Region
 from anomreason.badges import Badge, place_badges
 
 WIDTHS = (240.0, 480.0, 960.0)
@@ -38,7 +38,7 @@ class BoxMark:
     """One anomaly on the page."""
 
     number: int
-    """From 1, the worst first."""
+    """Place among the anomalies, from 1."""
     anomaly: Anomaly
     region: Region
     badge: Badge
@@ -60,11 +60,11 @@ class BoxMarks:
         return next((mark for mark in self.each if mark.number == number), None)
 
 
-def mark(anomalies: Sequence[Anomaly], sent: SentImage | None) -> BoxMarks:
-    """BoxMarks for those of the anomalies that have a region. sent: None where the image's size is not known."""
+def mark(anomalies: Sequence[Anomaly], size: tuple[int, int] | None) -> BoxMarks:
+    """BoxMarks for those of the anomalies that have a region. size: of the image, pixels; None where not known."""
     boxed = [(n, a, a.region) for n, a in enumerate(anomalies, 1) if a.region is not None]
     boxed.sort(key=lambda one: -one[2].area)
-    ratio = sent.height / sent.width if sent else 1.0
+    ratio = size[1] / size[0] if size else 1.0
     widths = [width / max(ratio, 1.0) for width in WIDTHS]
     badges = place_badges([region.box for _, _, region in boxed], widths, ratio)
     squares = [(badge.square(width, width * ratio), width, width * ratio) for badge in badges for width in widths]
@@ -75,16 +75,15 @@ def mark(anomalies: Sequence[Anomaly], sent: SentImage | None) -> BoxMarks:
         "bottom": any(square[3] > height for square, _, height in squares),
     }
     each = [
-        BoxMark(number, anomaly, region, badge, _part(region, sent))
+        BoxMark(number, anomaly, region, badge, _part(region, size))
         for (number, anomaly, region), badge in zip(boxed, badges, strict=True)
     ]
     return BoxMarks(each, [side for side, needed in beyond.items() if needed])
 
 
-def _part(region: Region, sent: SentImage | None) -> EnlargedPart | None:
-    if sent is None:
+def _part(region: Region, whole: tuple[int, int] | None) -> EnlargedPart | None:
+    if whole is None:
         return None
-    whole = sent.width, sent.height
     (x0, x1), (y0, y1) = (region.x0, region.x1), (region.y0, region.y1)
     around = AROUND * max((x1 - x0) * whole[0], (y1 - y0) * whole[1])
     left, width = _stretch(x0 * whole[0], x1 * whole[0], around, whole[0])

@@ -23,6 +23,7 @@ from anomreason.dataset.tables import ImageRow
 from anomreason.errors import UnreadableImage
 from anomreason.images import thumbnail
 from anomreason.report.html import templates
+from anomreason.report.marks import BoxMark, BoxMarks, mark
 
 SHOWN = 40
 """Images of a page."""
@@ -70,6 +71,12 @@ class ComparedImage:
     """A data address; None where the file cannot be opened."""
     people: tuple[PersonList, ...]
     detector: tuple[ComparedAnomaly, ...]
+    marks: BoxMarks
+    """Of all anomalies with a region: people's as their lists follow each other, then the detector's."""
+
+    def marked(self, mark: BoxMark) -> ComparedAnomaly:
+        """The anomaly of a mark."""
+        return _all(self.people, self.detector)[mark.number - 1]
 
 
 def compare_page(store: Store, found: DatasetComparing, shown: int = SHOWN) -> str:
@@ -103,20 +110,22 @@ def _image(row: ImageRow, store: Store, found: DatasetComparing) -> ComparedImag
     for name, pairs in matches.items():
         for one, other, similarity in pairs:
             of_detector.setdefault(one, []).append(Partner(f"{letters[name]}{other + 1}", similarity))
-    return ComparedImage(
-        name=row.name,
-        source=_source(store, row),
-        people=tuple(_person(person, row.id, letters[person.name], matches.get(person.name, ())) for person in people),
-        detector=tuple(
-            ComparedAnomaly(
-                label=str(place + 1),
-                anomaly=anomaly,
-                tone=place % TONES if place in of_detector else None,
-                partners=tuple(of_detector.get(place, ())),
-            )
-            for place, anomaly in enumerate(found.detector.lists[row.id])
-        ),
+    lists = tuple(_person(person, row.id, letters[person.name], matches.get(person.name, ())) for person in people)
+    detector = tuple(
+        ComparedAnomaly(
+            label=str(place + 1),
+            anomaly=anomaly,
+            tone=place % TONES if place in of_detector else None,
+            partners=tuple(of_detector.get(place, ())),
+        )
+        for place, anomaly in enumerate(found.detector.lists[row.id])
     )
+    marks = mark([one.anomaly for one in _all(lists, detector)], (row.width, row.height))
+    return ComparedImage(row.name, _source(store, row), lists, detector, marks)
+
+
+def _all(people: Sequence[PersonList], detector: Sequence[ComparedAnomaly]) -> list[ComparedAnomaly]:
+    return [*(one for person in people for one in person.anomalies), *detector]
 
 
 def _person(person: Side, image: int, letter: str, pairs: Sequence[tuple[int, int, float]]) -> PersonList:
