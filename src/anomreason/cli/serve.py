@@ -59,6 +59,7 @@ def command(
     taken up again by the same command. --max-cost and --max-tokens limit what all clients use together, ever.
     """
     from anomreason.errors import UsageError, require
+    from anomreason.interrupt import saying
 
     require("the service", "serve", "fastapi", "uvicorn", "sqlalchemy", "python_multipart", "prometheus_client")
     from anomreason.detector import set_up
@@ -93,7 +94,8 @@ def command(
                 "--add-token NAME)"
             )
         cookie = "anomreason_" + hashlib.sha256(str(jobs.absolute()).encode()).hexdigest()[:12]
-        asyncio.run(_serve(setup, options, Access(clients, cookie), made, no_browser))
+        with saying(lambda: "interrupted; the same command goes on with what is not done"):
+            asyncio.run(_serve(setup, options, Access(clients, cookie), made, no_browser))
     say("\nStopped. The same command goes on with what is not done.")
 
 
@@ -102,7 +104,7 @@ async def _serve(
 ) -> None:
     from anomreason.english import counted
     from anomreason.serve.app import create_app
-    from anomreason.serve.service import open_service
+    from anomreason.serve.service import GRACE, open_service
     from anomreason.web.serving import address, serve_beside
 
     async with open_service(setup, options) as service:
@@ -110,9 +112,8 @@ async def _serve(
         def ready() -> None:
             at = address(made)
             say(f"{setup.model}, schedule {setup.options.schedule}; jobs in {options.folder}")
-            if service.queued:
-                waiting = counted(service.queued, "image", "images")
-                say(f"{waiting} from before will be worked on now.")
+            if unfinished := service.queued + service.running:
+                say(f"Going on with {counted(unfinished, 'image', 'images')} from before.")
             if access.clients.needed:
                 say(f"{at}/enter/TOKEN opens the page; programs send the header Authorization: Bearer TOKEN.")
             else:
@@ -123,7 +124,13 @@ async def _serve(
             if not access.clients.needed and not no_browser:
                 open_in_browser(at)
 
-        await serve_beside(create_app(service, access), made, ready, service.stop)
+        def stopping() -> None:
+            if service.running:
+                calls = f"calls under way get {GRACE:g} s to end; Ctrl-C again ends at once"
+                say(f"\nStopping: {calls}. No image is lost.")
+            service.stop()
+
+        await serve_beside(create_app(service, access), made, ready, stopping)
 
 
 def _show_token(token: str, name: str, file: Path) -> None:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from anomreason.errors import UsageError
+from anomreason.interrupt import first_ctrl_c
 
 _GRACE = 3
 """Seconds that requests under way get at the end."""
@@ -105,7 +106,7 @@ class PatientProtocol(H11Protocol):
 
 
 class PageServer(uvicorn.Server):
-    """Says when it is ready, and ends as a success when it is asked to."""
+    """Says when it is ready, and ends as a success when it is asked to; a second Ctrl-C ends the process at once."""
 
     def __init__(
         self,
@@ -140,11 +141,9 @@ class PageServer(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        wakeup = signal.set_wakeup_fd(-1)
-        before = {name: signal.signal(name, self.handle_exit) for name in (signal.SIGINT, signal.SIGTERM)}
+        before = signal.signal(signal.SIGTERM, self.handle_exit)
         try:
-            yield
+            with first_ctrl_c(lambda: self.handle_exit(signal.SIGINT, None)):
+                yield
         finally:
-            for name, handler in before.items():
-                signal.signal(name, handler)
-            signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+            signal.signal(signal.SIGTERM, before)
