@@ -229,6 +229,18 @@ def test_what_is_missing_is_said(annotated: Store) -> None:
     assert compare(annotated, CompareOptions(("ben",))).record.images == 2
 
 
+def test_a_single_image_is_compared_though_chance_needs_two(sqlite_store: Store, spec: BackboneSpec) -> None:
+    with sqlite_store.command("review", {}) as command, sqlite_store.writing() as session:
+        make = Filler(sqlite_store, session, command.id)
+        image = make.image(make.source("flux"), "1.png")
+        for name in (GPT, "ada"):
+            make.searched(image, detector=name)
+        make.candidate(image, HAND, detector=GPT)
+        make.candidate(image, HAND, **person("ada"))
+    [agreed] = compare(sqlite_store, CompareOptions(backbone=spec)).record.agreement
+    assert (agreed.images, agreed.share_of_first[0.9].value, agreed.chance) == (1, 1.0, None)
+
+
 def test_nobody_and_several_detectors(sqlite_store: Store) -> None:
     with pytest.raises(UsageError, match="nobody has finished an image on the page Annotate yet"):
         compare(sqlite_store, CompareOptions())

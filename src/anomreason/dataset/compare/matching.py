@@ -61,7 +61,7 @@ def score_pairs(
 ) -> list[PairScores]:
     """Compare lists, each image once; progress: called with how many more are done."""
     found: list[PairScores] = []
-    for block in chunks(len(pairs)):
+    for block in chunks(len(pairs)) or ([range(1)] if pairs else []):  # of one image there are no chunks
         part = [pairs[place] for place in block]
         chunk = backbone.hold([_texts(pair.second) for pair in part])
         partners = [[(place + 1) % len(part)] if len(part) > 1 else [] for place in range(len(part))]
