@@ -132,6 +132,37 @@ def test_batches_find_what_calls_at_once_find_for_half_the_price(
     assert sum(d.usage.calls for d in found.values()) == half.calls
 
 
+def test_a_batch_can_be_tried_with_the_simulator_as_its_provider(world: World, tmp_path: Path) -> None:
+    images, run, at_once = world(3).parent, tmp_path / "batches", tmp_path / "at-once"
+    truth = images / "simulator.json"
+    detect(images, at_once, "--model", f"sim:{truth}")
+    code, number = detect(images, run, "--batch", "write").exit_code, 0
+    while code == 5 and (number := number + 1) < 9:
+        asked, given = run / "batches" / f"round-{number}-0001.jsonl", tmp_path / f"answers-{number}.jsonl"
+        simulated = CliRunner().invoke(app, ["simulate", str(truth), "--batch", str(asked), str(given)])
+        assert f"{len(requests(run, number))} simulated answers" in simulated.stdout, simulated.output
+        code = detect(images, run, "--batch", "read", given).exit_code
+    assert (code, number) == (0, 3)
+    found, expected = (
+        {n: [(a.name, a.severity, a.region) for a in d.anomalies] for n, d in read_results(folder).items()}
+        for folder in (run, at_once)
+    )
+    assert found == expected
+    assert any(found.values())
+
+
+def test_a_batch_line_that_does_not_tell_its_step_is_refused(world: World, tmp_path: Path) -> None:
+    images, run = world(1).parent, tmp_path / "run"
+    detect(images, run, "--schedule", "single", "--judge-source", "--batch", "write")
+    given = tmp_path / "answers.jsonl"
+    line = ["simulate", images / "simulator.json", "--batch", run / "batches" / "round-1-0001.jsonl", given]
+    said = CliRunner().invoke(app, list(map(str, line)))
+    answers = [json.loads(line)["response"] for line in given.read_text().splitlines()]
+    assert sorted(answer["status_code"] for answer in answers) == [200, 400]
+    assert "1 request was refused" in said.stderr
+    assert any("does not tell its step" in json.dumps(answer["body"]) for answer in answers)
+
+
 def test_cut_and_unreadable_replies_get_the_remedies_of_calls_at_once(world: World, tmp_path: Path) -> None:
     images, run, at_once = world(3).parent, tmp_path / "batches", tmp_path / "at-once"
     options = ("--max-objects", "2")
@@ -276,6 +307,7 @@ def test_the_command_says_what_it_needs(world: World, tmp_path: Path) -> None:
     detect(images, run, "--batch", "write")
     for more, message in [
         (["--batch", "read"], "needs the files that the batch gave back"),
+        (["--batch", "read", tmp_path / "no-file.jsonl"], "no-file.jsonl' does not exist"),
         (["--batch", "both"], "--batch must be write or read, not 'both'"),
         (["--batch", "read", run / "batches" / "round-1-0001.jsonl"], "holds the requests of a batch"),
         (["--batch", "write", "--timeout", "3"], "--timeout has no effect with --batch"),

@@ -40,6 +40,9 @@ def prepared(
     batched = in_batches(setup)
     if setup.price is not None and setup.price.input and batched.price == setup.price:
         say(f"No price of batches is known for {setup.model}, so the full price is counted (see --prices).", err=True)
+    gone = [name for name in inputs if name.endswith(".jsonl") and "://" not in name and not _is_there(name)]
+    if mode == "read" and gone:
+        raise UsageError(f"{gone[0]!r} does not exist; --batch read needs the files that the batch gave back")
     files = [name for name in inputs if name.endswith(".jsonl") and holds_answers(Path(name))]
     images = [name for name in inputs if name not in files]
     if mode == "write":
@@ -49,6 +52,11 @@ def prepared(
     if not images:
         raise UsageError("name the images too, as for --batch write: IMAGES ... --batch read OUTPUT.jsonl ...")
     return batched, images, tuple(map(Path, files))
+
+
+def _is_there(name: str) -> bool:
+    """Whether it names a file, or is a pattern, which is looked up later."""
+    return Path(name).exists() or any(sign in name for sign in "*?[")
 
 
 @contextmanager

@@ -1,20 +1,32 @@
-"""`anomreason simulate`: an OpenAI-compatible server that answers from a truth file."""
+"""`anomreason simulate`: an OpenAI-compatible server, or a provider of batches, that answers from a truth file."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from anomreason.cli.options import refuse_unused
 from anomreason.cli.output import say
+from anomreason.english import counted
 
 
 def command(
+    context: typer.Context,
     truth: Annotated[
         str,
         typer.Argument(metavar="TRUTH.json", help="Lists what each image shows; paths are relative to it."),
     ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8008,
+    batch: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="REQUESTS.jsonl ANSWERS.jsonl",
+            help="Instead of serving, answer a file of `detect --batch write` as a provider would, and end.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[
         int,
         typer.Option(help="Seed of the faults below; a request's content decides, not its order."),
@@ -41,6 +53,8 @@ def command(
     from anomreason.vlm.simulator.model import Simulator, SimulatorRates
     from anomreason.vlm.simulator.server import serve
 
+    if batch:
+        refuse_unused(context, ("port", "latency", "hangs"), "with --batch")
     rates = SimulatorRates(
         misses=misses,
         hallucinations=hallucinations,
@@ -56,8 +70,17 @@ def command(
         hangs=hangs,
         latency=latency,
     )
+    simulator = Simulator.from_file(truth, rates=rates, seed=seed)
+    if batch:
+        from anomreason.vlm.simulator.batches import answer_batch
+
+        count = answer_batch(simulator, *batch)
+        say(f"{counted(count, 'simulated answer', 'simulated answers')} from {truth} in {batch[1]}")
+        if wrong := simulator.outcomes["rejected"]:
+            say(f"{counted(wrong, 'request was', 'requests were')} refused; {batch[1]} says why.", err=True)
+        return
 
     def ready(url: str) -> None:
         say(f"Simulated answers from {truth} at {url} (Ctrl-C ends)")
 
-    serve(Simulator.from_file(truth, rates=rates, seed=seed), port=port, on_ready=ready)
+    serve(simulator, port=port, on_ready=ready)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -100,6 +101,23 @@ def test_the_real_client_gets_what_the_simulator_says_in_process(truth_file: Pat
     there, here = served(simulator, both)
     assert there == here
     assert simulator.outcomes == {"ok": 7, "truncated": 1}
+
+
+def test_without_headers_the_name_of_the_schema_tells_the_step(truth_file: Path) -> None:
+    async def post(url: str) -> dict[str, Any]:
+        schema = {"name": "objects-1", "schema": {"type": "object", "properties": {"objects": {}}}}
+        image = {"type": "image_url", "image_url": {"url": encoded().data_url}}
+        body = {"messages": [{"role": "user", "content": [TEXT, image]}]}
+        body |= {"response_format": {"type": "json_schema", "json_schema": schema}}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{url}/v1/chat/completions", json=body) as response,
+        ):
+            reply = await response.json()
+            return json.loads(re.search(r"\{.*\}", reply["choices"][0]["message"]["content"], re.DOTALL)[0])
+
+    found = served(Simulator.from_file(truth_file), post)
+    assert [each["name"] for each in found["objects"]] == ["häuschen/1", "scene"]
 
 
 def test_failures_arrive_as_what_they_are(truth_file: Path) -> None:

@@ -1,7 +1,8 @@
 """The simulator as an OpenAI-compatible HTTP server, so that the real client meets it over a real socket.
 
-The step and the image's name travel in X-Anomreason-* headers; without them every request is the one call of the
-`single` schedule. Images come as data: URLs only; nothing is ever fetched.
+The step and the image's name travel in X-Anomreason-* headers. Without them the name of the schema tells the step, as
+in the requests of a batch; a request with neither is the one call of the `single` schedule. Images come as data: URLs
+only; nothing is ever fetched.
 
     serve(Simulator.from_file("simulator.json"), port=8000, on_ready=print)
 """
@@ -12,6 +13,7 @@ import base64
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
 from typing import Annotated, Any, Literal
@@ -24,7 +26,8 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 from anomreason.errors import EndpointError, EndpointErrorKind, ParseError, UsageError, first_error
 from anomreason.images import Encoded
 from anomreason.vlm.protocol import Part, Reply, Request, Sampling, Tag
-from anomreason.vlm.simulator.model import Simulator
+from anomreason.vlm.simulator.answers import STEPS
+from anomreason.vlm.simulator.model import PROBES, Simulator
 
 MAX_BODY = 64 * 2**20
 _STATUS: dict[EndpointErrorKind, int] = {"rate_limit": 429, "server": 500}
@@ -63,6 +66,7 @@ class _Message(BaseModel):
 
 
 class _JsonSchema(BaseModel):
+    name: str | None = None
     schema_: dict[str, JsonValue] | None = Field(default=None, alias="schema")
 
 
@@ -81,6 +85,12 @@ class _ChatRequest(BaseModel):
     logprobs: bool | None = None
     n: Literal[1] | None = None
     stream: Literal[False] | None = None
+
+    @property
+    def step(self) -> str:
+        """The step that the schema is named after; empty for other names and without a schema."""
+        name = (self.response_format.json_schema.name if self.response_format else None) or ""
+        return name if name in STEPS or name in PROBES else ""
 
     def request(self, tag: Tag) -> Request:
         """Raises ParseError for messages out of order or images that cannot be used."""
@@ -102,28 +112,55 @@ class _ChatRequest(BaseModel):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SimulatedAnswer:
+    """What the server answers."""
+
+    status: int
+    body: dict[str, Any]
+    retry_after: float | None = None
+    """Seconds."""
+
+
+async def answer_body(
+    simulator: Simulator, body: bytes | str, tag: Tag, *, needs_step: bool = False
+) -> SimulatedAnswer:
+    """The answer to the body of a request, an error included.
+
+    needs_step: refuse a request that does not tell its step, rather than take it for the call of `single`.
+    """
+    try:
+        chat = _ChatRequest.model_validate_json(body)
+        step = tag.step or chat.step
+        if needs_step and not step:
+            raise ParseError(
+                "the request does not tell its step: only steps with a schema do, those of --schedule single and lean"
+            )
+        asked = chat.request(replace(tag, step=step))
+    except ValidationError as error:
+        return _refusal(simulator, 400, first_error(error, "the body"))
+    except ParseError as error:
+        return _refusal(simulator, 400, str(error))
+    try:
+        return SimulatedAnswer(200, _completion(await simulator.ask(asked)))
+    except EndpointError as error:
+        return SimulatedAnswer(_STATUS.get(error.kind, 400), _error(error.kind, str(error)), error.retry_after)
+
+
 def make_app(simulator: Simulator) -> web.Application:
     """POST /v1/chat/completions, GET /v1/models, GET /stats."""
 
     async def complete(request: web.Request) -> web.Response:
         try:
-            chat = _ChatRequest.model_validate_json(await request.read())
-            asked = chat.request(_tag(request))
+            body, tag = await request.read(), _tag(request)
         except web.HTTPRequestEntityTooLarge:
-            return wrong(413, f"the body is larger than {MAX_BODY} bytes")
-        except ValidationError as error:
-            return wrong(400, first_error(error, "the body"))
+            answer = _refusal(simulator, 413, f"the body is larger than {MAX_BODY} bytes")
         except ParseError as error:
-            return wrong(400, str(error))
-        try:
-            return web.json_response(_completion(await simulator.ask(asked)))
-        except EndpointError as error:
-            wait = {"Retry-After": f"{error.retry_after:g}"} if error.retry_after is not None else {}
-            return _error(_STATUS.get(error.kind, 400), error.kind, str(error), wait)
-
-    def wrong(status: int, message: str) -> web.Response:
-        simulator.outcomes["rejected"] += 1
-        return _error(status, "rejected", message)
+            answer = _refusal(simulator, 400, str(error))
+        else:
+            answer = await answer_body(simulator, body, tag)
+        wait = {"Retry-After": f"{answer.retry_after:g}"} if answer.retry_after is not None else None
+        return web.json_response(answer.body, status=answer.status, headers=wait)
 
     async def models(request: web.Request) -> web.Response:
         model = {"id": simulator.name, "object": "model", "created": 0, "owned_by": "anomreason"}
@@ -188,9 +225,13 @@ def _tag(request: web.Request) -> Tag:
     return Tag(header("Image"), header("Role"), header("Step"), header("Object") or None, sample)
 
 
-def _error(status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    error = {"message": message, "type": kind, "param": None, "code": kind}
-    return web.json_response({"error": error}, status=status, headers=headers)
+def _refusal(simulator: Simulator, status: int, message: str) -> SimulatedAnswer:
+    simulator.outcomes["rejected"] += 1
+    return SimulatedAnswer(status, _error("rejected", message))
+
+
+def _error(kind: str, message: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": kind}}
 
 
 def _completion(reply: Reply) -> dict[str, Any]:
