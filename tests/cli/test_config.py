@@ -69,6 +69,16 @@ def test_other_commands_do_not_hear_of_it(here: Path) -> None:
         ("[scenes.mak]\nn = 1\n", "there is no command 'mak'; did you mean 'make'?"),
         ("detect = 3\n", "'detect' is a command; write its options in a table, [detect]"),
         ("[detect\n", "anomreason.toml is no TOML file"),
+        (
+            "[detect]\nin-flight = 'many'\n",
+            "anomreason.toml, [detect]: in-flight cannot be 'many': Input should be a valid integer",
+        ),
+        ("[detect]\nin-flight = true\n", "anomreason.toml, [detect]: in-flight takes a value, not true"),
+        ("[detect]\nmodel = ['a', 'b']\n", "anomreason.toml, [detect]: model takes one value, not ['a', 'b']"),
+        (
+            "[detect]\nyes = 'perhaps'\n",
+            "anomreason.toml, [detect]: yes cannot be 'perhaps': Input should be a valid boolean",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_an_error_that_says_why(here: Path, text: str, message: str) -> None:
@@ -77,6 +87,12 @@ def test_what_cannot_be_meant_is_an_error_that_says_why(here: Path, text: str, m
     ran = run(*line)
     assert ran.exit_code != 0
     assert message in str(ran.exception)
+
+
+@pytest.mark.parametrize("url", ["'ftp://there'", "['ftp://there']"])
+def test_an_option_that_can_be_given_several_times_takes_one_value_or_a_list(here: Path, url: str) -> None:
+    (here / "anomreason.toml").write_text(f"[detect]\nmodel = 'any'\nbase-url = {url}\n")
+    assert "'ftp://there'" in str(run("detect", "scenes/images", "--dry-run").exception)
 
 
 def test_options_of_a_group_belong_into_the_table_of_the_command_that_it_runs_by_itself(here: Path) -> None:

@@ -67,7 +67,7 @@ def check_names(context: Any, commands: Sequence[str]) -> None:
 def check_table(context: Any, command: Any, name: str) -> None:
     """Bring the file's table for a command to the names of its parameters, and say on stderr what it sets.
 
-    Raises UsageError for a name that is no option or command, with the closest one.
+    Raises UsageError for a name that is no option or command, with the closest one, and for a value of a wrong type.
     """
     file, tables = file_of(context), context.default_map
     if file is None or not tables or name not in tables:
@@ -88,12 +88,32 @@ def check_table(context: Any, command: Any, name: str) -> None:
                 )
         _check_names(table, command.list_commands(context), where, "command")
         return
-    options = {opt.lstrip("-"): param.name for param in command.params for opt in param.opts if opt.startswith("--")}
+    options = {opt.lstrip("-"): param for param in command.params for opt in param.opts if opt.startswith("--")}
     plain = {key.replace("_", "-"): value for key, value in table.items()}
     _check_names(plain, options, where, "option")
-    context.default_map = {**tables, name: {options[key]: value for key, value in plain.items()}}
+    values = {
+        options[key].name: _value(context, options[key], value, f"{where}: {key}") for key, value in plain.items()
+    }
+    context.default_map = {**tables, name: values}
     if plain:
         say(f"Defaults from {where}: {', '.join(plain)}", err=True)
+
+
+def _value(context: Any, option: Any, value: Any, where: str) -> Any:
+    """The value as the option takes it: one that can be given several times takes a single one, too."""
+    from typer._click.exceptions import UsageError as ClickError
+
+    if option.multiple and not isinstance(value, list):
+        value = [value]
+    if isinstance(value, Mapping) or (isinstance(value, list) and not option.multiple and option.nargs == 1):
+        raise UsageError(f"{where} takes one value, not {value!r}")
+    if isinstance(value, bool) and not option.is_flag:
+        raise UsageError(f"{where} takes a value, not {str(value).lower()}")
+    try:
+        option.process_value(context, value)
+    except ClickError as e:
+        raise UsageError(f"{where} cannot be {value!r}: {e.message}") from e
+    return value
 
 
 def _groups(context: Any) -> list[str]:
