@@ -31,7 +31,10 @@ FOREIGN = {
         *("--tag", "--build-arg", "--rm", "--volume", "--detach", "--name", "--publish", "--env", "--no-deps"),
         "--data-binary",
     },
-    "scale.md": {"--read", "--written", "--head", "--address", "--port", "--generate"},
+    "scale.md": {
+        *("--read", "--written", "--head", "--address", "--port", "--generate", "--no-deps"),
+        *("--max-model-len", "--limit-mm-per-prompt"),
+    },
     "benchmarks.md": {"--images", "--neighbours", "--rounds"},
 }
 """Options of benchmarks, tools and other programs, by the page that names them."""
