@@ -20,6 +20,7 @@ FLOORS = {
     "badges": 0,
     "notebook": 0,
     "files": 1,
+    "databases": 1,
     "recipes": 1,
     "stats": 1,
     "anomaly": 1,

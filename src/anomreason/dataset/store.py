@@ -27,9 +27,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Table, case, create_engine, event, func, select, update
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from anomreason.databases import postgresql_url
 from anomreason.dataset.tables import Base, CommandRow, DecisionRow, ImageRow, ImageState
 from anomreason.errors import RunConflict, StorageError, UsageError, require
 from anomreason.files import read_object, write_atomically
@@ -88,26 +89,17 @@ def _address(folder: Path, database: str | None) -> URL:
     there = read_object(recorded).get("database") if recorded.is_file() else None
     if database is None and there is None:
         return URL.create("sqlite", database=str(folder.absolute() / DATABASE))
-    try:
-        url, before = make_url(database or str(there)), make_url(str(there)) if there else None
-    except sql_errors.ArgumentError:
-        raise UsageError(f"{database or there!r} is no address of a database; {_FORM}") from None
-    if url.get_backend_name() != "postgresql":
-        raise UsageError(f"the database {url.render_as_string()!r} is not PostgreSQL; {_FORM}")
+    url, before = postgresql_url(database or str(there)), postgresql_url(str(there)) if there else None
     if before is None and (folder / DATABASE).is_file():
         raise UsageError(f"{str(folder)!r} has its database in {DATABASE} already; leave --database out")
     if before is not None and before != _public(url):
         raise UsageError(f"{str(folder)!r} belongs to the database {before.render_as_string()!r}; leave --database out")
-    require("PostgreSQL", "postgres", "psycopg")
-    return url.set(drivername="postgresql+psycopg")
+    return url
 
 
 def _public(url: URL) -> URL:
     """The address without its password."""
     return url._replace(password=None)
-
-
-_FORM = "write postgresql+psycopg://USER@HOST/NAME"
 
 
 class Store:

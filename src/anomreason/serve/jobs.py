@@ -36,11 +36,12 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import exc as sql_errors
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from anomreason.anomaly import Detection, Usage
-from anomreason.errors import RunConflict, StorageError, UsageError, require
+from anomreason.databases import postgresql_url
+from anomreason.errors import RunConflict, StorageError, UsageError
 from anomreason.files import parse_json
 from anomreason.runs import detection_from, take_lock
 from anomreason.serve.messages import JobFailure
@@ -53,7 +54,6 @@ _ADVISORY = 6_091_823_414_077
 _ID = re.compile("[A-Za-z0-9_-]{22}")
 _BUSY = 30
 """Seconds that SQLite waits for another process that writes."""
-_FORM = "write postgresql+psycopg://USER@HOST/NAME"
 _Number = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -263,7 +263,11 @@ def open_jobs(folder: Path, database: str | None = None, *, keep_images: bool = 
         except OSError as error:
             raise UsageError(f"cannot use {str(folder)!r} for jobs: {error.strerror}; give another --jobs") from None
         stack.callback(os.close, lock)
-        url = URL.create("sqlite", database=str(folder.absolute() / DATABASE)) if database is None else _url(database)
+        url = (
+            URL.create("sqlite", database=str(folder.absolute() / DATABASE))
+            if database is None
+            else postgresql_url(database)
+        )
         engine = create_engine(url, pool_pre_ping=database is not None)
         stack.callback(engine.dispose)
         if database is None:
@@ -286,17 +290,6 @@ def _alone(engine: Engine, url: URL) -> Iterator[Connection]:
         if not held.scalar(select(func.pg_try_advisory_lock(_ADVISORY))):
             raise RunConflict(f"another process serves the jobs in {shown!r}; stop it, or give another --database")
         yield held
-
-
-def _url(database: str) -> URL:
-    try:
-        url = make_url(database)
-    except sql_errors.ArgumentError:
-        raise UsageError(f"{database!r} is no address of a database; {_FORM}") from None
-    if url.get_backend_name() != "postgresql":
-        raise UsageError(f"the database {url.render_as_string()!r} is not PostgreSQL; {_FORM}")
-    require("PostgreSQL", "postgres", "psycopg")
-    return url.set(drivername="postgresql+psycopg")
 
 
 def _on_connect(connection: Any, _: object) -> None:

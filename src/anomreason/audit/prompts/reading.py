@@ -161,19 +161,13 @@ def _from_store(store: Store, source: str) -> Iterator[ListedPrompt]:
 
 def _from_server(address: str) -> list[ListedPrompt]:
     """The prompts of a dataset that is known by the address of its database alone."""
-    from sqlalchemy import exc, make_url
+    from sqlalchemy import exc
 
     import anomreason.dataset  # noqa: F401  # says what is to be installed
+    from anomreason.databases import postgresql_url
     from anomreason.dataset.store import Store
-    from anomreason.errors import require
 
-    require("PostgreSQL", "postgres", "psycopg")
-    try:
-        url = make_url(address).set(drivername="postgresql+psycopg")
-    except exc.ArgumentError:
-        raise UsageError(
-            f"{address!r} is no address of a database; write postgresql+psycopg://USER@HOST/NAME"
-        ) from None
+    url = postgresql_url(address)
     with TemporaryDirectory() as folder, Store(Path(folder), url) as store:
         try:
             return list(_from_store(store, url.render_as_string()))
