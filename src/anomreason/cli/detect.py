@@ -371,7 +371,6 @@ async def detect_watched(
 
     workers: worker processes on the cluster that is open; None for this process. Gives DONE, CAPPED or INTERRUPTED.
     """
-    from anomreason.agent.observer import other_models
     from anomreason.cli.progress import progress
     from anomreason.interrupt import end_after, watch_again
 
@@ -423,19 +422,27 @@ async def detect_watched(
             for name in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(name)
             watch_again()
-    if session.dead and not quiet:
+    if not quiet:
+        _warn(session, setup.model)
+    if session.stopping:
+        return INTERRUPTED
+    return CAPPED if session.budget_reached else DONE
+
+
+def _warn(session: Session | Spread, model: str) -> None:
+    """Say what happened on the way that bears on the results."""
+    from anomreason.agent.observer import other_models
+
+    if session.dead:
         say(f"Stopped: {session.dead}", err=True)
-    if (other := other_models(setup.model, session.others)) and not quiet:
+    if other := other_models(model, session.others):
         say(f"Warning: {other}.", err=True)
-    if session.estimated and not quiet:
+    if session.estimated:
         say(
             f"Tokens and cost are estimated for {session.estimated:,} of {session.spent.calls:,} calls that came "
             "without usable token counts.",
             err=True,
         )
-    if session.stopping:
-        return INTERRUPTED
-    return CAPPED if session.budget_reached else DONE
 
 
 def _opened(
