@@ -190,7 +190,9 @@ def _add_detecting(app: FastAPI) -> None:
 async def _submitted(request: Request, service: Service, client: Client, wait: float) -> JobReply:
     service.admit(client)
     begun = time.monotonic()
-    job = await service.submit(await service.uploads.read(request), client)
+    async with service.uploads.receiving(request) as upload:
+        job = await service.submit(upload, client)
+    del upload  # not kept in memory while somebody waits
     service.metrics.accepted(time.monotonic() - begun)
     if job.ended or not wait:
         return job

@@ -35,7 +35,9 @@ class Metrics:
         )
         self._queued = Gauge("jobs_queued", "Jobs that wait.", namespace=_NAME, registry=registry)
         self._running = Gauge("jobs_running", "Jobs in work.", namespace=_NAME, registry=registry)
-        self._receiving = Gauge("upload_bytes", "Bytes of images being received.", namespace=_NAME, registry=registry)
+        self._receiving = Gauge(
+            "upload_bytes", "Bytes of images being received or stored.", namespace=_NAME, registry=registry
+        )
         self._seconds = Histogram(
             "job_seconds", "From sent to ended.", buckets=_SECONDS, namespace=_NAME, registry=registry
         )

@@ -1,14 +1,15 @@
 """Reads an image from a request: as the body, or as the file of a form; bounded in bytes, memory and time.
 
-upload = await Uploads(most=20_000_000).read(request)
+async with Uploads(most=20_000_000).receiving(request) as upload:
+    job = await service.submit(upload, client)
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
@@ -19,7 +20,7 @@ from starlette.requests import ClientDisconnect
 
 FIELD = "image"
 ROOM = 256_000_000
-"""Bytes of uploads that are being received, all together."""
+"""Bytes of uploads that are being received or stored, all together."""
 IDLE = 20.0
 """Seconds that a client may send nothing."""
 LONGEST = 300.0
@@ -41,7 +42,7 @@ class Upload:
 
 
 class Uploads:
-    """All uploads that are being received."""
+    """All uploads that are being received or stored."""
 
     def __init__(self, most: int) -> None:
         """most: bytes of an image file."""
@@ -49,8 +50,12 @@ class Uploads:
         self.held = 0
         """Bytes in memory."""
 
-    async def read(self, request: Request) -> Upload:
-        """The image that a request brings. Raises HTTPException when it cannot be had."""
+    @asynccontextmanager
+    async def receiving(self, request: Request) -> AsyncIterator[Upload]:
+        """The image that a request brings; its bytes are counted until it is left, so that a slow disk fills no memory.
+
+        Raises HTTPException when it cannot be had.
+        """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         with self._counted() as stream:
             if kind == "multipart/form-data":
@@ -63,7 +68,7 @@ class Uploads:
                 )
             if len(data) > self.most:
                 raise _too_large(self.most)
-            return Upload(_plain(name), data)
+            yield Upload(_plain(name), data)
 
     @contextmanager
     def _counted(self) -> Iterator[_Stream]:
