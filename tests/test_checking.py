@@ -201,6 +201,14 @@ def test_the_simulator_answers_all_questions(tmp_path: Path) -> None:
     assert (told.counts_tokens, told.thinking, told.failed) == (True, "none", {})
 
 
+def test_a_simulator_gets_no_advice_and_no_speed(tmp_path: Path) -> None:
+    make_scenes(tmp_path, SceneSettings(n=2), jobs=1)
+    told = found(f"sim:{tmp_path / 'simulator.json'}")
+    text = "\n".join(lines(told))
+    assert "simulator.json, simulated" in text
+    assert not any(word in text for word in ("speed", "at once", "Another model", "--in-flight"))
+
+
 def test_a_detector_that_was_trained_on_one_question_is_not_asked_others() -> None:
     with pytest.raises(UsageError, match="trained on one question only"):
         found("tiny")

@@ -307,18 +307,19 @@ def _advice(found: ModelCheck, setup: DetectorSetup) -> list[str]:
     if found.answers_as is None:
         return []
     advice = []
+    simulated = setup.model.startswith("sim:")  # its name is that of a file, and it does not wait for anything
     if found.sees is False:
         advice.append(
             "Do not use it for images: it does not get to see them. Serve a vision model with its image part (--mmproj "
             "in llama.cpp)."
         )
-    if not same_model(setup.model, found.answers_as):
+    if not simulated and not same_model(setup.model, found.answers_as):
         advice.append(f"Another model answers, {found.answers_as}: check --model.")
     if found.boxes and not found.boxes_unaided:
         advice.append(f"--boxes {found.boxes}, since few boxes alone do not tell how it writes them.")
     if found.boxes is None and found.boxes_unaided is False:
         advice.append("Its boxes lie wrong under every convention: anomalies will be named without a usable place.")
-    if found.at_once is not None and found.at_once < 1.5 and not runs_here(setup.model):
+    if found.at_once is not None and found.at_once < 1.5 and not (simulated or runs_here(setup.model)):
         advice.append("--in-flight 1, since it seems to answer one call at a time; more calls at once only wait.")
     if found.thinking != "none" and found.thinking is not None and setup.options.max_reply_tokens < 8192:
         advice.append(

@@ -138,5 +138,9 @@ def test_what_has_no_effect_in_a_mode_is_left_out_when_it_comes_from_the_file(he
     assert "Not used from anomreason.toml: max-cost, since it has no effect without --model" in ran.stderr
 
 
+def test_a_file_named_after_the_command_is_an_error_that_says_where_it_goes(here: Path) -> None:
+    assert "anomreason --config FILE scenes make ..." in run("scenes", "make", "--config", "mine.toml").output
+
+
 def test_a_file_that_is_not_there_is_an_error(here: Path) -> None:
     assert "nowhere.toml cannot be read" in str(run("--config", "nowhere.toml", "detect", "x").exception)

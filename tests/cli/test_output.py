@@ -58,6 +58,18 @@ def test_a_summary_prints_names_and_answers_safely(capsys: pytest.CaptureFixture
     assert not STEERS.search(capsys.readouterr().out)
 
 
+def test_failures_that_quote_a_reply_are_one_line_a_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = Summary()
+    for n in range(4):
+        message = f"the model did not answer in the requested form, twice. It wrote {f'{n} words ' * 60}. Use another."
+        failure = Failure(kind="unparsable", message=message)
+        summary.add(Detection(image=f"{n}.png", detector="m", status="failed", failure=failure))
+    summary.print(4)
+    [line] = (line for line in capsys.readouterr().out.splitlines() if "<-" in line)
+    assert line.endswith("Use another.  <- 0.png, 1.png, 2.png, 3.png")
+    assert len(line) < 400
+
+
 def test_a_ledger_is_printed_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run.json").write_text("{}")
     call = Call(

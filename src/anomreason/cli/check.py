@@ -72,19 +72,17 @@ def lines(found: ModelCheck, spec: str | None = None) -> list[str]:
     """The check in a few lines. spec: the model as the user named it."""
     if found.answers_as is None:
         return [f"{spec or found.model} gives no answer: {reason}" for reason in found.failed.values()]
+    simulated = found.model.startswith("sim:")
+    named = ", simulated" if simulated else f", answers as {found.answers_as}"
     rows = [
-        (
-            "model",
-            (spec or found.model) + (f", answers as {found.answers_as}" if found.answers_as != found.model else ""),
-        ),
+        ("model", (spec or found.model) + (named if simulated or found.answers_as != found.model else "")),
         ("images", {True: "seen", False: "NOT SEEN", None: "unclear: it answered beside the question"}[found.sees]),
         ("schemas", _SCHEMAS[found.schemas]),
         ("boxes", _boxes(found)),
         ("thinking", _THINKING[found.thinking]),
         ("log-probs", {True: "given", False: "not given", None: "not found out"}[found.logprobs]),
         ("tokens", "counted by the server" if found.counts_tokens else "not counted: estimated"),
-        ("at once", _at_once(found)),
-        ("speed", _speed(found)),
+        *([] if simulated else [("at once", _at_once(found)), ("speed", _speed(found))]),
     ]
     text = [f"{name:<10}{value}" for name, value in rows]
     text += [f"{'left out':<10}{refused}" for refused in found.left_out]

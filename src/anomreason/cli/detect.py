@@ -423,13 +423,13 @@ async def detect_watched(
                 loop.remove_signal_handler(name)
             watch_again()
     if not quiet:
-        _warn(session, setup.model)
+        _warn(session, setup.model, run)
     if session.stopping:
         return INTERRUPTED
     return CAPPED if session.budget_reached else DONE
 
 
-def _warn(session: Session | Spread, model: str) -> None:
+def _warn(session: Session | Spread, model: str, run: RunFolder) -> None:
     """Say what happened on the way that bears on the results."""
     from anomreason.agent.observer import other_models
 
@@ -438,11 +438,21 @@ def _warn(session: Session | Spread, model: str) -> None:
     if other := other_models(model, session.others):
         say(f"Warning: {other}.", err=True)
     if session.estimated:
-        say(
-            f"Tokens and cost are estimated for {session.estimated:,} of {session.spent.calls:,} calls that came "
-            "without usable token counts.",
-            err=True,
-        )
+        say(_estimates(run, session.spent.calls), err=True)
+
+
+def _estimates(run: RunFolder, calls: int) -> str:
+    """For how many of the run's calls the tokens were estimated, and why."""
+    from anomreason.vlm.ledger import read_calls
+
+    outcomes = [call.outcome for call in read_calls(run.path) if call.estimated]
+    answered = sum(outcome in ("ok", "length", "refused", "unparsable", "unused") for outcome in outcomes)
+    why = (
+        (answered, "came without usable token counts"),
+        (len(outcomes) - answered, "cut off before the answer came (killed, timed out or connection lost)"),
+    )
+    reasons = ", ".join(f"{number:,} {reason}" for number, reason in why if number)
+    return f"Tokens and cost are estimated for {len(outcomes):,} of {calls:,} calls: {reasons}."
 
 
 def _opened(

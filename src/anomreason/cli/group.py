@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
+from typer._click.exceptions import NoSuchOption
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
@@ -73,11 +74,23 @@ def group_app(name: str, help: str, table: Mapping[str, Command]) -> typer.Typer
     )
 
 
+class _TableCommand(TyperCommand):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except NoSuchOption as e:
+            if e.option_name == "--config":
+                names = ctx.command_path.removeprefix(ctx.find_root().command_path).strip()
+                e.message = f"--config stands before the command: anomreason --config FILE {names} ..."
+                e.possibilities = None
+            raise
+
+
 def _load(name: str, command: Command) -> ClickCommand:
     module, _, attribute = command.place.partition(":")
     found = getattr(import_module(f"anomreason.cli.{module}"), attribute)
     if isinstance(found, Mapping):
         return get_group(group_app(name, command.help, found))
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name)(found)
+    app.command(name, cls=_TableCommand)(found)
     return get_command(app)

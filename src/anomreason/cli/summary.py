@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 WORST, NAMED = 20, 10
 """Images with anomalies, and failed images or dropped candidates, that are listed by name."""
+LONGEST = 320
+"""Characters of a failure's message that are printed."""
+_ALIKE = ("budget", "unparsable", "refused")
+"""Kinds of failures whose messages differ in numbers or in the reply that they quote."""
 SCALE = "severity: 0 = completely implausible, 100 = fully realistic"
 
 
@@ -98,6 +102,11 @@ def _dropped(console: Console, detection: Detection) -> None:
         console.print(f"[dim]   and {len(dropped) - NAMED} more (see the report)[/]")
 
 
+def _shortened(message: str) -> str:
+    """Without the middle where it is long: what is wrong stands at the start, what to do at the end."""
+    return message if len(message) <= LONGEST else f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+
+
 @dataclass
 class Summary(Tally):
     """Totals, worst images and failures of many detections, in little memory."""
@@ -125,10 +134,11 @@ class Summary(Tally):
     def _fail(self, image: str, what: str) -> None:
         """Group images by equal failures; at most NAMED groups of NAMED images are kept.
 
-        Those at the limit on cost or tokens are one group: only the numbers in their messages differ.
+        Each kind of `_ALIKE` is one group, under the first message.
         """
-        if what.startswith("budget: "):
-            what = next((known for known in self.failures if known.startswith("budget: ")), what)
+        kind = what.partition(": ")[0]
+        if kind in _ALIKE:
+            what = next((known for known in self.failures if known.startswith(f"{kind}: ")), what)
         same = self.failures.get(what)
         if same is not None and len(same) < NAMED:
             same.append(image)
@@ -166,7 +176,7 @@ class Summary(Tally):
         named = 0
         for what, images in self.failures.items():
             named += len(images)
-            console.print(Text(printable(f"  {what}  <- {', '.join(images)}")), soft_wrap=True)
+            console.print(Text(printable(f"  {_shortened(what)}  <- {', '.join(images)}")), soft_wrap=True)
         if failed > named:
             console.print(f"[dim]  and {failed - named:,} more (see the report, or results.jsonl)[/]")
 

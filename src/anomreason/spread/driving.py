@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
@@ -18,7 +19,8 @@ from typing import Any
 from anomreason.anomaly import Detection, Usage
 from anomreason.detection import HOPELESS, earlier_usage, hopeless
 from anomreason.detector import DetectorSetup
-from anomreason.errors import UsageError
+from anomreason.errors import AnomreasonError, UsageError
+from anomreason.files import write_atomically
 from anomreason.runs import RunFolder, detection_from
 from anomreason.sources.inputs import Image
 from anomreason.spread.budget import BudgetKeeper
@@ -28,6 +30,8 @@ from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.ledger import CALLS, Ledger
 from anomreason.vlm.parts import REPLIES, part_of, take_in_parts
 
+ERRORS = "worker-error.txt"
+"""In the run folder: the traceback of an exception in a worker."""
 MOST_DEATHS = 3
 """A worker that dies so often without finishing an image is not replaced any more."""
 START_SECONDS = 300.0
@@ -171,6 +175,8 @@ class Spread:
             except ray.exceptions.RayActorError as error:
                 await self._bury(slot, actor, str(error), image)
                 continue
+            except ray.exceptions.RayTaskError as error:
+                raise self._raised(slot, error) from None
             if slot.actor is actor:
                 self._see(slot, state)
             if line is not None:
@@ -225,6 +231,8 @@ class Spread:
                     slot.given_up = f"Worker {slot.number} did not start within {START_SECONDS:g} s"
                 except ray.exceptions.RayActorError as error:
                     await self._bury(slot, actor, str(error))
+                except ray.exceptions.RayTaskError as error:
+                    raise self._raised(slot, error) from None
                 else:
                     if state.version != version("anomreason"):
                         raise UsageError(
@@ -233,6 +241,12 @@ class Spread:
                         )
                     self._see(slot, state)
             return slot.actor
+
+    def _raised(self, slot: _Slot, error: Exception) -> AnomreasonError:
+        """An exception in a worker as one line; the whole goes to a file of the run folder."""
+        text, file = _plain(str(error)).strip(), self._run.path / ERRORS
+        write_atomically(file, text + "\n")
+        return AnomreasonError(f"worker {slot.number}: {text.splitlines()[-1]} (the traceback is in {file})")
 
     async def _bury(self, slot: _Slot, actor: Any, why: str, image: Image | None = None) -> None:
         """A worker has died; the next one takes its place, unless too many have."""
@@ -244,7 +258,7 @@ class Spread:
         if slot.deaths >= MOST_DEATHS:
             at = f" while it worked on {image.name!r} and others" if image else ""
             slot.given_up = (
-                f"Worker {slot.number} has died {slot.deaths} times in a row{at}: {' '.join(why.split())[:300]}"
+                f"Worker {slot.number} has died {slot.deaths} times in a row{at}: {' '.join(_plain(why).split())[:300]}"
             )
         if self._keeper is not None:
             await self._keeper.leave.remote(slot.name)
@@ -291,6 +305,11 @@ async def open_spread(setup: DetectorSetup, run: RunFolder, workers: int) -> Asy
         yield Spread(setup, run, workers, ledger)
     finally:
         take_in_parts(run)
+
+
+def _plain(text: str) -> str:
+    """Without the colours that Ray puts into messages."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
