@@ -23,6 +23,7 @@ def test_an_image_is_answered_and_paid_for_once(world: World, tmp_path: Path) ->
         kept = again.json()
         assert (kept["state"], kept["cached"], kept["usage"]["calls"]) == ("done", True, 0)
         assert kept["detection"]["anomalies"] == job["detection"]["anomalies"]
+        assert visited.client.get("/v1/detect").json() == {"error": "GET is not possible here; see /openapi.json"}
         assert visited.get("/v1/me")["allowance"]["spent"]["calls"] == job["usage"]["calls"]
         assert [one["id"] for one in visited.get("/v1/jobs")["jobs"]] == [kept["id"], job["id"]]
 

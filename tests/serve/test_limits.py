@@ -155,8 +155,8 @@ def test_jobs_in_postgresql(new_database: str, tmp_path: Path) -> None:
         ('[tokens.ada]\nsha256 = "secret"\n', "sha256: String should match"),
         (f'[tokens.ada]\nsha256 = "{"0" * 64}"\nrates = 3\n', "rates: Extra inputs"),
         (f'[tokens.ada]\nsha256 = "{"0" * 64}"\n[tokens.ben]\nsha256 = "{"0" * 64}"\n', "the same token"),
-        ('[tokens."a b"]\n', "no name for a token"),
-        ("tokens = ", "no TOML file"),
+        ('[tokens."a b"]\n', "cannot be the name of a token"),
+        ("tokens = ", "not valid TOML"),
     ],
 )
 def test_a_wrong_file_of_tokens_is_named(tmp_path: Path, text: str, says: str) -> None:

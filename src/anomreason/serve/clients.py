@@ -76,7 +76,7 @@ def read_clients(path: Path) -> dict[str, Client]:
     except OSError as e:
         raise UsageError(f"{path} cannot be read ({e.strerror}); make it with --tokens {path} --add-token NAME") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{path} is no TOML file: {e}") from e
+        raise UsageError(f"{path} is not valid TOML: {e}") from e
     tokens = table.get("tokens")
     if set(table) - {"tokens"} or not isinstance(tokens, dict) or not tokens:
         raise UsageError(f"{path} must hold tables [tokens.NAME] and nothing else; add one with --add-token NAME")
@@ -98,7 +98,7 @@ def _client(path: Path, name: str, value: object) -> Client:
 
 def _check_name(name: str) -> None:
     if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a token; use at most 64 letters, digits, - and _")
+        raise UsageError(f"{name!r} cannot be the name of a token; use at most 64 letters, digits, - and _")
 
 
 def add_token(path: Path, name: str) -> str:

@@ -40,9 +40,9 @@ MOST_AT_ONCE = 16
 GRACE = 6.0
 """Seconds that calls in flight get to end when the service stops; Docker kills after 10."""
 HEARTBEAT = 15.0
-"""Seconds after which a watcher hears that nothing has changed."""
+"""Seconds after which a watcher gets a sign of life when nothing has changed."""
 _MOVES = 2.0
-"""Seconds after which a queued job's position is told again."""
+"""Seconds after which a queued job's position is sent again."""
 _PAUSE = 5.0
 """Seconds before work goes on after a file could not be written."""
 _CLEANING = 3600.0

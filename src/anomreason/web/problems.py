@@ -28,9 +28,9 @@ class Problem(BaseModel):
 def add_problems(app: FastAPI, remedy: str) -> None:
     """Answer errors as `Problem`. remedy: what whoever sent a request that cannot be used is to do."""
 
-    def of_http(_: Request, error: Exception) -> Response:
+    def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, StarletteHTTPException)
-        known = {404: f"there is nothing here; {remedy}", 405: "this address is not used in this way"}
+        known = {404: f"there is nothing here; {remedy}", 405: f"{request.method} is not possible here; {remedy}"}
         text = known.get(error.status_code, error.detail) if error.detail in _PLAIN else error.detail
         return JSONResponse({"error": text}, error.status_code, error.headers)
 
