@@ -62,8 +62,8 @@ class MissingExtra(UsageError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
-            f"for {what} the optional part {extra!r} must be installed: pip install 'anomreason[{extra}]' "
-            f"(in a clone: pip install '.[{extra}]')"
+            f"for {what} the optional part {extra!r} must be installed: pip install '.[{extra}]' "
+            "in the clone of anomreason"
         )
 
 

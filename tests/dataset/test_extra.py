@@ -14,5 +14,5 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(missing: str)
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert ran.returncode == 2, ran.stderr
-    assert "pip install 'anomreason[dataset]'" in ran.stderr
+    assert "pip install '.[dataset]'" in ran.stderr
     assert "Traceback" not in ran.stderr

@@ -93,7 +93,7 @@ def command(
 
     Texts are compared by BERTScore F1 from 0 to 1; a prediction and a true anomaly can match from 0.7, 0.8 or 0.9 on,
     each once. Scores run from 0 to 1, higher is better. With several predictions each gets a folder of its own in OUT,
-    and the truth is encoded once. Needs the extra score: pip install '.[score]' in a clone, or 'anomreason[score]'.
+    and the truth is encoded once. Needs the extra score: pip install '.[score]' in the clone.
     """
     if exact:
         refuse_unused(context, NEEDS_TEXTS, "with --exact")

@@ -36,7 +36,7 @@ def make(
     """Make a dataset of scenes. The same command continues an interrupted one; a larger --n adds scenes.
 
     Severity: 0 = completely implausible, 100 = fully realistic. World rooms needs the extra scenes: pip install
-    '.[scenes]' in a clone, or 'anomreason[scenes]'.
+    '.[scenes]' in the clone.
     """
     from anomreason.cli.progress import progress
     from anomreason.scenes.make import SceneSettings, make_scenes

@@ -42,8 +42,7 @@ def train(
 
     Use the result with anomreason detect photo.jpg --model local:BASE+OUT. On several GPUs: accelerate launch
     -m anomreason train ... Recipes that come with anomreason: anomreasonor-7b, anomreasonor-7b-deepfake,
-    anomreasonor-3b, qlora-24gb, full-tiny, tiny-lora. Needs: pip install 'anomreason[train]', or from a clone
-    pip install -e '.[train]'.
+    anomreasonor-3b, qlora-24gb, full-tiny, tiny-lora. Needs: pip install '.[train]' in the clone.
     """
     from anomreason.training.loading import prepare
     from anomreason.training.recipe import read_recipe
@@ -83,8 +82,7 @@ def merge(
 ) -> None:
     """Write a base and its adapter as one checkpoint, and prove that both give the same logits.
 
-    For servers that cannot load adapters. Needs: pip install 'anomreason[train]', or from a clone
-    pip install -e '.[train]'.
+    For servers that cannot load adapters. Needs: pip install '.[train]' in the clone.
     """
     from anomreason.training import merging
 

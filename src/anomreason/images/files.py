@@ -150,8 +150,8 @@ def _reader(kind: Kind, path: Path) -> Callable[[BinaryIO], ImageFile]:
             from pillow_heif import HeifImageFile
         except ImportError as error:
             raise UnreadableImage(
-                f"{str(path)!r} is HEIF, which needs the optional part 'heif': pip install 'anomreason[heif]' "
-                "(in a clone: pip install '.[heif]')",
+                f"{str(path)!r} is HEIF, which needs the optional part 'heif': pip install '.[heif]' "
+                "in the clone of anomreason",
                 final=False,
                 reason="unsupported",
             ) from error

@@ -293,4 +293,4 @@ except MissingExtra as error:
     print(error)
 """
     assert run_python(code).strip() == str(MissingExtra("local models", "local"))
-    assert "pip install 'anomreason[local]'" in str(MissingExtra("local models", "local"))
+    assert "pip install '.[local]'" in str(MissingExtra("local models", "local"))
