@@ -261,12 +261,12 @@ def test_the_list_is_of_this_browser_and_can_be_emptied(room: Room) -> None:
     line(page, "p005.png", "No anomalies found")
     drop(page, room.image(4))
     says(page, "from an earlier search of the same image: nothing was paid")
-    assert page.locator("#entries li").count() == 3
+    page.wait_for_function("() => document.querySelectorAll('#entries li').length === 3")
     line(page, "p005.png").get_by_role("button", name="Remove p005.png from the list").click()
     page.wait_for_function("() => document.querySelectorAll('#entries li').length === 2")
     page.reload()
     says(page, "4 anomalies")
-    assert page.locator("#entries li").count() == 2
+    page.wait_for_function("() => document.querySelectorAll('#entries li').length === 2")
     other = room.open(f"/#{room.latest()['id']}")
     says(other, "4 anomalies")
     says(other, "This browser has no copy of the image")
