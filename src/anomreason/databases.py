@@ -5,16 +5,21 @@ postgresql_url("postgresql+psycopg://ada@db.example.org/anomalies").host    # 'd
 
 from __future__ import annotations
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from typing import TYPE_CHECKING
 
 from anomreason.errors import UsageError, require
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 _FORM = "write postgresql+psycopg://USER@HOST/NAME"
 
 
 def postgresql_url(address: str) -> URL:
     """The address, for the driver that is used here. Raises UsageError for one that is not of PostgreSQL."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         url = make_url(address)
     except ArgumentError:
