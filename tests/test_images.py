@@ -441,7 +441,7 @@ def test_heif_is_read_with_the_extra(put: Put) -> None:
 def test_heif_without_the_extra_names_the_install_line(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     path = put(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50))
-    with pytest.raises(UnreadableImage, match=r"pip install 'anomreason\[heif\]'"):
+    with pytest.raises(UnreadableImage, match=r"pip install '\.\[heif\]'"):
         load_image(path)
 
 

@@ -27,7 +27,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Record, Region, SceneObject, SentImage, Usage
+from anomreason.anomaly import (
+    Anomaly,
+    Basis,
+    Candidate,
+    Detection,
+    Failure,
+    PartCount,
+    Record,
+    Region,
+    SceneObject,
+    SentImage,
+    SourceJudgement,
+    Usage,
+)
 from anomreason.errors import RunConflict, UsageError, shown
 from anomreason.files import Appender, read_lines, read_object, read_record, write_atomically
 
@@ -62,11 +75,14 @@ def recorded(run: Path) -> Iterator[tuple[int, str, Detection]]:
 
 _PARTS: dict[str | int, type[Record]] = {
     "anomalies": Anomaly,
+    "basis": Basis,
     "candidates": Candidate,
+    "counts": PartCount,
     "failure": Failure,
     "objects": SceneObject,
     "region": Region,
     "sent": SentImage,
+    "source": SourceJudgement,
     "usage": Usage,
 }
 

@@ -344,7 +344,7 @@ def test_a_folder_named_like_a_known_backbone_needs_no_layer(tmp_path: Path) -> 
 
 def test_without_the_extra_the_error_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'anomreason\[score\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install '\.\[score\]'"):
         Backbone.open(MODEL, layer=LAYER)
 
 

@@ -125,8 +125,8 @@ def detected(album: Album, served: Served, tmp_path_factory: pytest.TempPathFact
 
 
 def said(detection: Detection) -> list[dict[str, Any]]:
-    """The findings as the truth file writes them, without region and kind."""
-    return [a.model_dump(mode="json", exclude={"region", "kind"}) for a in detection.anomalies]
+    """The findings as the truth file writes them, without region, kind and basis."""
+    return [a.model_dump(mode="json", exclude={"region", "kind", "basis"}) for a in detection.anomalies]
 
 
 def as_file(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """The command as it is run: it says where to go, survives kill -9 without losing or repeating anything, and ends."""
 
+import http.client
 import json
 import os
 import re
@@ -94,7 +95,7 @@ class Reviewer(threading.Thread):
                     return json.load(answer)
             except urllib.error.HTTPError:
                 raise
-            except (OSError, json.JSONDecodeError):
+            except (OSError, http.client.HTTPException, json.JSONDecodeError):
                 threading.Event().wait(0.05)  # the server is down: try again
 
 

@@ -434,7 +434,7 @@ def test_four_bits_without_their_library_say_what_to_install(
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
-        with pytest.raises(MissingExtra, match=r"anomreason\[qlora\]"):
+        with pytest.raises(MissingExtra, match=r"pip install '\.\[qlora\]'"):
             train(tiny_recipe(model={"four_bit": True}), conversations(2), [], tmp_path / "out")
     else:
         pytest.skip("bitsandbytes is installed")

@@ -112,7 +112,7 @@ def _add_pages(app: FastAPI) -> None:
     def static(name: str) -> Response:
         return page_file(PAGE, "static", name)
 
-    @app.get("/enter/{token:path}", response_class=RedirectResponse)
+    @app.get("/enter/{token:path}", include_in_schema=False)
     async def enter(review: _Reviewing, token: str) -> Response:
         if reviewer_of(token, review.people) is None:
             return invalid_link("the dataset", "Go on with the link that this browser had before")
