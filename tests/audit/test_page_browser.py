@@ -134,10 +134,11 @@ def test_every_prompt_comes_as_one_scrolls_and_the_worst_images_lead_back_to_the
     assert page.locator(".prompt").count() == 30
     page.select_option("#view", "worst")
     page.locator(".under-prompt button").first.wait_for()
-    named = page.locator(".prompt h4").first.inner_text()
+    named = page.locator(".prompt h4").first.text_content()  # text of what is not painted yet, too
     page.locator(".under-prompt button").first.click()
     page.get_by_text("1 of 30 prompts").wait_for()
-    assert page.locator(".prompt h3 b").inner_text() == named
+    assert named
+    assert page.locator(".prompt h3 b").text_content() == named
     closed(page)
 
 
