@@ -6,6 +6,7 @@ with served(review) as at, browser.new_context() as context:
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +89,7 @@ def judge(page: Page, key: str) -> int:
 
 def mine(page: Page, count: int) -> None:
     """Wait until the server has this many verdicts of the person."""
-    page.locator("#progress", has_text=f"{count} by you").wait_for()
+    page.locator("#progress", has_text=re.compile(rf"\b{count} by you")).wait_for()
 
 
 def rows(review: Review, query: Any) -> list[Any]:

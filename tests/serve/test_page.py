@@ -71,9 +71,10 @@ class Room:
         self.pages: list[Page] = []
         self.problems: list[str] = []
 
-    def open(self, path: str = "/", **options: Any) -> Page:
-        """The page in a browser of its own."""
+    def open(self, path: str = "/", before: str = "", **options: Any) -> Page:
+        """The page in a browser of its own. before: a script that runs before those of the page."""
         page = self._browser.new_context(**options).new_page()
+        page.add_init_script(before)
         self.pages.append(page)
         page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
@@ -253,6 +254,37 @@ def test_boxes_and_cards_point_at_each_other(room: Room) -> None:
     assert wider["width"] == pytest.approx(1.5 * canvas["width"], rel=0.01)
     page.get_by_role("button", name="Boxes").click()
     assert page.locator(".badge").first.is_hidden()
+
+
+def test_what_is_dropped_while_the_page_looks_through_its_list_is_sent(room: Room) -> None:
+    page = room.open(before=SLOW)
+    page.wait_for_function("() => window.begun > 1")
+    drop(page, room.image(4))
+    page.wait_for_function("() => window.released > 0")
+    drop(page, room.image(5))
+    line(page, "p004.png", "4 anomalies")
+    line(page, "p005.png")
+
+
+SLOW = """
+    window.begun = window.released = 0;
+    const later = () => new Promise((resolve) => setTimeout(resolve, 300));
+    const getAll = IDBObjectStore.prototype.getAll;
+    IDBObjectStore.prototype.getAll = function () {  // its answer comes late
+      window.begun += 1;
+      const request = getAll.call(this), late = {};
+      request.onsuccess = () => later().then(() => { late.result = request.result; late.onsuccess?.(); });
+      return late;
+    };
+    const lock = LockManager.prototype.request;
+    LockManager.prototype.request = async function (...of) {  // it is told late that it was let go
+      const given = await lock.apply(this, of);
+      window.released += 1;
+      await later();
+      return given;
+    };
+"""
+"""A browser under load."""
 
 
 def test_the_list_is_of_this_browser_and_can_be_emptied(room: Room) -> None:

@@ -32,6 +32,7 @@ export class Entries extends EventTarget {
   constructor() {
     super();
     this.all = []; // the latest first; those that came together in their order
+    this.removed = new Set(); // keys
     this.full = false; // whether the browser had no room for something
   }
 
@@ -48,6 +49,7 @@ export class Entries extends EventTarget {
     const names = this.all.map(({ key }) => key).join();
     for (const each of stored) {
       const known = own.get(each.key);
+      if (this.removed.has(each.key)) continue; // while it was read
       if (!known) own.set(each.key, each);
       else if (!ended(known) && each.id) Object.assign(known, each); // another tab got further
     }
@@ -87,6 +89,7 @@ export class Entries extends EventTarget {
 
   remove(...removed) {
     this.all = this.all.filter((entry) => !removed.includes(entry));
+    for (const { key } of removed) this.removed.add(key);
     if (this.database) {
       const store = this.database.transaction("entries", "readwrite").objectStore("entries");
       for (const { key } of removed) store.delete(key);
@@ -108,6 +111,7 @@ export class Entries extends EventTarget {
   async #keep(entry) {
     if (!this.database) return;
     const { sent, trouble, own, asked, stood, unshowable, unkept, ...kept } = entry; // of this tab alone
+    entry.unkept ??= true; // until it is: what is read meanwhile does not hold it yet
     try {
       const transaction = this.database.transaction("entries", "readwrite");
       transaction.objectStore("entries").put(kept);

@@ -15,6 +15,7 @@ export class Sender extends EventTarget {
     this.entries = entries;
     this.held = null; // the problem for which nothing is sent until somebody does something: signed out, or no budget
     this.pause = FIRST_PAUSE;
+    this.woken = false; // whether something is new since the list was last looked through
     addEventListener("online", () => this.wake());
     this.#run();
   }
@@ -23,15 +24,17 @@ export class Sender extends EventTarget {
   wake() {
     this.#hold(null);
     this.pause = FIRST_PAUSE;
+    this.woken = true;
     this.ring?.();
   }
 
   async #run() {
     // One tab at a time sends, where the browser can tell: two would send the same image twice.
     for (;;) {
+      this.woken = false;
       if (navigator.locks) await navigator.locks.request("anomreason-sender", () => this.#sendAll());
       else await this.#sendAll();
-      await new Promise((resolve) => (this.ring = resolve));
+      if (!this.woken) await new Promise((resolve) => (this.ring = resolve));
     }
   }
 
