@@ -47,6 +47,7 @@ FLOORS = {
     "spread": 6,
     "training": 6,
     "checking": 7,
+    "assisting": 7,
     "dataset": 6,
     "web": 6,
     "review": 7,

@@ -79,6 +79,7 @@ def undeclared(imports: Iterator[tuple[str, str]], allowed: set[str]) -> str:
 
 OF_AN_EXTRA = {
     "src/anomreason/dataset/": "dataset",
+    "src/anomreason/assisting.py": "mcp",
     "src/anomreason/review/": "review",
     "src/anomreason/serve/": "serve",
     "src/anomreason/web/": "serve",

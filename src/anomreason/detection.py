@@ -150,9 +150,7 @@ async def open_caller(
             ledger.total += shared.spent
         batch = vlm if isinstance(vlm, BatchVLM) else None
         budget = part.budget(ledger) if part else Budget(ledger, options.max_cost, options.max_tokens)
-        access = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device)
-        access = replace(access, api_key_env=options.api_key_env, dtype=options.dtype)
-        model = open_vlm(setup.model, access) if vlm is None else vlm
+        model = open_model(setup) if vlm is None else vlm
         # A pool of connections belongs to this event loop and opens anew; another open model is its owner's to close.
         if vlm is None or getattr(vlm, "reopens", False):
             stack.push_async_callback(model.close)
@@ -161,6 +159,13 @@ async def open_caller(
         if batch:  # it counts what it writes, and a retry comes with the next files
             budget, patience = Budget(ledger), replace(patience, first_wait=0.0)
         yield Caller(model, ledger, store, budget, options.in_flight, patience, batch)
+
+
+def open_model(setup: DetectorSetup) -> VLM:
+    """The model of a setup, which its owner closes. Raises UsageError for a model that cannot be opened."""
+    options = setup.options
+    access = VLMOptions(options.base_urls, options.timeout, options.in_flight, options.device)
+    return open_vlm(setup.model, replace(access, api_key_env=options.api_key_env, dtype=options.dtype))
 
 
 @asynccontextmanager

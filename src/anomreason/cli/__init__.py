@@ -22,6 +22,7 @@ COMMANDS = {
         "Find out with a few small questions what a model and its server can do, and which options suit it.",
     ),
     "gate": Command("gate:command", "Let images through or reject them by their anomalies, for use in a pipeline."),
+    "mcp": Command("mcp:command", "Let an assistant look at images: tools over the Model Context Protocol."),
     "report": Command("runs:report", "Build the HTML report of a run folder, or rebuild it."),
     "calls": Command("runs:calls", "Print the calls, tokens and cost of a run by role and step."),
     "eval": Command(

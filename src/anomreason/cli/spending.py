@@ -26,7 +26,7 @@ def agree(usage: Usage, described: str, what: str) -> None:
     """
     from anomreason.errors import UsageError
 
-    if usage.tokens <= ASK_ABOVE_TOKENS if usage.cost is None else usage.cost <= ASK_ABOVE_DOLLARS:
+    if not much(usage):
         return
     say(described, err=True)
     if not sys.stdin.isatty():
@@ -36,6 +36,11 @@ def agree(usage: Usage, described: str, what: str) -> None:
         )
     if not typer.confirm("Go ahead?", err=True):
         raise UsageError("nothing was sent")
+
+
+def much(usage: Usage) -> bool:
+    """Whether it is so much that somebody is asked first."""
+    return usage.tokens > ASK_ABOVE_TOKENS if usage.cost is None else usage.cost > ASK_ABOVE_DOLLARS
 
 
 def spending(usage: Usage) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import fields
@@ -148,6 +148,11 @@ async def _best_of(images: ImageInputs, model: str | VLM, options: AssessArgumen
         raise UsageError("no image was given, so that none is the best; give a list of images")
     found = await _detections(given, model, options, _ASSESS, patient)
     assessed = tuple(AssessedImage.of(d) for d in found)
+    return BestOf(index=most_plausible(assessed), assessed=assessed)
+
+
+def most_plausible(assessed: Sequence[AssessedImage]) -> int:
+    """The place of the best image, as `best_of_async` chooses it. Raises NoneAssessed when none could be assessed."""
     ranks = [
         (a.cap, a.mai, -(100.0 if a.worst is None else a.worst), index)
         for index, a in enumerate(assessed)
@@ -156,7 +161,7 @@ async def _best_of(images: ImageInputs, model: str | VLM, options: AssessArgumen
     if not ranks:
         why = next((f"; of {a.image!r}: {a.unassessed}" for a in assessed), "")
         raise NoneAssessed(f"none of {len(assessed)} images could be assessed, so that none is the best{why}")
-    return BestOf(index=min(ranks)[-1], assessed=assessed)
+    return min(ranks)[-1]
 
 
 async def _rewards(
