@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from tests.forking import Command, run_command
@@ -56,6 +57,39 @@ def test_the_exit_code_tells_passed_from_rejected_from_failed(world: World, tmp_
     assert run(tmp_path, clean, *model, "--max-cap", "1.5", "--device", "cpu").returncode == 2
     small = run(tmp_path, truth.parent, *model, "--seed", "1", "--max-cap", "1.5", "--max-tokens", "100")
     assert small.returncode == 4
+
+
+def test_junit_xml_tells_which_images_failed_and_why(world: World, tmp_path: Path) -> None:
+    truth = world(3)
+    known = json.loads(truth.read_text())
+    known["p000.png"]["anomalies"][0]["name"] = 'Six\x00 \ufffe<fingers> & "more" \u202e'
+    truth.write_text(json.dumps(known))
+    (truth.parent / "zz.png").write_text("x")
+    arguments = (
+        truth.parent,
+        "--model",
+        f"sim:{truth}",
+        "--cache",
+        tmp_path / "cache",
+        "--max-cap",
+        "1.5",
+        "--seed",
+        "1",
+    )
+    ran = run(tmp_path, *arguments, "--junit", "gate.xml")
+    assert ran.returncode == 3
+    suite = ElementTree.parse(tmp_path / "gate.xml").find("testsuite")
+    assert suite is not None
+    assert [suite.get(name) for name in ("tests", "failures", "errors")] == ["4", "2", "1"]
+    cases = {Path(case.get("name", "")).name: case for case in suite}
+    assert {name: [child.tag for child in case] for name, case in cases.items()} == {
+        "p000.png": ["failure"], "p001.png": ["failure"], "p002.png": [], "zz.png": ["error"]
+    }  # fmt: skip
+    assert "CAP" in cases["p000.png"][0].get("message", "")
+    assert '<fingers> & "more"' in (cases["p000.png"][0].text or "")
+    assert "not assessed" in cases["zz.png"][0].get("message", "")
+    refused = run(tmp_path, *arguments, "--junit", "no/folder/gate.xml")
+    assert (refused.returncode, "make it first" in refused.stderr) == (2, True)
 
 
 def test_lines_of_json_are_for_machines_and_every_image_has_one(world: World, tmp_path: Path) -> None:

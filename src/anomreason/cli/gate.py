@@ -67,6 +67,10 @@ def command(
         Path | None,
         typer.Option(help="Move rejected files into this folder; a file that is there is never overwritten."),
     ] = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option(help="Write the results to this file as JUnit XML too, which services that build software show."),
+    ] = None,
     cache: Annotated[
         Path, typer.Option(help="Folder that keeps detections by the images' content, so that none is paid for twice.")
     ] = Path("runs/gate"),
@@ -80,8 +84,10 @@ def command(
     """
     from anomreason.cli.options import fitting, model_options
     from anomreason.detector import set_up
+    from anomreason.errors import UsageError
     from anomreason.gating.assessing import unassessed
     from anomreason.gating.cache import DetectionCache
+    from anomreason.gating.junit import write_junit
     from anomreason.gating.limits import Limits, judged
     from anomreason.planning import plan_for
 
@@ -90,6 +96,8 @@ def command(
     setup = fitting(context, lambda: set_up(model, detect.detect_options(context), model_options(context)))
     images = _images(inputs, setup.options.outside, move)[: context.params["limit"]]
     json_only: bool = context.params["json_only"]
+    if junit and not junit.absolute().parent.is_dir():
+        raise UsageError(f"--junit: there is no folder {str(junit.absolute().parent)!r}; make it first")
     with DetectionCache(cache) as opened:
         todo = unassessed(images, setup, opened)
         detect.note_processed(len(images) - len(todo), len(images), cache, json_only)
@@ -102,7 +110,10 @@ def command(
         found = _assessed(images, setup, opened, json_only)
     if found is None:
         raise typer.Exit(detect.INTERRUPTED)
-    status = _let_through(images, [judged(d, limits) for d in found], move, json_only)
+    results = [judged(d, limits) for d in found]
+    if junit:
+        write_junit(junit, results)
+    status = _let_through(images, results, move, json_only)
     if setup.model.startswith("sim:") and not json_only:
         say(detect.SIMULATED, err=True)
     raise typer.Exit(status)
