@@ -1,5 +1,7 @@
 """What a client may use: images a minute, a budget, places in the queue; and what becomes of jobs and their images."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from benchmarks.hostile_uploads import stall
 from tests.serve.visiting import visiting
 
 from anomreason.anomaly import Detection, Usage
@@ -77,6 +80,42 @@ def test_a_full_queue_is_told_with_a_place_for_those_that_wait(world: World, tmp
             assert visited.get(f"/v1/jobs/{job['id']}?wait=30")["state"] == "done", "taken up by the next process"
             assert "dropped" in visited.get(f"/v1/jobs/{job['id']}/image", 404)["error"]
     assert list((tmp_path / "jobs" / "uploads").iterdir()) == []
+
+
+def test_work_begins_when_uploads_on_their_way_are_taken(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anomreason.serve.service._FIRST", 60.0)
+    truth = world(1)
+    with visiting(tmp_path / "jobs", f"sim:{truth}") as visited:
+        visited.get("/healthz")
+        with stall(visited.client.base_url.host, visited.client.base_url.port or 0, 0):
+            while not visited.service.uploads.under_way:
+                visited.get("/healthz")
+            job = visited.detect(truth.parent / "p000.png", wait=0, status=202)
+            assert visited.get(f"/v1/jobs/{job['id']}?wait=0.5")["state"] == "queued"
+        assert visited.get(f"/v1/jobs/{job['id']}?wait=30")["state"] == "done"
+
+
+OPENED = """
+import asyncio, sys
+from pathlib import Path
+from anomreason.agent.forms import schema_of
+from anomreason.detector import DetectOptions, set_up
+from anomreason.serve.service import ServiceOptions, open_service
+
+async def opened():
+    async with open_service(set_up("tiny", DetectOptions(schedule="lean")), ServiceOptions(Path(sys.argv[1]))):
+        print(schema_of.cache_info().currsize > 0, "PIL.PngImagePlugin" in sys.modules)
+
+asyncio.run(opened())
+"""
+
+
+def test_the_first_image_waits_for_nothing_that_is_loaded_at_first_use(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OPENED, str(tmp_path / "jobs")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed == "True True\n", "the schemas of the steps, and the readers of images"
 
 
 def test_a_disk_that_fails_is_told_and_no_answer_is_a_lie(world: World, tmp_path: Path) -> None:

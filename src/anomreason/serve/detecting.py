@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from anomreason.agent.observer import Observer
@@ -53,6 +53,8 @@ class Detecting:
     def __post_init__(self) -> None:
         # Half of the processors stay free for taking images, also when many come at once.
         self._opening = asyncio.Semaphore(max(1, (os.cpu_count() or 2) // 2))
+        objects = min(USUAL_OBJECTS, self.setup.options.max_objects)
+        self._usual = lru_cache(1000)(lambda sent: estimate(self.setup, [sent], 1, objects).usage)
 
     def key(self, sha256: str) -> str:
         """Under which the detection of this image by this detector is kept."""
@@ -67,7 +69,7 @@ class Detecting:
         """What an image of this size in pixels is expected to use."""
         scale = min(1.0, self.setup.options.max_side / max(size))
         sent = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-        return estimate(self.setup, [sent], 1, min(USUAL_OBJECTS, self.setup.options.max_objects)).usage
+        return self._usual(sent)
 
     def recall(self, jobs: Collection[str]) -> None:
         """Read what the calls for these jobs used in earlier processes."""

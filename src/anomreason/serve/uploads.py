@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
@@ -49,6 +49,15 @@ class Uploads:
         self.most = most
         self.held = 0
         """Bytes in memory."""
+        self.under_way = 0
+        """Uploads that are being received or stored."""
+        self._all_taken = asyncio.Event()
+        self._all_taken.set()
+
+    async def all_taken(self, seconds: float) -> None:
+        """Wait until no image is being received or stored, so many seconds at most."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_taken.wait(), seconds)
 
     @asynccontextmanager
     async def receiving(self, request: Request) -> AsyncIterator[Upload]:
@@ -73,10 +82,15 @@ class Uploads:
     @contextmanager
     def _counted(self) -> Iterator[_Stream]:
         stream = _Stream(self)
+        self.under_way += 1
+        self._all_taken.clear()
         try:
             yield stream
         finally:
             self.held -= stream.held
+            self.under_way -= 1
+            if not self.under_way:
+                self._all_taken.set()
 
     def hold(self, count: int) -> None:
         """So many bytes more are in memory. Raises HTTPException when that is too much."""
@@ -140,11 +154,21 @@ async def _drain(request: Request) -> None:
 
 
 class _Form(MultiPartParser):
-    spool_max_size = 1 << 40  # never on disk, which may be full; memory is counted
+    """A form whose one file stays in memory, which is counted, and is copied once: not on disk, which may be full."""
+
+    def __init__(self, request: Request, stream: AsyncGenerator[bytes]) -> None:
+        super().__init__(request.headers, stream, max_files=1, max_fields=8, max_part_size=_AROUND)
+        self.content: list[bytes] = []
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._current_part.file is None:
+            super().on_part_data(data, start, end)
+        else:
+            self.content.append(data[start:end])
 
 
 async def _file_of_form(request: Request, stream: AsyncGenerator[bytes]) -> tuple[str, bytes]:
-    parser = _Form(request.headers, stream, max_files=1, max_fields=8, max_part_size=_AROUND)
+    parser = _Form(request, stream)
     try:
         form = await parser.parse()
     except (MultiPartException, FormParserError) as error:
@@ -153,7 +177,7 @@ async def _file_of_form(request: Request, stream: AsyncGenerator[bytes]) -> tupl
         file = form.get(FIELD)
         if not isinstance(file, UploadFile):
             raise HTTPException(422, f"the form has no file {FIELD!r}; send the image under this name")
-        return file.filename or "image", await file.read()
+        return file.filename or "image", b"".join(parser.content)
     finally:
         await form.close()
 
