@@ -1,13 +1,16 @@
 """No upload and no request brings the service down, fills its memory or holds up others; strangers get nothing."""
 
+import json
 import resource
 import socket
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
+import httpx2
 import pytest
 import schemathesis
 from benchmarks.hostile_uploads import bad_files, endless, stall
@@ -16,6 +19,8 @@ from schemathesis import Case, GenerationMode
 from tests.serve.visiting import COOKIE, Visited, visiting
 
 from anomreason.serve.clients import Clients, add_token, read_clients
+from anomreason.serve.streams import MOST_EACH
+from anomreason.vlm.simulator.model import Simulator, SimulatorRates
 
 World = Callable[..., Path]
 BAD_FILES = 60
@@ -124,6 +129,63 @@ PATHS = (
     "/..%2f..%2fetc/passwd",
     "/static/",
 )
+
+
+OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
+
+
+def test_each_route_answers_401_to_a_stranger_and_403_to_no_stranger(world: World, tmp_path: Path) -> None:
+    truth = world(1)
+    token = add_token(tmp_path / "tokens.toml", "ada")
+    clients = Clients.of(read_clients(tmp_path / "tokens.toml").values())
+    foreign = {"Origin": "https://evil.example"}
+    strangers: list[dict[str, str]] = [{}, {"Authorization": "Bearer guessed"}, {"Authorization": f"Basic {token}"}]
+    strangers += [{"Cookie": f"{COOKIE}=guessed"}, foreign, {**foreign, "Cookie": f"{COOKIE}=guessed"}]
+    with visiting(tmp_path / "jobs", f"sim:{truth}", clients) as visited:
+        client, image = visited.client, (truth.parent / "p000.png").read_bytes()
+        job = visited.detect(truth.parent / "p000.png", Authorization=f"Bearer {token}")
+        paths = visited.get("/openapi.json")["paths"]
+        routes = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+        assert len(routes) >= 11
+        assert set(routes) >= OPEN
+        for method, path in routes:
+            at = path.replace("{id}", job["id"])
+            for headers in strangers:
+                sent = {"files": {"image": image}} if path in ("/v1/detect", "/v1/gate") else {}
+                answer = client.request(method, at, headers=headers, **sent)  # type: ignore[arg-type]
+                assert (answer.status_code == 401) == ((method, path) not in OPEN), (method, path, headers)
+                assert ("www-authenticate" in answer.headers) == (answer.status_code == 401), (method, path)
+            if method == "POST":
+                for refused in (foreign, {}):
+                    cookie = {**refused, "Cookie": f"{COOKIE}={token}"}
+                    assert client.post(at, headers=cookie).status_code == 403, "a client, on a page of another site"
+        assert client.get("/enter/guessed").headers["www-authenticate"] == "Bearer"
+
+
+def test_one_client_cannot_hold_all_event_streams(world: World, tmp_path: Path) -> None:
+    truth = world(3)
+    slow = Simulator.from_file(str(truth), rates=SimulatorRates(latency=3.0))
+    tokens = [add_token(tmp_path / "tokens.toml", name) for name in ("ada", "ben")]
+    ada, ben = ({"Authorization": f"Bearer {token}"} for token in tokens)
+    clients = Clients.of(read_clients(tmp_path / "tokens.toml").values())
+    with visiting(tmp_path / "jobs", slow, clients, in_flight=1) as visited, ExitStack() as held:
+        senders = enumerate((ada, ada, ben))
+        jobs = [visited.detect(truth.parent / f"p00{n}.png", wait=0, status=202, **who)["id"] for n, who in senders]
+        own = jobs[1:]  # they wait for the first
+
+        def stream(job: str, who: dict[str, str], into: ExitStack) -> httpx2.Response:
+            return into.enter_context(visited.client.stream("GET", f"/v1/jobs/{job}/events", headers=who))
+
+        assert [stream(own[0], ada, held).status_code for _ in range(MOST_EACH)] == [200] * MOST_EACH
+        for _ in range(2):
+            with ExitStack() as more:
+                refused = stream(own[0], ada, more)
+                assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+                assert "ask for the job now and then" in json.loads(refused.read())["error"]
+                assert stream(own[1], ben, more).status_code == 200
+        held.close()
+        while stream(own[0], ada, held).status_code == 429:  # the service sees a little later that one was closed
+            held.close()
 
 
 def test_strangers_and_pages_of_other_sites_get_nothing(world: World, tmp_path: Path) -> None:

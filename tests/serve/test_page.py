@@ -225,6 +225,17 @@ def test_a_reload_in_the_middle_goes_on_where_it_was(held: Room, tmp_path: Path)
     says(page, "4 anomalies")
 
 
+def test_where_no_stream_is_left_the_page_asks(held: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anomreason.serve.streams.MOST_EACH", 0)
+    page = held.open()
+    with page.expect_response(lambda answer: answer.url.endswith("/events")) as refused:
+        drop(page, held.image(0))
+    assert refused.value.status == 429
+    says(page, "0 of about")
+    held.model.let(1)
+    says(page, "1 of about")
+
+
 def test_boxes_and_cards_point_at_each_other(room: Room) -> None:
     page = room.open()
     drop(page, room.image(4))

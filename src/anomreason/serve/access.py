@@ -10,11 +10,14 @@ from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from anomreason.serve.clients import ANYONE, Client, Clients
 
 COOKIE_SECONDS = 30 * 24 * 3600
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
+"""Header of each answer 401."""
 _LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
@@ -30,21 +33,27 @@ class Access:
 
     def client(self, request: Request) -> Client:
         """Who asks. Raises HTTPException 401 without a token that is known."""
-        if not self.clients.needed:
-            return ANYONE
-        found = self.clients.client_of(_bearer(request.headers) or request.cookies.get(self.cookie, ""))
+        found = self._known(request)
         if found is None:
             how = "send the header 'Authorization: Bearer TOKEN', or open the link that you were given"
-            raise HTTPException(401, f"this needs a token that is known here: {how}", {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(401, f"this needs a token that is known here: {how}", CHALLENGE)
         return found
 
+    def _known(self, request: HTTPConnection) -> Client | None:
+        if not self.clients.needed:
+            return ANYONE
+        return self.clients.client_of(_bearer(request.headers) or request.cookies.get(self.cookie, ""))
+
     def refuse(self, scope: Scope) -> str | None:
-        """Why a request is refused that a page of another site may have sent; None when it is not."""
+        """Why a request of a client is refused that a page of another site may have sent; None when it is not.
+
+        Whoever is not a client is left to the routes, which answer 401.
+        """
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self.clients.needed and _name(host) not in _LOCAL | self.hosts:
             return f"this service without tokens is reached as localhost only, not as {host[:100]!r}; use --tokens"
-        if scope["method"] in ("GET", "HEAD"):
+        if scope["method"] in ("GET", "HEAD") or self._known(HTTPConnection(scope)) is None:
             return None
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():

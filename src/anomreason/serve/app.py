@@ -17,20 +17,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from anomreason.errors import StorageError
 from anomreason.gating.limits import Limits, judged
-from anomreason.serve.access import COOKIE_SECONDS, Access
+from anomreason.serve.access import CHALLENGE, COOKIE_SECONDS, Access
 from anomreason.serve.clients import Client
 from anomreason.serve.jobs import ImageJob
 from anomreason.serve.messages import AboutReply, GateReply, Health, JobReply, JobsReply, ServiceLimits
 from anomreason.serve.metrics import Metrics
 from anomreason.serve.service import Service
+from anomreason.serve.streams import Streams
 from anomreason.serve.uploads import FIELD
 from anomreason.web.guard import Guard
 from anomreason.web.pages import invalid_link, page_file
 from anomreason.web.problems import Problem, add_problems
 
 PAGE = files("anomreason.serve") / "page"
-MOST_STREAMS = 200
-"""Event streams that are open at a time."""
 _UPLOADS = ("/v1/detect", "/v1/gate")
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -91,7 +90,7 @@ def create_app(service: Service, access: Access) -> FastAPI:
         responses={status: {"model": Problem} for status in (401, 403, 404, 422, 503)},
     )
     app.state.service, app.state.access = service, access
-    app.state.streams = 0
+    app.state.streams = Streams()
     app.add_middleware(CountAnswers, metrics=service.metrics)
     app.add_middleware(Guard, refuse=access.refuse, uploads=_UPLOADS)
     add_problems(app, "see /openapi.json")
@@ -132,7 +131,7 @@ def _add_pages(app: FastAPI) -> None:
         answer = RedirectResponse("/", 303)
         if access.clients.needed:
             if access.clients.client_of(token) is None:
-                return invalid_link("this service", "Enter a token")
+                return invalid_link("this service", "Enter a token", CHALLENGE)
             secure = request.url.scheme == "https"
             answer.set_cookie(
                 access.cookie, token, COOKIE_SECONDS, path="/", secure=secure, httponly=True, samesite="strict"
@@ -140,7 +139,7 @@ def _add_pages(app: FastAPI) -> None:
         return answer
 
     @app.post("/v1/leave", status_code=204, response_class=Response)
-    async def leave(request: Request) -> Response:
+    async def leave(request: Request, _: _Client) -> Response:
         """Forget the login of this browser."""
         answer = Response(status_code=204)
         answer.delete_cookie(_access(request).cookie, path="/", httponly=True, samesite="strict")
@@ -238,26 +237,17 @@ def _add_jobs(app: FastAPI) -> None:
             raise HTTPException(404, "the image was dropped when its job ended (--keep-images keeps them)")
         return Response(encoded.data, media_type=encoded.mime, headers={"Cache-Control": "private, max-age=3600"})
 
-    @app.get("/v1/jobs/{id}/events", response_class=StreamingResponse)
+    @app.get("/v1/jobs/{id}/events", response_class=StreamingResponse, responses={429: {"model": Problem}})
     async def events(request: Request, service: _Serving, client: _Client, found: _TheJob) -> Response:
         """Server-sent events: `job` with the job, at once and at each change until it has ended."""
-        if request.app.state.streams >= MOST_STREAMS:
-            raise HTTPException(503, "too many pages watch jobs; ask for the job now and then", {"Retry-After": "5"})
-        return StreamingResponse(
-            _stream(request.app, service, client, found.id),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},  # else nginx holds events back
-        )
+        streams: Streams = request.app.state.streams
+        return streams.stream(client, _lines(service.events(found.id, client)))
 
 
-async def _stream(app: FastAPI, service: Service, client: Client, id: str) -> AsyncIterator[str]:
-    app.state.streams += 1
-    try:
-        yield "retry: 2000\n\n"
-        async for reply in service.events(id, client):
-            yield ": still at work\n\n" if reply is None else f"event: job\ndata: {reply.model_dump_json()}\n\n"
-    finally:
-        app.state.streams -= 1
+async def _lines(replies: AsyncIterator[JobReply | None]) -> AsyncIterator[str]:
+    yield "retry: 2000\n\n"
+    async for reply in replies:
+        yield ": still at work\n\n" if reply is None else f"event: job\ndata: {reply.model_dump_json()}\n\n"
 
 
 def _add_watching(app: FastAPI) -> None:

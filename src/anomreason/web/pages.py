@@ -6,6 +6,7 @@ page_file(files("anomreason.review") / "page", "static", "app.js")
 from __future__ import annotations
 
 import mimetypes
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
@@ -42,12 +43,12 @@ def page_file(folder: Traversable, *names: str) -> Response:
     return FileResponse(str(place), media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
-def invalid_link(what: str, otherwise: str) -> Response:
+def invalid_link(what: str, otherwise: str, headers: Mapping[str, str] | None = None) -> Response:
     """The page, with status 401, for somebody who opens a link whose token is unknown.
 
     what: whose owner makes links, "this service"; otherwise: text of the link to the main page.
     """
-    return HTMLResponse(_INVALID_LINK.format(what=what, otherwise=otherwise), 401)
+    return HTMLResponse(_INVALID_LINK.format(what=what, otherwise=otherwise), 401, headers)
 
 
 def _found(place: Traversable, names: tuple[str, ...]) -> Traversable | None:
