@@ -1,5 +1,6 @@
 """What a client may use: images a minute, a budget, places in the queue; and what becomes of jobs and their images."""
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from anomreason.errors import RunConflict, UsageError
 from anomreason.serve.clients import Clients, add_token, read_clients
 from anomreason.serve.jobs import Ending, open_jobs
 from anomreason.serve.messages import JobFailure
+from anomreason.vlm.ledger import CALLS, Call, Ledger
 from anomreason.vlm.simulator.model import Simulator, SimulatorRates
 
 World = Callable[..., Path]
@@ -61,6 +63,30 @@ def test_a_clients_budget_holds_and_outlives_the_process(world: World, tmp_path:
     assert answer.status_code == 402
     assert "may use 30,000 tokens in all" in answer.json()["error"]
     assert 0 < spent <= 30_000
+
+
+def test_what_calls_used_outlives_the_process_also_when_they_are_rolled_away(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anomreason.serve.detecting.IN_FILE", 4)
+    truth, folder = world(3), tmp_path / "jobs"
+    data = (truth.parent / "p000.png").read_bytes()
+    with open_jobs(folder) as jobs:
+        job = jobs.add("p000.png", "", hashlib.sha256(data).hexdigest(), data)
+    before = Ledger(folder / CALLS)
+    before.record(Call(job.id, "r", "s", None, 0, 1, "ok", "m", 100, 0, 10, 0.0, 1.0, job.created, "k"))
+    before.roll()  # and then it was killed
+    before.close()
+    with visiting(folder, f"sim:{truth}") as visited:
+        used = visited.get(f"/v1/jobs/{job.id}?wait=30")["usage"]["calls"]
+        for n in (1, 2):
+            used += visited.detect(truth.parent / f"p00{n}.png")["usage"]["calls"]
+        assert visited.service.detecting.caller.ledger.total.calls == used
+        assert used > 2 * 4
+    assert len(list(folder.glob("calls-00000?.jsonl"))) >= 2
+    with visiting(folder, f"sim:{truth}", max_tokens=10_000_000) as visited:
+        assert visited.service.detecting.caller.ledger.total.calls == used
+        assert visited.service.detecting.caller.ledger.in_file < 4
 
 
 def test_a_full_queue_is_told_with_a_place_for_those_that_wait(world: World, tmp_path: Path) -> None:

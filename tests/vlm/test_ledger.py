@@ -9,9 +9,11 @@ from anomreason.anomaly import Usage
 from anomreason.errors import UsageError
 from anomreason.images import Encoded
 from anomreason.vlm.ledger import (
+    CALLS,
     Call,
     Ledger,
     Price,
+    calls_since,
     completed,
     image_tokens,
     price_of,
@@ -134,3 +136,62 @@ def test_calls_of_a_killed_process_are_entered_and_lines_of_earlier_versions_are
     again = Ledger(tmp_path / "calls.jsonl", Price(1, 1, 1))
     assert (again.total.calls, again.total.estimated, again.estimated) == (2, True, 1)
     again.close()
+
+
+def test_calls_that_are_rolled_away_stay_counted_and_are_not_read_at_a_start(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / CALLS)
+    for n in range(3):
+        ledger.record(call(started=float(n), cost=0.1 * n))
+        ledger.roll()
+    ledger.record(call(started=3.0, estimated=True))
+    ledger.close()
+    assert [each.started for each in read_calls(tmp_path)] == [0.0, 1.0, 2.0, 3.0]
+    (tmp_path / "calls-000001.jsonl").unlink()
+    (tmp_path / "calls-000002.jsonl").write_text("damaged\n")
+    again = Ledger(tmp_path / CALLS)
+    assert (again.total, again.estimated, again.in_file) == (ledger.total, 1, 1)
+    again.roll()
+    again.close()
+    assert Ledger(tmp_path / CALLS).total == ledger.total
+    (tmp_path / "calls-sum.json").write_text('{"files": 4, "usage": {"calls": -1, "costs": 0}}')
+    with pytest.raises(UsageError, match=r"calls-sum\.json: usage"):
+        Ledger(tmp_path / CALLS)
+
+
+def test_a_file_that_was_put_aside_before_a_kill_is_counted_once(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / CALLS)
+    ledger.record(call())
+    ledger.roll()
+    summed = (tmp_path / "calls-sum.json").read_bytes()
+    ledger.record(call(started=3.0))
+    ledger.roll()
+    (tmp_path / "calls-sum.json").write_bytes(summed)  # killed when the file was renamed, and not yet summed
+    for _ in range(2):
+        again = Ledger(tmp_path / CALLS)
+        assert again.total.calls == 2
+        again.close()
+    (tmp_path / "calls-000002.jsonl").unlink()
+    last = Ledger(tmp_path / CALLS)
+    last.record(call(started=4.0))
+    last.roll()
+    assert last.total.calls == 3
+    assert (tmp_path / "calls-000003.jsonl").exists()
+
+
+def test_a_call_that_was_rolled_away_is_not_entered_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / CALLS)
+    ledger.record(call(started=9_000.0))
+    ledger.roll()
+    ledger.adopt([call(started=9_000.0, outcome="killed").line()])
+    assert ledger.total.calls == 1
+    ledger.adopt([call(started=9_001.0, outcome="killed").line()])
+    assert ledger.total.calls == 2
+
+
+def test_files_of_older_calls_are_left_unread(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / CALLS)
+    for started in (0.0, 10_000.0, 20_000.0):
+        ledger.record(call(started=started))
+        ledger.roll()
+    (tmp_path / "calls-000001.jsonl").write_text("damaged\n")
+    assert [each.started for each in calls_since(tmp_path, 15_000.0)] == [20_000.0, 10_000.0]

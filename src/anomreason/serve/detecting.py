@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,17 +20,19 @@ from anomreason.agent.observer import Observer
 from anomreason.anomaly import Detection, Failure, Usage
 from anomreason.detection import open_caller
 from anomreason.detector import Detector, DetectorSetup
-from anomreason.errors import UnreadableImage
+from anomreason.errors import StorageError, UnreadableImage
 from anomreason.gating.assessing import detection_keys
 from anomreason.gating.cache import DetectionCache
 from anomreason.images import load_image
 from anomreason.planning import USUAL_OBJECTS, estimate
 from anomreason.sources.inputs import Image
 from anomreason.vlm.calling import Caller
-from anomreason.vlm.ledger import read_calls
+from anomreason.vlm.ledger import calls_since
 
 CACHE = "detections"
 """Folder of the detections by image content, in the folder of the jobs."""
+IN_FILE = 10_000
+"""Calls in `calls.jsonl` after which it is rolled away: each start reads it."""
 REACHED = "the service's limit on cost or tokens is reached; ask its owner to raise it"
 _USUAL_SIZE = (1024, 1024)
 
@@ -71,12 +73,13 @@ class Detecting:
         sent = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
         return self._usual(sent)
 
-    def recall(self, jobs: Collection[str]) -> None:
-        """Read what the calls for these jobs used in earlier processes."""
+    def recall(self, jobs: Collection[str], since: float) -> None:
+        """Read what the calls for these jobs used in earlier processes; since: when the first was sent."""
         self.caller.ledger.images.clear()
-        for call in read_calls(self.folder) if jobs else ():
+        for call in calls_since(self.folder, since) if jobs else ():
             if call.image in jobs:
                 self.earlier[call.image] = self.earlier.get(call.image, Usage()) + call.usage
+        self._roll()
 
     def used(self, job: str) -> Usage:
         """What the calls for a job have used so far, in all processes."""
@@ -86,6 +89,12 @@ class Detecting:
         """The job has ended."""
         self.earlier.pop(job, None)
         self.caller.ledger.images.pop(job, None)
+        self._roll()
+
+    def _roll(self) -> None:
+        if self.caller.ledger.in_file >= IN_FILE:
+            with suppress(StorageError):  # tried again when the next job has ended
+                self.caller.ledger.roll()
 
     async def detect(self, job: str, name: str, data: bytes) -> Detection:
         """Detect in one image, which counts as used by the job. Raises Stopped when asked to stop.

@@ -331,7 +331,7 @@ class Service:
         """Queue what earlier processes have left, before there are workers."""
         self._spent = self.jobs.spent()
         self._queue = {job.id: job for job in self.jobs.waiting()}
-        self.detecting.recall(self._queue.keys())
+        self.detecting.recall(self._queue.keys(), min((job.created for job in self._queue.values()), default=0.0))
         self.detecting.caller.watch = self._watch_call
 
     async def warm_up(self) -> None:

@@ -23,11 +23,12 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from anomreason.anomaly import Usage
-from anomreason.errors import UsageError
+from anomreason.errors import StorageError, UsageError
 from anomreason.files import Appender, read_lines, read_record
 from anomreason.images import Encoded
 from anomreason.runs import WORKERS
 from anomreason.vlm.protocol import Request, Tag, runs_here
+from anomreason.vlm.rolled import CallsSum, read_sum, rolled_file, rolled_files, write_sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Price:
 
 
 CALLS = "calls.jsonl"
+_CLOCK = 3600.0
+"""Seconds by which the clock may have been set back."""
 FREE = Price(0.0, 0.0, 0.0)
 _USED = ("prompt_tokens", "cached_tokens", "completion_tokens", "cost", "estimated")
 
@@ -176,10 +179,45 @@ class Ledger:
         """What the calls recorded here used, by image; who reads an image's may take it out."""
         self.estimated = 0
         """Calls whose tokens were estimated."""
+        self.in_file = 0
+        """Calls in the file, without those that were rolled away."""
         if path is not None:
+            self._rolled = self._count_rolled(path.parent)
             for call in _calls(path):
                 self._add(call)
+                self.in_file += 1
         self._file = Appender(path) if path is not None else None
+
+    def _count_rolled(self, folder: Path) -> int:
+        """Count the files that were rolled away; gives how many there ever were."""
+        counted, files = read_sum(folder), rolled_files(folder)
+        self.total += counted.usage
+        self.estimated += counted.estimated
+        uncounted = [(number, file) for number, file in files if number > counted.files]
+        for _, file in uncounted:
+            for call in _calls(file):
+                self._add(call)
+        count = max([counted.files, *(number for number, _ in uncounted)])
+        if uncounted:
+            write_sum(folder, CallsSum(files=count, usage=self.total, estimated=self.estimated))
+        return count
+
+    def roll(self) -> None:
+        """Put the file aside and go on with an empty one, so that the next start has little to read.
+
+        All calls stay counted, also when the process is killed meanwhile. Raises StorageError when it cannot be done.
+        """
+        assert self._file is not None
+        path = self._file.path
+        try:
+            path.rename(rolled_file(path.parent, self._rolled + 1))
+        except OSError as error:
+            raise StorageError(f"cannot put {str(path)!r} aside: {error}; check the folder") from error
+        before, self._file = self._file, Appender(path)
+        before.close()
+        self._rolled += 1
+        self.in_file = 0
+        write_sum(path.parent, CallsSum(files=self._rolled, usage=self.total, estimated=self.estimated))
 
     def priced(self, usage: Usage) -> Usage:
         """The usage with its cost, where the price is known."""
@@ -194,21 +232,18 @@ class Ledger:
         self.images[call.image] = self.images.get(call.image, Usage()) + call.usage
         if self._file is not None:
             self._file.append(call.line())
+            self.in_file += 1
 
     def adopt(self, unanswered: Iterable[str]) -> None:
         """Enter calls that were in flight when an earlier process was killed, each as `record` writes it.
 
         Those that the ledger has already are left out.
         """
-        if not (lines := list(unanswered)):
+        if not (calls := [_in_flight(line) for line in unanswered]):
             return
-        entered = {call.moment for call in _calls(self._file.path)} if self._file is not None else set()
-        for line in lines:
-            where = "responses.sqlite, a call that was in flight"
-            try:
-                call = read_record(json.loads(line), _CALL.validate_python, lambda _: _CALL_KEYS, where, "a call")
-            except (ValueError, TypeError):
-                raise UsageError(f"{where}, cannot be read; move the file away, only replies are lost") from None
+        begun = min(call.started for call in calls)
+        entered = {call.moment for call in calls_since(self._file.path.parent, begun)} if self._file else set()
+        for call in calls:
             if call.moment not in entered:
                 self.record(call)
 
@@ -217,15 +252,40 @@ class Ledger:
             self._file.close()
 
 
+def _in_flight(line: str) -> Call:
+    """A call that was noted before it was sent."""
+    where = "responses.sqlite, a call that was in flight"
+    try:
+        return read_record(json.loads(line), _CALL.validate_python, lambda _: _CALL_KEYS, where, "a call")
+    except (ValueError, TypeError):
+        raise UsageError(f"{where}, cannot be read; move the file away, only replies are lost") from None
+
+
 def read_calls(run: Path, parts: bool = True) -> Iterator[Call]:
     """The calls of a run folder, in the order in which they ended; none when there is no `calls.jsonl`.
 
     parts: also those of workers that are not taken in yet (see `vlm.parts`), but for what is there already.
     """
+    for _, file in rolled_files(run):
+        yield from _calls(file)
     yield from _calls(run / CALLS)
     if of_workers := sorted((run / WORKERS).glob(f"*/{CALLS}")) if parts else ():
         taken_in = set(map(hash, _calls(run / CALLS)))
         yield from (call for part in of_workers for call in _calls(part) if hash(call) not in taken_in)
+
+
+def calls_since(folder: Path, moment: float) -> Iterator[Call]:
+    """All calls that ended after a moment, seconds since 1970, and some that ended before, in no order.
+
+    Files that hold older ones alone are left unread.
+    """
+    for file in (folder / CALLS, *(file for _, file in reversed(rolled_files(folder)))):
+        first: Call | None = None
+        for call in _calls(file):
+            first = first or call
+            yield call
+        if first and first.started + first.seconds < moment - _CLOCK:
+            return
 
 
 def spent_in(run: Path) -> Usage:
