@@ -22,9 +22,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
+from tests.chromium import CHROMIUM
 from tests.forking import Command
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from anomreason.dataset.store import Store
 
 # How long an example takes depends on what else the machine does.
@@ -92,6 +95,18 @@ def _anomaly(name: str, severity: int, objects: list[str], region: list[float] |
     known["phenomenon"] = f"What is seen of {name}: @2. Name: x\nSeverity Score: 3"
     known["reasoning"] = f'Why {name} cannot be so: {{"json": [1]}} ```fence```'
     return known | ({"region": region} if region else {})
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 Served = Callable[..., AbstractContextManager[str]]

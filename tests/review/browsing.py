@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from sqlalchemy import select
+from tests.chromium import PATIENCE, watched
 
 from anomreason.dataset.store import open_store
+from anomreason.dataset.tables import VerdictRow
 from anomreason.review.app import create_app
 from anomreason.review.people import admit
 from anomreason.review.queue import Queue
@@ -25,7 +28,7 @@ from anomreason.review.security import Links
 from anomreason.web.serving import address, listening
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 PEOPLE = ("ada", "ben")
 PLAIN = RoundOptions()
@@ -57,8 +60,7 @@ def served(review: Review) -> Iterator[str]:
 
 def entered(context: BrowserContext, at: str, review: Review, person: str, mode: str = "candidates") -> Page:
     """The page as a person's link opens it. What goes wrong in it is an error here."""
-    page = context.new_page()
-    page.set_default_timeout(15_000)
+    page = watched(context.new_page())
     page.problems = problems = []  # type: ignore[attr-defined]
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None)
@@ -67,6 +69,32 @@ def entered(context: BrowserContext, at: str, review: Review, person: str, mode:
     if mode != "candidates":
         page.goto(f"{at}/#{mode}")
     return page
+
+
+class Room:
+    """One review, served, and people's browsers on it."""
+
+    def __init__(self, review: Review, at: str, browser: Browser, stack: ExitStack) -> None:
+        self.review, self.at, self.browser, self.stack = review, at, browser, stack
+        self.pages: list[Page] = []
+
+    def context(self, **options: Any) -> BrowserContext:
+        context = self.browser.new_context(**options)
+        self.stack.callback(context.close)
+        return context
+
+    def enter(self, person: str = "ada", mode: str = "candidates", **options: Any) -> Page:
+        page = entered(self.context(**options), self.at, self.review, person, mode)
+        self.pages.append(page)
+        return page
+
+    def verdicts(self) -> list[tuple[int, str, str | None]]:
+        query = select(VerdictRow.candidate_id, VerdictRow.choice, VerdictRow.reason).order_by(VerdictRow.id)
+        return [tuple(row) for row in rows(self.review, query)]
+
+
+Opening = Callable[..., Room]
+"""Opens a room, by options of its round and the number of candidates left."""
 
 
 def shown(page: Page, other_than: int | None = None) -> int:
@@ -96,3 +124,13 @@ def rows(review: Review, query: Any) -> list[Any]:
     """What the store answers."""
     with review.store.reading() as session:
         return list(session.execute(query).all())
+
+
+def until(room: Room, query: Any, count: int = 1) -> list[Any]:
+    """The answer of the store, once it has this many rows."""
+    page = room.pages[-1]
+    for _ in range(PATIENCE // 50):
+        if len(found := rows(room.review, query)) >= count:
+            return found
+        page.wait_for_timeout(50)
+    raise AssertionError(f"the store has {found}")

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import select, update
-from tests.review.browsing import PLAIN, entered, judge, mine, review_of, rows, served, shown
-from tests.review.scene_round import add_scenes
+from tests.chromium import answered, noted
+from tests.review.browsing import Opening, Room, entered, judge, mine, rows, shown, until
 
-from anomreason.dataset.store import open_store
 from anomreason.dataset.tables import (
     CandidateRow,
     DecisionRow,
@@ -24,83 +20,12 @@ from anomreason.dataset.tables import (
     SourceRow,
     VerdictRow,
 )
-from anomreason.review.reviewing import Review
 from anomreason.review.rounds import RoundOptions
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page, Route
+    from playwright.sync_api import Page, Route
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 AXE = Path(__file__).parents[1] / "data" / "axe" / "axe.min.js"
-SCENES = 8
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a dataset of scenes; copy it."""
-    folder = tmp_path_factory.mktemp("scenes")
-    with open_store(folder / "data", create=True) as store:
-        add_scenes(store, folder / "scenes", SCENES, size=256)
-    return folder / "data"
-
-
-class Room:
-    """One review, served, and people's browsers on it."""
-
-    def __init__(self, review: Review, at: str, browser: Browser, stack: ExitStack) -> None:
-        self.review, self.at, self.browser, self.stack = review, at, browser, stack
-        self.pages: list[Page] = []
-
-    def context(self, **options: Any) -> BrowserContext:
-        context = self.browser.new_context(**options)
-        self.stack.callback(context.close)
-        return context
-
-    def enter(self, person: str = "ada", mode: str = "candidates", **options: Any) -> Page:
-        page = entered(self.context(**options), self.at, self.review, person, mode)
-        self.pages.append(page)
-        return page
-
-    def verdicts(self) -> list[tuple[int, str, str | None]]:
-        query = select(VerdictRow.candidate_id, VerdictRow.choice, VerdictRow.reason).order_by(VerdictRow.id)
-        return [tuple(row) for row in rows(self.review, query)]
-
-
-Opening = Callable[..., Room]
-
-
-@pytest.fixture
-def opened(tmp_path: Path, browser: Browser, data: Path) -> Iterator[Opening]:
-    """Opens a room over a copy of the scenes."""
-    with ExitStack() as stack:
-
-        def open_room(options: RoundOptions = PLAIN, count: int | None = None) -> Room:
-            """count: how many candidates are left to judge; None: all."""
-            folder = shutil.copytree(data, tmp_path / "data")
-            if count is not None:
-                with open_store(folder) as store, store.writing() as session:
-                    first = session.scalars(select(CandidateRow.id).order_by(CandidateRow.id).limit(count))
-                    others = update(CandidateRow).where(CandidateRow.id.not_in(first.all()))
-                    session.execute(others.values(dropped="for a smaller round"))
-            review = stack.enter_context(review_of(folder, options))
-            return Room(review, stack.enter_context(served(review)), browser, stack)
-
-        yield open_room
-
-
-@pytest.fixture
-def room(opened: Opening) -> Room:
-    return opened()
 
 
 def test_twenty_candidates_are_judged_by_keyboard(room: Room) -> None:
@@ -131,7 +56,7 @@ def test_a_digit_right_after_a_rejection_is_its_reason_and_judges_nothing_else(r
     before = judge(page, "a")
     first = shown(page)
     at_once(page, "KeyX", "Digit4")
-    page.locator("#note", has_text="Rejected (wrong place)").wait_for()
+    noted(page, "Rejected (wrong place)")
     second = shown(page, other_than=first)
     until(room, select(VerdictRow.id), 3)
     mine(page, 2)
@@ -193,7 +118,7 @@ def test_undo_goes_back_to_the_first_verdict_and_a_reload_does_not_stop_it(room:
         page.keyboard.press("z")
         page.wait_for_selector(f'article[aria-busy="false"][data-candidate="{candidate}"]')
     page.keyboard.press("z")
-    page.locator("#note", has_text="nothing to undo").wait_for()
+    noted(page, "nothing to undo")
     again: list[int] = []
     while not set(given) <= set(again):  # those that were undone before the reload may come behind fetched ones
         assert len(again) < 15
@@ -253,10 +178,10 @@ def test_a_flag_shows_and_is_given_once(room: Room) -> None:
     assert flag.get_attribute("aria-pressed") == "false"
     page.keyboard.press("f")
     page.keyboard.press("f")
-    page.locator("#note", has_text="It is flagged already").wait_for()
+    noted(page, "It is flagged already")
     assert flag.get_attribute("aria-pressed") == "true"
     page.keyboard.press("z")
-    page.locator("#note", has_text="Taken back").wait_for()
+    noted(page, "Taken back")
     assert flag.get_attribute("aria-pressed") == "false"
     until(room, select(VerdictRow.id), 2)
     assert [choice for _, choice, _ in room.verdicts()] == ["flag", "undo"]
@@ -330,7 +255,7 @@ def test_what_was_judged_in_one_mode_does_not_come_in_another(room: Room) -> Non
     page.click("#modes a:text-is('Whole images')")
     page.locator(".entry").first.wait_for()
     page.keyboard.press("Enter")
-    page.locator("#note", has_text="Accepted").wait_for()
+    noted(page, "Accepted")
     page.click("#modes a:text-is('Candidates')")
     for _ in range(4):
         judge(page, "x")
@@ -400,27 +325,20 @@ def test_people_write_down_what_is_wrong_and_where(room: Room) -> None:
     assert len(until(room, images)) == 1
 
 
-def until(room: Room, query: Any, count: int = 1) -> list[Any]:
-    """The answer of the store, once it has this many rows."""
-    page = room.pages[-1]
-    for _ in range(200):
-        if len(found := rows(room.review, query)) >= count:
-            return found
-        page.wait_for_timeout(50)
-    raise AssertionError(f"the store has {found}")
-
-
 def test_images_are_kept_or_dropped_with_a_reason_and_decided_again(room: Room) -> None:
     page = room.enter(mode="keep")
     page.get_by_role("button", name="Keep", exact=False).first.wait_for()
+    last = ""
     for key in ("a", "3", "x"):
+        last = page.locator(".stage img").get_attribute("src") or ""
         page.keyboard.press(key)
-        page.locator("#note", has_text="Kept" if key == "a" else "Dropped").wait_for()
-        page.wait_for_selector("article.card")
+        noted(page, "Kept" if key == "a" else "Dropped")
+        page.wait_for_selector(f'.stage img:not([src="{last}"])')
     page.keyboard.press("z")
-    page.locator("#note", has_text="Decide again").wait_for()
+    noted(page, "Decide again")
+    page.wait_for_selector(f'.stage img[src="{last}"]')
     page.keyboard.press("a")
-    page.locator("#note", has_text="Kept").wait_for()
+    noted(page, "Kept")
     decisions = select(DecisionRow.keep, DecisionRow.reason).order_by(DecisionRow.image_id)
     kept = decisions.where(DecisionRow.keep.is_(True))
     assert len(until(room, kept, 2)) == 2
@@ -480,7 +398,7 @@ def test_a_group_gets_one_verdict_each_with_one_key_and_one_undo_takes_them_back
     keys = rows(room.review, select(VerdictRow.key))
     assert len(set(keys)) == len(keys)
     page.keyboard.press("z")
-    page.locator("#note", has_text="the verdicts on 4 candidates").wait_for()
+    noted(page, "the verdicts on 4 candidates")
     page.wait_for_function("() => document.querySelectorAll('.tile').length === 4")
     mine(page, before)
     judge_group(page, "2")
@@ -554,7 +472,7 @@ def test_a_phone_shows_all_and_takes_taps(room: Room) -> None:
 def test_verdicts_given_offline_arrive_once_the_server_is_back(room: Room) -> None:
     page = room.enter()
     first = shown(page)
-    page.wait_for_load_state("networkidle")
+    answered(page, "/api/next", 2)  # three are there behind the first
     page.context.set_offline(True)
     given = [judge(page, "a"), judge(page, "x"), judge(page, "a")]
     page.keyboard.press("z")  # the last one is taken back, and judged otherwise
@@ -619,8 +537,8 @@ def test_what_the_server_refuses_is_said_and_kept_until_dismissed(room: Room) ->
     refusal = {"error": "candidate 7 is not in this round; load the page again"}
     page.route("**/api/verdict", lambda route: route.fulfill(status=400, json=refusal))
     judge(page, "a")
-    page.unroute("**/api/verdict")
     page.locator("#refused", has_text="candidate 7 is not in this round").wait_for()
+    page.unroute("**/api/verdict")
     page.reload()
     page.click("#refused button")
     page.locator("#refused").wait_for(state="hidden")
@@ -767,8 +685,9 @@ def test_the_owner_sees_how_the_review_goes(opened: Opening) -> None:
     ada = room.enter("ada")
     for key in "aaxau":
         judge(ada, key)
+    mine(ada, 5)
     ada.keyboard.press("f")
-    ada.locator("#note", has_text="Flagged").wait_for()
+    noted(ada, "Flagged")
     ben = room.enter("ben")
     for key in "xaa":
         judge(ben, key)
@@ -785,8 +704,7 @@ def test_the_owner_sees_how_the_review_goes(opened: Opening) -> None:
     assert people["ben"].split("\t")[2:5] == ["2", "1", "0"]
     assert "8 of 12 verdicts" in owner.inner_text("[data-part=progress]")
     assert "flagged by ada" in owner.inner_text("[data-part=flagged]")
-    thumbnail = owner.locator("[data-part=flagged] img")
-    owner.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=thumbnail.element_handle())
+    owner.wait_for_function("() => document.querySelector('[data-part=flagged] img')?.naturalWidth > 0")
     owner.evaluate(AXE.read_text(encoding="utf-8"))
     assert serious(owner) == []
     ada.goto(f"{room.at}/owner")

@@ -2,175 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
 import re
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
-from tests.serve.visiting import Visited, visiting
+from tests.chromium import noted
+from tests.serve.browsing import EVERY, PAYLOAD, Room, drop, line, opened, says
 
 from anomreason.serve.clients import Client, Clients
-from anomreason.vlm.protocol import Reply, Request
-from anomreason.vlm.simulator.model import Simulator
 from anomreason.web.tokens import hashed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 AXE = Path(__file__).parents[1] / "data" / "axe" / "axe.min.js"
 World = Callable[..., Path]
-PAYLOAD = "<img src=x onerror=alert(1)>'\"\u202e<script>alert(2)</script>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-class HeldSimulator(Simulator):
-    """A simulator whose calls wait until they are let through."""
-
-    def __init__(self, truth: Path) -> None:
-        known = Simulator.from_file(truth)
-        super().__init__(known._truth)
-        self._passes = threading.Semaphore(0)
-
-    def let(self, calls: int) -> None:
-        """Let so many more calls through."""
-        self._passes.release(calls)
-
-    async def ask(self, request: Request) -> Reply:
-        await asyncio.to_thread(self._passes.acquire)
-        return await super().ask(request)
-
-
-EVERY = 10_000
-"""Calls."""
-
-
-class Room:
-    """A service at work, and pages on it."""
-
-    def __init__(self, visited: Visited, model: HeldSimulator, folder: Path, browser: Browser) -> None:
-        self.visited, self.model, self.folder, self._browser = visited, model, folder, browser
-        self.pages: list[Page] = []
-        self.problems: list[str] = []
-
-    def open(self, path: str = "/", before: str = "", **options: Any) -> Page:
-        """The page in a browser of its own. before: a script that runs before those of the page."""
-        page = self._browser.new_context(**options).new_page()
-        page.add_init_script(before)
-        self.pages.append(page)
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("console", lambda said: self.problems.append(said.text) if "Content Security" in said.text else None)
-        page.on("dialog", lambda dialog: (self.problems.append(dialog.message), dialog.dismiss()))
-        page.goto(f"{self.visited.client.base_url}{path}")
-        return page
-
-    def image(self, number: int) -> Path:
-        return self.folder / f"p{number:03}.png"
-
-    def latest(self) -> Any:
-        """The job that was sent last."""
-        return self.visited.get("/v1/jobs")["jobs"][0]
-
-    def leave(self) -> None:
-        """Close the pages. What went wrong in one is an error here."""
-        for page in self.pages:
-            page.context.close()
-        self.pages.clear()
-        assert self.problems == []
-
-
-@contextmanager
-def opened(truth: Path, folder: Path, browser: Browser, **options: Any) -> Iterator[Room]:
-    """Serves images of which the simulator knows the truth. options: of the service and of detect."""
-    model = HeldSimulator(truth)
-    with visiting(folder / "jobs", model, **options) as visited:
-        room = Room(visited, model, truth.parent, browser)
-        try:
-            yield room
-            room.leave()
-        finally:
-            model.let(EVERY)
-
-
-@pytest.fixture(scope="module")
-def images(world: World) -> Path:
-    """Truth file of nine images, one with payloads for its texts."""
-    truth = world(9)
-    known = json.loads(truth.read_text())
-    for anomaly in known["p003.png"]["anomalies"]:
-        anomaly.update(dict.fromkeys(("name", "phenomenon", "reasoning"), PAYLOAD), objects=["cup"])
-    truth.write_text(json.dumps(known))
-    return truth
-
-
-@pytest.fixture(scope="module")
-def served(images: Path, tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Room]:
-    with opened(images, tmp_path_factory.mktemp("served"), browser, upload_bytes=100_000) as room:
-        room.model.let(EVERY)
-        yield room
-
-
-@pytest.fixture
-def room(served: Room) -> Iterator[Room]:
-    """A service that answers at once, the same for many tests."""
-    yield served
-    served.leave()
-
-
-@pytest.fixture
-def held(images: Path, tmp_path: Path, browser: Browser) -> Iterator[Room]:
-    """A service of its own, with one image in work at a time, whose model waits until it is told to answer."""
-    with opened(images, tmp_path, browser, in_flight=1) as room:
-        yield room
-
-
-def drop(page: Page, *files: Path) -> None:
-    """Drop files on the page."""
-    sent = [(file.name, base64.b64encode(file.read_bytes()).decode()) for file in files]
-    data = page.evaluate_handle(
-        """files => {
-          const data = new DataTransfer();
-          for (const [name, text] of files) {
-            const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-            data.items.add(new File([bytes], name, { type: name.endsWith(".png") ? "image/png" : "" }));
-          }
-          return data;
-        }""",
-        sent,
-    )
-    page.dispatch_event("main", "dragenter", {"dataTransfer": data})
-    page.dispatch_event("main", "drop", {"dataTransfer": data})
-
-
-def says(page: Page, text: str | re.Pattern[str], where: str = "#shown") -> None:
-    """Wait until a part of the page says something."""
-    page.locator(where, has_text=text).wait_for()
-
-
-def line(page: Page, name: str, text: str | re.Pattern[str] = "") -> Any:
-    """The line of an image in the list, once it says something."""
-    found = page.locator("#entries li", has_text=name).filter(has_text=text)
-    found.wait_for()
-    return found
 
 
 def test_an_image_is_dropped_and_what_is_wrong_in_it_is_shown(held: Room) -> None:
@@ -192,7 +44,7 @@ def test_an_image_is_dropped_and_what_is_wrong_in_it_is_shown(held: Room) -> Non
     says(page, "What is seen of Six fingers 0", '.finding[data-number="1"]')
     detection = held.latest()["detection"]
     page.click("text=Copy as JSON")
-    says(page, "Copied", "#note")
+    noted(page, "Copied")
     assert json.loads(page.evaluate("navigator.clipboard.readText()")) == detection
     with page.expect_download() as saved:
         page.click("text=Download JSON")
@@ -240,7 +92,7 @@ def test_boxes_and_cards_point_at_each_other(room: Room) -> None:
     page = room.open()
     drop(page, room.image(4))
     says(page, "4 anomalies")
-    page.wait_for_selector(".badge")
+    page.get_by_role("button", name="Zoom in").wait_for()  # the image is drawn
     canvas, box = page.locator(".stage canvas").bounding_box(), page.locator(".box .edge").last.bounding_box()
     assert canvas
     assert box
@@ -267,41 +119,11 @@ def test_boxes_and_cards_point_at_each_other(room: Room) -> None:
     assert page.locator(".badge").first.is_hidden()
 
 
-def test_what_is_dropped_while_the_page_looks_through_its_list_is_sent(room: Room) -> None:
-    page = room.open(before=SLOW)
-    page.wait_for_function("() => window.begun > 1")
-    drop(page, room.image(4))
-    page.wait_for_function("() => window.released > 0")
-    drop(page, room.image(5))
-    line(page, "p004.png", "4 anomalies")
-    line(page, "p005.png")
-
-
-SLOW = """
-    window.begun = window.released = 0;
-    const later = () => new Promise((resolve) => setTimeout(resolve, 300));
-    const getAll = IDBObjectStore.prototype.getAll;
-    IDBObjectStore.prototype.getAll = function () {  // its answer comes late
-      window.begun += 1;
-      const request = getAll.call(this), late = {};
-      request.onsuccess = () => later().then(() => { late.result = request.result; late.onsuccess?.(); });
-      return late;
-    };
-    const lock = LockManager.prototype.request;
-    LockManager.prototype.request = async function (...of) {  // it is told late that it was let go
-      const given = await lock.apply(this, of);
-      window.released += 1;
-      await later();
-      return given;
-    };
-"""
-"""A browser under load."""
-
-
 def test_the_list_is_of_this_browser_and_can_be_emptied(room: Room) -> None:
     page = room.open()
     drop(page, room.image(4), room.image(5))
     line(page, "p005.png", "No anomalies found")
+    line(page, "p004.png", "4 anomalies")  # what is not found yet is no earlier search
     drop(page, room.image(4))
     says(page, "from an earlier search of the same image: nothing was paid")
     page.wait_for_function("() => document.querySelectorAll('#entries li').length === 3")
@@ -364,10 +186,10 @@ def test_an_image_is_pasted_and_whatever_is_no_image_is_not_taken(room: Room) ->
       return data;
     }"""
     page.evaluate(paste, ["", "text/plain", ""])
-    says(page, "There is no image in the clipboard", "#note")
+    noted(page, "There is no image in the clipboard")
     link = page.evaluate_handle(paste, ["", "text/uri-list", ""])
     page.dispatch_event("main", "drop", {"dataTransfer": link})
-    says(page, "That was a link, not a file. Save the image first", "#note")
+    noted(page, "That was a link, not a file. Save the image first")
     assert page.locator("#entries li").count() == 0
     page.evaluate(paste, [base64.b64encode(room.image(7).read_bytes()).decode(), "image/png", "image.png"])
     says(page, "4 anomalies")

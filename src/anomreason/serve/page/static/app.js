@@ -20,6 +20,7 @@ class Desk {
   constructor(entries) {
     this.entries = entries;
     this.me = null;
+    this.asked = this.heard = 0; // questions who this is, and the latest that was answered
     this.current = null; // the entry on the screen
     this.copying = Promise.resolve();
     this.sender = new Sender(entries);
@@ -35,17 +36,30 @@ class Desk {
   async meet() {
     clearTimeout(this.meeting);
     this.meeting = null;
+    const turn = ++this.asked;
+    let me = null, lost = null;
     try {
-      this.me = await get("/v1/me");
-      this.lost = null;
-      if (this.sender.held?.signedOut) this.sender.wake();
-      this.watcher.wake();
+      me = await get("/v1/me");
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
-      this.lost = problem;
-      this.meetLater();
+      lost = problem;
     }
+    if (turn < this.heard) return; // a later question was answered first
+    this.heard = turn;
+    this.lost = lost;
+    if (me) {
+      this.me = me;
+      if (this.sender.held?.signedOut) this.sender.wake();
+      this.watcher.wake();
+    } else this.meetLater();
     this.state();
+  }
+
+  /** Somebody looks at this tab again: others may have changed the list, or were closed before they sent all. */
+  async back() {
+    await this.entries.reload();
+    if (!this.sender.held) this.sender.wake();
+    if (this.lost) this.meet();
   }
 
   meetLater() {
@@ -160,14 +174,17 @@ class Desk {
 
   /** Show what the address names; a job that this browser does not know is fetched. */
   async route() {
-    const name = /^#([\w-]{1,100})$/.exec(location.hash)?.[1]; // whatever else stands there is nobody's
+    const { hash } = location;
+    const name = /^#([\w-]{1,100})$/.exec(hash)?.[1]; // whatever else stands there is nobody's
     let entry = this.entries.find(name) ?? null;
     if (name && !entry) {
       try {
         const job = await get(`/v1/jobs/${encodeURIComponent(name)}`);
+        if (location.hash !== hash) return; // somebody went on
         entry = this.entries.find(name) ?? this.entries.add([{ name: job.name || "image", size: 0, file: null, id: job.id, job }])[0];
       } catch (problem) {
         if (!(problem instanceof Problem)) throw problem;
+        if (location.hash !== hash) return;
         if (!problem.passing && !problem.signedOut) note("The service does not know the image of this address. Drop one.");
       }
     }
@@ -293,7 +310,7 @@ async function start() {
   const { entries } = desk;
   addEventListener("hashchange", () => desk.route().then(() => document.querySelector("#shown h1")?.focus()));
   addEventListener("popstate", () => desk.route());
-  document.addEventListener("visibilitychange", () => !document.hidden && entries.reload().then(() => desk.lost && desk.meet()));
+  document.addEventListener("visibilitychange", () => !document.hidden && desk.back());
   addEventListener("online", () => desk.meet());
   for (const entry of entries.all) if (entry.file) desk.obtain(entry); // the tab was closed before
   if (!desk.current) await desk.route();

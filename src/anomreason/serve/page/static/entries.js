@@ -41,21 +41,23 @@ export class Entries extends EventTarget {
     return Boolean(this.database) && !this.full;
   }
 
-  /** Read what other tabs added and removed. What this tab has already stays the same object. */
+  /** Read what other tabs added, changed and removed. What this tab has already stays the same object. */
   async reload() {
     if (!this.database) return;
     const stored = await asked(this.database.transaction("entries").objectStore("entries").getAll());
     const own = new Map(this.all.map((entry) => [entry.key, entry]));
     const names = this.all.map(({ key }) => key).join();
+    const changed = [];
     for (const each of stored) {
       const known = own.get(each.key);
       if (this.removed.has(each.key)) continue; // while it was read
-      if (!known) own.set(each.key, each);
-      else if (!ended(known) && each.id) Object.assign(known, each); // another tab got further
+      if (!known) own.set(each.key, Object.assign(each, { kept: true }));
+      else if (!known.unkept && face(known) !== face(each)) changed.push(Object.assign(known, each)); // by another tab
     }
     const kept = new Set(stored.map(({ key }) => key));
     this.all = [...own.values()].filter((entry) => kept.has(entry.key) || entry.unkept).sort((a, b) => b.added - a.added || a.place - b.place);
     if (this.all.map(({ key }) => key).join() !== names) this.dispatchEvent(new Event("list"));
+    for (const entry of changed) this.dispatchEvent(new CustomEvent("change", { detail: entry }));
   }
 
   /** Put entries on the list that came together, by their fields; gives them. */
@@ -64,7 +66,7 @@ export class Entries extends EventTarget {
     const made = fields.map((each, place) => ({ key: newKey(), added, place, id: null, job: null, problem: null, ...each }));
     this.all.unshift(...made);
     this.#trim();
-    for (const entry of made) this.#keep(entry);
+    for (const entry of made) if (this.all.includes(entry)) this.#keep(entry, entry);
     this.dispatchEvent(new Event("list"));
     return made;
   }
@@ -77,7 +79,7 @@ export class Entries extends EventTarget {
   change(entry, fields) {
     if (!this.all.includes(entry)) return; // removed meanwhile
     Object.assign(entry, fields);
-    this.#keep(entry);
+    this.#keep(entry, fields);
     this.dispatchEvent(new CustomEvent("change", { detail: entry }));
   }
 
@@ -108,24 +110,45 @@ export class Entries extends EventTarget {
     if (over > 0) this.remove(...this.all.filter(ended).slice(-over));
   }
 
-  async #keep(entry) {
+  /** Keep the fields that changed: another tab may have changed the others, or removed the entry. */
+  async #keep(entry, fields) {
     if (!this.database) return;
-    const { sent, trouble, own, asked, stood, unshowable, unkept, ...kept } = entry; // of this tab alone
-    entry.unkept ??= true; // until it is: what is read meanwhile does not hold it yet
+    const mark = (entry.unkept = {}); // until it is: what is read meanwhile does not hold it yet
     try {
       const transaction = this.database.transaction("entries", "readwrite");
-      transaction.objectStore("entries").put(kept);
+      const store = transaction.objectStore("entries");
+      const request = store.get(entry.key);
+      request.onsuccess = () => {
+        if (request.result) store.put({ ...request.result, ...lasting(fields) });
+        else if (!entry.kept) store.put(lasting(entry));
+        else this.#lose(entry);
+      };
       await new Promise((resolve, reject) => {
         transaction.oncomplete = resolve;
         transaction.onabort = transaction.onerror = () => reject(transaction.error);
       });
-      entry.unkept = false;
+      entry.kept = true;
+      if (entry.unkept === mark) entry.unkept = null;
     } catch {
-      entry.unkept = this.full = true; // no room: it lives as long as the tab
+      this.full = true; // no room: it lives as long as the tab
       this.dispatchEvent(new CustomEvent("change", { detail: entry }));
     }
   }
+
+  /** Another tab removed it. */
+  #lose(entry) {
+    this.all = this.all.filter((other) => other !== entry);
+    this.dispatchEvent(new Event("list"));
+  }
 }
+
+/** The fields that are not of this tab alone. */
+function lasting({ sent, trouble, own, asked, stood, unshowable, unkept, kept, ...others }) {
+  return others;
+}
+
+/** What differs when another tab changed an entry. */
+const face = ({ id, job, problem, file, preview }) => JSON.stringify([id, job, problem, Boolean(file), Boolean(preview)]);
 
 /** Random, also where `crypto.randomUUID` is not there: on a plain http address. */
 function newKey() {

@@ -52,7 +52,6 @@ export class Sender extends EventTarget {
     try {
       entries.touch(entry, { sent: 0, trouble: null });
       const job = await upload(entry.file, entry.name, (sent) => entries.touch(entry, { sent }));
-      entries.remove(...entries.all.filter((other) => other.id === job.id)); // the same image, sent before
       entries.change(entry, { id: job.id, job, sent: null, trouble: null, ...(job.state === "done" ? { file: null } : {}) });
       this.pause = FIRST_PAUSE;
       return 0;

@@ -77,19 +77,21 @@ export class Watcher extends EventTarget {
   }
 
   async #ask(entry) {
+    const { id } = entry;
     try {
-      const job = await get(`/v1/jobs/${encodeURIComponent(entry.id)}`);
+      const job = await get(`/v1/jobs/${encodeURIComponent(id)}`);
       this.#tell(null);
       this.#changed(entry, job);
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
-      if (problem.status === 404) {
-        this.entries.change(entry, { problem: { status: 404, message: problem.message } });
-      } else this.#tell(problem);
+      if (problem.status !== 404) this.#tell(problem);
+      else if (entry.id === id && !ended(entry)) this.entries.change(entry, { problem: { status: 404, message: problem.message } });
     }
   }
 
+  /** Take an answer on an entry, unless a faster one told its end, or it was sent again meanwhile. */
   #changed(entry, job) {
+    if (entry.id !== job.id || ended(entry)) return;
     if (JSON.stringify(job) === JSON.stringify(entry.job)) return;
     // The file was kept for another try; a result needs none.
     this.entries.change(entry, { job, ...(job.state === "done" ? { file: null } : {}) });
