@@ -2,7 +2,8 @@
 
     python -m benchmarks.costs [--images 20] [--written 2000 --read 20000]
 
-Measured against a simulated server in another process, on noise images of 1024x1024 with eight objects: CPU of the
+Measured against a simulated server in another process, on noise images of 1024x1024 with eight objects and without
+cut-outs: CPU of the
 client and bytes on the wire and in the run folder, and the CPU that recording and reading back a result takes. Computed
 from them and from the tokens of the plan: the time of large jobs on GPU machines that each write and read so many
 tokens a second, and the load on the client, the network and the process that records.
@@ -68,7 +69,7 @@ def measured(folder: Path, run: Path, url: str, schedule: Schedule) -> ImageCost
     found = find_images([folder])
     images, count = found.images, len(found.images)
     vlm = RecordingVLM(OpenAIVLM("simulated", VLMOptions((url,), in_flight=64)))
-    setup = set_up(vlm, DetectOptions(schedule=schedule, in_flight=64), ["schedule"])
+    setup = set_up(vlm, DetectOptions(schedule=schedule, in_flight=64, crops="never"), ["schedule"])
 
     async def detect() -> float:
         with setup.open_run(run, found, [str(folder)]) as opened:

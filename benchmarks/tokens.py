@@ -2,13 +2,14 @@
 
     python benchmarks/tokens.py
 
-One image of 1024x1024 with eight objects, four of them people whose parts are counted; for `lean` with cut-outs, one of
-3072x3072 that is sent at 1024x1024, whose objects are all small, so that each is shown in a cut-out (`crops` auto).
-Descriptions and anomalies are as long as the mean of the replies kept in tests/data/replies.jsonl. A text counts a
-quarter of its characters, an image by OpenAI's
-published rule. A prefix (schema, common text, image) counts as cacheable when a call that ended before had the same one
-and it has at least 1,024 tokens, in steps of 128. For comparison, the authors report about 193,600 tokens per image for
-the paper's dataset (4.17 billion for 21,539 images) and about 150,000 for their code of 2026.
+One image of 1024x1024 with eight objects, four of them people whose parts are counted. `lean` is asked three times:
+without cut-outs; with the cut-outs of parts that such an image has (`crops` auto: three of each person, one of each
+other object, 16 in all); and for an image of 3072x3072 that is sent at 1024x1024, whose objects are all small, so that
+each is shown itself. Descriptions and anomalies are as long as the mean of the replies kept in
+tests/data/replies.jsonl. A text counts a quarter of its characters, an image by OpenAI's published rule. A prefix
+(schema, common text, image) counts as cacheable when a call that ended before had the same one and it has at least
+1,024 tokens, in steps of 128. For comparison, the authors report about 193,600 tokens per image for the paper's dataset
+(4.17 billion for 21,539 images) and about 150,000 for their code of 2026.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import asyncio
 import json
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from PIL import Image
 
+from anomreason.agent.cutouts import Crops
 from anomreason.agent.pipeline import AgentSettings, AnomAgent, Schedule
 from anomreason.anomaly import Usage
 from anomreason.images import load_image
@@ -33,6 +36,7 @@ from anomreason.vlm.simulator.model import Simulator, SimulatorRates
 KEPT = Path(__file__).parents[1] / "tests" / "data" / "replies.jsonl"
 OBJECTS, ANOMALIES, PEOPLE = 8, 5, 4
 COUNTS = [{"part": "hands", "count": 2}, {"part": "arms", "count": 2}, {"part": "fingers of the left hand", "count": 5}]
+PARTS = ("left hand", "right hand", "face")
 BARS = {"lean": 15_000, "paper": 60_000}
 WORDS = "the left hand rests on the edge of the table and nothing below it would carry such a thing for long "
 
@@ -76,6 +80,7 @@ def truth(long: dict[str, int], size: tuple[float, float]) -> dict[str, object]:
             "description": text(long["description"], i),
             "box": [i / 10, 0.2, i / 10 + size[0], 0.2 + size[1]],
             "counts": COUNTS if i < PEOPLE else [],
+            "parts": [part(name, n, i / 10, size) for n, name in enumerate(PARTS if i < PEOPLE else ["lettering"])],
         }
         for i in range(OBJECTS)
     ]
@@ -92,12 +97,18 @@ def truth(long: dict[str, int], size: tuple[float, float]) -> dict[str, object]:
     return {"objects": objects, "anomalies": anomalies}
 
 
-async def look(folder: Path, truth: Path, schedule: Schedule, image: str = "a.png") -> Usage:
-    run = folder / f"{schedule} {image}"
+def part(name: str, number: int, left: float, size: tuple[float, float]) -> dict[str, object]:
+    """A part of an object: a fifth of its width, a tenth of its height."""
+    x, y = left + number * size[0] / 3, 0.2 + size[1] / 2
+    return {"name": name, "box": [x, y, x + size[0] / 5, y + size[1] / 10]}
+
+
+async def look(folder: Path, truth: Path, schedule: Schedule, crops: Crops, image: str) -> Usage:
+    run = folder / f"{schedule} {crops} {image}"
     run.mkdir()
     ledger = Ledger(run / "calls.jsonl")
     caller = Caller(Simulator.from_file(truth, SimulatorRates(latency=0.05)), ledger)
-    settings = AgentSettings(schedule=schedule)
+    settings = AgentSettings(schedule=schedule, crops=crops)
     found = await AnomAgent(caller, settings).detect(load_image(folder / image, 1024), image)
     ledger.close()
     if found.failure or len(found.anomalies) != ANOMALIES or len(list(read_calls(run))) != found.usage.calls:
@@ -109,14 +120,17 @@ def main() -> None:
     over = []
     with tempfile.TemporaryDirectory() as name:
         truth = world(Path(name))
-        print(f"{'schedule':16}{'calls':>6}{'formula':>9}{'prompt':>9}{'reply':>8}{'total':>9}{'cacheable':>11}")
-        schedules: tuple[Schedule, ...] = ("single", "lean", "paper", "release")
-        for schedule, image in [*((s, "a.png") for s in schedules), ("lean", "small.png")]:
-            u = asyncio.run(look(Path(name), truth, schedule, image))
-            label = schedule if image == "a.png" else f"{schedule}, cut-outs"
+        print(f"{'schedule':28}{'calls':>6}{'formula':>9}{'prompt':>9}{'reply':>8}{'total':>9}{'cacheable':>11}")
+        rows: list[tuple[str, Schedule, Crops, str]] = [
+            *((schedule, schedule, "never", "a.png") for schedule in get_args(Schedule)),
+            ("lean, cut-outs of parts", "lean", "auto", "a.png"),
+            ("lean, cut-outs of objects", "lean", "auto", "small.png"),
+        ]
+        for label, schedule, crops, image in rows:
+            u = asyncio.run(look(Path(name), truth, schedule, crops, image))
             formula = calls_needed(schedule, OBJECTS if schedule != "single" else 0)
             print(
-                f"{label:16}{u.calls:>6}{formula:>9}{u.prompt_tokens:>9,}{u.completion_tokens:>8,}{u.tokens:>9,}"
+                f"{label:28}{u.calls:>6}{formula:>9}{u.prompt_tokens:>9,}{u.completion_tokens:>8,}{u.tokens:>9,}"
                 f"{u.cached_tokens:>11,}"
             )
             if u.tokens >= BARS.get(schedule, u.tokens + 1):

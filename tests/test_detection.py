@@ -177,6 +177,28 @@ def test_a_run_begun_before_there_were_cut_outs_says_so_and_goes_on_without_them
     assert "1 of 1 images already processed" in detect_cli([truth.parent], *options, "--crops", "never").stderr
 
 
+def test_a_run_begun_before_parts_were_asked_for_is_told_apart_and_its_results_are_read(
+    world: World, tmp_path: Path
+) -> None:
+    truth, run = world(1), tmp_path / "run"
+    known = json.loads(truth.read_text())
+    known["p000.png"]["objects"][0]["parts"] = [{"name": "left hand", "box": [0.02, 0.2, 0.08, 0.3]}]
+    truth.write_text(json.dumps(known))
+    options = (run, "--model", f"sim:{truth}")
+    assert detect_cli([truth.parent], *options).returncode == 0
+    record = json.loads((run / "run.json").read_text())
+    del record["settings"]["prompts"]["cutout-parts"]
+    (run / "run.json").write_text(json.dumps(record))
+    line = json.loads((run / "results.jsonl").read_text())
+    assert [part["name"] for one in line["objects"] for part in one.pop("parts", ())] == ["left hand"]
+    (run / "results.jsonl").write_text(json.dumps(line) + "\n")
+    [read] = read_results(run).values()
+    assert {one.parts for one in read.objects} == {()}
+    again = detect_cli([truth.parent], *options)
+    assert again.returncode == 2
+    assert "prompts.cutout-parts: None there, 'v1" in " ".join(again.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("model", "options", "crops"),
     [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from anomreason import detect, plan
+from anomreason import Usage, detect, plan
 from anomreason.planning import calls_needed
 
 World = Callable[..., Path]
@@ -36,17 +36,17 @@ def test_a_plan_says_what_the_run_then_takes_and_counts_only_what_is_left(world:
     assert (left.images, left.usual.usage.tokens, left.usual.seconds) == (0, 0, 0.0)
 
 
-def test_a_plan_counts_cut_outs_where_the_files_have_more_pixels_than_are_sent(world: World) -> None:
+@pytest.mark.parametrize("most", [1, 6, 8])
+def test_a_plan_counts_the_sheets_of_cut_outs_and_the_list_of_parts(most: int, world: World) -> None:
     image = world(1, 1200).parent / "p000.png"
 
-    def tokens(max_side: int, crops: str) -> int:
-        return plan(image, model="gpt-4o", max_side=max_side, crops=crops).usual.usage.prompt_tokens  # type: ignore[arg-type]
+    def usage(**options: str) -> Usage:
+        return plan(image, model="gpt-4o", max_objects=most, **options).usual.usage  # type: ignore[arg-type]
 
-    for max_side, crops in ((1200, "auto"), (1100, "auto")):
-        assert tokens(max_side, crops) == tokens(max_side, "never")
-    more = tokens(600, "auto") - tokens(600, "never")
-    assert more == tokens(1200, "always") - tokens(1200, "never")
-    assert 765 + 765 + 1105 < more < 3600  # two sheets of four objects, one of six, and what is said of them
+    shown, without = usage(), usage(crops="never")
+    assert shown == usage(crops="always")
+    assert 3 * 765 < shown.prompt_tokens - without.prompt_tokens < 3600  # three sheets, and what is said of them
+    assert 0 < shown.completion_tokens - without.completion_tokens < 600
 
 
 def test_a_plan_has_a_price_where_it_is_known_and_its_upper_bound_is_that_of_the_most_objects(

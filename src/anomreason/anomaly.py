@@ -183,6 +183,14 @@ class PartCount(Record):
     """As they are to be seen; what is hidden is not counted."""
 
 
+class ObjectPart(Record):
+    """A small part of an object that decides whether it is right, as the perceiver saw it."""
+
+    name: Text
+    """E.g. 'left hand', 'face', 'dial'."""
+    region: Region
+
+
 class SceneObject(Record):
     """One object or person that the perceiver saw."""
 
@@ -195,6 +203,8 @@ class SceneObject(Record):
     """Mean IoU of its box between the drafts that saw it; None when only one draft gave a box."""
     counts: tuple[PartCount, ...] = ()
     """Its parts, of a person or an animal as a whole, wherever they are listed. Empty: nothing was counted."""
+    parts: tuple[ObjectPart, ...] = ()
+    """Where such parts are, the most telling first. Empty: the perceiver named none, or was not asked."""
 
     @property
     def sentence(self) -> str:

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-from anomreason.agent.cutouts import MORE, MOST, sheet_size
-from anomreason.agent.forms import schema_of
+from anomreason.agent.cutouts import MOST, SHEETS, sheet_size
+from anomreason.agent.forms import CheckedReport, DetailedObjects, EnlargedReport, Objects, schema_of
 from anomreason.agent.pipeline import DRAFTS, GROUP, SAMPLES, Schedule
 from anomreason.agent.roles import STEPS
 from anomreason.anomaly import Record, Usage
@@ -34,8 +34,10 @@ USUAL_OBJECTS = 8
 """Objects in an image that an estimate assumes, unless fewer are allowed."""
 CALL_SECONDS = 5.0
 """Duration of a call that an estimate assumes."""
-_CUTOUT_LINE = 12
+_CUTOUT_LINE = 15
 """Usual tokens of a cut-out's number, name and place."""
+_PARTS = 240
+"""Usual tokens of the parts in the list of objects."""
 _SAMPLED = 50
 """Images whose headers are read; the others are taken to have the same sizes."""
 
@@ -91,9 +93,8 @@ def plan(
 
 def plan_for(setup: DetectorSetup, images: Sequence[Image], spent: Usage = Usage()) -> RunPlan:  # noqa: B008
     """The plan of a run over these images; `spent` counts towards its limits."""
-    (sizes, larger), most = _sizes(images, setup.options.max_side), setup.options.max_objects
-    enlarged = {"never": 0.0, "auto": larger, "always": 1.0}[setup.options.crops]
-    usual, upper = (estimate(setup, sizes, len(images), n, enlarged) for n in (min(USUAL_OBJECTS, most), most))
+    sizes, most = _sizes(images, setup.options.max_side), setup.options.max_objects
+    usual, upper = (estimate(setup, sizes, len(images), n) for n in (min(USUAL_OBJECTS, most), most))
     return RunPlan(
         images=len(images),
         model=setup.model,
@@ -116,12 +117,9 @@ def _fitting(options: DetectOptions, usual: Usage, images: int, spent: Usage) ->
     return int(max(0.0, min(1.0, *shares)) * images + 1e-9) if shares else None
 
 
-def _sizes(images: Sequence[Image], max_side: int) -> tuple[list[tuple[int, int]], float]:
-    """Sizes as sent of some of the images, spread evenly, and the share of those whose files have clearly more pixels.
-
-    1024x1024 when none can be read.
-    """
-    sizes, larger = [], 0
+def _sizes(images: Sequence[Image], max_side: int) -> list[tuple[int, int]]:
+    """Sizes as sent of some of the images, spread evenly; 1024x1024 when none can be read."""
+    sizes = []
     for image in images[:: max(1, len(images) // _SAMPLED)][:_SAMPLED]:
         try:
             width, height = image_size(image.path, image.data)
@@ -129,17 +127,11 @@ def _sizes(images: Sequence[Image], max_side: int) -> tuple[list[tuple[int, int]
             continue
         scale = min(1.0, max_side / max(width, height))
         sizes.append((max(1, round(width * scale)), max(1, round(height * scale))))
-        larger += scale * MORE <= 1
-    return sizes or [(1024, 1024)], larger / max(1, len(sizes))
+    return sizes or [(1024, 1024)]
 
 
-def estimate(
-    setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int, objects: int, enlarged: float = 0.0
-) -> RunEstimate:
-    """For `images` images of sizes like these, with so many objects each.
-
-    enlarged: share of the images of which all objects are shown in cut-outs.
-    """
+def estimate(setup: DetectorSetup, sizes: Sequence[tuple[int, int]], images: int, objects: int) -> RunEstimate:
+    """For `images` images of sizes like these, with so many objects each; cut-outs, where shown, fill their sheets."""
     options, price = setup.options, setup.price
     image_tokens = sum((price or FREE).image_tokens(w, h) for w, h in sizes) / len(sizes)
     prompt = completion = calls = 0.0
@@ -153,7 +145,9 @@ def estimate(
         calls += count
         prompt += count * (text // 4 + step.context_tokens + (image_tokens if step.sees else 0))
         completion += count * step.reply_tokens
-    prompt += enlarged * _cutout_tokens(setup, objects)
+    if options.schedule == "lean" and options.crops != "never":
+        prompt += _cutout_tokens(setup, objects)
+        completion += _PARTS
     usage = Usage(
         calls=round(images * calls), prompt_tokens=round(images * prompt), completion_tokens=round(images * completion)
     )
@@ -167,12 +161,15 @@ def _calls_in_line(options: DetectOptions, objects: int) -> int:
 
 
 def _cutout_tokens(setup: DetectorSetup, objects: int) -> float:
-    """Prompt tokens that the cut-outs of one image add: every object to its inspection, a sheet to the second look."""
-    groups = math.ceil(objects / GROUP)
-    sizes = [math.ceil(objects / groups)] * groups + [min(objects, MOST)] if objects else []
-    each = len(setup.prompts.of_cutouts("", boxes=False)) // 4
-    shown = [(setup.price or FREE).image_tokens(*sheet_size(n)) + each + n * _CUTOUT_LINE for n in sizes]
-    return float(sum(shown))
+    """Prompt tokens that cut-outs add to an image: what asks for parts and boxes, and full sheets in each call."""
+    inspections, said = math.ceil(objects / GROUP), setup.prompts
+    sheets = max(inspections, SHEETS) + 1 if objects else 0  # one of them for the second look
+    texts = [said.of_parts, *[said.of_cutouts("", boxes=False)] * (inspections + 1), said.by_name["cutout-boxes"].text]
+    schemas = [json.dumps(schema_of(form)) for form in (DetailedObjects, EnlargedReport)]
+    without = [json.dumps(schema_of(form)) for form in (Objects, CheckedReport)]
+    text = sum(map(len, texts + schemas)) - sum(map(len, without))
+    sheet = (setup.price or FREE).image_tokens(*sheet_size(MOST)) + MOST * _CUTOUT_LINE
+    return text / 4 + sheets * sheet
 
 
 def steps_taken(schedule: Schedule, objects: int, source_calls: int = 0) -> Counter[str]:

@@ -13,11 +13,24 @@ import pytest
 from PIL import Image, ImageDraw
 
 from anomreason.agent.boxes import read_box
-from anomreason.agent.cutouts import Crops, CutOut, SheetBoxes, cut_out_of, sheet_size, sheets_of, worth_showing
+from anomreason.agent.candidates import Entry
+from anomreason.agent.cutouts import (
+    Crops,
+    CutOut,
+    SheetBoxes,
+    View,
+    concerned,
+    cut_outs_of,
+    sheet_size,
+    sheets_of,
+    views_of,
+    worth_showing,
+)
+from anomreason.agent.forms import Suspicion
 from anomreason.agent.pipeline import AgentSettings, AnomAgent
-from anomreason.anomaly import Detection, Region, SceneObject, Usage
+from anomreason.anomaly import Detection, ObjectPart, Region, SceneObject, Usage
 from anomreason.errors import UnreadableImage
-from anomreason.images import Encoded, load_image
+from anomreason.images import Encoded, LoadedImage, load_image
 from anomreason.vlm.calling import Caller
 from anomreason.vlm.protocol import Reply, Request
 
@@ -101,6 +114,37 @@ class Nearsighted:
         return {"checks": checks, "anomalies": final, "no_anomalies": not final}
 
 
+WOMAN = [700, 150, 950, 1000]
+
+
+@dataclass
+class NearsightedOfParts(Nearsighted):
+    """Lists one large woman, with these parts if asked for any, and looks at her hand."""
+
+    parts: object = None
+
+    def objects_1(self, text: str, seen: object) -> object:
+        asked = "parts" in json.dumps(self.requests[-1].schema)
+        parts = {"parts": self.parts} if asked and self.parts is not None else {}
+        return {"objects": [{"name": "woman", "description": "", "person": True, "box": WOMAN} | parts]}
+
+    def inspect(self, text: str, seen: dict[str, tuple[int, list[int]]]) -> object:
+        counts = [{"part": "fingers of the left hand", "count": 6}] if "hand" in seen else []
+        found = [error("hand") | {"objects": ["woman"]}] if "hand" in seen else []
+        return {"objects": [{"object": "woman", "look": "", "counts": counts, "findings": found}]}
+
+    def look_again(self, text: str, seen: dict[str, tuple[int, list[int]]]) -> object:
+        if "hand" not in seen:
+            return {"checks": [], "anomalies": [], "no_anomalies": True}
+        number = int(re.findall(r'^(\d+): "left hand of woman" at \[', text, re.M)[0])
+        final = error("hand") | {"objects": ["woman"], "severity": 9, "from": [1], "cutout": number}
+        checks = [{"id": 1, "score": 90, "reason": ""}]
+        return {"checks": checks, "anomalies": [final | {"box": seen["hand"][1]}], "no_anomalies": False}
+
+
+HAND = {"name": "left hand", "box": thousandths(region_of("hand"))}
+
+
 def opened(image: Encoded) -> Image.Image:
     return Image.open(BytesIO(image.data)).convert("RGB")
 
@@ -123,6 +167,64 @@ def look(path: Path, crops: Crops, vlm: Nearsighted | None = None) -> tuple[Dete
     vlm = vlm or Nearsighted()
     agent = AnomAgent(Caller(vlm), AgentSettings(crops=crops, boxes="thousandths"))
     return asyncio.run(agent.detect(load_image(path), "scene.png")), vlm
+
+
+@pytest.mark.parametrize("size", [LARGE, SENT])
+def test_a_wrong_hand_of_a_large_person_is_found_with_cut_outs_of_parts_and_not_without(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    path = drawn(tmp_path / "scene.png", size)
+    for crops, parts in (("never", [HAND]), ("auto", None), ("auto", [])):
+        assert look(path, crops, NearsightedOfParts(parts=parts))[0].anomalies == ()  # type: ignore[arg-type]
+    detection, _ = look(path, "auto", NearsightedOfParts(parts=[HAND]))
+    [anomaly], [woman] = detection.anomalies, detection.objects
+    assert anomaly.objects == ("woman",)
+    assert anomaly.region is not None
+    assert anomaly.region.iou(region_of("hand")) > 0.8
+    assert [part.name for part in woman.parts] == ["left hand"]
+    assert woman.parts[0].region.iou(region_of("hand")) > 0.8
+    assert [c.count for c in woman.counts] == [6]
+    assert Detection.model_validate_json(detection.json_line()) == detection
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"left hand": HAND["box"]},
+        HAND,
+        [{"part": "left hand", "bbox": HAND["box"]}],
+        [{"Name": "left hand", "boundingBox": HAND["box"]}, {"name": "face"}, {"box": [0, 0, 9, 9]}, "feet", 7, None],
+        [HAND, {"name": "face", "box": "at the top"}, {"name": " ", "box": [0, 0, 9, 9]}],
+        [HAND, {"name": "face", "box": [0, 0, 1400, 1400]}, {"name": "foot", "box": [5, 5, 40, 40]}],
+        [HAND, HAND, *({"name": f"finger {n}", "box": [800 + n, 400, 830 + n, 450]} for n in range(30))],
+    ],
+)
+def test_parts_in_other_forms_are_read_and_nonsense_costs_only_that_part(parts: object, scene: Path) -> None:
+    detection, vlm = look(scene, "auto", NearsightedOfParts(parts=parts))
+    [woman] = detection.objects
+    assert woman.region == Region(x0=0.7, y0=0.15, x1=0.95, y1=1)
+    assert woman.parts[0].name == "left hand"
+    assert len(woman.parts) <= 6
+    assert {part.name for part in woman.parts}.isdisjoint({"face", "foot"})
+    assert len(detection.anomalies) == 1
+    assert [r.tag.step for r in vlm.requests] == ["objects-1", "inspect", "look-again"]
+
+
+@pytest.mark.parametrize("parts", [None, [], "none", 7, {"left hand": "?"}, [[1, 2, 3, 4]]])
+def test_a_model_that_gives_no_parts_is_asked_as_before(parts: object, scene: Path) -> None:
+    detection, vlm = look(scene, "auto", NearsightedOfParts(parts=parts))
+    assert detection.status == "ok"
+    assert [o.parts for o in detection.objects] == [()]
+    _, without = look(scene, "never", NearsightedOfParts())
+    assert vlm.requests[1:] == without.requests[1:]
+
+
+def test_parts_are_no_evidence_of_what_a_box_means(scene: Path) -> None:
+    agent = AnomAgent(Caller(NearsightedOfParts("gpt-4o", parts=[{"name": "face", "box": [0, 0, 1500, 1000]}])))
+    detection = asyncio.run(agent.detect(load_image(scene), "scene.png"))
+    without = AnomAgent(Caller(NearsightedOfParts("gpt-4o")))
+    assert detection.objects == asyncio.run(without.detect(load_image(scene), "scene.png")).objects
+    assert "1 box of parts of objects was left out" in detection.notes
 
 
 @pytest.fixture(scope="module")
@@ -169,23 +271,100 @@ def test_a_model_in_this_process_gets_cut_outs_only_when_told_to(scene: Path) ->
 def test_which_objects_are_shown(scene: Path, tmp_path: Path) -> None:
     large, small = load_image(scene), load_image(drawn(tmp_path / "small.png", SENT))
 
-    def across(pixels: int) -> Region:
-        return Region(x0=0.1, y0=0.1, x1=0.1 + pixels / SENT[0], y1=0.15)
+    def across(pixels: int, part: str | None) -> View:
+        return View("cup", Region(x0=0.1, y0=0.1, x1=0.1 + pixels / SENT[0], y1=0.15), part)
 
-    rules: list[tuple[Crops, list[int], list[int]]] = [
-        ("never", [], []),
-        ("auto", [30, 90, 180], [30, 90]),  # of the large file details were lost, of the small one none
-        ("always", [30, 90, 180, 240], [30, 90, 180, 240]),  # a cut-out of 300 would show it smaller
+    rules: list[tuple[Crops, str | None, list[int], list[int]]] = [
+        ("never", None, [], []),
+        ("auto", None, [30, 90, 130, 170], [30, 90]),  # of the large file details were lost, of the small one none
+        ("always", None, [30, 90, 130, 170, 230], [30, 90, 130, 170, 230]),  # one of 300 would be shown smaller
+        ("auto", "handle", [30, 90, 130], [30, 90]),
+        ("always", "handle", [30, 90, 130, 170], [30, 90, 130, 170]),
     ]
-    for crops, of_large, of_small in rules:
-        sizes = [30, 90, 180, 240, 300]
-        assert [n for n in sizes if worth_showing(across(n), large, crops)] == of_large
-        assert [n for n in sizes if worth_showing(across(n), small, crops)] == of_small
+    for crops, part, of_large, of_small in rules:
+        sizes = [30, 90, 130, 170, 230, 300]
+        assert [n for n in sizes if worth_showing(across(n, part), large, crops)] == of_large
+        assert [n for n in sizes if worth_showing(across(n, part), small, crops)] == of_small
+
+
+def at(x: int, y: int, side: int) -> Region:
+    """A square by its corner and side, pixels as sent."""
+    return Region(x0=x / SENT[0], y0=y / SENT[1], x1=(x + side) / SENT[0], y1=(y + side) / SENT[1])
+
+
+def person(name: str, x: int, side: int, *parts: Region) -> SceneObject:
+    listed = tuple(ObjectPart(name=f"part {n}", region=region) for n, region in enumerate(parts))
+    return SceneObject(name=name, region=at(x, 100, side), person=True, parts=listed)
+
+
+def views(objects: Sequence[SceneObject], loaded: LoadedImage, most: int = 12) -> list[str]:
+    return [view.name for view in views_of(objects, loaded, "auto", most)]
+
+
+def test_objects_take_turns_in_showing_themselves_and_their_parts(scene: Path) -> None:
+    loaded = load_image(scene)
+    ann = person("ann", 100, 500, at(150, 200, 60), at(250, 200, 60), at(350, 200, 60))
+    bob = person("bob", 700, 500, at(750, 200, 60))
+    cup = SceneObject(name="cup", region=at(20, 20, 60))
+    floor = SceneObject(name="floor", region=at(0, 0, 900))
+    everything = ["part 0 of ann", "part 1 of ann", "part 2 of ann", "part 0 of bob", "cup"]
+    assert views([ann, bob, cup, floor], loaded) == everything
+    assert views([ann, bob, cup, floor], loaded, 3) == ["part 0 of ann", "part 0 of bob", "cup"]
+    assert views([ann, bob, cup, floor], loaded, 4) == ["part 0 of ann", "part 1 of ann", "part 0 of bob", "cup"]
+
+
+def test_a_part_is_shown_once_and_only_where_it_shows_more_than_its_owner(scene: Path, tmp_path: Path) -> None:
+    large, small = load_image(scene), load_image(drawn(tmp_path / "small.png", SENT))
+    hand = SceneObject(name="hand in the air", region=at(150, 200, 60))
+    ann = person("ann", 100, 500, at(152, 202, 60), at(250, 200, 60), at(251, 202, 60))
+    assert views([ann, hand], large) == ["part 1 of ann", "hand in the air"]
+    child = person("child", 100, 170, at(110, 110, 40))
+    assert views([child], large) == ["child", "part 0 of child"]
+    assert views([person("child", 100, 90, at(110, 110, 20))], large) == ["child"]  # shows every pixel of the file
+    assert views([person("child", 100, 90, at(110, 110, 20))], small) == ["child"]
+
+
+def test_a_part_is_named_with_its_owner_once() -> None:
+    for part, of, name in (
+        ("left hand", "woman in red", "left hand of woman in red"),
+        ("Woman's left hand", "woman", "Woman's left hand"),
+        ("sleeve", "eve", "sleeve of eve"),
+        ("(dial", "clock (old", "(dial of clock (old"),
+    ):
+        assert View(of, at(0, 0, 9), part).name == name
+
+
+def test_an_image_has_two_sheets_to_inspect_and_one_for_each_of_more_groups(scene: Path) -> None:
+    loaded = load_image(scene)
+    people = [person(f"p{n}", 100, 400, *(at(110 + 50 * k, 110 + 60 * n, 40) for k in range(6))) for n in range(3)]
+    assert [len(shown) for shown in cut_outs_of(loaded, [people], "auto")] == [12]
+    assert [len(shown) for shown in cut_outs_of(loaded, [people[:2], people[2:]], "auto")] == [6, 6]
+
+
+def test_the_second_look_sees_what_the_candidates_speak_of_first() -> None:
+    def entry(of: str, name: str, *objects: str) -> Entry:
+        proposed = Suspicion(name=name, phenomenon="-", reasoning="-", objects=list(objects))
+        return Entry(proposed, "AttributeAnalyzer", "inspect", of)
+
+    place, pixels = at(0, 0, 90), Image.new("RGB", (9, 9))
+    parts = ("left foot", "right foot", "face", "left hand", "right hand")
+    seen = [View("ann", place, part) for part in parts] + [View("bob", place, part) for part in parts]
+    cutouts = [CutOut(view, place, pixels) for view in [*seen, View("cup", place)]]
+
+    def names(*entries: Entry) -> list[str]:
+        return [cutout.view.name for cutout in concerned(cutouts, entries)]
+
+    assert names() == []
+    assert names(entry("cup", "No handle", "cup")) == ["cup"]
+    assert names(entry("ann", "Six fingers on one hand", "ann")) == [f"{part} of ann" for part in parts]
+    both = [entry("ann", "Six fingers on one hand", "ann"), entry("bob", "Melted", "right foot of bob", "cup")]
+    of_both = ["left foot of ann", "right foot of ann", "left hand of ann", "right hand of ann", "right foot of bob"]
+    assert names(*both) == [*of_both, "cup"]
 
 
 def test_cut_outs_come_from_the_files_own_pixels(scene: Path) -> None:
     loaded = load_image(scene)
-    shown = cut_out_of(loaded, [SceneObject(name="hand", region=region_of("hand"))], "auto")["hand"]
+    [[shown]] = cut_outs_of(loaded, [[SceneObject(name="hand", region=region_of("hand"))]], "auto")
     with Image.open(scene) as whole:
         box = [round(v * side) for v, side in zip(shown.place.box, LARGE * 2, strict=True)]
         part = whole.crop(tuple(box)).resize(shown.pixels.size, Image.Resampling.LANCZOS)  # type: ignore[arg-type]
@@ -199,13 +378,13 @@ def test_a_file_that_changed_meanwhile_is_said_and_tried_again(scene: Path, tmp_
     loaded = load_image(path)
     drawn(path, (1600, 1200))
     with pytest.raises(UnreadableImage, match="changed while it was examined") as raised:
-        cut_out_of(loaded, [SceneObject(name="hand", region=region_of("hand"))], "auto")
+        cut_outs_of(loaded, [[SceneObject(name="hand", region=region_of("hand"))]], "auto")
     assert not raised.value.final
 
 
 def cut_outs(count: int) -> list[CutOut]:
     places = [Region(x0=n / 20, y0=0.2, x1=n / 20 + 0.04, y1=0.3) for n in range(count)]
-    return [CutOut(f"object {n}", place, Image.new("RGB", (400, 512))) for n, place in enumerate(places)]
+    return [CutOut(View(f"object {n}", place), place, Image.new("RGB", (400, 512))) for n, place in enumerate(places)]
 
 
 def numbers(sheets: Sequence[object]) -> list[int]:
@@ -215,7 +394,7 @@ def numbers(sheets: Sequence[object]) -> list[int]:
 def test_six_cut_outs_fit_on_a_sheet_and_the_numbers_go_on_over_sheets() -> None:
     assert [numbers(sheets_of(cut_outs(n))) for n in (0, 1, 6, 7, 13)] == [[], [1], [6], [4, 3], [4, 5, 4]]
     assert [sheet.first for sheet in sheets_of(cut_outs(13))] == [1, 5, 10]
-    assert [sheet_size(n) for n in (1, 2, 4, 6)] == [(512, 512), (1024, 512), (768, 768), (1152, 768)]
+    assert [sheet_size(n) for n in (1, 2, 4, 6)] == [(512, 512), (1024, 512), (768, 768), (1023, 768)]
 
 
 def test_a_box_outside_of_its_cut_out_gives_the_cut_outs_place() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from anomreason.agent.forms import EnlargedReport, Form, schema_of
+from anomreason.agent.forms import DetailedObjects, EnlargedReport, Form, schema_of
 from anomreason.agent.roles import STEPS
 
-FORMS = {s.form for s in STEPS.values() if s.form} | {EnlargedReport}
+FORMS = {s.form for s in STEPS.values() if s.form} | {EnlargedReport, DetailedObjects}
 
 
 @pytest.mark.parametrize("form", sorted(FORMS, key=lambda f: f.__name__))

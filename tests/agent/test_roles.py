@@ -18,6 +18,7 @@ def test_every_step_can_be_asked_with_its_placeholders_and_no_prompt_is_left_ove
         text = prompts.render(name, **{p: f"<{p}>" for p in step.asks_with})
         assert all(f"<{p}>" in text for p in step.asks_with)
     assert set(prompts.by_name) == {s.prompt for s in STEPS.values()} | {"common", "severity", *OF_CUTOUTS}
+    assert '"parts"' in prompts.of_parts
     assert "7: a hand" in prompts.of_cutouts("7: a hand", boxes=True)
 
 

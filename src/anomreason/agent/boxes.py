@@ -37,6 +37,8 @@ _SAME = 0.01
 """Two readings whose edges differ by at most this, in fractions, are the same place."""
 _SMALLEST = 0.002
 """Shortest side of a box, in fractions: more than one thousandth, so that [0, 0, 1, 1] is never a speck."""
+_BESIDE = 0.25
+"""How far a part may lie outside of its owner's box, in sizes of that box."""
 _SWAPPED = 0.25
 """Of four and more boxes, the largest share with swapped corners; more of them are something else."""
 
@@ -273,6 +275,7 @@ class BoxReader:
         self._convention = convention
         self._boxes: list[RawBox] = []
         self._unreadable = 0
+        self._astray = 0
         self._placed: dict[Region, RawBox | None] = {}
 
     def answered_by(self, model: str) -> None:
@@ -287,6 +290,17 @@ class BoxReader:
         self._boxes += [box for box in dict.fromkeys(boxes) if box and box.values and box not in self._boxes]
         found = self._candidates()
         return [self._region(box, found) for box in boxes]
+
+    def place_parts(self, boxes: Sequence[RawBox | None], owner: Region | None) -> list[Region | None]:
+        """The regions of parts of one object, by the convention of all other boxes, of which they are no evidence.
+
+        None for what cannot be placed, and for what does not lie in or beside the owner's region.
+        """
+        found = self._candidates()
+        regions = [self._region(box, found) for box in boxes]
+        regions = [r if r and (owner is None or _belongs(r, owner)) else None for r in regions]
+        self._astray += sum(box is not None and region is None for box, region in zip(boxes, regions, strict=True))
+        return regions
 
     def copied(self, boxes: Sequence[RawBox | None], shown: Sequence[Region]) -> list[Region | None]:
         """As `place`, for boxes that repeat regions which the prompt gave in thousandths; others are left out."""
@@ -317,6 +331,8 @@ class BoxReader:
         notes = []
         if self._unreadable:
             notes.append(f"{_boxes(self._unreadable)} could not be read and {_were(self._unreadable)} left out")
+        if self._astray:
+            notes.append(f"{_boxes(self._astray)} of parts of objects {_were(self._astray)} left out")
         if unclear:
             ways = " or ".join(dict.fromkeys(c.name(unclear[0]) for c in found if _placed(c, unclear[0])))
             notes.append(
@@ -393,6 +409,13 @@ class BoxReader:
             return [y_first[:1], y_first]
         every = [*scales, *by_size] if family == "x-first" else [*scales, *y_first, *by_size]
         return [every, every]
+
+
+def _belongs(part: Region, owner: Region) -> bool:
+    """Whether the middle of a part lies in its owner's region, or within a quarter of its size around it."""
+    across, down = _BESIDE * (owner.x1 - owner.x0), _BESIDE * (owner.y1 - owner.y0)
+    x, y = (part.x0 + part.x1) / 2, (part.y0 + part.y1) / 2
+    return owner.x0 - across <= x <= owner.x1 + across and owner.y0 - down <= y <= owner.y1 + down
 
 
 def _boxes(number: int) -> str:

@@ -1,9 +1,9 @@
-"""Enlarged cut-outs of small objects: which ones are worth showing, and the numbered sheets that show them.
+"""Enlarged cut-outs of small objects and of parts: which are worth showing, and the numbered sheets that show them.
 
-    shown = await asyncio.to_thread(cut_out_of, loaded, objects, "auto")
-    sheets_of([shown[0], shown[3]])[0].encoded
+    [shown] = await asyncio.to_thread(cut_outs_of, loaded, [objects], "auto")
+    sheets_of(shown)[0].encoded
 
-A cut-out is made only where it shows an object larger than the image as sent does.
+A cut-out is made only where it shows something larger than the image as sent does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +19,7 @@ from typing import Literal
 from PIL import Image, ImageDraw, ImageFont
 
 from anomreason.agent.boxes import AUTO, BoxReader, RawBox
+from anomreason.agent.candidates import Entry
 from anomreason.anomaly import Region, SceneObject
 from anomreason.images import Encoded, LoadedImage, cut_out, png_of
 
@@ -26,14 +28,19 @@ Crops = Literal["never", "auto", "always"]
 
 MOST = 6
 """Cut-outs on one sheet."""
-_CELLS = {1: 512, 2: 512}
-_CELL = 384
-"""Pixels a side of a cut-out with its number: a sheet of 3 or 4 has 768x768, as much as gpt-4o takes in."""
+SHEETS = 2
+"""Sheets of an inspection that is the image's only one; every other call has one."""
+_CELLS = {1: (512, 512), 2: (512, 512), 3: (384, 384), 4: (384, 384)}
+_CELL = (341, 384)
+"""Width and height of a cut-out with its number, pixels: a sheet of 3 to 6 has at most 1023x768, which gpt-4o takes in
+as it is, in four tiles."""
 _STRIP = 24
 """Height of the white strip above a cut-out, which has its number: nothing covers the cut-out itself."""
 _GAP = 8
 _MARGIN = 0.2
 """Of an object's width or height, shown around it on each side."""
+_PART_MARGIN = 0.4
+"""The same of a part: one sees where it is joined, and a box that is a little off shows it all the same."""
 _LEAST = 32
 """Pixels of the file that a cut-out shows at least in each direction: fewer are a blur whatever they are."""
 SMALL = 96
@@ -42,13 +49,40 @@ MORE = 1.25
 """A file with so many times the pixels a side that were sent holds details that the image as sent does not show."""
 _CLOSER = 4 / 3
 """Such details are worth a cut-out that shows the object so many times larger than the image as sent."""
+_SAME_PLACE = 0.5
+"""A part with at least this IoU with something shown is shown already."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a cut-out can show: an object, or a part of one."""
+
+    of: str
+    """Name of the object."""
+    region: Region
+    part: str | None = None
+    """None: the object itself."""
+
+    @property
+    def name(self) -> str:
+        """The object's name, or the part's with that of its owner."""
+        return self.of if self.part is None else part_name(self.part, self.of)
+
+    @property
+    def margin(self) -> float:
+        return _MARGIN if self.part is None else _PART_MARGIN
+
+
+def part_name(part: str, of: str) -> str:
+    """`left hand of woman in red`; the part alone where it names its owner already."""
+    return part if re.search(rf"(?<!\w){re.escape(of)}(?!\w)", part, re.IGNORECASE) else f"{part} of {of}"
 
 
 @dataclass(frozen=True, slots=True)
 class CutOut:
-    """One object, enlarged."""
+    """An object or a part of one, enlarged."""
 
-    name: str
+    view: View
     place: Region
     """Which part of the image it shows."""
     pixels: Image.Image
@@ -66,14 +100,22 @@ class CutOutSheet:
     """Where each of them lies on the sheet."""
 
 
-def worth_showing(region: Region, loaded: LoadedImage, crops: Crops) -> bool:
-    """Whether an object at `region` is shown in a cut-out."""
-    sent = loaded.encoded
+def worth_showing(view: View, loaded: LoadedImage, crops: Crops) -> bool:
+    """Whether a cut-out of it shows more than the image as sent."""
+    sent, region = loaded.encoded, view.region
     longer = max((region.x1 - region.x0) * sent.width, (region.y1 - region.y0) * sent.height)
-    enlarged = (_CELL - _STRIP - _GAP) / (longer * (1 + 2 * _MARGIN))
+    enlarged = _enlarged(view, loaded)
     if crops == "always":
         return enlarged > 1
     return crops == "auto" and (longer < SMALL or (holds_more(loaded) and enlarged >= _CLOSER))
+
+
+def _enlarged(view: View, loaded: LoadedImage) -> float:
+    """How many times larger than in the image as sent it is on a sheet of `MOST` cut-outs."""
+    sent, region, shown = loaded.encoded, view.region, 1 + 2 * view.margin
+    across = (_CELL[0] - _GAP) / ((region.x1 - region.x0) * sent.width * shown)
+    down = (_CELL[1] - _STRIP - _GAP) / ((region.y1 - region.y0) * sent.height * shown)
+    return min(across, down)
 
 
 def holds_more(loaded: LoadedImage) -> bool:
@@ -81,32 +123,90 @@ def holds_more(loaded: LoadedImage) -> bool:
     return loaded.width >= MORE * loaded.encoded.width
 
 
-def cut_out_of(loaded: LoadedImage, objects: Sequence[SceneObject], crops: Crops) -> dict[str, CutOut]:
-    """The cut-outs worth showing, by the object's name. Raises UnreadableImage when the file cannot be read again."""
-    regions = [(o.name, o.region) for o in objects if o.region and worth_showing(o.region, loaded, crops)]
-    places = [_with_margin(region, loaded) for _, region in regions]
-    side = max(_CELLS.values())
-    pixels = cut_out(loaded, places, side) if places else []
-    return {name: CutOut(name, place, p) for (name, _), place, p in zip(regions, places, pixels, strict=True)}
+def views_of(objects: Sequence[SceneObject], loaded: LoadedImage, crops: Crops, most: int) -> list[View]:
+    """What to show of these objects, at most `most`, object by object.
+
+    Objects take turns: one view of each, then a second of each, and so on. The first is the object itself where that
+    is worth showing, then come its parts as they were listed.
+    """
+    own = {o.name: View(o.name, o.region) for o in objects if o.region}
+    own = {name: view for name, view in own.items() if worth_showing(view, loaded, crops)}
+    turns = itertools.zip_longest(*(_views(o, own.get(o.name), loaded, crops) for o in objects))
+    shown: list[View] = []
+    for view in (view for turn in turns for view in turn if view):
+        others = [*own.values(), *shown]
+        if view.part is None or all(view.region.iou(other.region) < _SAME_PLACE for other in others):
+            shown.append(view)
+    order = [o.name for o in objects]
+    return sorted(shown[:most], key=lambda view: order.index(view.of))
 
 
-def _with_margin(region: Region, loaded: LoadedImage) -> Region:
-    x0, x1 = _wider(region.x0, region.x1, loaded.width)
-    y0, y1 = _wider(region.y0, region.y1, loaded.height)
+def _views(of: SceneObject, own: View | None, loaded: LoadedImage, crops: Crops) -> list[View]:
+    """The views of one object. own: itself, if it is shown; its parts must show clearly more of the file than that."""
+    parts = [View(of.name, part.region, part.name) for part in of.parts]
+    parts = [part for part in parts if worth_showing(part, loaded, crops)]
+    if own is None:
+        return parts
+    least = _CLOSER * _detail(own, loaded)
+    return [own, *(part for part in parts if _detail(part, loaded) >= least)]
+
+
+def _detail(view: View, loaded: LoadedImage) -> float:
+    """How many times as many pixels of the file a side its cut-out shows as the image as sent does."""
+    return min(_enlarged(view, loaded), loaded.width / loaded.encoded.width)
+
+
+def cut_outs_of(loaded: LoadedImage, groups: Sequence[Sequence[SceneObject]], crops: Crops) -> list[list[CutOut]]:
+    """The cut-outs to show of each group of objects. Raises UnreadableImage when the file cannot be read again."""
+    most = MOST if len(groups) > 1 else MOST * SHEETS
+    views = [views_of(group, loaded, crops, most) for group in groups]
+    places = [_with_margin(view, loaded) for of_one in views for view in of_one]
+    pixels = cut_out(loaded, places, max(max(size) for size in _CELLS.values())) if places else []
+    cut = iter(zip(places, pixels, strict=True))
+    return [[CutOut(view, *next(cut)) for view in of_one] for of_one in views]
+
+
+def concerned(cutouts: Sequence[CutOut], entries: Sequence[Entry]) -> list[CutOut]:
+    """The cut-outs of the objects that candidates are about, at most a sheet, those first that they speak of.
+
+    A candidate speaks of an object or part that it names, and of a part of its objects whose word stands in it.
+    """
+    ranks = [min((_rank(c.view, e) for e in entries), default=_UNCONCERNED) for c in cutouts]
+    ranked = sorted((rank, n) for n, rank in enumerate(ranks) if rank < _UNCONCERNED)
+    return [cutouts[n] for n in sorted(n for _, n in ranked[:MOST])]
+
+
+_UNCONCERNED = 2
+
+
+def _rank(view: View, entry: Entry) -> int:
+    """0: the candidate speaks of it; 1: it is another view of an object that the candidate is about."""
+    named = {name.casefold() for name in (entry.of, *entry.proposed.objects) if name}
+    if view.name.casefold() in named:
+        return 0
+    if view.of.casefold() not in named:
+        return _UNCONCERNED
+    word = (re.findall(r"\w+", (view.part or "").casefold()) or [""])[-1]
+    return 0 if word and word in f"{entry.proposed.name} {entry.proposed.phenomenon}".casefold() else 1
+
+
+def _with_margin(view: View, loaded: LoadedImage) -> Region:
+    x0, x1 = _wider(view.region.x0, view.region.x1, view.margin, loaded.width)
+    y0, y1 = _wider(view.region.y0, view.region.y1, view.margin, loaded.height)
     return Region(x0=x0, y0=y0, x1=x1, y1=y1)
 
 
-def _wider(low: float, high: float, length: int) -> tuple[float, float]:
+def _wider(low: float, high: float, margin: float, length: int) -> tuple[float, float]:
     """The span with its margin, of at least `_LEAST` of `length` pixels, inside 0..1."""
-    size = min(1.0, max((high - low) * (1 + 2 * _MARGIN), _LEAST / length))
+    size = min(1.0, max((high - low) * (1 + 2 * margin), _LEAST / length))
     start = min(max(0.0, (low + high - size) / 2), 1 - size)
     return start, start + size
 
 
 def sheet_size(count: int) -> tuple[int, int]:
     """Width and height of a sheet of so many cut-outs, pixels."""
-    across, cell = math.ceil(math.sqrt(count)), _CELLS.get(count, _CELL)
-    return across * cell, math.ceil(count / across) * cell
+    across, (width, height) = math.ceil(math.sqrt(count)), _CELLS.get(count, _CELL)
+    return across * width, math.ceil(count / across) * height
 
 
 def sheets_of(cutouts: Sequence[CutOut]) -> list[CutOutSheet]:
@@ -118,13 +218,13 @@ def sheets_of(cutouts: Sequence[CutOut]) -> list[CutOutSheet]:
 
 def _sheet(cutouts: Sequence[CutOut], first: int) -> CutOutSheet:
     width, height = sheet_size(len(cutouts))
-    cell = _CELLS.get(len(cutouts), _CELL)
+    across, down = _CELLS.get(len(cutouts), _CELL)
     sheet = Image.new(cutouts[0].pixels.mode, (width, height), "white")
     draw, font, cells = ImageDraw.Draw(sheet), ImageFont.load_default(_STRIP - 4), []
     for number, cutout in enumerate(cutouts):
-        left, top = number % (width // cell) * cell, number // (width // cell) * cell
+        left, top = number % (width // across) * across, number // (width // across) * down
         draw.text((left + _GAP // 2, top), str(first + number), "black", font)
-        room = (cell - _GAP, cell - _STRIP - _GAP)
+        room = (across - _GAP, down - _STRIP - _GAP)
         scale = min(room[0] / cutout.pixels.width, room[1] / cutout.pixels.height)
         size = (max(1, round(cutout.pixels.width * scale)), max(1, round(cutout.pixels.height * scale)))
         at = (left + _GAP // 2, top + _STRIP)
@@ -138,7 +238,9 @@ def _sheet(cutouts: Sequence[CutOut], first: int) -> CutOutSheet:
 def cutout_lines(sheets: Sequence[CutOutSheet]) -> str:
     """For a prompt: number, name and place of each cut-out, in thousandths."""
     numbered = [(sheet.first + n, c) for sheet in sheets for n, c in enumerate(sheet.cutouts)]
-    return "\n".join(f"{n}: {json.dumps(c.name, ensure_ascii=False)} at {_thousandths(c.place)}" for n, c in numbered)
+    return "\n".join(
+        f"{n}: {json.dumps(c.view.name, ensure_ascii=False)} at {_thousandths(c.place)}" for n, c in numbered
+    )
 
 
 def _thousandths(r: Region) -> list[int]:

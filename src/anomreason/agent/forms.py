@@ -33,6 +33,8 @@ Notes = list[str]
 """What was assumed, repaired or left out while a reply was read, in sentences for a person. Readers append to it."""
 MOST_OBJECTS = 40
 """Objects that one reply may list, so the most that `max_objects` can ask for."""
+MOST_PARTS = 6
+"""Parts that one object may list."""
 
 
 @dataclass(eq=False)
@@ -181,6 +183,19 @@ def _counts(value: object) -> object:
     return counted
 
 
+def _parts(value: object) -> object:
+    """`{"left hand": [...]}` for a list of parts; what has no name or no box is left out."""
+    if isinstance(value, dict):
+        value = [value] if "name" in value else [{"name": name, "box": box} for name, box in value.items()]
+    parts = []
+    for entry in value if isinstance(value, list) else ():
+        part = {plain_key(key): field for key, field in entry.items()} if isinstance(entry, dict) else {}
+        name = part.get("name", part.get("part"))
+        if isinstance(name, str) and name.strip() and any(part.get(key) is not None for key in BOX_KEYS):
+            parts.append(part | {"name": name})
+    return parts
+
+
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _at_most(200)]
 Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1500), _at_most(1500)]
 Remark = Annotated[
@@ -193,12 +208,9 @@ Remark = Annotated[
 
 AnomalyName = Annotated[Name, AfterValidator(_some)]
 Thousandth = Annotated[int, Field(ge=0, le=1000)]
+FourThousandths = Annotated[list[Thousandth], Field(min_length=4, max_length=4)]
 Box = Annotated[
-    RawBox | None,
-    BeforeValidator(
-        lambda value: read_box(value),
-        json_schema_input_type=Annotated[list[Thousandth], Field(min_length=4, max_length=4)] | None,
-    ),
+    RawBox | None, BeforeValidator(lambda value: read_box(value), json_schema_input_type=FourThousandths | None)
 ]
 Score = Annotated[
     float,
@@ -232,7 +244,7 @@ class Form(BaseModel):
     @classmethod
     def _plain_keys(cls, value: object) -> object:
         """Keys in any case, with spaces, hyphens or underscores; a key as asked goes before its variants."""
-        if isinstance(value, str) and value.strip() and cls is ObjectItem:
+        if isinstance(value, str) and value.strip() and issubclass(cls, ObjectItem):
             return {"name": value}
         if not isinstance(value, dict):
             return value
@@ -261,6 +273,23 @@ class ObjectItem(_Boxed):
 
 class Objects(Form):
     objects: Annotated[list[ObjectItem], Field(max_length=MOST_OBJECTS), _first(MOST_OBJECTS)]
+
+
+class PartItem(_Boxed):
+    name: Name
+    box: Annotated[
+        RawBox | None, BeforeValidator(lambda value: read_box(value), json_schema_input_type=FourThousandths)
+    ] = None
+
+
+class DetailedObject(ObjectItem):
+    """An object that is listed with its telling parts, since cut-outs can show these."""
+
+    parts: Annotated[list[PartItem], Field(max_length=MOST_PARTS), _first(MOST_PARTS), BeforeValidator(_parts)] = []
+
+
+class DetailedObjects(Objects):
+    objects: Annotated[list[DetailedObject], Field(max_length=MOST_OBJECTS), _first(MOST_OBJECTS)]  # type: ignore[assignment]
 
 
 class ProposedAnomaly(Form):

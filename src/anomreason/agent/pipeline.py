@@ -19,7 +19,17 @@ from typing import Any, Literal, TypeVar
 from anomreason.agent import forms, replies
 from anomreason.agent.boxes import AUTO, BoxReader
 from anomreason.agent.candidates import Entry, Pool, Proposal, judge, kept, lines, numbers, sourced_lines
-from anomreason.agent.cutouts import Crops, CutOut, CutOutSheet, SheetBoxes, cut_out_of, cutout_lines, sheets_of
+from anomreason.agent.cutouts import (
+    Crops,
+    CutOut,
+    CutOutSheet,
+    SheetBoxes,
+    concerned,
+    cut_outs_of,
+    cutout_lines,
+    part_name,
+    sheets_of,
+)
 from anomreason.agent.forms import ObjectItem, schema_of
 from anomreason.agent.objects import (
     agreed,
@@ -35,7 +45,17 @@ from anomreason.agent.observer import Observer
 from anomreason.agent.replies import KEEP
 from anomreason.agent.roles import ATTRIBUTES, INTEGRATOR, RELATIONS, STEPS, Prompts
 from anomreason.agent.source import Answer, AnswerWords, Band, decided, probability
-from anomreason.anomaly import Anomaly, Basis, Detection, Failure, PartCount, Region, SceneObject, SourceJudgement
+from anomreason.anomaly import (
+    Anomaly,
+    Basis,
+    Detection,
+    Failure,
+    ObjectPart,
+    PartCount,
+    Region,
+    SceneObject,
+    SourceJudgement,
+)
 from anomreason.errors import CallFailed, Deferred, ParseError
 from anomreason.images import LoadedImage, crop
 from anomreason.vlm.calling import Caller, Meter
@@ -87,8 +107,8 @@ class AgentSettings:
     boxes: str = AUTO
     """Convention of the boxes in replies, one of `agent.boxes.CONVENTIONS`; `auto` tells it from the replies."""
     crops: Crops = "auto"
-    """Whether the schedule `lean` shows small objects enlarged, cut out of the file, beside the image: `auto` where an
-    endpoint's model sees more that way, `always` wherever they enlarge."""
+    """Whether the schedule `lean` shows small objects and parts enlarged, cut out of the file, beside the image: `auto`
+    where an endpoint's model sees more that way, `always` wherever they enlarge."""
 
     @property
     def source_calls(self) -> int:
@@ -165,6 +185,18 @@ class Look:
         regions = iter(self.boxes.place([o.box for objects in lists for o in objects]))
         return [[o.scene_object(next(regions)) for o in objects] for objects in lists]
 
+    def with_parts(self, seen: SceneObject, listed: ObjectItem) -> SceneObject:
+        """The object with those of its listed parts that can be placed. Call it when all objects are placed."""
+        if not isinstance(listed, forms.DetailedObject):
+            return seen
+        regions = self.boxes.place_parts([part.box for part in listed.parts], seen.region)
+        parts = [
+            ObjectPart(name=part.name, region=region)
+            for part, region in zip(listed.parts, regions, strict=True)
+            if region
+        ]
+        return seen.model_copy(update={"parts": tuple(parts)})
+
     def count(self, name: str, counts: Sequence[forms.Count]) -> None:
         """Keep the parts that were counted of an object."""
         if counts:
@@ -203,15 +235,13 @@ async def together(tasks: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 
 async def lean(look: Look) -> tuple[Anomaly, ...]:
     """List objects; inspect up to six a call, each by itself and in its relations; one second look decides."""
-    listed = await look.ask("objects-1", replies.read_objects, {"limit": str(look.settings.max_objects)})
-    [seen] = look.placed([listed])
-    look.objects = most_prominent(seen, look.settings.max_objects)
-    cutouts = await _cutouts(look)
+    look.objects = most_prominent(await _listed(look), look.settings.max_objects)
     groups = even_groups(look.objects, GROUP)
-    await together([_inspect(look, group, look.pool.section(), cutouts) for group in groups])
+    cutouts = await _cutouts(look, groups)
+    inspections = zip(groups, cutouts, strict=True)
+    await together([_inspect(look, group, look.pool.section(), shown) for group, shown in inspections])
     entries = look.pool.entries
-    concerned = {name for e in entries for name in (e.of, *e.proposed.objects)}
-    sheets = await asyncio.to_thread(sheets_of, [c for name, c in cutouts.items() if name in concerned])
+    sheets = await asyncio.to_thread(sheets_of, concerned([c for shown in cutouts for c in shown], entries))
     request = look.request("look-again", {"candidates": lines(e.proposed for e in entries)})
     form = forms.EnlargedReport if sheets else forms.CheckedReport
     request = replace(request, parts=(*request.parts, *_shown(look, sheets, boxes=True)), schema=schema_of(form))
@@ -222,12 +252,29 @@ async def lean(look: Look) -> tuple[Anomaly, ...]:
     return look.pool.settle(reply.anomalies, [frozenset({e}) for e in entries], regions, _own("look-again"))
 
 
-async def _cutouts(look: Look) -> Mapping[str, CutOut]:
-    """The cut-outs to show, by object. Models in this process get none unless told to: each image costs memory."""
+def _enlarges(look: Look) -> bool:
+    """Whether cut-outs may be shown. Models in this process get none unless told to: each image costs memory."""
     crops = look.settings.crops
-    if crops == "never" or (crops == "auto" and look.caller.vlm.bounds_pixels):
-        return {}
-    return await asyncio.to_thread(cut_out_of, look.loaded, look.objects, crops)
+    return crops == "always" or (crops == "auto" and not look.caller.vlm.bounds_pixels)
+
+
+async def _listed(look: Look) -> list[SceneObject]:
+    """The objects; with their telling parts where cut-outs can show these."""
+    request = look.request("objects-1", {"limit": str(look.settings.max_objects)})
+    form: type[forms.Objects] = forms.Objects
+    if _enlarges(look):
+        form = forms.DetailedObjects
+        request = replace(request, parts=(*request.parts, look.prompts.of_parts), schema=schema_of(form))
+    listed = await look.answer(request, lambda reply, notes: replies.read_objects(reply.text, notes, form))
+    [seen] = look.placed([listed])
+    return [look.with_parts(one, item) for one, item in zip(seen, listed, strict=True)]
+
+
+async def _cutouts(look: Look, groups: Sequence[Sequence[SceneObject]]) -> Sequence[Sequence[CutOut]]:
+    """The cut-outs to show of each group of objects."""
+    if not _enlarges(look):
+        return [[] for _ in groups]
+    return await asyncio.to_thread(cut_outs_of, look.loaded, groups, look.settings.crops)
 
 
 def _shown(look: Look, sheets: Sequence[CutOutSheet], boxes: bool) -> list[Part]:
@@ -249,12 +296,10 @@ def _regions(look: Look, report: forms.CheckedReport, sheets: Sequence[CutOutShe
     return [on_sheet or region for on_sheet, region in zip(placed, regions, strict=True)]
 
 
-async def _inspect(
-    look: Look, group: Sequence[SceneObject], section: list[Entry], cutouts: Mapping[str, CutOut]
-) -> None:
+async def _inspect(look: Look, group: Sequence[SceneObject], section: list[Entry], cutouts: Sequence[CutOut]) -> None:
     asked = [o.name for o in group]
     values = {"objects": object_lines(group), "others": names_of(o for o in look.objects if o not in group)}
-    sheets = await asyncio.to_thread(sheets_of, [cutouts[name] for name in asked if name in cutouts])
+    sheets = await asyncio.to_thread(sheets_of, cutouts)
     detail = _shown(look, sheets, boxes=False)
     for inspection in await look.ask("inspect", replies.inspection_reader(asked), values, detail=detail):
         look.count(inspection.object, inspection.counts)
@@ -522,7 +567,7 @@ class AnomAgent:
         found: dict[str, Any]
         try:
             found = await _asked(look)
-            look.objects = tuple(_again(o, look.boxes) for o in look.objects)
+            look.objects = tuple(_with_parts_again(_again(o, look.boxes), look.boxes) for o in look.objects)
             anomalies = tuple(placed(_again(a, look.boxes), look.objects) for a in found.get("anomalies", ()))
             found |= {"status": "ok", "anomalies": anomalies, "out_of_domain": look.out_of_domain}
         except (CallFailed, Deferred) as e:
@@ -551,11 +596,19 @@ def _again(what: P, boxes: BoxReader) -> P:
     return what if region == what.region else what.model_copy(update={"region": region})
 
 
+def _with_parts_again(seen: SceneObject, boxes: BoxReader) -> SceneObject:
+    """The object with its parts where all boxes of the image place them."""
+    regions = [boxes.again(part.region) for part in seen.parts]
+    again = [(part.name, region) for part, region in zip(seen.parts, regions, strict=True) if region]
+    return seen.model_copy(update={"parts": tuple(ObjectPart(name=name, region=r) for name, r in again)})
+
+
 def placed(anomaly: Anomaly, objects: Sequence[SceneObject]) -> Anomaly:
-    """The anomaly with the box of its first boxed object as region, if the formatter gave none."""
+    """The anomaly with the box of its first boxed object or part as region, if the formatter gave none."""
     if anomaly.region is not None:
         return anomaly
-    boxes = {o.name.casefold(): o.region for o in objects if o.region}
+    boxes = {part_name(p.name, o.name).casefold(): p.region for o in objects for p in o.parts}
+    boxes |= {o.name.casefold(): o.region for o in objects if o.region}
     region = next((boxes[n.casefold()] for n in anomaly.objects if n.casefold() in boxes), None)
     return anomaly.model_copy(update={"region": region})
 

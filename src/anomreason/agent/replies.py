@@ -165,9 +165,9 @@ def read_prose(text: str, notes: Notes | None = None) -> str:
     return prose[:8000]
 
 
-def read_objects(text: str, notes: Notes | None = None) -> tuple[ObjectItem, ...]:
+def read_objects(text: str, notes: Notes | None = None, form: type[Objects] = Objects) -> tuple[ObjectItem, ...]:
     """Objects in the order given, names made unique. Raises ParseError."""
-    found = read_form(Objects, text, notes).objects
+    found = read_form(form, text, notes).objects
     names = unique_names(o.name for o in found)
     return tuple(o.model_copy(update={"name": name}) for name, o in zip(names, found, strict=True))
 

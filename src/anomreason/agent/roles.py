@@ -80,11 +80,12 @@ _ASIDE: Mapping[str, frozenset[str]] = {
     "severity": frozenset(),
     "cutouts": frozenset(("cutouts",)),
     "cutout-boxes": frozenset(),
+    "cutout-parts": frozenset(),
 }
 """Prompts that no step is named after, and their placeholders."""
 GRADED = frozenset(("look-again", "format", "single"))
 """Prompts of steps that give severities: where they write $severity, they say the scale in common words."""
-OF_CUTOUTS = ("cutouts", "cutout-boxes")
+OF_CUTOUTS = ("cutouts", "cutout-boxes", "cutout-parts")
 """Prompts that only a run with cut-outs uses."""
 
 _FRONT = re.compile(r"\A---\nversion: (\d+)\n---\n(.*)\Z", re.DOTALL)
@@ -127,6 +128,11 @@ class Prompts:
         """What is said before cut-outs are shown. lines: number, name and place of each; boxes: whether to draw any."""
         text = Template(self.by_name["cutouts"].text).substitute({"cutouts": lines})
         return text + ("\n\n" + self.by_name["cutout-boxes"].text if boxes else "")
+
+    @property
+    def of_parts(self) -> str:
+        """What is said behind the list of objects where its telling parts can be shown in cut-outs."""
+        return self.by_name["cutout-parts"].text
 
     def render(self, step: str, **values: str) -> str:
         """The step's prompt with its placeholders filled."""

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from anomreason.agent.forms import DetailedObjects, Form, Objects, schema_of
 from anomreason.errors import EndpointError
 from anomreason.images import Encoded
 from anomreason.textform import find_json
@@ -147,6 +148,19 @@ def test_objects_are_all_listed_owners_of_anomalies_first(simulator: Simulator, 
     assert reply["objects"][1]["box"] == [123, 500, 400, 667]
     schema = {"properties": {"objects": {"type": "array", "maxItems": 2}}}
     assert answer(simulator, request(step, schema=schema))["objects"] == reply["objects"][:2]
+
+
+def test_parts_are_named_where_the_schema_asks_for_them() -> None:
+    hand = {"name": "left hand", "box": [0.25, 0.5, 0.3, 0.6]}
+    objects = [one | ({"parts": [hand]} if one["name"] == "woman" else {}) for one in TRUTH["objects"]]  # type: ignore[attr-defined]
+    truth = ImageTruth.model_validate_json(json.dumps(TRUTH | {"objects": objects}))
+
+    def listed(form: type[Form]) -> list[dict[str, Any]]:
+        asked = Query(Tag("a", "", "objects-1"), "", truth, Dice(0, b""), schema=schema_of(form))
+        return STEPS["objects-1"](asked)["objects"]  # type: ignore[index]
+
+    assert [one["parts"] for one in listed(DetailedObjects)][:2] == [[hand | {"box": [250, 500, 300, 600]}], []]
+    assert not any("parts" in one for one in listed(Objects))
 
 
 def test_merge_unites_the_drafts_of_the_prompt_by_name(simulator: Simulator) -> None:

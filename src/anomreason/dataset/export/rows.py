@@ -110,7 +110,11 @@ def row_of(image: ExportedImage, with_steps: bool) -> Row:
     if with_steps:
         row["candidates"] = [_candidate(one) for one in image.candidates]
         row["objects"] = [
-            {**one.model_dump(exclude={"region", "counts"}), "region": _region(one.region), "detector": detector}
+            {
+                **one.model_dump(exclude={"region", "counts", "parts"}),
+                "region": _region(one.region),
+                "detector": detector,
+            }
             for detector, one in image.objects
         ]
     return row

@@ -172,14 +172,17 @@ def _check(query: Query, candidate: Note, scores: range, reason: str) -> dict[st
 
 
 def objects(query: Query) -> Content:
-    listed = [
+    listed: list[dict[str, Any]] = [
         {"name": o.name, "description": o.description, "person": bool(_PERSON.search(o.name)), "box": _box(o.box)}
         for o in query.truth.visible()
     ]
-    try:
-        return {"objects": listed[: query.schema["properties"]["objects"]["maxItems"]]}
-    except (KeyError, TypeError):  # a schema without that bound
-        return {"objects": listed}
+    with suppress(KeyError, TypeError):  # a schema without these
+        if "parts" in query.schema["properties"]["objects"]["items"]["properties"]:
+            for item, of in zip(listed, query.truth.visible(), strict=True):
+                item["parts"] = [{"name": part.name, "box": _box(part.box)} for part in of.parts]
+    with suppress(KeyError, TypeError):
+        listed = listed[: query.schema["properties"]["objects"]["maxItems"]]
+    return {"objects": listed}
 
 
 def merge(query: Query) -> Content:

@@ -21,6 +21,13 @@ SCENE = "scene"
 """The object that anomalies without objects belong to."""
 
 
+class SimulatedPart(Record):
+    """A small part of an object."""
+
+    name: Text
+    box: Region
+
+
 class SimulatedObject(Record):
     """An object or person in the image."""
 
@@ -29,6 +36,8 @@ class SimulatedObject(Record):
     box: Region
     counts: tuple[PartCount, ...] = ()
     """Parts that a model would count."""
+    parts: tuple[SimulatedPart, ...] = ()
+    """Parts that a model would name where it is asked for them."""
 
 
 def owner(anomaly: Anomaly) -> str:
