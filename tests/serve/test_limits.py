@@ -1,6 +1,7 @@
 """What a client may use: images a minute, a budget, places in the queue; and what becomes of jobs and their images."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,6 +88,27 @@ def test_what_calls_used_outlives_the_process_also_when_they_are_rolled_away(
     with visiting(folder, f"sim:{truth}", max_tokens=10_000_000) as visited:
         assert visited.service.detecting.caller.ledger.total.calls == used
         assert visited.service.detecting.caller.ledger.in_file < 4
+
+
+def test_a_client_never_uses_more_than_allowed_however_much_its_images_need(world: World, tmp_path: Path) -> None:
+    truth = world(3)
+    known = json.loads(truth.read_text())
+    long = dict.fromkeys(("phenomenon", "reasoning"), "It cannot be. " * 30)
+    for each in known.values():
+        each["anomalies"] = [{"name": f"Anomaly {n}", "severity": n, **long} for n in range(10)]
+    truth.write_text(json.dumps(known))
+    clients, ada = clients_with(tmp_path, "max_tokens = 80_000")
+    with visiting(tmp_path / "jobs", f"sim:{truth}", clients, schedule="release") as visited:
+        needs = visited.get("/v1/me", **ada)["usual"]
+        assert needs["prompt_tokens"] + needs["completion_tokens"] < 80_000
+        job = visited.detect(truth.parent / "p000.png", **ada)
+        assert (job["state"], job["failure"]["kind"]) == ("failed", "budget")
+        assert "this token may use 80,000 tokens in all" in job["failure"]["message"]
+        assert 70_000 < job["usage"]["prompt_tokens"] + job["usage"]["completion_tokens"] <= 80_000
+        for _ in range(2):
+            assert "80,000 tokens" in visited.detect(truth.parent / "p001.png", status=402, **ada)["error"]
+    with visiting(tmp_path / "jobs", f"sim:{truth}", clients, schedule="release") as visited:
+        assert "80,000 tokens" in visited.detect(truth.parent / "p001.png", status=402, **ada)["error"]
 
 
 def test_a_full_queue_is_told_with_a_place_for_those_that_wait(world: World, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Detects in the images of jobs, one after another or many at a time, with one open model and what it answered before.
 
     async with open_detecting(setup, Path("runs/serve")) as detecting:
-        found = await detecting.detect(job_id, name, data)
+        found = await detecting.detect(job, data)
 
 Every reply of the model is kept, so that what was answered before a kill -9 is not paid for again.
 """
@@ -12,7 +12,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from anomreason.gating.assessing import detection_keys
 from anomreason.gating.cache import DetectionCache
 from anomreason.images import load_image
 from anomreason.planning import USUAL_OBJECTS, estimate
+from anomreason.serve.allowances import Allowances
+from anomreason.serve.jobs import ImageJob
 from anomreason.sources.inputs import Image
 from anomreason.vlm.calling import Caller
 from anomreason.vlm.ledger import calls_since
@@ -43,6 +45,8 @@ class Detecting:
 
     setup: DetectorSetup
     caller: Caller
+    allowances: Allowances
+    """The caller's budget."""
     detector: Detector
     observer: Observer
     cache: DetectionCache
@@ -96,29 +100,27 @@ class Detecting:
             with suppress(StorageError):  # tried again when the next job has ended
                 self.caller.ledger.roll()
 
-    async def detect(self, job: str, name: str, data: bytes) -> Detection:
-        """Detect in one image, which counts as used by the job. Raises Stopped when asked to stop.
-
-        name: of the file, for messages.
-        """
-        used = None
+    async def detect(self, job: ImageJob, data: bytes) -> Detection:
+        """Detect in the image of a job, which counts as used by it. Raises Stopped when asked to stop."""
+        name, used = job.name, None
         if not await self.caller.begin_image():
             return self._failed(name, Failure(kind="budget", message=REACHED))
         try:
             max_side = None if self.caller.vlm.bounds_pixels else self.setup.options.max_side
             async with self._opening:
                 loaded = await asyncio.to_thread(load_image, Path(name), max_side, data)
-            detection = await self.detector.detect(loaded, job)
+            with self.allowances.charging(job.client, job.id):
+                detection = await self.detector.detect(loaded, job.id)
             used = detection.usage
             if detection.status == "ok" and (blind := await self.observer.blindness()) and self.observer.blind:
                 detection = self._failed(name, Failure(kind="endpoint", message=blind))
         except UnreadableImage as error:
             detection = self._failed(name, Failure(kind="unreadable_image", message=str(error)))
         finally:
-            self.caller.end_image(job, used)
+            self.caller.end_image(job.id, used)
         at_endpoint = detection.failure is not None and detection.failure.kind == "endpoint"
         self.endpoint_failures = self.endpoint_failures + 1 if at_endpoint else 0
-        used = self.used(job)
+        used = self.used(job.id)
         return detection.model_copy(
             update={"image": name, "file_size": len(data), "usage": used if used.calls else detection.usage}
         )
@@ -131,6 +133,9 @@ class Detecting:
 async def open_detecting(setup: DetectorSetup, folder: Path) -> AsyncIterator[Detecting]:
     """Open the model and the files in a folder; raises as `detection.open_caller` and `DetectionCache` do."""
     with DetectionCache(folder / CACHE) as cache:
-        async with open_caller(setup, folder) as caller:
-            observer = Observer(caller, setup.options.control_question, setup.options.max_reply_tokens)
-            yield Detecting(setup, caller, setup.detector(caller, observer), observer, cache, folder)
+        async with open_caller(setup, folder) as opened:
+            options = setup.options
+            allowances = Allowances(opened.ledger, options.max_cost, options.max_tokens)
+            caller = replace(opened, budget=allowances)
+            observer = Observer(caller, options.control_question, options.max_reply_tokens)
+            yield Detecting(setup, caller, allowances, setup.detector(caller, observer), observer, cache, folder)

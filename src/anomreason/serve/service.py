@@ -26,6 +26,7 @@ from anomreason.anomaly import Detection, Usage
 from anomreason.detector import DetectorSetup
 from anomreason.errors import Stopped, StorageError, UnreadableImage
 from anomreason.images import Encoded, image_size, load_image
+from anomreason.serve.allowances import beyond
 from anomreason.serve.clients import Client, Clients, Rates
 from anomreason.serve.detecting import REACHED, Detecting, open_detecting
 from anomreason.serve.jobs import Ending, ImageJob, JobStore, open_jobs
@@ -210,12 +211,9 @@ class Service:
                 used += self._expected.get(job.id, usual)
         used = sum((arriving.usual for arriving in self._arriving if arriving.client == client.name), used + usual)
         too_dear = client.max_cost is not None and (used.cost or 0.0) > client.max_cost
-        if too_dear or (client.max_tokens is not None and used.tokens > client.max_tokens):
-            limit = f"${client.max_cost:g}" if too_dear else f"{client.max_tokens:,} tokens"
-            raise HTTPException(
-                402,
-                f"this token may use {limit} in all, which one more image may exceed; ask the service's owner",
-            )
+        too_many = client.max_tokens is not None and used.tokens > client.max_tokens
+        if too_dear or too_many or self.detecting.allowances.used_up(client):
+            raise HTTPException(402, beyond(client, "one more image"))
 
     def spent(self, client: Client) -> Usage:
         """What the ended jobs of a client have used."""
@@ -332,6 +330,9 @@ class Service:
         self._spent = self.jobs.spent()
         self._queue = {job.id: job for job in self.jobs.waiting()}
         self.detecting.recall(self._queue.keys(), min((job.created for job in self._queue.values()), default=0.0))
+        for client in self.options.clients.by_hash.values():
+            begun = (self.detecting.used(job.id) for job in self._queue.values() if job.client == client.name)
+            self.detecting.allowances.add(client, sum(begun, self.spent(client)))
         self.detecting.caller.watch = self._watch_call
 
     async def warm_up(self) -> None:
@@ -424,7 +425,7 @@ class Service:
             if data is None:
                 lost = JobFailure(kind="internal", message="the image is no longer there; send it again")
                 return Ending(None, lost, False, self.detecting.used(job.id))
-            detection = await self.detecting.detect(job.id, job.name, data)
+            detection = await self.detecting.detect(job, data)
             await self.quickly(self.detecting.cache.put, key, detection.model_copy(update={"image": key}))
             return _ending(detection, cached=False, usage=detection.usage)
         except (Stopped, StorageError):
