@@ -93,7 +93,8 @@ def create_app(review: Review) -> FastAPI:
     app.add_middleware(Guard, refuse=refuse)
     add_problems(app, "load the page again")
     _add_pages(app)
-    _add_reviewing(app)
+    _add_candidates(app)
+    _add_annotating(app)
     _add_images(app)
     _add_owner(app)
     return app
@@ -123,7 +124,7 @@ def _add_pages(app: FastAPI) -> None:
         return answer
 
 
-def _add_reviewing(app: FastAPI) -> None:
+def _add_candidates(app: FastAPI) -> None:
     @app.get("/api/me")
     def me(review: _Reviewing, person: _Person) -> Me:
         """Who uses the page."""
@@ -158,6 +159,8 @@ def _add_reviewing(app: FastAPI) -> None:
         """A candidate and those nearly identical to it that wait for this person."""
         return review.group(person, candidate)
 
+
+def _add_annotating(app: FastAPI) -> None:
     @app.get("/api/images")
     def images(
         review: _Reviewing,

@@ -78,6 +78,19 @@ async def _job(service: _Serving, client: _Client, id: _Id) -> ImageJob:
 _TheJob = Annotated[ImageJob, Depends(_job)]
 
 
+def _limits(
+    max_cap: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
+    min_severity: Annotated[float | None, Query(ge=0, le=100, allow_inf_nan=False)] = None,
+    max_anomalies: Annotated[int | None, Query(ge=0)] = None,
+    on_failure: Literal["error", "reject", "pass"] = "error",
+) -> Limits:
+    given = {"max_cap": max_cap, "min_severity": min_severity, "max_anomalies": max_anomalies}
+    return Limits.of({**given, "on_failure": on_failure})
+
+
+_GateLimits = Annotated[Limits, Depends(_limits)]
+
+
 def create_app(service: Service, access: Access) -> FastAPI:
     """The application of an open service."""
     app = FastAPI(
@@ -164,24 +177,9 @@ def _add_detecting(app: FastAPI) -> None:
         openapi_extra=_BODY,
     )
     async def gate(
-        request: Request,
-        service: _Serving,
-        client: _Client,
-        max_cap: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
-        min_severity: Annotated[float | None, Query(ge=0, le=100, allow_inf_nan=False)] = None,
-        max_anomalies: Annotated[int | None, Query(ge=0)] = None,
-        on_failure: Literal["error", "reject", "pass"] = "error",
-        wait: _Seconds = 60,
+        request: Request, service: _Serving, client: _Client, limits: _GateLimits, wait: _Seconds = 60
     ) -> Response:
         """Whether an image passes: give at least one limit. 202 when that is not known within the time to wait."""
-        limits = Limits.of(
-            {
-                "max_cap": max_cap,
-                "min_severity": min_severity,
-                "max_anomalies": max_anomalies,
-                "on_failure": on_failure,
-            }
-        )
         job = await _submitted(request, service, client, wait)
         return _json(_gated(job, limits), 200 if job.ended else 202)
 
