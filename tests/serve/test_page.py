@@ -31,9 +31,9 @@ def test_an_image_is_dropped_and_what_is_wrong_in_it_is_shown(held: Room) -> Non
     drop(page, held.image(0))
     page.wait_for_selector("#entries canvas.drawn")
     page.wait_for_selector("#shown .stage canvas")
-    says(page, re.compile(r"Looking for objects.*0 of about \d+ calls"))
+    says(page, re.compile(r"Looking for objects.*0 of about \d+ questions"))
     held.model.let(1)
-    says(page, re.compile(r"1 of about \d+ calls"))
+    says(page, re.compile(r"1 of about \d+ questions"))
     held.model.let(EVERY)
     says(page, "4 anomalies")
     assert page.title() == "4 anomalies · p000.png"
@@ -75,6 +75,23 @@ def test_a_reload_in_the_middle_goes_on_where_it_was(held: Room, tmp_path: Path)
     assert len(held.visited.get("/v1/jobs")["jobs"]) == 3
     page.go_back()
     says(page, "4 anomalies")
+
+
+def test_a_model_that_is_asked_once_is_told_without_numbers(images: Path, tmp_path: Path, browser: Browser) -> None:
+    with opened(images, tmp_path, browser, schedule="single") as room:
+        page = room.open()
+        drop(page, room.image(0))
+        says(page, "Looking for anomalies")
+        says(page, "The model has not answered yet.")
+        line(page, "p000.png", re.compile("Looking(?!:)"))
+        room.model.let(EVERY)
+        says(page, "sim:simulator.json searched the image")
+        says(page, "1 question to the model")
+        page.click("text=What the detector looked at")
+        says(page, "sim:simulator.json single", "#shown details")
+        names = ("local:/models/a b/qwen@5bd1e2 single", "local:tiny@5bd1e2 lean", "Qwen/Qwen2.5-VL-72B-Instruct lean")
+        shown = page.evaluate("names => import('/static/words.js').then(({modelOf}) => names.map(modelOf))", names)
+        assert shown == ["qwen", "tiny", "Qwen/Qwen2.5-VL-72B-Instruct"]
 
 
 def test_where_no_stream_is_left_the_page_asks(held: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +214,7 @@ def test_an_image_is_pasted_and_whatever_is_no_image_is_not_taken(room: Room) ->
 
 def test_what_cannot_be_sent_waits_and_is_sent_later(room: Room) -> None:
     page = room.open()
-    says(page, "lean", "#service")
+    says(page, "Model: sim:simulator.json", "#service")
     page.context.set_offline(True)
     drop(page, room.image(0))
     says(page, "The service cannot be reached")
@@ -266,7 +283,7 @@ def serious(page: Page) -> list[tuple[str, str]]:
 
 def test_nothing_serious_for_people_with_disabilities(held: Room) -> None:
     page = held.open()
-    says(page, "lean", "#service")
+    says(page, "Model: sim:simulator.json", "#service")
     page.evaluate(AXE.read_text(encoding="utf-8"))
     assert serious(page) == []
     drop(page, held.image(0))

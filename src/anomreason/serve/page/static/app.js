@@ -9,7 +9,7 @@ import { preview } from "./previews.js";
 import { Sender } from "./sender.js";
 import { Shown } from "./shown.js";
 import { Watcher } from "./watcher.js";
-import { bytes, failure, standing, summary } from "./words.js";
+import { bytes, failure, modelOf, standing, summary } from "./words.js";
 
 const SHOWN_SIDE = 2048, THUMB_SIDE = 320; // pixels, the longer side of the copies that this browser keeps
 const AGAIN = 5_000; // milliseconds between two tries to reach the service
@@ -93,8 +93,8 @@ class Desk {
 
   /** The service, in the line at the top. */
   about() {
-    const { model, schedule, client, limits, allowance } = this.me;
-    const parts = [make("b", { dir: "auto" }, `${plain(model)} ${plain(schedule)}`)];
+    const { client, limits, allowance } = this.me;
+    const parts = ["Model: ", make("b", { dir: "auto" }, modelName(this.me))];
     if (client) parts.push(` · ${plain(client)}`);
     for (const rest of left(allowance)) parts.push(` · ${rest} left`);
     byId("service").replaceChildren(...parts);
@@ -248,12 +248,14 @@ function titleOf(entry) {
 }
 
 /** What happens to an image, before somebody sends one. */
-function aboutWords({ model, keeps_images: keeps, keep_days: days }) {
+function aboutWords({ keeps_images: keeps, keep_days: days, ...me }) {
   const what = "A model looks for what cannot be so, such as a hand with six fingers or a cup in mid-air, and says where it shows and why it is impossible.";
   const image = keeps ? `The service keeps the image for ${days} days.` : "The service deletes the image when it is done.";
   const kept = "What was found stays there, so that the same image is not paid for again.";
-  return `${what} Your image goes to this service and its model, ${plain(model)}. ${image} ${kept}`;
+  return `${what} Your image goes to this service and its model, ${modelName(me)}. ${image} ${kept}`;
 }
+
+const modelName = ({ model, schedule }) => modelOf(`${model} ${schedule}`);
 
 /** What is left of the budget of the one who asks, as texts; none where there is no limit. */
 function left({ max_cost: cost, max_tokens: tokens, spent }) {

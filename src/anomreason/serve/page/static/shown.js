@@ -7,7 +7,7 @@ import { make, plain } from "./dom.js";
 import { stateOf } from "./entries.js";
 import { band, severity } from "./severity.js";
 import { Stage } from "./stage.js";
-import { DIRECTION, bytes, duration, failure, money, ordinal, sourceWords, summary, unsearched } from "./words.js";
+import { DIRECTION, answered, bytes, duration, failure, modelOf, money, ordinal, sourceWords, summary, unsearched } from "./words.js";
 
 export class Shown {
   /** actions: what the buttons do with an entry: `again` sends it again, `forget` takes it off the list, `note` says
@@ -81,7 +81,7 @@ export class Shown {
   #result(entry, marked) {
     const { job } = entry;
     const { detection } = job;
-    const detector = make("b", { dir: "auto" }, plain(detection.detector));
+    const detector = make("b", { dir: "auto" }, modelOf(detection.detector));
     const unasked = unsearched(detection);
     const text = marked.length
       ? [detector, ` searched the image. Severity: ${DIRECTION}.`]
@@ -111,7 +111,7 @@ export class Shown {
     else {
       if (typeof detection.seconds === "number") facts.push(duration(detection.seconds));
       const used = usage ?? detection.usage;
-      if (used?.calls) facts.push(`${used.calls} call${used.calls === 1 ? "" : "s"}`, money(used.cost));
+      if (used?.calls) facts.push(`${used.calls} question${used.calls === 1 ? "" : "s"} to the model`, money(used.cost));
     }
     const scaled = detection.sent?.notes?.length ? [detection.sent.notes.map(plain).join("; ")] : [];
     return make("p", { className: "hint" }, [...facts, ...scaled].join(" · "));
@@ -178,8 +178,8 @@ export class Shown {
         if (!job.progress) return ["The model looks at the image", later, null];
         return [
           capital(plain(job.progress.step)) || "The model looks at the image",
-          `${job.progress.done} of about ${job.progress.of} calls to the model are answered. ${later}`,
-          job.progress.of ? Math.min(1, job.progress.done / job.progress.of) : null,
+          `${answered(job.progress)} ${later}`,
+          job.progress.of > 1 ? Math.min(1, job.progress.done / job.progress.of) : null,
         ];
     }
   }
@@ -229,15 +229,15 @@ function checked(basis) {
 }
 
 /** What was looked at and what was assumed, folded. */
-function notes({ objects = [], notes = [], candidates = [] }) {
+function notes({ detector, objects = [], notes = [], candidates = [] }) {
   const dropped = candidates.filter((candidate) => candidate.dropped);
-  if (!objects.length && !notes.length && !dropped.length) return [];
   const line = (text) => make("li", { dir: "auto" }, plain(text));
   const parts = [];
   const seen = ({ name, counts = [] }) => plain(name) + (counts.length ? ` (${counts.map(({ part, count }) => `${plain(part)}: ${count}`).join(", ")})` : "");
   if (objects.length) parts.push(make("h3", {}, "What it saw"), make("p", { dir: "auto" }, objects.map(seen).join(", ")));
   if (dropped.length) parts.push(make("h3", {}, "What it considered and dropped"), make("ul", {}, ...dropped.map(({ name, dropped: why }) => line(`${name}: ${why}`))));
   if (notes.length) parts.push(make("h3", {}, "Notes"), make("ul", {}, ...notes.map(line)));
+  parts.push(make("h3", {}, "Model and schedule"), make("p", { dir: "auto" }, plain(detector)));
   return [make("details", { className: "fold" }, make("summary", {}, "What the detector looked at"), ...parts)];
 }
 

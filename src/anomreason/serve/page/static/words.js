@@ -2,7 +2,7 @@
 //
 //   summary(detection)    // "3 anomalies"
 
-import { count } from "./dom.js";
+import { count, plain } from "./dom.js";
 import { stateOf } from "./entries.js";
 
 export const DIRECTION = "0 = completely implausible, 100 = fully realistic";
@@ -21,6 +21,18 @@ export const FAILURES = {
 export const failure = (kind) => FAILURES[kind] ?? ["The service made a mistake", "Try again. If it fails again, tell the person who runs this service: its log says what happened."];
 
 const counted = (number, one, many) => `${count(number)} ${number === 1 ? one : many}`;
+
+/** How people call the model of a detector: "local:/models/qwen@5bd1e2 single" is "qwen". */
+export function modelOf(detector) {
+  const model = plain(detector).replace(/ \S+$/, ""); // without its schedule
+  return model.startsWith("local:") ? model.replace(/@\w+$/, "").replace(/^local:(.*\/)?(?=.)/, "") : model;
+}
+
+/** How far the questions to the model are. */
+export function answered({ done, of }) {
+  if (of === 1) return done ? "The model has answered." : "The model has not answered yet.";
+  return `${done} of about ${of} questions to the model are answered.`;
+}
 
 /** Why nobody looked for anomalies; null where somebody did. */
 export function unsearched(detection) {
@@ -55,7 +67,7 @@ export function standing(entry) {
     case "queued":
       return `In the queue: ${ordinal((job?.position ?? 0) + 1)}`;
     case "running":
-      return job.progress ? `${job.progress.done} of ${job.progress.of} calls` : "Looking";
+      return job.progress?.of > 1 ? `Looking: ${job.progress.done} of ${job.progress.of}` : "Looking";
     case "done":
       return summary(job.detection);
     case "failed":
