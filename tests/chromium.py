@@ -6,11 +6,12 @@ noted(page, "Copied")
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import APIResponse, Page, Route
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 90_000
@@ -61,3 +62,37 @@ def answered(page: Page, path: str, count: int = 1) -> None:
     page.wait_for_function(
         "([path, count]) => window.answers.filter((each) => each === path).length >= count", arg=[path, count]
     )
+
+
+class Kept:
+    """The first requests of a page, kept back until they are let through."""
+
+    def __init__(self, page: Page, pattern: str | re.Pattern[str], most: int = 1, ask: bool = False) -> None:
+        """ask: the service is asked at once, and its answer is kept back."""
+        self._page, self._left, self._ask = page, most, ask
+        self._routes: list[tuple[Route, APIResponse | None]] = []
+        page.route(pattern, self._keep)
+
+    def _keep(self, route: Route) -> None:
+        self._left -= 1
+        if self._left < 0:
+            route.continue_()
+        else:
+            self._routes.append((route, route.fetch() if self._ask else None))
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def wait(self, count: int = 1) -> None:
+        """Until so many are there."""
+        for _ in range(PATIENCE // 10):
+            if len(self) >= count:
+                return
+            self._page.wait_for_timeout(10)
+        raise AssertionError(f"{len(self)} of {count} requests came")
+
+    def let(self, most: int | None = None) -> None:
+        """Let the first of them through."""
+        passing, self._routes = self._routes[:most], self._routes[most:] if most else []
+        for route, answer in passing:
+            route.fulfill(response=answer) if answer else route.continue_()

@@ -84,7 +84,10 @@ class Room:
         return context
 
     def enter(self, person: str = "ada", mode: str = "candidates", **options: Any) -> Page:
-        page = entered(self.context(**options), self.at, self.review, person, mode)
+        return self.enter_in(self.context(**options), person, mode)
+
+    def enter_in(self, context: BrowserContext, person: str = "ada", mode: str = "candidates") -> Page:
+        page = entered(context, self.at, self.review, person, mode)
         self.pages.append(page)
         return page
 

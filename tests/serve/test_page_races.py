@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
-from tests.chromium import answered
+from tests.chromium import Kept, answered
 from tests.serve.browsing import EVERY, Room, drop, line, opened, says
 
 from anomreason.serve.clients import Client, Clients
 from anomreason.web.tokens import hashed
 
 if TYPE_CHECKING:
-    from playwright.sync_api import APIResponse, Browser, Page, Route
+    from playwright.sync_api import Browser, Page
 
 SLOW_DISK = """
     window.slow = false;
@@ -58,33 +58,6 @@ HEARD = """
     }).observe(document, { subtree: true, childList: true });
 """
 JOB = re.compile(r"/v1/jobs/[^/]+$")
-
-
-class Kept:
-    """The first requests of a page, kept back until they are let through."""
-
-    def __init__(self, page: Page, pattern: str | re.Pattern[str], most: int = 1, ask: bool = False) -> None:
-        """ask: the service is asked at once, and its answer is kept back."""
-        self._page, self._left, self._ask = page, most, ask
-        self._routes: list[tuple[Route, APIResponse | None]] = []
-        page.route(pattern, self._keep)
-
-    def _keep(self, route: Route) -> None:
-        self._left -= 1
-        if self._left < 0:
-            route.continue_()
-        else:
-            self._routes.append((route, route.fetch() if self._ask else None))
-
-    def wait(self) -> None:
-        """Until all are there."""
-        while self._left > 0 or not self._routes:
-            self._page.wait_for_timeout(10)
-
-    def let(self) -> None:
-        while self._routes:
-            route, answer = self._routes.pop()
-            route.fulfill(response=answer) if answer else route.continue_()
 
 
 def look_again(page: Page) -> None:
@@ -207,7 +180,7 @@ def test_what_is_dropped_while_a_link_is_looked_up_stays_on_the_screen(room: Roo
     page = room.open()
     answers = Kept(page, JOB, most=2, ask=True)
     page.evaluate("id => { location.hash = id; }", job)
-    answers.wait()
+    answers.wait(2)
     drop(page, room.image(5))
     answers.let()
     answered(page, f"/v1/jobs/{job}", 2)

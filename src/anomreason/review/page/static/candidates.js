@@ -77,8 +77,7 @@ export class Candidates {
     const coming = this.feed.advance();
     if (this.feed.current) return this.#show();
     this.shown = false;
-    await coming;
-    if (!this.place) return;
+    if ((await coming) === undefined || !this.place) return;
     if (this.feed.current) await this.#show();
     else await this.#nothing();
   }
@@ -125,6 +124,7 @@ export class Candidates {
     part(card, "opinions").replaceChildren(...(this.settling ? [this.#opinions(item)] : []));
     this.#crop(item);
     const late = setTimeout(() => {
+      if (this.feed.current !== item || !this.place) return;
       this.stage.show(null); // not the image before
       this.desk.missing(this.stage, "Loading the image …");
     }, LATE);
@@ -146,7 +146,7 @@ export class Candidates {
     const figure = this.card.querySelector(".crop");
     figure.hidden = !item.crop;
     if (!item.crop) return;
-    const late = setTimeout(() => (figure.hidden = true), LATE);
+    const late = setTimeout(() => (figure.hidden ||= this.feed.current === item), LATE);
     const crop = await decoded(item.crop).catch(() => null);
     clearTimeout(late);
     if (this.feed.current !== item) return;
@@ -190,7 +190,7 @@ export class Candidates {
       this.#again(first, last.choice);
       answer.then(({ undone, item }) => {
         // Another tab of the same person judged later: what the server took back is shown instead.
-        if (undone && item && undone.candidate !== first.candidate) this.#again(item, undone.choice);
+        if (undone && item && undone.candidate !== first.candidate && this.place) this.#again(item, undone.choice);
       }).catch(() => {});
     } else {
       answer.then(({ undone, item }) => {
@@ -202,8 +202,9 @@ export class Candidates {
   }
 
   #again(item, choice) {
-    this.feed.back(item);
     this.desk.note(`Taken back: ${(SAID[choice] ?? choice).toLowerCase()}`);
+    if (this.editor) return this.feed.soon(item); // what is being written stays on the screen
+    this.feed.back(item);
     this.#show();
   }
 

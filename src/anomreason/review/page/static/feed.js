@@ -14,6 +14,7 @@ export class Feed {
   constructor(ask, name, outbox) {
     Object.assign(this, { ask, name, outbox });
     this.id = (item) => item[name];
+    this.turn = 0; // how often what is current was to change
     this.clear();
     this.state = "working";
     this.problem = null; // why nothing came, when nothing is left
@@ -21,17 +22,21 @@ export class Feed {
 
   /** Forget all items: the server gives them again, but for those that were judged in another mode meanwhile. */
   clear() {
+    this.turn += 1;
     this.current = null;
     this.ahead = [];
     this.filling = null;
     this.cleared = (this.cleared ?? 0) + 1; // what is on its way does not count
   }
 
-  /** Go to the next item, at once when one is there; gives it, or null when none is to be had now. */
+  /** Go to the next item, at once when one is there; gives it, or null when none is to be had now.
+   * undefined: while it waited, somebody went elsewhere. */
   async advance() {
+    const turn = ++this.turn;
     this.current = this.ahead.shift() ?? null;
     if (!this.current) {
       await this.fill();
+      if (turn !== this.turn) return undefined;
       this.current = this.ahead.shift() ?? null;
     }
     setTimeout(() => this.fill(), PAINTED); // not before this one is on the screen
@@ -40,9 +45,17 @@ export class Feed {
 
   /** Put an item in front of the current one. */
   back(item) {
+    this.turn += 1;
     this.ahead = this.ahead.filter((other) => this.id(other) !== this.id(item));
     if (this.current && this.id(this.current) !== this.id(item)) this.ahead.unshift(this.current);
     this.current = item;
+    prefetch(item.src, item.crop);
+  }
+
+  /** Put an item behind the current one. */
+  soon(item) {
+    if (this.current && this.id(this.current) === this.id(item)) return;
+    this.ahead = [item, ...this.ahead.filter((other) => this.id(other) !== this.id(item))];
     prefetch(item.src, item.crop);
   }
 
@@ -53,8 +66,11 @@ export class Feed {
 
   /** Fetch what is missing; one request at a time. */
   fill() {
-    this.filling ??= this.#fill().finally(() => (this.filling = null));
-    return this.filling;
+    if (this.filling) return this.filling;
+    const filling = this.#fill().finally(() => {
+      if (this.filling === filling) this.filling = null; // not another one, since all was cleared
+    });
+    return (this.filling = filling);
   }
 
   async #fill() {
@@ -73,7 +89,7 @@ export class Feed {
       this.state = answer.state ?? (answer.items.length ? "working" : "finished");
       this.problem = null;
     } catch (problem) {
-      this.problem = problem;
+      if (cleared === this.cleared) this.problem = problem;
     }
   }
 }

@@ -66,7 +66,7 @@ export class Groups {
       return this.#show([this.feed.current]);
     }
     const item = await this.feed.advance();
-    if (!this.place) return;
+    if (item === undefined || !this.place) return;
     if (item) return this.#load(item);
     const waits = await this.desk.nothing(this.feed);
     clearTimeout(this.again);
@@ -249,8 +249,9 @@ export class Groups {
   #again(items) {
     const ids = items.map(({ candidate }) => candidate);
     this.apart = this.apart.filter(({ candidate }) => !ids.includes(candidate));
-    this.feed.back(items[0]);
     this.desk.note(items.length === 1 ? "Taken back" : `Taken back: the verdicts on ${items.length} candidates`);
+    if (this.editor) return this.feed.soon(items[0]); // what is being written stays on the screen
+    this.feed.back(items[0]);
     this.#show(items);
   }
 }

@@ -33,7 +33,7 @@ class ImageMode {
 
   async forward() {
     const image = await this.feed.advance();
-    if (!this.place) return;
+    if (image === undefined || !this.place) return;
     if (image) return this.show();
     const waits = await this.desk.nothing(this.feed, "images");
     this.again = setTimeout(() => this.place && !this.feed.current && this.forward(), waits);
@@ -156,6 +156,8 @@ export class Annotating extends ImageMode {
     this.desk.send("/api/annotated", { image: item.image });
     this.history.push({ item, saved: this.saved });
     this.stage.stopDrawing();
+    this.shown = false;
+    this.side.inert = true; // what is clicked now is not meant for the next image
     this.forward();
   }
 }

@@ -46,9 +46,9 @@ export class Outbox extends EventTarget {
     return this.waiting.map((entry) => entry.body[name] ?? entry[name]).filter((id) => id !== undefined);
   }
 
-  /** Resolves when all is sent or refused. */
+  /** Resolves when all is sent or refused, or when nothing can be sent just now. */
   async idle() {
-    while (this.waiting.length) await new Promise((resolve) => this.addEventListener("change", resolve, { once: true }));
+    while (this.waiting.length && !this.offline && !this.signedOut) await new Promise((resolve) => this.addEventListener("change", resolve, { once: true }));
   }
 
   dismiss(entry) {

@@ -56,9 +56,10 @@ export class WholeImages {
   }
 
   async #forward() {
+    this.shown = false;
     this.feed.drop(this.entries.map(({ item }) => item.candidate));
     const item = await this.feed.advance();
-    if (!this.place) return;
+    if (item === undefined || !this.place) return;
     if (item) return this.#load(item);
     this.entries = [];
     const waits = await this.desk.nothing(this.feed);
@@ -75,7 +76,7 @@ export class WholeImages {
       if (!this.place || this.feed.current !== item) return;
       this.feed.problem = problem;
       this.feed.back(item);
-      this.again = setTimeout(() => this.place && this.#load(item), await this.desk.nothing(this.feed));
+      this.again = setTimeout(() => this.place && this.feed.current === item && this.#load(item), await this.desk.nothing(this.feed));
       return;
     }
     if (!this.place || this.feed.current !== item) return;
@@ -184,8 +185,9 @@ export class WholeImages {
     }
     answer.then(({ undone, item }) => {
       if (!undone || !item) return this.desk.note("There is nothing to undo.");
-      this.feed.back(item);
       this.desk.note("Taken back");
+      if (this.editor) return this.feed.soon(item); // what is being written stays on the screen
+      this.feed.back(item);
       if (this.place) this.#load(item);
     }).catch(() => {});
     return true;
