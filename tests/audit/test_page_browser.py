@@ -114,7 +114,7 @@ def test_every_prompt_comes_as_one_scrolls_and_the_worst_images_lead_back_to_the
 ) -> None:
     page = opened(browser, address)
     page.select_option("#seed", "0")
-    for _ in range(40):
+    for _ in range(400):
         page.mouse.wheel(0, 4000)
         if page.locator(".prompt").count() == 30:
             break
@@ -136,6 +136,7 @@ def test_the_page_is_accessible_and_fits_a_phone(browser: Browser, address: str,
         viewport={"width": 390, "height": 844}, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce"
     )
     page = context.new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto(address + "#prompt=p001")
     page.locator(".shot img").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

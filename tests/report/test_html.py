@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.chromium import PATIENCE
 
 from anomreason.anomaly import (
     Anomaly,
@@ -546,12 +548,14 @@ class Browser:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        self._watchdog = threading.Timer(60, self._process.kill)
+        self._watchdog = threading.Timer(10 * PATIENCE / 1000, self._process.kill)
         self._watchdog.start()
         self._number, self._buffer, self._session = 0, b"", ""
+        self._loaded: set[str] = set()  # ids of loaders that have done
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.send("Page.enable")
+        self.send("Page.setLifecycleEventsEnabled", enabled=True)
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         assert self._process.stdin
@@ -561,26 +565,28 @@ class Browser:
             message["sessionId"] = self._session
         self._process.stdin.write(json.dumps(message).encode() + b"\0")
         self._process.stdin.flush()
-        result: dict[str, Any] = self._until("id", self._number).get("result", {})
+        while (answer := self._next()).get("id") != self._number:
+            pass
+        result: dict[str, Any] = answer.get("result", {})
         return result
 
-    def _until(self, name: str, value: Any) -> dict[str, Any]:
+    def _next(self) -> dict[str, Any]:
         assert self._process.stdout
-        while True:
-            while b"\0" not in self._buffer:
-                more = os.read(self._process.stdout.fileno(), 1 << 20)
-                assert more, "Chromium has ended"
-                self._buffer += more
-            line, _, self._buffer = self._buffer.partition(b"\0")
-            message: dict[str, Any] = json.loads(line)
-            if message.get(name) == value:
-                return message
+        while b"\0" not in self._buffer:
+            more = os.read(self._process.stdout.fileno(), 1 << 20)
+            assert more, "Chromium has ended"
+            self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\0")
+        message: dict[str, Any] = json.loads(line)
+        if message.get("method") == "Page.lifecycleEvent" and message["params"]["name"] == "load":
+            self._loaded.add(message["params"]["loaderId"])
+        return message
 
     def open(self, address: str) -> None:
-        self.send("Page.navigate", url="about:blank")
-        self._until("method", "Page.loadEventFired")
-        self.send("Page.navigate", url=address)
-        self._until("method", "Page.loadEventFired")
+        for url in ("about:blank", address):
+            loader = self.send("Page.navigate", url=url)["loaderId"]
+            while loader not in self._loaded:
+                self._next()
 
     def see(self, expression: str) -> Any:
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
@@ -588,8 +594,8 @@ class Browser:
         return answer.get("result", {}).get("value")  # neither while one page gives way to the next
 
     def until(self, expression: str) -> None:
-        """Wait until the expression is true in the page; at most ten seconds."""
-        end = time.monotonic() + 10
+        """Wait until the expression is true in the page."""
+        end = time.monotonic() + PATIENCE / 1000
         while time.monotonic() < end:
             if self.see(expression):
                 return
@@ -675,6 +681,17 @@ def test_chromium_lights_a_box_with_its_finding_and_the_reverse(run: Run, browse
     browser.until(f"{lit} === 'a1,a1,a1'")
     browser.see("document.querySelectorAll('.finding .number')[1].click()")
     assert browser.see("document.activeElement.id") == "b2", "the number on a card leads to the box"
+
+
+def test_chromium_fills_a_window_in_which_many_cards_find_room(run: Run, browser: Browser) -> None:
+    run.add(run.picture("a.png"))
+    page = run.build().path
+    rows = re.compile(r'(?<=id="rows">\[)(.*?)(?=\]</script>)', re.DOTALL)
+    page.write_text(rows.sub(lambda one: ",".join(1000 * [one[0]]), page.read_text()))
+    browser.send("Emulation.setDeviceMetricsOverride", width=3840, height=9000, deviceScaleFactor=1, mobile=False)
+    browser.open(page.as_uri())
+    browser.until("document.querySelectorAll('.card').length > 240")
+    browser.send("Emulation.clearDeviceMetricsOverride")
 
 
 AWKWARD = [

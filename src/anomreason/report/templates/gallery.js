@@ -40,6 +40,9 @@
     const end = Math.min(shown + count, chosen.length);
     for (; shown < end; shown++) fragment.append(card(chosen[shown]));
     cards.append(fragment);
+    // Watched anew, it tells where it is: it tells no more as long as it stays in the window.
+    more.disconnect();
+    more.observe(byId("more"));
   }
 
   function state() {
@@ -101,6 +104,9 @@
     }
   }
 
+  const more = new IntersectionObserver((seen) => {
+    if (seen.some((entry) => entry.isIntersecting) && shown < chosen.length) showMore(STEP);
+  }, { rootMargin: "1500px" });
   let waiting = 0;
   find.addEventListener("input", () => {
     clearTimeout(waiting);
@@ -119,10 +125,6 @@
     update();
   });
   addEventListener("pagehide", remember);
-  new IntersectionObserver((seen) => {
-    if (seen.some((entry) => entry.isIntersecting)) showMore(STEP);
-  }, { rootMargin: "1500px" }).observe(byId("more"));
-
   restore();
   const view = remembered();
   update(view ? Math.max(view.shown, STEP) : STEP);
