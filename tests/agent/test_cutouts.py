@@ -274,17 +274,22 @@ def test_which_objects_are_shown(scene: Path, tmp_path: Path) -> None:
     def across(pixels: int, part: str | None) -> View:
         return View("cup", Region(x0=0.1, y0=0.1, x1=0.1 + pixels / SENT[0], y1=0.15), part)
 
-    rules: list[tuple[Crops, str | None, list[int], list[int]]] = [
-        ("never", None, [], []),
-        ("auto", None, [30, 90, 130, 170], [30, 90]),  # of the large file details were lost, of the small one none
-        ("always", None, [30, 90, 130, 170, 230], [30, 90, 130, 170, 230]),  # one of 300 would be shown smaller
-        ("auto", "handle", [30, 90, 130], [30, 90]),
-        ("always", "handle", [30, 90, 130, 170], [30, 90, 130, 170]),
+    sizes = [30, 90, 130, 170, 190, 230, 260, 300]
+    rules: list[tuple[Crops, str | None, int, int, int]] = [  # the largest that is shown of both files
+        ("never", None, 6, 0, 0),
+        ("auto", None, 6, 170, 90),  # of the large file details were lost, of the small one none
+        ("auto", None, 4, 190, 90),
+        ("auto", None, 1, 260, 90),
+        ("always", None, 6, 230, 230),  # 260 would be shown smaller
+        ("auto", "handle", 6, 170, 170),
+        ("auto", "handle", 12, 170, 170),  # two sheets
+        ("auto", "handle", 2, 260, 260),
+        ("always", "handle", 6, 230, 230),
     ]
-    for crops, part, of_large, of_small in rules:
-        sizes = [30, 90, 130, 170, 230, 300]
-        assert [n for n in sizes if worth_showing(across(n, part), large, crops)] == of_large
-        assert [n for n in sizes if worth_showing(across(n, part), small, crops)] == of_small
+    for crops, part, count, of_large, of_small in rules:
+        for loaded, largest in ((large, of_large), (small, of_small)):
+            shown = [n for n in sizes if worth_showing(across(n, part), loaded, crops, count)]
+            assert shown == [n for n in sizes if n <= largest], (crops, part, count)
 
 
 def at(x: int, y: int, side: int) -> Region:
@@ -311,6 +316,20 @@ def test_objects_take_turns_in_showing_themselves_and_their_parts(scene: Path) -
     assert views([ann, bob, cup, floor], loaded) == everything
     assert views([ann, bob, cup, floor], loaded, 3) == ["part 0 of ann", "part 0 of bob", "cup"]
     assert views([ann, bob, cup, floor], loaded, 4) == ["part 0 of ann", "part 1 of ann", "part 0 of bob", "cup"]
+
+
+def test_few_cut_outs_are_larger_so_that_large_parts_get_one_too(scene: Path) -> None:
+    loaded = load_image(scene)
+    ann = person("ann", 100, 800, at(150, 200, 230), at(450, 200, 240))
+    assert views([ann], loaded) == ["part 0 of ann", "part 1 of ann"]
+    small = [SceneObject(name=f"cup {n}", region=at(1000 + 70 * n, 20, 60)) for n in range(5)]
+    assert views([ann, *small], loaded, 6) == [o.name for o in small]
+
+
+def test_a_part_is_shown_with_what_it_is_joined_to(scene: Path) -> None:
+    ann = person("ann", 100, 800, at(300, 300, 40))
+    [[shown]] = cut_outs_of(load_image(scene), [[ann]], "auto")
+    assert shown.place.box == pytest.approx(at(276, 276, 88).box)
 
 
 def test_a_part_is_shown_once_and_only_where_it_shows_more_than_its_owner(scene: Path, tmp_path: Path) -> None:

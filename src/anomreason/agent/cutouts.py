@@ -39,8 +39,8 @@ _STRIP = 24
 _GAP = 8
 _MARGIN = 0.2
 """Of an object's width or height, shown around it on each side."""
-_PART_MARGIN = 0.4
-"""The same of a part: one sees where it is joined, and a box that is a little off shows it all the same."""
+_PART_MARGIN = 24
+"""Pixels as sent, at least, around a part: one sees where it is joined, and a box a little off shows it as well."""
 _LEAST = 32
 """Pixels of the file that a cut-out shows at least in each direction: fewer are a blur whatever they are."""
 SMALL = 96
@@ -48,9 +48,9 @@ SMALL = 96
 MORE = 1.25
 """A file with so many times the pixels a side that were sent holds details that the image as sent does not show."""
 _CLOSER = 4 / 3
-"""Such details are worth a cut-out that shows the object so many times larger than the image as sent."""
-_SAME_PLACE = 0.5
-"""A part with at least this IoU with something shown is shown already."""
+"""Such details, and parts, are worth a cut-out that shows them so many times larger than the image as sent."""
+_WITHIN = 0.9
+"""Share of a part's area in another cut-out from which that shows it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,6 @@ class View:
     def name(self) -> str:
         """The object's name, or the part's with that of its owner."""
         return self.of if self.part is None else part_name(self.part, self.of)
-
-    @property
-    def margin(self) -> float:
-        return _MARGIN if self.part is None else _PART_MARGIN
 
 
 def part_name(part: str, of: str) -> str:
@@ -100,22 +96,21 @@ class CutOutSheet:
     """Where each of them lies on the sheet."""
 
 
-def worth_showing(view: View, loaded: LoadedImage, crops: Crops) -> bool:
-    """Whether a cut-out of it shows more than the image as sent."""
-    sent, region = loaded.encoded, view.region
+def worth_showing(view: View, loaded: LoadedImage, crops: Crops, count: int) -> bool:
+    """Whether a cut-out of it, one of `count`, shows more than the image as sent."""
+    sent, region, enlarged = loaded.encoded, view.region, _enlarged(view, loaded, count)
     longer = max((region.x1 - region.x0) * sent.width, (region.y1 - region.y0) * sent.height)
-    enlarged = _enlarged(view, loaded)
     if crops == "always":
         return enlarged > 1
-    return crops == "auto" and (longer < SMALL or (holds_more(loaded) and enlarged >= _CLOSER))
+    closer = (view.part is not None or holds_more(loaded)) and enlarged >= _CLOSER
+    return crops == "auto" and (longer < SMALL or closer)
 
 
-def _enlarged(view: View, loaded: LoadedImage) -> float:
-    """How many times larger than in the image as sent it is on a sheet of `MOST` cut-outs."""
-    sent, region, shown = loaded.encoded, view.region, 1 + 2 * view.margin
-    across = (_CELL[0] - _GAP) / ((region.x1 - region.x0) * sent.width * shown)
-    down = (_CELL[1] - _STRIP - _GAP) / ((region.y1 - region.y0) * sent.height * shown)
-    return min(across, down)
+def _enlarged(view: View, loaded: LoadedImage, count: int) -> float:
+    """How many times larger than in the image as sent one of `count` cut-outs shows it."""
+    place, sent = _place(view, loaded), loaded.encoded
+    width, height = _room(_cell(math.ceil(count / math.ceil(count / MOST))))
+    return min(width / ((place.x1 - place.x0) * sent.width), height / ((place.y1 - place.y0) * sent.height))
 
 
 def holds_more(loaded: LoadedImage) -> bool:
@@ -124,43 +119,53 @@ def holds_more(loaded: LoadedImage) -> bool:
 
 
 def views_of(objects: Sequence[SceneObject], loaded: LoadedImage, crops: Crops, most: int) -> list[View]:
-    """What to show of these objects, at most `most`, object by object.
+    """What to show of these objects, object by object: as many as are worth showing among so many, at most `most`.
 
     Objects take turns: one view of each, then a second of each, and so on. The first is the object itself where that
     is worth showing, then come its parts as they were listed.
     """
-    own = {o.name: View(o.name, o.region) for o in objects if o.region}
-    own = {name: view for name, view in own.items() if worth_showing(view, loaded, crops)}
-    turns = itertools.zip_longest(*(_views(o, own.get(o.name), loaded, crops) for o in objects))
-    shown: list[View] = []
-    for view in (view for turn in turns for view in turn if view):
-        others = [*own.values(), *shown]
-        if view.part is None or all(view.region.iou(other.region) < _SAME_PLACE for other in others):
-            shown.append(view)
     order = [o.name for o in objects]
-    return sorted(shown[:most], key=lambda view: order.index(view.of))
+    for count in range(most, 0, -1):
+        views = _in_turns(objects, loaded, crops, count)
+        if len(views) >= count:
+            return sorted(views[:count], key=lambda view: order.index(view.of))
+    return []
 
 
-def _views(of: SceneObject, own: View | None, loaded: LoadedImage, crops: Crops) -> list[View]:
-    """The views of one object. own: itself, if it is shown; its parts must show clearly more of the file than that."""
-    parts = [View(of.name, part.region, part.name) for part in of.parts]
-    parts = [part for part in parts if worth_showing(part, loaded, crops)]
-    if own is None:
-        return parts
-    least = _CLOSER * _detail(own, loaded)
-    return [own, *(part for part in parts if _detail(part, loaded) >= least)]
+def _in_turns(objects: Sequence[SceneObject], loaded: LoadedImage, crops: Crops, count: int) -> list[View]:
+    by_object = []
+    for one in objects:
+        views = [View(one.name, part.region, part.name) for part in one.parts]
+        views = [View(one.name, one.region), *views] if one.region else views
+        by_object.append([view for view in views if worth_showing(view, loaded, crops, count)])
+    whole = [view for views in by_object for view in views if view.part is None]
+    shown: list[View] = []
+    for view in (view for turn in itertools.zip_longest(*by_object) for view in turn if view):
+        if view.part is None or not any(_shows(other, view, loaded, count) for other in (*whole, *shown)):
+            shown.append(view)
+    return shown
 
 
-def _detail(view: View, loaded: LoadedImage) -> float:
+def _shows(view: View, part: View, loaded: LoadedImage, count: int) -> bool:
+    """Whether the cut-out of a view shows a part too, nearly as well as the part's own would."""
+    place, region = _place(view, loaded), part.region
+    across = min(place.x1, region.x1) - max(place.x0, region.x0)
+    down = min(place.y1, region.y1) - max(place.y0, region.y0)
+    if min(across, down) <= 0 or across * down < _WITHIN * region.area:
+        return False
+    return _detail(part, loaded, count) < _CLOSER * _detail(view, loaded, count)
+
+
+def _detail(view: View, loaded: LoadedImage, count: int) -> float:
     """How many times as many pixels of the file a side its cut-out shows as the image as sent does."""
-    return min(_enlarged(view, loaded), loaded.width / loaded.encoded.width)
+    return min(_enlarged(view, loaded, count), loaded.width / loaded.encoded.width)
 
 
 def cut_outs_of(loaded: LoadedImage, groups: Sequence[Sequence[SceneObject]], crops: Crops) -> list[list[CutOut]]:
     """The cut-outs to show of each group of objects. Raises UnreadableImage when the file cannot be read again."""
     most = MOST if len(groups) > 1 else MOST * SHEETS
     views = [views_of(group, loaded, crops, most) for group in groups]
-    places = [_with_margin(view, loaded) for of_one in views for view in of_one]
+    places = [_place(view, loaded) for of_one in views for view in of_one]
     pixels = cut_out(loaded, places, max(max(size) for size in _CELLS.values())) if places else []
     cut = iter(zip(places, pixels, strict=True))
     return [[CutOut(view, *next(cut)) for view in of_one] for of_one in views]
@@ -190,22 +195,35 @@ def _rank(view: View, entry: Entry) -> int:
     return 0 if word and word in f"{entry.proposed.name} {entry.proposed.phenomenon}".casefold() else 1
 
 
-def _with_margin(view: View, loaded: LoadedImage) -> Region:
-    x0, x1 = _wider(view.region.x0, view.region.x1, view.margin, loaded.width)
-    y0, y1 = _wider(view.region.y0, view.region.y1, view.margin, loaded.height)
+def _place(view: View, loaded: LoadedImage) -> Region:
+    """What its cut-out shows of the image: the region with its margin."""
+    least = 0 if view.part is None else _PART_MARGIN
+    x0, x1 = _wider(view.region.x0, view.region.x1, least / loaded.encoded.width, loaded.width)
+    y0, y1 = _wider(view.region.y0, view.region.y1, least / loaded.encoded.height, loaded.height)
     return Region(x0=x0, y0=y0, x1=x1, y1=y1)
 
 
-def _wider(low: float, high: float, margin: float, length: int) -> tuple[float, float]:
-    """The span with its margin, of at least `_LEAST` of `length` pixels, inside 0..1."""
-    size = min(1.0, max((high - low) * (1 + 2 * margin), _LEAST / length))
+def _wider(low: float, high: float, least: float, length: int) -> tuple[float, float]:
+    """The span with its margin of at least `least`, of at least `_LEAST` of `length` pixels, inside 0..1."""
+    margin = max((high - low) * _MARGIN, least)
+    size = min(1.0, max(high - low + 2 * margin, _LEAST / length))
     start = min(max(0.0, (low + high - size) / 2), 1 - size)
     return start, start + size
 
 
+def _cell(count: int) -> tuple[int, int]:
+    """Width and height of each of so many cut-outs on a sheet, with its number, pixels."""
+    return _CELLS.get(count, _CELL)
+
+
+def _room(cell: tuple[int, int]) -> tuple[int, int]:
+    """Width and height that a cell leaves for the cut-out itself."""
+    return cell[0] - _GAP, cell[1] - _STRIP - _GAP
+
+
 def sheet_size(count: int) -> tuple[int, int]:
     """Width and height of a sheet of so many cut-outs, pixels."""
-    across, (width, height) = math.ceil(math.sqrt(count)), _CELLS.get(count, _CELL)
+    across, (width, height) = math.ceil(math.sqrt(count)), _cell(count)
     return across * width, math.ceil(count / across) * height
 
 
@@ -218,13 +236,13 @@ def sheets_of(cutouts: Sequence[CutOut]) -> list[CutOutSheet]:
 
 def _sheet(cutouts: Sequence[CutOut], first: int) -> CutOutSheet:
     width, height = sheet_size(len(cutouts))
-    across, down = _CELLS.get(len(cutouts), _CELL)
+    across, down = _cell(len(cutouts))
     sheet = Image.new(cutouts[0].pixels.mode, (width, height), "white")
     draw, font, cells = ImageDraw.Draw(sheet), ImageFont.load_default(_STRIP - 4), []
     for number, cutout in enumerate(cutouts):
         left, top = number % (width // across) * across, number // (width // across) * down
         draw.text((left + _GAP // 2, top), str(first + number), "black", font)
-        room = (across - _GAP, down - _STRIP - _GAP)
+        room = _room((across, down))
         scale = min(room[0] / cutout.pixels.width, room[1] / cutout.pixels.height)
         size = (max(1, round(cutout.pixels.width * scale)), max(1, round(cutout.pixels.height * scale)))
         at = (left + _GAP // 2, top + _STRIP)
