@@ -150,7 +150,7 @@ def test_what_one_tab_removed_stays_removed(held: Room) -> None:
 
 def test_what_a_closed_tab_did_not_send_another_sends(room: Room) -> None:
     second = room.open()
-    says(second, "lean", "#service")
+    answered(second, "/v1/me")
     first = room.beside(second.context)
     first.route("**/v1/detect*", lambda route: route.abort())
     drop(first, room.image(7))
