@@ -113,10 +113,12 @@ class Sender(threading.Thread):
                 self.seen.ended[job["id"]] = job
 
     def send(self, client: httpx2.Client, name: str, data: bytes) -> httpx2.Response:
+        request = client.build_request("POST", "/v1/detect", files={"image": (name, data)})
+        request.read()  # the form is made before, as that is the client's time
         begun = time.perf_counter()
         client.get("/healthz")
         between = time.perf_counter()
-        answer = client.post("/v1/detect", files={"image": (name, data)})
+        answer = client.send(request)
         self.seen.accepted.append(time.perf_counter() - between)
         self.seen.answered.append(between - begun)
         return answer

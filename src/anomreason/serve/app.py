@@ -50,7 +50,8 @@ _Id = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{22}$")]
 _Seconds = Annotated[float, Query(ge=0, le=60, allow_inf_nan=False, description="Seconds to wait for the job's end.")]
 
 
-def _service(request: Request) -> Service:
+# Not one of these is left to a thread, as FastAPI does with plain functions.
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
@@ -78,7 +79,7 @@ async def _job(service: _Serving, client: _Client, id: _Id) -> ImageJob:
 _TheJob = Annotated[ImageJob, Depends(_job)]
 
 
-def _limits(
+async def _limits(
     max_cap: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     min_severity: Annotated[float | None, Query(ge=0, le=100, allow_inf_nan=False)] = None,
     max_anomalies: Annotated[int | None, Query(ge=0)] = None,

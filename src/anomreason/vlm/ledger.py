@@ -211,9 +211,9 @@ class Ledger:
         path = self._file.path
         try:
             path.rename(rolled_file(path.parent, self._rolled + 1))
+            before, self._file = self._file, Appender(path)
         except OSError as error:
             raise StorageError(f"cannot put {str(path)!r} aside: {error}; check the folder") from error
-        before, self._file = self._file, Appender(path)
         before.close()
         self._rolled += 1
         self.in_file = 0
