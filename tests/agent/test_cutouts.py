@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from anomreason.agent.boxes import read_box
@@ -26,9 +28,10 @@ from anomreason.agent.cutouts import (
     views_of,
     worth_showing,
 )
-from anomreason.agent.forms import Suspicion
-from anomreason.agent.pipeline import AgentSettings, AnomAgent
-from anomreason.anomaly import Detection, ObjectPart, Region, SceneObject, Usage
+from anomreason.agent.forms import DetailedObject, DetailedObjects, Suspicion
+from anomreason.agent.pipeline import AgentSettings, AnomAgent, placed
+from anomreason.agent.replies import read_objects
+from anomreason.anomaly import Anomaly, Detection, ObjectPart, Region, SceneObject, Usage
 from anomreason.errors import UnreadableImage
 from anomreason.images import Encoded, LoadedImage, load_image
 from anomreason.vlm.calling import Caller
@@ -217,6 +220,39 @@ def test_a_model_that_gives_no_parts_is_asked_as_before(parts: object, scene: Pa
     assert [o.parts for o in detection.objects] == [()]
     _, without = look(scene, "never", NearsightedOfParts())
     assert vlm.requests[1:] == without.requests[1:]
+
+
+PLAIN = (
+    st.text("abXY 1", max_size=9)
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.none()
+    | st.booleans()
+)
+ANYTHING = st.recursive(
+    PLAIN,
+    lambda inner: (
+        st.lists(inner, max_size=9)
+        | st.dictionaries(st.sampled_from(["name", "part", "box", "bbox_2d", "x"]), inner, max_size=4)
+    ),
+)
+
+
+@given(ANYTHING)
+def test_whatever_stands_for_parts_costs_no_object(parts: object) -> None:
+    reply = json.dumps({"objects": [{"name": "woman", "description": "tall", "box": WOMAN, "parts": parts}]})
+    [woman] = read_objects(reply, [], DetailedObjects)
+    assert isinstance(woman, DetailedObject)
+    assert woman.box == read_box(WOMAN)
+    assert len(woman.parts) <= 6
+    assert all(part.name.strip() for part in woman.parts)
+
+
+def test_an_anomaly_of_a_part_without_a_box_is_placed_there() -> None:
+    woman = person("woman", 100, 800, at(300, 300, 40))
+    anomaly = Anomaly(name="a", phenomenon="b", reasoning="c", severity=9, objects=("Part 0 of woman", "woman"))
+    assert placed(anomaly, [woman]).region == at(300, 300, 40)
+    assert placed(anomaly.model_copy(update={"objects": ("woman",)}), [woman]).region == woman.region
 
 
 def test_parts_are_no_evidence_of_what_a_box_means(scene: Path) -> None:
