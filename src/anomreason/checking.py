@@ -19,8 +19,18 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from anomreason.agent.boxes import AUTO, BOX_KEYS, CONVENTIONS, BoxReader, RawBox, read_box
-from anomreason.agent.observer import counts_image, same_model, sees
+from anomreason.agent.boxes import AUTO
+from anomreason.agent.observer import (
+    TIE,
+    WELL_PLACED,
+    best_convention,
+    box_fit,
+    box_fits,
+    boxes_in,
+    counts_image,
+    same_model,
+    sees,
+)
 from anomreason.agent.pipeline import Schedule
 from anomreason.anomaly import Record, Usage
 from anomreason.detector import DetectorSetup
@@ -30,11 +40,8 @@ from anomreason.textform import without_thinking
 from anomreason.vlm.calling import Caller, Meter, Patience
 from anomreason.vlm.opening import open_vlm
 from anomreason.vlm.probes import (
-    PLACES,
-    SIZE,
     boxes_request,
     control_request,
-    place,
     schema_request,
     short_request,
     word_request,
@@ -43,10 +50,6 @@ from anomreason.vlm.protocol import VLM, Reply, Request, VLMOptions, runs_here
 
 AT_ONCE = 8
 """Short calls that are sent together."""
-_RIGHT = 0.6
-"""Mean IoU from which boxes count as read right."""
-_TIE = 0.05
-"""Conventions whose mean IoU differs by less place these boxes alike."""
 _TYPICAL = (1024, 1024)
 """Size of the image whose cost is told, pixels."""
 
@@ -195,17 +198,13 @@ class _Check:
         return "refused" if any("response_format" in refused for refused in self._heard.refused) else "ignored"
 
     def _boxes(self, reply: Reply) -> dict[str, object]:
-        raw = _boxes_in(reply)
-        if set(raw) != set(PLACES):
+        fits = box_fits(reply, self._setup.model)
+        if not fits:
             return {}
-        names = (self._setup.model, reply.model)
-        fits = {convention: _fit(raw, convention, names) for convention in CONVENTIONS}
-        best = max((c for c in CONVENTIONS if c != AUTO), key=lambda c: fits[c])
-        unaided = fits[AUTO] >= max(_RIGHT, fits[best] - _TIE)
-        if fits[best] < _RIGHT:
+        if (best := best_convention(fits)) is None:
             return {"boxes": None, "boxes_unaided": False}
-        alike = [c for c in CONVENTIONS if c != AUTO and fits[c] > fits[best] - _TIE]
-        return {"boxes": alike[0], "boxes_unaided": unaided}
+        unaided = box_fit(boxes_in(reply), AUTO, (self._setup.model, reply.model))
+        return {"boxes": best, "boxes_unaided": unaided >= max(WELL_PLACED, max(fits.values()) - TIE)}
 
     async def _at_once(self) -> float | None:
         """From the time of single calls and that of `AT_ONCE` together."""
@@ -254,32 +253,6 @@ def _seen(look: Reply) -> bool | None:
         seen = sees(look.text)
     # A server that counts an image's tokens passes it on, whatever a weak model says of it.
     return True if seen is not True and counts_image(control_request(1), look) else seen
-
-
-def _boxes_in(reply: Reply) -> dict[str, RawBox]:
-    """The boxes of a reply by the colour in the name beside them."""
-    found = {}
-    value = reply.parsed
-    entries = next((v for v in value.values() if isinstance(v, list)), [value]) if isinstance(value, dict) else value
-    for entry in entries if isinstance(entries, list) else []:
-        if not isinstance(entry, dict):
-            continue
-        key = next((k for k in BOX_KEYS if entry.get(k) is not None), None)
-        box = read_box(entry[key], key) if key else None
-        words = " ".join(str(v).lower() for v in entry.values() if isinstance(v, str))
-        colour = next((colour for colour in PLACES if colour in words), None)
-        if box is not None and box.values and colour and colour not in found:
-            found[colour] = box
-    return found
-
-
-def _fit(raw: dict[str, RawBox], convention: str, names: Sequence[str]) -> float:
-    """Mean IoU of the rectangles and the boxes as this convention reads them."""
-    reader = BoxReader(SIZE, names[0], convention)
-    for name in names[1:]:
-        reader.answered_by(name)
-    placed = reader.place(list(raw.values()))
-    return mean(0.0 if r is None else r.iou(place(c)) for c, r in zip(raw, placed, strict=True))
 
 
 def _thinking(replies: Sequence[Reply]) -> Thinking:

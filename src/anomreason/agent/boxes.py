@@ -283,6 +283,21 @@ class BoxReader:
         if model not in self._names:
             self._names.insert(0, model)
 
+    @property
+    def unknown(self) -> bool:
+        """Whether neither a convention nor a known name of the model tells how it writes boxes."""
+        return self._convention == AUTO and family_of(*self._names) is None
+
+    @property
+    def seen(self) -> tuple[RawBox, ...]:
+        """The boxes so far."""
+        return tuple(self._boxes)
+
+    def told(self, convention: str) -> None:
+        """How the model writes boxes, known from elsewhere; boxes so far are to be placed anew."""
+        self._convention = convention
+        self._boxes, self._unreadable, self._placed = [], 0, {}
+
     def place(self, boxes: Sequence[RawBox | None]) -> list[Region | None]:
         """The regions of one reply's boxes, in the same order; None for what has no box or is left out."""
         self._unreadable += sum(box is not None and not box.values for box in boxes)

@@ -1,7 +1,8 @@
-"""What the replies of a run tell of its server: whether it passes images on, and which model answers.
+"""What the replies of a run tell of its server: whether it passes images on, which model answers, how it writes boxes.
 
 Some servers drop images silently, so that a model answers from the text alone. The count of prompt tokens shows it;
-where it does not, one control question with an image of ours is asked, once a run.
+where it does not, one control question with an image of ours is asked, once a run. A model of no known family is asked
+once where three rectangles are.
 
     >>> same_model("gpt-4o", "openai/gpt-4o-2024-08-06")
     True
@@ -11,14 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from statistics import mean
 
+from anomreason.agent.boxes import AUTO, BOX_KEYS, CONVENTIONS, BoxReader, RawBox, read_box
 from anomreason.errors import CallFailed, ParseError
 from anomreason.images import Encoded
 from anomreason.textform import without_thinking
 from anomreason.vlm.calling import Caller, Meter
-from anomreason.vlm.probes import LEFT, NUMBER, RIGHT, control_request
+from anomreason.vlm.probes import LEFT, NUMBER, PLACES, RIGHT, SIZE, boxes_request, control_request, place
 from anomreason.vlm.protocol import Reply, Request
 
 _BYTES_A_TOKEN = 3.7
@@ -89,12 +93,16 @@ class Observer:
     """Names under which another model than the one asked for has answered."""
     _cause: str | None = None
     _settled: bool = False
+    _convention: str | None = None
+    _boxes_settled: bool = False
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         # Models in this process and simulators get what they are sent, and go by one name.
         self._remote = getattr(self.caller.vlm, "remote", False)
         self._settled = not (self.control and self._remote)
+        # In batches a question takes a round of hours.
+        self._boxes_settled = self._settled or self.caller.batch is not None
 
     def hear(self, request: Request, reply: Reply) -> str | None:
         """Evidence of one reply. Gives a note when another model than the one asked for has answered."""
@@ -118,9 +126,29 @@ class Observer:
                 self._settled = True
         return self._cause
 
+    async def convention(self) -> str | None:
+        """How the model writes boxes, by one question a run; None when it may not be asked or its answer does not tell.
+
+        One of `agent.boxes.CONVENTIONS`.
+        """
+        async with self._asking:
+            if not self._boxes_settled:
+                request = boxes_request(self.max_reply_tokens)
+                with suppress(CallFailed):
+                    self._convention = await self._once.call(request, self._convention_of, Meter())
+                self._boxes_settled = True
+        return self._convention
+
+    def _convention_of(self, reply: Reply) -> str | None:
+        return best_convention(box_fits(reply, self.caller.vlm.name))
+
+    @property
+    def _once(self) -> Caller:
+        """The caller, for a question that is not worth much patience."""
+        return replace(self.caller, in_flight=1, patience=replace(self.caller.patience, retries=1))
+
     async def _ask(self) -> str | None:
         request = control_request(self.max_reply_tokens)
-        once = replace(self.caller, in_flight=1, patience=replace(self.caller.patience, retries=1))
 
         def read(reply: Reply) -> tuple[bool | None, bool, str]:
             if not reply.text.strip():
@@ -128,7 +156,7 @@ class Observer:
             return sees(reply.text), counts_image(request, reply), " ".join(reply.text.split())[:120]
 
         try:
-            seen, counted, said = await once.call(request, read, Meter())
+            seen, counted, said = await self._once.call(request, read, Meter())
         except CallFailed:
             return None  # the images' own calls say what is wrong with the server
         if seen is not False or counted:
@@ -139,6 +167,55 @@ class Observer:
             "(--mmproj in llama.cpp), then start a new run (--run), since this one "
             "keeps answers given without the image; --no-control-question if you know better"
         )
+
+
+WELL_PLACED = 0.6
+"""Mean IoU from which boxes count as read right."""
+TIE = 0.05
+"""Conventions whose mean IoU differs by less place these boxes alike."""
+
+
+def box_fits(reply: Reply, asked: str) -> dict[str, float]:
+    """For each convention but `auto`, how well it reads the boxes that answer `boxes_request`: mean IoU, 0..1.
+
+    asked: name of the model. Empty for an answer without the three rectangles.
+    """
+    raw = boxes_in(reply)
+    if set(raw) != set(PLACES):
+        return {}
+    return {c: box_fit(raw, c, (asked, reply.model)) for c in CONVENTIONS if c != AUTO}
+
+
+def best_convention(fits: Mapping[str, float]) -> str | None:
+    """The first of those that fit best; None when none fits."""
+    best = max(fits.values(), default=0.0)
+    return next(c for c, fit in fits.items() if fit > best - TIE) if best >= WELL_PLACED else None
+
+
+def boxes_in(reply: Reply) -> dict[str, RawBox]:
+    """The boxes of a reply by the colour in the name beside them."""
+    found = {}
+    value = reply.parsed
+    entries = next((v for v in value.values() if isinstance(v, list)), [value]) if isinstance(value, dict) else value
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, dict):
+            continue
+        key = next((k for k in BOX_KEYS if entry.get(k) is not None), None)
+        box = read_box(entry[key], key) if key else None
+        words = " ".join(str(v).lower() for v in entry.values() if isinstance(v, str))
+        colour = next((colour for colour in PLACES if colour in words), None)
+        if box is not None and box.values and colour and colour not in found:
+            found[colour] = box
+    return found
+
+
+def box_fit(raw: Mapping[str, RawBox], convention: str, names: Sequence[str]) -> float:
+    """Mean IoU of the rectangles and the boxes as this convention reads them. names: of the model."""
+    reader = BoxReader(SIZE, names[0], convention)
+    for name in names[1:]:
+        reader.answered_by(name)
+    placed = reader.place(list(raw.values()))
+    return mean(0.0 if r is None else r.iou(place(c)) for c, r in zip(raw, placed, strict=True))
 
 
 def counts_image(request: Request, reply: Reply, template: int = _LONG_TEMPLATE) -> bool:

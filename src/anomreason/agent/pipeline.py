@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from anomreason.agent import forms, replies
-from anomreason.agent.boxes import AUTO, BoxReader
+from anomreason.agent.boxes import AUTO, BoxReader, RawBox
 from anomreason.agent.candidates import Entry, Pool, Proposal, judge, kept, lines, numbers, sourced_lines
 from anomreason.agent.cutouts import (
     Crops,
@@ -175,14 +175,24 @@ class Look:
         self.notes += notes
         return value
 
+    async def learn_boxes(self, boxes: Iterable[RawBox | None]) -> bool:
+        """Find out how a model of an unknown name wrote these boxes, before they are placed; whether it was found."""
+        if not (self.observer and self.boxes.unknown and any(box and box.values for box in boxes)):
+            return False
+        if convention := await self.observer.convention():
+            self.boxes.told(convention)
+        return convention is not None
+
     @property
     def conversation(self) -> DetectorCard | None:
         """The card of a detector that is asked in a conversation of two turns, as it was trained; else None."""
         return self.card if self.card and self.card.source and self.settings.schedule == "single" else None
 
-    def placed(self, lists: Sequence[Sequence[ObjectItem]]) -> list[list[SceneObject]]:
+    async def placed(self, lists: Sequence[Sequence[ObjectItem]]) -> list[list[SceneObject]]:
         """Objects of several replies with their regions, which all the boxes together decide."""
-        regions = iter(self.boxes.place([o.box for objects in lists for o in objects]))
+        boxes = [o.box for objects in lists for o in objects]
+        await self.learn_boxes(boxes)
+        regions = iter(self.boxes.place(boxes))
         return [[o.scene_object(next(regions)) for o in objects] for objects in lists]
 
     def with_parts(self, seen: SceneObject, listed: ObjectItem) -> SceneObject:
@@ -266,7 +276,7 @@ async def _listed(look: Look) -> list[SceneObject]:
         form = forms.DetailedObjects
         request = replace(request, parts=(*request.parts, look.prompts.of_parts), schema=schema_of(form))
     listed = await look.answer(request, lambda reply, notes: replies.read_objects(reply.text, notes, form))
-    [seen] = look.placed([listed])
+    [seen] = await look.placed([listed])
     return [look.with_parts(one, item) for one, item in zip(seen, listed, strict=True)]
 
 
@@ -314,7 +324,7 @@ async def paper(look: Look) -> tuple[Anomaly, ...]:
     """
     limit = {"limit": str(look.settings.max_objects)}
     lists = await together([look.ask(f"objects-{t + 1}", replies.read_objects, limit) for t in range(DRAFTS)])
-    look.objects = most_prominent(unite(look.placed(lists)), look.settings.max_objects)
+    look.objects = most_prominent(unite(await look.placed(lists)), look.settings.max_objects)
     reviewed = await together([_six_steps(look, o, look.pool.section()) for o in look.objects])
     proposals = [p for of_one in reviewed for p in of_one]
     return await _report(look, "format", proposals) if proposals else ()
@@ -333,7 +343,7 @@ async def release(look: Look) -> tuple[Anomaly, ...]:
     """The calls of the authors' code of 2026: merged drafts, summaries, verification samples and scans."""
     limit = {"limit": str(look.settings.max_objects)}
     lists = await together([look.ask("draft", replies.read_objects, limit, sample=t) for t in range(DRAFTS)])
-    drafts = look.placed(lists)
+    drafts = await look.placed(lists)
     united = await look.ask("merge", replies.read_objects, limit | {"drafts": drafts_text(drafts)})
     regions = look.boxes.copied([o.box for o in united], [o.region for draft in drafts for o in draft if o.region])
     merged = [o.scene_object(region) for o, region in zip(united, regions, strict=True)]
@@ -423,7 +433,15 @@ async def single(look: Look) -> tuple[Anomaly, ...]:
     """One call. A detector's card replaces our prompt and schema."""
     card, own = look.card, _own("single")
     if card is None:
-        found = await look.ask("single", lambda text, notes: replies.read_single(text, notes, look.boxes))
+        texts: list[str] = []
+
+        def read_text(text: str, notes: forms.Notes) -> tuple[Anomaly, ...]:
+            texts.append(text)
+            return replies.read_single(text, notes, look.boxes)
+
+        found = await look.ask("single", read_text)
+        if await look.learn_boxes(look.boxes.seen):
+            found = replies.read_single(texts[-1], None, look.boxes)
         return tuple(a.model_copy(update={"basis": own}) for a in found)
     schema = schema_of(forms.Anomalies) if card.answer == "json" else None
     parts, turns = _second_turn(look, card, card.generated)
