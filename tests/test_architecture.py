@@ -19,6 +19,7 @@ FLOORS = {
     "english": 0,
     "badges": 0,
     "notebook": 0,
+    "columns": 0,
     "files": 1,
     "databases": 1,
     "recipes": 1,
@@ -26,6 +27,8 @@ FLOORS = {
     "anomaly": 1,
     "containers": 1,
     "archives": 1,
+    "buckets": 1,
+    "parquet": 1,
     "decoding": 1,
     "facts": 1,
     "pixels": 1,
@@ -59,6 +62,9 @@ FLOORS = {
 NEIGHBOURS = {
     ("dataset", "training"),  # exports of conversations ask what training asks
     ("detection", "detector"),  # sessions are opened for a detector and its options
+    ("archives", "buckets"),  # files that hold images lie in buckets too
+    ("parquet", "buckets"),
+    ("archives", "parquet"),  # size and time of whatever is inside of a file
     ("notebook", "badges"),  # cards number their boxes as reports do
 }
 """Rooms of one floor that may know each other."""

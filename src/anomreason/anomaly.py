@@ -43,7 +43,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 """The kinds of anomaly that scenes plant. `Anomaly.kind` is free: other sources have other labels."""
 MAX_POINTS = 2_000
 """Points of one polygon."""
-FailureKind = Literal["unreadable_image", "refused", "truncated", "unparsable", "endpoint", "budget"]
+FailureKind = Literal[
+    "unreadable_image", "unreachable_image", "refused", "truncated", "unparsable", "endpoint", "budget"
+]
 
 
 class Record(BaseModel):

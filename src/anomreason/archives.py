@@ -19,6 +19,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from anomreason import buckets, parquet
+from anomreason.buckets import Address
 from anomreason.errors import UnreadableImage, UsageError
 
 SUFFIXES = (".zip", ".cbz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -28,6 +30,8 @@ _MOST_RATIO = 200
 """A compressed tar that unpacks to more than this many times its size is a trap ..."""
 _MOST_UNPACKED = 1 << 30
 """... where that is more than this many bytes."""
+_PART, _PART_OF_TAR = 1 << 20, 1 << 23
+"""Bytes of an archive in a bucket that are asked for at a time; a tar is gone through once to list it."""
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError, NotImplementedError)
 
 
@@ -84,6 +88,8 @@ class Archive:
         if isinstance(self._file, zipfile.ZipFile):
             with self._file.open(self._file.infolist()[member.where]) as file:
                 return file.read(member.size)
+        if isinstance(self.path, Address):
+            return buckets.read(self.path, member.where, member.size)
         with self._lock:
             self._file.seek(member.where)
             return self._file.read(member.size)
@@ -105,24 +111,36 @@ class Archive:
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is an archive that is read, by its name."""
-    return os.fspath(path).lower().endswith(SUFFIXES) and os.path.isfile(path)
+    """Whether a file is an archive that is read, by its name; at an address, whether its name is such a one."""
+    return os.fspath(path).lower().endswith(SUFFIXES) and (isinstance(path, Address) or os.path.isfile(path))
 
 
 def inside(path: Path) -> tuple[Archive, str] | None:
     """The archive and member that a path inside of an archive names; None for any other path."""
     for parent in path.parents:
-        if is_archive(parent):
-            return open_archive(parent, damaged=True), path.relative_to(parent).as_posix()
+        if is_archive(parent) and not _is_folder(parent):
+            return open_archive(parent, damaged=True), "/".join(path.parts[len(parent.parts) :])
     return None
 
 
+def _is_folder(path: Path) -> bool:
+    """Of something in a bucket, which only the bucket knows."""
+    return isinstance(path, Address) and ((found := buckets.facts(path)) is None or found.folder)
+
+
 def stat(path: Path) -> tuple[int, int] | None:
-    """Size and time of change (nanoseconds since 1970) of a file, in an archive too; None where there is none."""
+    """Size and time of change (nanoseconds since 1970) of a file, in an archive too; None where there is none.
+
+    None for an address too: what its bucket says came with the listing. For a row of a Parquet file, those of the file.
+    """
+    if isinstance(path, Address):
+        return None
     try:
         found = os.stat(path)
         return found.st_size, found.st_mtime_ns
     except NotADirectoryError:
+        if parquet.is_row(path):
+            return stat(path.parent)
         try:
             place = inside(path)
         except UsageError:
@@ -139,8 +157,15 @@ def open_archive(path: Path, *, damaged: bool = False) -> Archive:
     damaged: take a tar that was cut off too; it has the members before the cut.
     """
     try:
-        found = os.stat(path)
-        archive = _opened(path, found.st_size, found.st_mtime_ns)
+        if isinstance(path, Address):
+            there = buckets.facts(path)
+            if there is None:
+                raise FileNotFoundError("it does not exist")
+            with _IN_BUCKETS:  # else several threads list the same tar
+                archive = _opened(path, there.size or 0, there.mtime or 0)
+        else:
+            found = os.stat(path)
+            archive = _opened(path, found.st_size, found.st_mtime_ns)
         if archive.damage and not (damaged and archive.members):
             raise ValueError(archive.damage)
         return archive
@@ -150,15 +175,22 @@ def open_archive(path: Path, *, damaged: bool = False) -> Archive:
         ) from None
 
 
+_IN_BUCKETS = threading.Lock()
+
+
 @lru_cache(maxsize=8)
 def _opened(path: Path, size: int, mtime: int) -> Archive:
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"PK"
+    if isinstance(path, Address):
+        zipped = buckets.read(path, 0, min(2, size)) == b"PK"
+    else:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"PK"
     return _zip(path) if zipped else _tar(path, size)
 
 
 def _zip(path: Path) -> Archive:
-    archive = Archive(path, _file=(opened := zipfile.ZipFile(path)))
+    file = buckets.reader(path, _PART) if isinstance(path, Address) else path
+    archive = Archive(path, _file=(opened := zipfile.ZipFile(file)))
     for number, info in enumerate(opened.infolist()):
         kind = info.external_attr >> 16 & 0o170000
         if info.is_dir():
@@ -202,7 +234,9 @@ def _infos(opened: tarfile.TarFile, archive: Archive) -> Iterator[tarfile.TarInf
 def _uncompressed(path: Path, size: int) -> tuple[IO[bytes], str | None]:
     """A tar as it is, or unpacked into a file without a name, which goes with the process; and its damage."""
     if path.name.lower().endswith(".tar"):
-        return path.open("rb"), None
+        return buckets.reader(path, _PART_OF_TAR) if isinstance(path, Address) else path.open("rb"), None
+    if isinstance(path, Address):
+        raise ValueError("a compressed tar must be unpacked from its start to reach an image")
     damage = None
     plain = tempfile.TemporaryFile()  # noqa: SIM115
     try:

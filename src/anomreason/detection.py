@@ -19,8 +19,9 @@ from typing import Any, Unpack, overload
 from anomreason import archives
 from anomreason.agent.observer import Observer
 from anomreason.anomaly import Detection, Failure, Usage
+from anomreason.buckets import Address
 from anomreason.detector import DetectArguments, DetectOptions, Detector, DetectorSetup, set_up
-from anomreason.errors import Deferred, Stopped, UnreadableImage, UsageError
+from anomreason.errors import Deferred, Stopped, UnreachableImage, UnreadableImage, UsageError
 from anomreason.images import load_image
 from anomreason.runs import ImageStatus, RunFolder, read_results
 from anomreason.sources.inputs import FoundImages, Image, find_images
@@ -39,7 +40,7 @@ from anomreason.vlm.parts import REPLIES
 from anomreason.vlm.protocol import VLM, VLMOptions, runs_here
 
 HOPELESS = 20
-"""Abort after this many consecutive endpoint failures: a wrong key need not be tried 20,000 times."""
+"""Abort after this many consecutive failures of a server or bucket: a wrong key need not be tried 20,000 times."""
 
 
 def open_batch(setup: DetectorSetup, run: RunFolder, answers: Sequence[Path] = ()) -> BatchVLM:
@@ -65,7 +66,7 @@ class Session:
     batch: BatchVLM | None = None
     """The model, where its answers come from a batch."""
     dead: str | None = None
-    """Why the run stops early: HOPELESS consecutive images failed at the endpoint, or it does not pass images on."""
+    """Why the run stops early: HOPELESS consecutive images failed alike, or the server does not pass images on."""
 
     async def detect(
         self, images: Sequence[Image], done: Callable[[Detection], None], put_off: Callable[[str], None]
@@ -193,15 +194,14 @@ async def detect_images(
     put_off: gets the name of each image that needs answers of a batch which are not here.
 
     Returns early, without error, when the budget is reached, the session's caller was asked to stop, HOPELESS
-    consecutive images failed at the endpoint, or the server does not pass images on (`session.dead`).
+    consecutive images failed at the endpoint or their bucket, or the server does not pass images on (`session.dead`).
     """
-    caller, queue, failed = session.caller, iter(images), 0
+    caller, queue, losses = session.caller, iter(images), Losses()
     caller.expect_images(len(images))
     caller.ledger.images.clear()
     earlier = earlier_usage(session.run, images)
 
     async def work() -> None:
-        nonlocal failed
         for image in queue:
             try:
                 detection = await detect_one(image, session, earlier.pop(image.name, Usage()))
@@ -220,10 +220,7 @@ async def detect_images(
             if session.batch:
                 session.batch.settled(image.name)
                 continue
-            failure = detection.failure
-            failed = failed + 1 if failure and failure.kind == "endpoint" else 0
-            if failure and failed >= HOPELESS:
-                session.dead = hopeless(failure)
+            session.dead = losses.after(detection) or session.dead
 
     workers = [asyncio.create_task(work()) for _ in range(min(session.setup.options.in_flight, len(images)))]
     try:
@@ -261,7 +258,7 @@ async def detect_one(image: Image, session: Session, earlier: Usage = Usage()) -
     except UnreadableImage as e:
         if not e.final:
             size = mtime = None  # the file is not at fault, so a rerun tries it again
-        reason = Failure(kind="unreadable_image", message=str(e))
+        reason = failure_of(e)
         detection = Detection(image=image.name, detector=detector.name, status="failed", failure=reason)
     except Stopped:
         return None
@@ -273,9 +270,24 @@ async def detect_one(image: Image, session: Session, earlier: Usage = Usage()) -
     )
 
 
-def hopeless(failure: Failure) -> str:
-    """Why a run is given up after HOPELESS failures like this one."""
-    return f"{HOPELESS} consecutive images failed at the endpoint. {failure.message}"
+_LOST = {"endpoint": "failed at the endpoint", "unreachable_image": "could not be read from where they lie"}
+
+
+class Losses:
+    """Counts consecutive images that failed for one reason that concerns all of them: no server, no bucket."""
+
+    def __init__(self) -> None:
+        self._kind, self._count = "", 0
+
+    def after(self, detection: Detection) -> str | None:
+        """Why the run is given up after this detection; None when it goes on."""
+        failure = detection.failure
+        kind = failure.kind if failure and failure.kind in _LOST else ""
+        self._count = self._count + 1 if kind == self._kind else 1
+        self._kind = kind
+        if failure is None or not kind or self._count < HOPELESS:
+            return None
+        return f"{HOPELESS} consecutive images {_LOST[kind]}. {failure.message}"
 
 
 def _unseen(detection: Detection, cause: str | None) -> Detection:
@@ -283,6 +295,12 @@ def _unseen(detection: Detection, cause: str | None) -> Detection:
     kept = detection.model_dump(exclude={"anomalies", "source", "out_of_domain", "boxes"})
     failure = Failure(kind="endpoint", message=cause or "")
     return Detection.model_validate({**kept, "status": "failed", "failure": failure})
+
+
+def failure_of(error: UnreadableImage) -> Failure:
+    """What is recorded of an image that could not be opened."""
+    lost = isinstance(error, UnreachableImage)
+    return Failure(kind="unreachable_image" if lost else "unreadable_image", message=str(error))
 
 
 def earlier_usage(run: RunFolder | None, images: Sequence[Image]) -> dict[str, Usage]:
@@ -296,9 +314,11 @@ def earlier_usage(run: RunFolder | None, images: Sequence[Image]) -> dict[str, U
 
 
 def _stat(image: Image) -> tuple[int | None, int | None]:
-    """Size and time of change of its file; of an image in memory the size alone."""
+    """Size and time of change of its file; of an image in memory the size alone, of one in a bucket what is known."""
     if image.data is not None:
         return len(image.data), None
+    if image.stat is not None:
+        return image.stat
     return archives.stat(image.path) or (None, None)
 
 
@@ -313,6 +333,8 @@ def remaining(images: Sequence[Image], done: dict[str, ImageStatus]) -> Iterator
 def _unchanged(image: Image, before: ImageStatus) -> bool:
     if image.data is not None:
         return image.sha256 == before.sha256 if before.sha256 else len(image.data) == before.size
+    if isinstance(image.path, Address) and image.stat is None:  # each would take a question
+        return before.failure != "unreadable_image"
     if _stat(image) == (before.size, before.mtime):
         return True
     if before.sha256 is None or not image.path.is_file():

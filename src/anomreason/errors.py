@@ -7,6 +7,7 @@
     │   └── MissingExtra    an optional dependency is not installed
     ├── StorageError        a run's file cannot be written or read back: disk full, read-only (CLI exit status 1)
     ├── UnreadableImage     a file that cannot be opened as an image
+    │   └── UnreachableImage  its bucket or web server is at fault: no key, no network, half a file
     ├── ParseError          a text that is not in the asked form
     ├── EndpointError       one attempt at a model failed; may be worth another
     ├── CallFailed          a call is lost for good; its kind says why
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 CallFailureKind = Literal["refused", "truncated", "unparsable", "endpoint", "budget"]
 UnreadableReason = Literal[
-    "missing", "empty", "not_image", "damaged", "too_large", "forbidden", "unsupported", "memory"
+    "missing", "empty", "not_image", "damaged", "too_large", "forbidden", "unsupported", "memory", "unreachable"
 ]
 EndpointErrorKind = Literal["rate_limit", "server", "loading", "timeout", "connection", "rejected", "adjusted"]
 
@@ -93,6 +94,13 @@ class UnreadableImage(AnomreasonError):
         super().__init__(message)
         self.final = final
         self.reason: UnreadableReason = reason
+
+
+class UnreachableImage(UnreadableImage):
+    """An image whose bucket or web server does not give it; trying again may help."""
+
+    def __init__(self, message: str, *, reason: UnreadableReason = "unreachable") -> None:
+        super().__init__(message, final=False, reason=reason)
 
 
 class ParseError(AnomreasonError):

@@ -20,6 +20,7 @@ from anomreason.agent.forms import CheckedReport, DetailedObjects, EnlargedRepor
 from anomreason.agent.pipeline import DRAFTS, GROUP, SAMPLES, Schedule
 from anomreason.agent.roles import STEPS
 from anomreason.anomaly import Record, Usage
+from anomreason.buckets import Address
 from anomreason.detection import found_images, remaining
 from anomreason.detector import DetectArguments, DetectOptions, DetectorSetup, set_up
 from anomreason.errors import UnreadableImage
@@ -40,6 +41,8 @@ _PARTS = 240
 """Usual tokens of the parts in the list of objects."""
 _SAMPLED = 50
 """Images whose headers are read; the others are taken to have the same sizes."""
+_FETCHED = 8
+"""As many of a bucket, where each is fetched whole."""
 
 
 class RunEstimate(Record):
@@ -120,7 +123,8 @@ def _fitting(options: DetectOptions, usual: Usage, images: int, spent: Usage) ->
 def _sizes(images: Sequence[Image], max_side: int) -> list[tuple[int, int]]:
     """Sizes as sent of some of the images, spread evenly; 1024x1024 when none can be read."""
     sizes = []
-    for image in images[:: max(1, len(images) // _SAMPLED)][:_SAMPLED]:
+    most = _FETCHED if images and isinstance(images[0].path, Address) else _SAMPLED
+    for image in images[:: max(1, len(images) // most)][:most]:
         try:
             width, height = image_size(image.path, image.data)
         except UnreadableImage:

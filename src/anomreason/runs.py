@@ -42,6 +42,7 @@ from anomreason.anomaly import (
     SourceJudgement,
     Usage,
 )
+from anomreason.buckets import Address, is_address
 from anomreason.errors import RunConflict, UsageError, shown
 from anomreason.files import Appender, read_lines, read_object, read_record, write_atomically
 
@@ -212,6 +213,11 @@ class ResumableFolder:
         Raises RunConflict for somebody's folder of other files and when another process has it, UsageError when the
         folder cannot be used.
         """
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+            raise UsageError(
+                f"the {kind.what} folder is an address ({str(path)!r}); it is locked and appended to, so it must lie "
+                f"in a file system: give {kind.instead}, and copy it to the bucket when it is done"
+            )
         self.path, self.kind = path, kind
         try:
             self._refuse_strangers()
@@ -332,6 +338,11 @@ class RunFolder(ResumableFolder):
         with suppress(OSError):  # there is something else in it
             for folder in self._made:
                 folder.rmdir()
+
+
+def image_folder(run: Path, root: str) -> Path:
+    """Where the images of a run lie. root: as its `run.json` has it."""
+    return Address(root) if is_address(root) else run.parent / root
 
 
 def is_run(path: Path) -> bool:

@@ -249,7 +249,11 @@ def test_a_path_column_beside_a_file_column_is_left_alone(tmp_path: Path) -> Non
         ("m.jsonl", '{"image": {"path": "a.jpg"}}', "line 1: write the path of an image, not an object"),
         ("m.jsonl", '{"image": "a\\u0000.jpg"}', "line 1: 'a\\x00.jpg' cannot be a path"),
         ("m.jsonl", '{"image": "\\ud800.jpg"}', "line 1: '\\ud800.jpg' cannot be a path"),
-        ("m.jsonl", '{"image": "https://example.org/a.jpg"}', "download the image"),
+        (
+            "m.jsonl",
+            '{"image": "https://example.org/a.jpg?sig=1"}',
+            "line 1: 'https://example.org/a.jpg': what",
+        ),
         ("m.jsonl", "\n", "lists no images"),
         ("m.jsonl", b'{"image": "a.jpg"}\n{"image": "\xff.jpg"}', "line 2: not UTF-8"),
         ("m.csv", "", "lists no images"),

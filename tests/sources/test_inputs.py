@@ -248,9 +248,8 @@ def test_a_parquet_file_lists_images_by_their_paths(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": ["a.png", "b.png"], "prompt": ["x", "y"]}), tmp_path / "list.parquet")
     found = find_images([tmp_path / "list.parquet"])
     assert [image.path for image in found.images] == [tmp_path / "a.png", tmp_path / "b.png"]
-    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "held.parquet")
-    with pytest.raises(UsageError, match=r"holds the images themselves.*dataset collect DATA"):
-        find_images([tmp_path / "held.parquet"])
+    pq.write_table(pa.table({"image": [b"x", b"y"], "file_name": ["a.png", "b.png"]}), tmp_path / "held.parquet")
+    assert names(tmp_path / "held.parquet") == ["held.parquet/0", "held.parquet/1"]
     pq.write_table(pa.table({"prompt": ["x"]}), tmp_path / "none.parquet")
     with pytest.raises(UsageError, match="names no image"):
         find_images([tmp_path / "none.parquet"])

@@ -40,7 +40,10 @@ TIDYING = 10.0
 def command(
     context: typer.Context,
     inputs: Annotated[
-        list[str], typer.Argument(help="Files, folders, globs, .zip/.tar archives, lists (.jsonl, .csv, .parquet).")
+        list[str],
+        typer.Argument(
+            help="Files, folders, globs, .zip/.tar archives, .parquet, lists (.jsonl, .csv); also s3://..., gs://..."
+        ),
     ],
     model: Annotated[
         str,
@@ -232,13 +235,14 @@ def detect_options(context: typer.Context) -> DetectOptions:
 
 def _found(setup: DetectorSetup, inputs: Sequence[str], options: CommandOptions) -> tuple[FoundImages, Path]:
     """The images that the inputs name, and the run folder; says what was passed over."""
+    from anomreason.buckets import local_or_address
     from anomreason.runs import default_run
     from anomreason.sources.inputs import find_images
 
     found = find_images(inputs, setup.options.outside)
     for sentence in found.passed_over:
         say(f"Passed over: {sentence}", err=True)
-    return found, options.run or default_run([str(Path(i).absolute()) for i in inputs], setup.deciding())
+    return found, options.run or default_run([str(local_or_address(i).absolute()) for i in inputs], setup.deciding())
 
 
 def print_plan(setup: DetectorSetup, inputs: Sequence[str], options: CommandOptions) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anomreason.buckets import Address
 from anomreason.cli import detect
 from anomreason.cli.options import borrow_options
 from anomreason.cli.output import json_line, printable, say
@@ -134,7 +135,7 @@ def _images(inputs: Sequence[str], outside: bool, move: Path | None) -> list[Ima
     left = [image for image in found.images if move is None or not _is_below(image.path, move)]
     if len(left) < len(found.images):
         say(f"Passed over: {counted(len(found.images) - len(left), 'image', 'images')} in {move}", err=True)
-    return [hashed(replace(image, name=_shown(image.path))) for image in left]
+    return list(hashed(replace(image, name=_shown(image.path)) for image in left))
 
 
 def _is_below(path: Path, folder: Path) -> bool:
@@ -143,7 +144,7 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 def _shown(path: Path) -> str:
     """The path from where the command runs, or the whole path where it lies elsewhere."""
-    below = os.path.relpath(path)
+    below = ".." if isinstance(path, Address) else os.path.relpath(path)
     return (str(path) if below.startswith("..") else below).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -227,7 +228,8 @@ def _moved(path: Path, folder: Path) -> tuple[Path | None, str | None]:
     if path.is_symlink():
         return None, "is a link; move what it points to, or remove it"
     if not path.is_file():
-        return None, "lies inside an archive; unpack it first"
+        where = "in a bucket" if isinstance(path, Address) else "inside an archive or Parquet file"
+        return None, f"lies {where}; copy it into a folder first"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in chain([path.name], (f"{path.stem}-{n}{path.suffix}" for n in count(2))):

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from anomreason import archives
 from anomreason.anomaly import Detection, Failure
-from anomreason.detection import Session, SharedReplies, detect_images, open_session
+from anomreason.buckets import Address, local_or_address
+from anomreason.detection import HOPELESS, Session, SharedReplies, detect_images, failure_of, open_session
 from anomreason.detector import DetectorSetup
-from anomreason.errors import UnreadableImage, UsageError
+from anomreason.errors import UnreachableImage, UnreadableImage, UsageError
 from anomreason.gating.cache import DetectionCache
 from anomreason.images import file_bytes
 from anomreason.sources.inputs import Image
@@ -31,26 +32,35 @@ def images_of(given: GivenImages) -> list[Image]:
 
     Raises UsageError for a path that is a folder or does not exist.
     """
-    return [_image(entry) for entry in given.entries]
+    return list(hashed(map(_image, given.entries)))
 
 
 def _image(entry: str | HeldImage) -> Image:
     if isinstance(entry, HeldImage):
         return Image(entry.name, Path(entry.name), entry.sha256, entry.data)
-    path = Path(entry)
+    path = local_or_address(entry)
     if path.is_dir():
         raise UsageError(f"{entry!r} is a folder; give the images in it one by one")
-    if archives.stat(path) is None:
+    if not isinstance(path, Address) and archives.stat(path) is None:
         raise UsageError(f"{entry!r} does not exist; give files of images (folders and globs are not searched here)")
-    return hashed(Image(entry, path))
+    return Image(entry, path)
 
 
-def hashed(image: Image) -> Image:
-    """The image with its content's hash; as it is when its file cannot be read."""
-    try:
-        return replace(image, sha256=hashlib.sha256(file_bytes(image.path)).hexdigest())
-    except UnreadableImage:
-        return image
+def hashed(images: Iterable[Image]) -> Iterator[Image]:
+    """The images with their contents' hashes; as it is one whose file cannot be read.
+
+    Raises UsageError when HOPELESS consecutive images were not to be had from their bucket.
+    """
+    lost = 0
+    for image in images:
+        try:
+            yield replace(image, sha256=hashlib.sha256(file_bytes(image.path)).hexdigest())
+            lost = 0
+        except UnreadableImage as error:
+            yield image
+            lost = lost + 1 if isinstance(error, UnreachableImage) else 0
+            if lost >= HOPELESS:
+                raise UsageError(f"{HOPELESS} consecutive images were not to be had. {error}") from None
 
 
 def unassessed(images: Sequence[Image], setup: DetectorSetup, cache: DetectionCache) -> list[Image]:
@@ -141,8 +151,9 @@ def _named(image: Image, found: Detection) -> Detection:
 def _unreadable(image: Image, setup: DetectorSetup) -> Detection:
     try:
         file_bytes(image.path)
-        why = f"{str(image.path)!r} could not be read a moment ago; try again"
+        failure = Failure(
+            kind="unreadable_image", message=f"{str(image.path)!r} could not be read a moment ago; try again"
+        )
     except UnreadableImage as error:
-        why = str(error)
-    failure = Failure(kind="unreadable_image", message=why)
+        failure = failure_of(error)
     return Detection(image=image.name, detector=setup.model, status="failed", failure=failure)

@@ -33,6 +33,7 @@ from anomreason.images.files import (
     check_scans,
     decoded,
     decoding_cost,
+    fetched,
     opened,
     orientation,
     read_header,
@@ -47,6 +48,8 @@ _PNG_LEVEL = 2
 """A 1024x1024 photograph: 62 ms, 1,159 KB. At level 1: 61 ms, 1,175 KB; at 4: 99 ms, 1,107 KB; at 6: about 240 ms."""
 _COUNTED_BYTES = 1 << 24
 """Counting the frames of a GIF reads all of it, so larger files are not counted."""
+_KEPT_BYTES = 1 << 24
+"""A longer file of a bucket is fetched again for cut-outs, so that images in work take bounded memory."""
 _MAX_PROFILE = 1 << 19
 """Largest colour profile that is kept, bytes; PNG readers refuse huge ones."""
 
@@ -84,7 +87,7 @@ class LoadedImage:
     encoded: Encoded
     sent: SentImage
     data: bytes | None = field(default=None, repr=False)
-    """The file's bytes, where they do not lie at `path`."""
+    """The file's bytes, where they do not lie at `path`, or not near."""
 
 
 def load_image(path: Path, max_side: int | None = 1536, data: bytes | None = None) -> LoadedImage:
@@ -94,13 +97,15 @@ def load_image(path: Path, max_side: int | None = 1536, data: bytes | None = Non
     The long edge is at most `max_side` pixels (None: as it is). The file's own bytes are sent, less their metadata,
     when they are JPEG, PNG or WebP and need no change; otherwise its pixels as PNG.
     """
+    given, data = data, fetched(path) if data is None else data
     cost = decoding_cost(path, max_side is None, data)
     with DECODING.take(cost.memory):
         if cost.apart and sys.executable:
             loaded: LoadedImage = call_apart("anomreason.images:load_here", path, max_side, cost.memory, data)
         else:
             loaded = load_here(path, max_side, cost.memory, data)
-    return loaded if data is None else replace(loaded, data=data)
+    cut_again = data is not None and loaded.width > loaded.sent.width and len(data) <= _KEPT_BYTES
+    return replace(loaded, data=data) if given is not None or cut_again else loaded
 
 
 def load_here(path: Path, max_side: int | None, memory: int, data: bytes | None = None) -> LoadedImage:
@@ -160,6 +165,7 @@ def inspect_image(path: Path, data: bytes | None = None) -> InspectedImage:
     data: the file's bytes, where they do not lie at `path`, which then only names the image in messages. A JPEG is
     decoded at an eighth of its size where that is enough, which moves a perceptual hash by at most 2 of 64 bits.
     """
+    data = fetched(path) if data is None else data
     cost = decoding_cost(path, data=data)
     with DECODING.take(cost.memory):
         if cost.apart and sys.executable:
@@ -224,9 +230,10 @@ def cut_out(loaded: LoadedImage, places: Sequence[Region], side: int) -> list[Im
         memory = sent.width * sent.height * PER_PIXEL["WEBP"]
         with DECODING.take(memory):
             return cut_out_here(loaded.path, places, side, memory, sent.data)
-    cost = decoding_cost(loaded.path, data=loaded.data)
+    data = fetched(loaded.path) if loaded.data is None else loaded.data
+    cost = decoding_cost(loaded.path, data=data)
     with DECODING.take(cost.memory):
-        given = (loaded.path, places, side, cost.memory, loaded.data, loaded.sha256)
+        given = (loaded.path, places, side, cost.memory, data, loaded.sha256)
         if cost.apart and sys.executable:
             parts: list[Image.Image] = call_apart("anomreason.images:cut_out_here", *given)
             return parts
@@ -270,17 +277,18 @@ def load_pixels(path: Path) -> tuple[Image.Image, str]:
 
     Raises UnreadableImage.
     """
-    cost = decoding_cost(path)
+    data = fetched(path)
+    cost = decoding_cost(path, data=data)
     with DECODING.take(cost.memory):
         if cost.apart and sys.executable:
-            pixels: tuple[Image.Image, str] = call_apart("anomreason.images:pixels_here", path, cost.memory)
+            pixels: tuple[Image.Image, str] = call_apart("anomreason.images:pixels_here", path, cost.memory, data)
             return pixels
-        return pixels_here(path, cost.memory)
+        return pixels_here(path, cost.memory, data)
 
 
-def pixels_here(path: Path, memory: int) -> tuple[Image.Image, str]:
+def pixels_here(path: Path, memory: int, data: bytes | None = None) -> tuple[Image.Image, str]:
     """As `load_pixels`, in this process and without waiting for memory; memory: what that takes, bytes."""
-    with opened(path, has_room=True) as file, reading(path, memory):
+    with opened(path, has_room=True, data=data) as file, reading(path, memory):
         data = file.read()
         image, kind = read_header(BytesIO(sound_metadata(data)), path)
         check_scans(data, kind, path)
@@ -333,10 +341,14 @@ def image_size(path: Path, data: bytes | None = None) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def thumbnail(path: Path, side: int) -> bytes:
-    """A small JPEG whose long edge is at most `side` pixels, oriented, flattened on white. Raises UnreadableImage."""
-    memory = decoding_cost(path).memory
-    with DECODING.take(memory), opened(path, has_room=True) as file, reading(path, memory):
+def thumbnail(path: Path, side: int, data: bytes | None = None) -> bytes:
+    """A small JPEG whose long edge is at most `side` pixels, oriented, flattened on white. Raises UnreadableImage.
+
+    data: as `load_image` takes it.
+    """
+    data = fetched(path) if data is None else data
+    memory = decoding_cost(path, data=data).memory
+    with DECODING.take(memory), opened(path, has_room=True, data=data) as file, reading(path, memory):
         data = file.read()
         image, kind = read_header(BytesIO(sound_metadata(data)), path)
         check_scans(data, kind, path)

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image
 
-from anomreason import archives
+from anomreason import archives, buckets, parquet
+from anomreason.buckets import Address
 from anomreason.containers import HEAD, Kind, jpeg_scans, kind_of, looks_like, sound_metadata
 from anomreason.decoding import DECODING, memory_lacks
 from anomreason.errors import UnreadableImage, UnreadableReason, UsageError
@@ -58,6 +59,8 @@ def opened(path: Path, has_room: bool = False, data: bytes | None = None) -> Ite
     that: a member of an archive is unpacked into memory, and a file whose header is damaged is read to its end.
     """
     file: BinaryIO
+    if data is None:
+        data = fetched(path)
     if data is not None:
         with BytesIO(data) as file:
             yield file
@@ -91,6 +94,22 @@ def opened(path: Path, has_room: bool = False, data: bytes | None = None) -> Ite
         raise UnreadableImage(f"{str(path)!r} {problem[1]}", reason=problem[0])
     with file, nullcontext() if has_room else DECODING.take(2 * status.st_size):
         yield file
+
+
+def fetched(path: Path) -> bytes | None:
+    """The bytes of an image in a bucket or in a Parquet file; None for one that is opened where it lies.
+
+    They come whole and once, so a caller that opens the image several times fetches it before. Raises UnreadableImage.
+    """
+    if parquet.is_row(path):
+        return parquet.read_row(path)
+    if not isinstance(path, Address):
+        return None
+    place = _inside(path)
+    data = place[0].read(place[1]) if place else buckets.read(path)
+    if not data:
+        raise UnreadableImage(f"{str(path)!r} is empty (0 bytes); upload it again", reason="empty")
+    return data
 
 
 def _inside(path: Path) -> tuple[archives.Archive, str] | None:

@@ -27,22 +27,27 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from anomreason import archives
+from anomreason import archives, parquet
 from anomreason.agent.observer import other_models
 from anomreason.anomaly import Detection, Failure
+from anomreason.buckets import Address
 from anomreason.english import counted
 from anomreason.errors import UnreadableImage
 from anomreason.files import remove_drafts, write_atomically
-from anomreason.images import browser_can_show, thumbnail
+from anomreason.images import browser_can_show, file_bytes, thumbnail
 from anomreason.report.calls import CallLog, timeline
 from anomreason.report.marks import mark
 from anomreason.report.results import BANDS, Results, Tally, band, status
-from anomreason.runs import read_settings
+from anomreason.runs import image_folder, read_settings
 
 FAILURES = {
     "unreadable_image": (
         "the file cannot be opened as an image",
         "Replace or repair the file, then run the same command again.",
+    ),
+    "unreachable_image": (
+        "the bucket or web server with the image did not give it",
+        "Check keys, network and address, then run the same command again: it continues with what failed.",
     ),
     "refused": (
         "the model refused to answer",
@@ -70,6 +75,8 @@ FAILURES = {
 
 PREVIEW_SIDE = 256
 COPY_SIDE = 2048
+_FETCHING = 16
+"""Images of a bucket that are fetched at a time."""
 _ASSETS = ("report.css", "gallery.js", "page.js")
 
 
@@ -106,14 +113,15 @@ def build_report(run: Path, results: Results | None = None) -> Path:
         with closing(Results(run)) as results:
             return build_report(run, results)
     run = Path(os.path.abspath(run))  # not resolved: browsers follow `..` in the address that was opened
-    report, root = run / "report", run.parent / record.get("root", ".")
+    report, root = run / "report", image_folder(run, record.get("root", "."))
     for part in ("pages", "thumbs", "pictures"):
         (report / part).mkdir(parents=True, exist_ok=True)
     for folder in (run, report, *(report / part for part in ("pages", "thumbs", "pictures"))):
         remove_drafts(folder)
     for name in _ASSETS:
         write_atomically(report / name, (files(__package__) / "templates" / name).read_text(encoding="utf-8"))
-    with closing(CallLog(run)) as log, ThreadPoolExecutor(os.cpu_count()) as pool:
+    threads = _FETCHING if isinstance(root, Address) else os.cpu_count()
+    with closing(CallLog(run)) as log, ThreadPoolExecutor(threads) as pool:
         pages, settings = [_page_name(i) for i in results.images()], record.get("settings", {})
         inputs = [Path(i).name or root.name for i in record.get("inputs", [root])]
         title = _title(inputs, settings.get("model"))
@@ -286,7 +294,7 @@ class ReportImage:
     source: str | None
     """What the page shows large; None when nothing can be shown."""
     original: str | None
-    """The image file itself; None when it is missing or inside an archive."""
+    """The image file itself; None when it is missing, inside an archive or Parquet file, or in a bucket."""
     note: str | None
     """A warning about the image shown, e.g. that the file is missing."""
 
@@ -306,11 +314,12 @@ def prepare(detection: Detection, root: Path, report: Path) -> ReportImage:
     shows = original
     if note is None and preview and copy:
         try:
-            keep_scaled(preview, path, PREVIEW_SIDE)
+            data = None if original or (preview.exists() and copy.exists()) else _fetched_same(path, detection)
+            keep_scaled(preview, path, PREVIEW_SIDE, data)
             if not (original and browser_can_show(path)):
-                keep_scaled(copy, path, COPY_SIDE)
+                keep_scaled(copy, path, COPY_SIDE, data)
                 shows = None
-                why = "Browsers cannot show this kind of file" if original else "The image is inside an archive"
+                why = "Browsers cannot show this kind of file" if original else _where(path)
                 note = f"{why}; this is a JPEG copy, at most {COPY_SIDE} pixels a side."
         except (UnreadableImage, OSError) as e:
             shows, note = None, f"The image cannot be opened: {e}"
@@ -320,6 +329,20 @@ def prepare(detection: Detection, root: Path, report: Path) -> ReportImage:
         if shows is None and kept is not None and kept.is_file():
             shows = link(kept, report / "pages")
     return ReportImage(name if preview and preview.is_file() else None, shows, original, note)
+
+
+def _fetched_same(path: Path, detection: Detection) -> bytes | None:
+    """The bytes of an image that is not opened where it lies, if it is still the one that was examined."""
+    data = file_bytes(path) if isinstance(path, Address) or parquet.is_row(path) else None
+    if data is not None and hashlib.sha256(data).hexdigest() != detection.sha256:
+        raise UnreadableImage("it has changed since it was examined")
+    return data
+
+
+def _where(path: Path) -> str:
+    if isinstance(path, Address):
+        return "The image is in a bucket"
+    return "The image is inside a Parquet file" if parquet.is_row(path) else "The image is inside an archive"
 
 
 def link(target: Path, start: Path) -> str:
@@ -335,7 +358,9 @@ def scaled_name(sha256: str | None) -> str | None:
 
 
 def _original(path: Path, detection: Detection, pages: Path) -> tuple[str | None, str | None]:
-    """(the file's address or None, what is wrong with it or None); neither for an image inside an archive."""
+    """(the file's address or None, what is wrong with it or None); neither for an image in an archive or bucket."""
+    if isinstance(path, Address):
+        return None, None
     try:
         stat = path.stat()
         if not path.is_file():
@@ -367,11 +392,11 @@ def _changed(path: Path, stat: os.stat_result, detection: Detection) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() != detection.sha256
 
 
-def keep_scaled(target: Path, path: Path, side: int) -> None:
-    """Write the image scaled to `side` unless it is kept already; never half of it."""
+def keep_scaled(target: Path, path: Path, side: int, data: bytes | None = None) -> None:
+    """Write the image scaled to `side` unless it is kept already; never half of it. data: its bytes, if at hand."""
     if target.exists():
         return
-    write_atomically(target, thumbnail(path, side), sync=False)
+    write_atomically(target, thumbnail(path, side, data), sync=False)
 
 
 def duration(seconds: float) -> str:

@@ -21,10 +21,11 @@ from typing import Any, Literal, get_args
 from pydantic import TypeAdapter
 
 from anomreason.anomaly import Anomaly, Detection, FailureKind
+from anomreason.buckets import Address
 from anomreason.errors import ParseError, UsageError, shown
 from anomreason.files import read_lines, read_text
 from anomreason.metrics.semantic import NOT_ASSESSED
-from anomreason.runs import detection_from, read_settings, recorded, simulator_answered
+from anomreason.runs import detection_from, image_folder, read_settings, recorded, simulator_answered
 from anomreason.sources.formats import FORMATS
 from anomreason.sources.formats.published import confidence
 from anomreason.sources.manifests import MANIFESTS, read_manifest, read_split
@@ -148,7 +149,7 @@ def read_names(given: str | Path) -> tuple[str, ...]:
     head, mark, tail = text.rpartition(":")
     path, part = (Path(head), tail) if mark and not Path(text).exists() else (Path(text), "")
     if path.suffix.lower() in MANIFESTS:
-        return tuple(Path(os.path.relpath(p, path.parent)).as_posix() for p in read_manifest(path))
+        return tuple(_name_in_run(p, path.parent) for p in read_manifest(path))
     content = read_text(path)
     if path.suffix.lower() != ".json":
         return tuple(line.strip() for line in content.splitlines() if line.strip())
@@ -173,9 +174,14 @@ def named(given: str) -> tuple[str, Path]:
     return (name, Path(rest)) if mark and name and not Path(given).exists() else ("", Path(given))
 
 
+def _name_in_run(image: Path, folder: Path) -> str:
+    """How a run over a list in a folder calls an image of it."""
+    return "/".join(image.parts[1:]) if isinstance(image, Address) else Path(os.path.relpath(image, folder)).as_posix()
+
+
 def _image_folder(run: Path) -> Path | None:
     root = read_settings(run).get("root")
-    return run.parent / root if isinstance(root, str) else None
+    return image_folder(run, root) if isinstance(root, str) else None
 
 
 def _run(path: Path) -> dict[str, ImageAnnotation]:

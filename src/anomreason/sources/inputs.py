@@ -1,4 +1,5 @@
-"""Finds the images of a command: files, folders, globs, manifests, archives, and folders with a metadata file.
+"""Finds the images of a command: files, folders, globs, manifests, archives, Parquet, and folders with a metadata file;
+on this machine and in buckets.
 
 No image is opened. Try it: `find_images(["photos/"]).images`.
 """
@@ -9,15 +10,19 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+from anomreason import archives, buckets
 from anomreason.archives import is_archive, open_archive
-from anomreason.errors import UsageError
+from anomreason.buckets import Address, checked_address, is_address, local_or_address
+from anomreason.columns import embedded_column
+from anomreason.errors import UnreadableImage, UsageError
 from anomreason.files import write_atomically
 from anomreason.runs import is_run
-from anomreason.sources.manifests import MANIFESTS, as_path, check_image_key, check_image_path, read_manifest
+from anomreason.sources.manifests import MANIFESTS, check_image_key, check_image_path, listed_path, read_manifest
 from anomreason.sources.memory import HeldImage
 from anomreason.sources.rows import open_parquet
 from anomreason.sources.searching import SYSTEM_FOLDERS, FoundFile, Search
@@ -40,10 +45,13 @@ class Image:
     name: str
     """Relative to the run's root, with forward slashes; unique within the run."""
     path: Path
+    """Of its file, inside an archive or Parquet file too, or an `Address`."""
     sha256: str | None = None
     """Of its bytes, hex, where that is known before: a file that has changed since is not taken for the image."""
     data: bytes | None = None
     """Of an image in memory, whose file need not exist; None for the bytes of the file at `path`."""
+    stat: tuple[int | None, int | None] | None = None
+    """Size and time of change (nanoseconds since 1970), where they came with its name: nobody need ask again."""
 
     def written(self) -> Image:
         """The image with its bytes in the file at `path`; an image that has no bytes in memory as it is."""
@@ -60,7 +68,7 @@ class FoundImages:
     """The images that inputs name."""
 
     root: Path
-    """The folder that the names are relative to."""
+    """The folder that the names are relative to; an `Address` for images in buckets."""
     images: list[Image]
     passed_over: tuple[str, ...] = ()
     """What a search left out, one sentence a reason, with the first names."""
@@ -77,13 +85,15 @@ def find_images(
     memory count once for the same content, which names them here.
     outside: let the metadata file of a folder name images that lie elsewhere, as a manifest may that is named itself.
     keep: folder in which images in memory are to be written (see `Image.written`); None keeps them in memory alone.
-    Raises UsageError for an input that matches nothing, and when nothing at all is found.
+    The images of a bucket and those of this machine are for two runs. Raises UsageError for that, for an input that
+    matches nothing, for a bucket that cannot be searched, and when nothing at all is found.
     """
     if not inputs:
         raise UsageError("no images were named; give files, folders, globs or manifests")
     inputs = [one for entry in inputs for one in (shards(entry) if isinstance(entry, str) else [entry])]
     search = Search()
-    paths: dict[str, HeldImage | None] = {}
+    buckets.forget()
+    paths: dict[str, HeldImage | FoundFile] = {}
     asked: list[tuple[str | None, str]] = []
     files: set[str] = set()
     for entry in inputs:
@@ -92,31 +102,54 @@ def find_images(
             paths.setdefault(path, entry)
             asked.append((entry.name, path))
             continue
-        for found, listed in _expand(str(entry), search, outside):
-            path = os.path.abspath(found.path)
-            if path in paths:
-                continue
-            if found.real in files and not listed:
-                search.passed_over.add("further paths to an image that is there already", path)
-                continue
-            paths[path] = None
-            asked.append((None, path))
-            files.add(found.real)
-    roots = [_root(str(entry)) for entry in inputs if not isinstance(entry, HeldImage)]
-    roots += [os.path.abspath(keep)] if keep and any(paths.values()) else []
-    root = Path(os.path.commonpath(roots)) if roots else Path.cwd()
-    images = {path: _image(path, held, root) for path, held in paths.items()}
+        try:
+            for found, listed in _expand(str(entry), search, outside):
+                path = found.path if is_address(found.path) else os.path.abspath(found.path)
+                if path in paths:
+                    continue
+                if found.real in files and not listed:
+                    search.passed_over.add("further paths to an image that is there already", path)
+                    continue
+                paths[path] = found
+                asked.append((None, path))
+                files.add(found.real)
+        except UnreadableImage as error:
+            raise UsageError(str(error)) from None
+    entries = [str(entry) for entry in inputs if not isinstance(entry, HeldImage)]
+    root = _common_root(entries, paths, keep)
+    images = {path: _image(path, one, root) for path, one in paths.items()}
     names = tuple((images[path].name if name is None else name, images[path].name) for name, path in asked)
     return FoundImages(root, list(images.values()), search.passed_over.sentences(), names)
 
 
-def _image(path: str, held: HeldImage | None, root: Path) -> Image:
-    """held: the image in memory that `path` stands for; None for a file."""
-    if held is None:
-        return Image(_name(path, root), Path(path))
+def _common_root(entries: Sequence[str], paths: Mapping[str, HeldImage | FoundFile], keep: Path | None) -> Path:
+    """What the names of the images at these paths are relative to. Raises UsageError for images of two kinds of place.
+
+    keep: folder of those in memory.
+    """
+    roots = [_root(entry) for entry in entries]
+    if keep and any(isinstance(one, HeldImage) for one in paths.values()):
+        roots.append(os.path.abspath(keep))
+    protocols = sorted({Address(path).protocol for path in paths if is_address(path)})
+    here = any(not is_address(path) and not path.startswith("memory:") for path in paths)
+    if len(protocols) + here > 1:
+        places = [f"{protocol}://" for protocol in protocols] + ["this machine"] * here
+        raise UsageError(f"images from {' and from '.join(places)} cannot be in one run; give them to separate runs")
+    if protocols:
+        top = f"{protocols[0]}://"
+        root = Address(os.path.commonpath([root if root.startswith(top) else top for root in roots]))
+        below = all(Address(path).is_relative_to(root) for path in paths if is_address(path))
+        return root if below else Address(top)  # a list may name images anywhere
+    return Path(os.path.commonpath(roots)) if roots else Path.cwd()
+
+
+def _image(path: str, one: HeldImage | FoundFile, root: Path) -> Image:
+    """one: the image in memory or the file that `path` stands for."""
+    if isinstance(one, FoundFile):
+        return Image(_name(path, root), local_or_address(path), stat=one.stat)
     if path.startswith("memory:"):
-        return Image(path, Path(held.name), held.sha256, held.data)
-    return Image(_name(path, root), Path(path), held.sha256, held.data)
+        return Image(path, Path(one.name), one.sha256, one.data)
+    return Image(_name(path, root), Path(path), one.sha256, one.data)
 
 
 def _expand(entry: str, search: Search, outside: bool) -> Iterator[tuple[FoundFile, bool]]:
@@ -125,40 +158,67 @@ def _expand(entry: str, search: Search, outside: bool) -> Iterator[tuple[FoundFi
         raise UsageError(f"an input is empty ({entry!r}; an unset variable?); give files, folders, globs or manifests")
     if "\0" in entry:
         raise UsageError(f"{entry!r} cannot be a path; give image files, folders, globs or manifests")
-    path = Path(entry)
-    if os.path.isdir(entry):
+    path = _given_path(entry)
+    kind = _kind(path)
+    if kind == "folder":
         yield from _folder(path, search, outside)
-    elif path.suffix.lower() in MANIFESTS and os.path.isfile(entry):
+    elif kind == "file" and path.suffix.lower() in MANIFESTS:
         yield from _listed(read_manifest(path), search)
-    elif path.suffix.lower() == ".parquet" and os.path.isfile(entry):
-        yield from _listed(_in_parquet(path), search)
-    elif is_archive(entry):
+    elif kind == "file" and path.suffix.lower() == ".parquet":
+        yield from _in_parquet(path, search)
+    elif kind == "file" and is_archive(path):
         yield from _archived(path, search)
-    elif os.path.lexists(entry):
-        yield FoundFile(entry, search.real(entry)), False
+    elif kind is not None:
+        yield FoundFile(str(path), search.real(str(path)), _stat(path)), False
     elif glob.has_magic(entry):
-        yield from _matching(entry, search)
+        yield from _matching(path, search)
     else:
-        raise UsageError(f"{entry!r} does not exist; give image files, folders, globs or a .jsonl/.csv manifest")
+        hint = (
+            "; give an address as text, since a Path drops a slash" if re.match(r"[A-Za-z0-9]{2,}:/[^/]", entry) else ""
+        )
+        raise UsageError(f"{entry!r} does not exist; give image files, folders, globs or a .jsonl/.csv manifest{hint}")
+
+
+def _given_path(entry: str) -> Path:
+    """Raises UsageError for an address that nothing here opens."""
+    return checked_address(entry) if is_address(entry) else Path(entry)
+
+
+def _kind(path: Path) -> Literal["folder", "file", "other"] | None:
+    """What there is; None for nothing. Raises UnreadableImage for a bucket that does not say."""
+    if isinstance(path, Address):
+        found = buckets.facts(path)
+        return None if found is None else "folder" if found.folder else "file"
+    if os.path.isdir(path):
+        return "folder"
+    return "file" if os.path.isfile(path) else "other" if os.path.lexists(path) else None
+
+
+def _stat(path: Path) -> tuple[int | None, int | None] | None:
+    """Of what lies in a bucket; the other files are looked at when their turn comes."""
+    found = buckets.facts(path) if isinstance(path, Address) else None
+    return (found.size, found.mtime) if found else None
 
 
 def _listed(paths: Iterable[Path], search: Search) -> Iterator[tuple[FoundFile, bool]]:
     return ((FoundFile(str(path), search.real(str(path))), True) for path in paths)
 
 
-def _in_parquet(path: Path) -> Iterator[Path]:
-    """The images whose paths a Parquet file lists, from its folder. Raises UsageError."""
+def _in_parquet(path: Path, search: Search) -> Iterator[tuple[FoundFile, bool]]:
+    """The images in the rows of a Parquet file, or those whose paths it lists, from its folder. Raises UsageError."""
     table = open_parquet(path)
+    if embedded_column(table.columns) is not None:
+        real, stat = search.real(str(path)), _stat(path) or archives.stat(path)
+        for number in range(sum(table.groups)):
+            yield FoundFile(f"{path}/{number}", f"{real}/{number}", stat), False
+        return
     key = check_image_key(table.columns, f"the columns of {path}")
-    if table.columns[key]:
-        raise UsageError(
-            f"{path} holds the images themselves, in the column {key!r}; put them into a dataset with 'anomreason "
-            f"dataset collect DATA {path}' and detect there with 'anomreason dataset annotate DATA'"
-        )
     for row in table.rows([key]):
         if row.wrong:
             raise UsageError(row.wrong)
-        yield as_path(path.parent, check_image_path(f"{path}, row {row.number}", row.values[key]))
+        where = f"{path}, row {row.number}"
+        image = listed_path(where, path.parent, check_image_path(where, row.values[key], addresses=True))
+        yield from _listed([image], search)
 
 
 def shards(entry: str) -> list[str]:
@@ -181,17 +241,21 @@ def shards(entry: str) -> list[str]:
 def _folder(folder: Path, search: Search, outside: bool) -> Iterator[tuple[FoundFile, bool]]:
     """Images below a folder, but for those in run folders; a metadata file says which, as in an imagefolder."""
     for name in METADATA:
-        if os.path.isfile(folder / name):
+        if _kind(folder / name) == "file":
             yield from _listed(read_manifest(folder / name, None if outside else folder), search)
             return
-    none = True
+    none, tables = True, list[str]()
     for found in search.files(str(folder), ("**", "*")):
         if os.path.splitext(found.path)[1].lower() in SUFFIXES:
             none = False
             yield found, False
-        elif is_archive(found.path):
+        elif is_archive(local_or_address(found.path)):
             search.passed_over.add("archives (give them as inputs)", found.path)
+        elif found.path.lower().endswith(".parquet"):
+            tables.append(found.path)
     if none:
+        for table in tables:
+            search.passed_over.add("Parquet files (give them as inputs)", table)
         raise UsageError(
             f"the folder {str(folder)!r} holds no images ({', '.join(sorted(SUFFIXES))}): name the "
             "folder that does, or the files"
@@ -209,8 +273,9 @@ def _archived(path: Path, search: Search) -> Iterator[tuple[FoundFile, bool]]:
         hidden = any(part.startswith(".") for part in (*folders, last))
         system = any(part.lower() in SYSTEM_FOLDERS for part in folders)
         if os.path.splitext(last)[1].lower() in SUFFIXES and not hidden and not system:
-            none = False
-            yield FoundFile(str(path / name), os.path.join(search.real(str(path)), name)), False
+            none, member = False, archive.members[name]
+            stat = (member.size, member.mtime) if isinstance(path, Address) else None
+            yield FoundFile(str(path / name), os.path.join(search.real(str(path)), name), stat), False
         elif os.path.splitext(last)[1].lower() in SIDECARS and not hidden and not system:
             search.passed_over.add("texts beside the images in archives", str(path / name))
     if none:
@@ -221,34 +286,41 @@ def _archived(path: Path, search: Search) -> Iterator[tuple[FoundFile, bool]]:
         )
 
 
-def _matching(pattern: str, search: Search) -> Iterator[tuple[FoundFile, bool]]:
+def _matching(pattern: Path, search: Search) -> Iterator[tuple[FoundFile, bool]]:
     """Files that a glob matches."""
-    parts = Path(pattern).parts
-    head = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
-    folder = os.path.join(*head) if head else "."
-    inside_run = any(is_run(parent) for parent in (Path(folder), *Path(os.path.abspath(folder)).parents))
-    found = [] if inside_run else list(search.files(folder, parts[len(head) :]))
+    folder = _plain_folder(pattern)
+    parts = pattern.parts[len(folder.parts) :]
+    above = () if isinstance(folder, Address) else (folder, *Path(os.path.abspath(folder)).parents)
+    found = [] if any(map(is_run, above)) else list(search.files(str(folder), parts))
     if not found:
+        looked = folder if isinstance(folder, Address) else os.path.abspath(folder)
         raise UsageError(
-            f"{pattern!r} matches no file in {os.path.abspath(folder)!r}: check the folder and the pattern"
+            f"{str(pattern)!r} matches no file in {str(looked)!r}: check the folder and the pattern"
             + "".join(f"; passed over: {sentence}" for sentence in search.passed_over.sentences())
         )
     for one in found:
-        if is_archive(one.path):
-            yield from _archived(Path(one.path), search)
+        if is_archive(path := local_or_address(one.path)):
+            yield from _archived(path, search)
+        elif path.suffix.lower() == ".parquet":
+            yield from _in_parquet(path, search)
         else:
             yield one, False
 
 
+def _plain_folder(pattern: Path) -> Path:
+    """The part of a glob before its first pattern; empty in the current folder."""
+    return type(pattern)(*itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+
+
 def _root(entry: str) -> str:
     """What an input's names are relative to. It must not depend on which files there are today."""
-    path = Path(entry)
-    if os.path.isdir(entry) or is_archive(entry):
-        return os.path.abspath(path)
-    if not os.path.lexists(entry) and glob.has_magic(entry):
-        plain = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
-        return os.path.abspath(Path(*plain))
-    return os.path.abspath(path.parent)
+    path = _given_path(entry)
+    kind = _kind(path)
+    if kind is None and glob.has_magic(entry):
+        top = _plain_folder(path)
+    else:
+        top = path if kind == "folder" or (kind == "file" and is_archive(path)) else path.parent
+    return str(top) if isinstance(top, Address) else os.path.abspath(top)
 
 
 def _name(path: str, root: Path) -> str:

@@ -18,16 +18,11 @@ from typing import Any, NamedTuple
 from unicodedata import normalize
 from urllib.parse import unquote
 
+from anomreason.buckets import Address, checked_address, is_address
+from anomreason.columns import IMAGE_KEYS, OTHER_KEYS, known_image_key
 from anomreason.errors import UsageError, shown
 from anomreason.files import read_lines, read_object, read_text
 
-IMAGE_KEYS = ("file_name", "image", "file", "path")
-"""Where a manifest names an image. The first of them that is there counts, since a `path` may be one elsewhere."""
-_OTHER_KEYS = (
-    *("filename", "file_path", "filepath", "image_path", "img_path", "image_file_name", "image_filename"),
-    *("image_file", "img_file", "image_name", "img_name", "img", "images", "relative_path", "rel_path"),
-)
-"""Other programs' names for it, taken where none of our own is there; case, spaces and dashes do not matter."""
 MANIFESTS = (".jsonl", ".csv", ".tsv")
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
@@ -50,18 +45,18 @@ def read_manifest(path: Path, inside: Path | None = None) -> tuple[Path, ...]:
     """The images that a manifest lists under `file_name`, `image`, `file` or `path`, or another program's name for it.
 
     Paths are taken from the manifest's folder, in its order, each once; see `as_path`. Whether they exist is not
-    checked. Takes the metadata files of a Hugging Face imagefolder too. inside: a folder that every image must lie in.
-    Raises UsageError, naming the line.
+    checked. Takes the metadata files of a Hugging Face imagefolder too. inside: a folder that every image must lie in;
+    without it, images may be addresses in buckets. Raises UsageError, naming the line.
     """
     found: dict[str, Path] = {}
     border = os.path.realpath(inside) if inside is not None else None
-    for row in manifest_rows(path):
+    for row in manifest_rows(path, addresses=inside is None):
         if re.match(r"[A-Za-z]:[\\/]|\\\\", row.image):
             raise UsageError(
                 f"{path}, line {row.line}: {shown(row.image)} is a path of a Windows machine; write paths relative to "
                 "the manifest's folder"
             )
-        image = as_path(path.parent, row.image)
+        image = listed_path(f"{path}, line {row.line}", path.parent, row.image)
         if border is not None and os.path.commonpath([border, os.path.realpath(image)]) != border:
             raise UsageError(
                 f"{path}, line {row.line}: {shown(row.image)} lies outside of the folder {str(inside)!r}; to "
@@ -71,6 +66,22 @@ def read_manifest(path: Path, inside: Path | None = None) -> tuple[Path, ...]:
     if not found:
         raise UsageError(f"{path} lists no images; write one row an image")
     return tuple(found.values())
+
+
+def listed_path(where: str, folder: Path, name: str) -> Path:
+    """The image that a list in a folder means: an address, or a path as `as_path` takes it.
+
+    where: file and line, for messages. A list in a bucket names images below its own folder, or addresses, and no files
+    of this machine. Raises UsageError.
+    """
+    if is_address(name):
+        try:
+            return checked_address(name)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+    if isinstance(folder, Address) and (name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name)):
+        raise UsageError(f"{where}: {shown(name)} lies outside of {str(folder)!r}; write its whole address")
+    return as_path(folder, name)
 
 
 def as_path(folder: Path, name: str) -> Path:
@@ -83,6 +94,8 @@ def as_path(folder: Path, name: str) -> Path:
     slashes = name.replace("\\", "/")
     decoded = unquote(slashes)
     spellings = [name, slashes, decoded, *(normalize(form, n) for n in (slashes, decoded) for form in ("NFC", "NFD"))]
+    if isinstance(folder, Address):
+        return folder / slashes
     usable = (folder / spelling for spelling in spellings if "\0" not in spelling)
     return next((path for path in usable if os.path.lexists(path)), folder / slashes)
 
@@ -97,19 +110,22 @@ class ManifestRow(NamedTuple):
     """By column."""
 
 
-def manifest_rows(path: Path) -> Iterator[ManifestRow]:
-    """The rows of a manifest, in its order; see `read_manifest`. Raises UsageError, naming the line."""
+def manifest_rows(path: Path, addresses: bool = False) -> Iterator[ManifestRow]:
+    """The rows of a manifest, in its order; see `read_manifest`. Raises UsageError, naming the line.
+
+    addresses: take addresses in buckets as images too.
+    """
     read = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".tsv": _csv_rows}.get(path.suffix.lower())
     if read is None:
         raise UsageError(f"{path}: a manifest is a .jsonl, .csv or .tsv file; rename it to what it is")
     for line, key, values in read(path):
-        yield ManifestRow(line, check_image_path(f"{path}, line {line}", values.get(key)), values)
+        yield ManifestRow(line, check_image_path(f"{path}, line {line}", values.get(key), addresses), values)
 
 
-def check_image_path(where: str, name: Any) -> str:
+def check_image_path(where: str, name: Any, addresses: bool = False) -> str:
     if not isinstance(name, str) or not name.strip():
         raise UsageError(f"{where}: write the path of an image, not {shown(name)}")
-    if "://" in name:
+    if "://" in name and not (addresses and is_address(name)):
         raise UsageError(f"{where}: {shown(name)} is an address; download the image and write its path")
     try:
         usable = b"\0" not in os.fsencode(name)
@@ -158,15 +174,6 @@ def separator_of(text: str) -> str:
     return max(_SEPARATORS, key=first.count)
 
 
-def known_image_key(keys: Collection[str]) -> str | None:
-    """The key that names the image."""
-    for key in IMAGE_KEYS:
-        if key in keys:
-            return key
-    plain = {re.sub(r"[ -]+", "_", key.strip().lower()): key for key in reversed(list(keys))}
-    return next((plain[key] for key in (*IMAGE_KEYS, *_OTHER_KEYS) if key in plain), None)
-
-
 def check_image_key(keys: Collection[str], where: str, separator: str = "") -> str:
     if known := known_image_key(keys):
         return known
@@ -176,7 +183,7 @@ def check_image_key(keys: Collection[str], where: str, separator: str = "") -> s
         raise UsageError(
             f"{where}: the first line names no column but an image ({seen}); write a line such as file_name above it"
         )
-    close = next((key for key in keys if get_close_matches(key.lower(), [*IMAGE_KEYS, *_OTHER_KEYS], 1)), None)
+    close = next((key for key in keys if get_close_matches(key.lower(), [*IMAGE_KEYS, *OTHER_KEYS], 1)), None)
     hint = f"; did you mean {shown(close)} to be it?" if close else ""
     raise UsageError(
         f"{where}: names no image; give it under one of {', '.join(IMAGE_KEYS)} ({columns} are {seen}{hint})"

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anomreason.errors import UsageError, require
+from anomreason import parquet
+from anomreason.errors import UsageError
 from anomreason.files import read_lines
 from anomreason.sources.manifests import separator_of
 
@@ -25,9 +26,7 @@ _FIELD = 1 << 24
 _HEAD = 1 << 16
 """Bytes by which the encoding and the separator of a CSV file are known."""
 _PER_READ = 2_000
-"""Rows of a Parquet file that are held in memory ..."""
-_PER_READ_OF_BYTES = 16
-"""... and of one with embedded images."""
+"""Rows of a Parquet file that are held in memory, where they hold no images."""
 
 
 class TableRow(NamedTuple):
@@ -115,7 +114,7 @@ class ParquetTable:
 
         wanted: whether a row group is read, by the numbers of its rows.
         """
-        with _parquet(self.path) as opened:
+        with parquet.open_file(self.path) as opened:
             import pyarrow as pa
 
             starts = itertools.accumulate(self.groups, initial=0)
@@ -123,7 +122,7 @@ class ParquetTable:
                 if not wanted(range(start, start + count)):
                     continue
                 number = start
-                size = _PER_READ_OF_BYTES if any(self.columns[name] for name in columns) else _PER_READ
+                size = parquet.ROWS if any(self.columns[name] for name in columns) else _PER_READ
                 try:
                     batches = opened.iter_batches(size, [group], list(columns), use_threads=False)
                     for batch in batches:
@@ -142,30 +141,8 @@ class ParquetTable:
 
 def open_parquet(path: Path) -> ParquetTable:
     """What a Parquet file holds. Raises UsageError for a damaged one."""
-    with _parquet(path) as opened:
-        import pyarrow as pa
-
-        columns = {}
-        for field in opened.schema_arrow:
-            kind = field.type
-            if pa.types.is_struct(kind):
-                kind = next((part.type for part in kind if part.name == "bytes"), kind)
-            columns[field.name] = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-        footer = opened.metadata
-        return ParquetTable(path, columns, tuple(footer.row_group(n).num_rows for n in range(footer.num_row_groups)))
-
-
-def _parquet(path: Path) -> Any:
-    require("Parquet files", "dataset", "pyarrow")
-    import pyarrow as pa
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        # Read as it comes: a row group of embedded images can take gigabytes.
-        return ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
-    except (pa.ArrowException, OSError) as error:
-        why = str(error).partition("\n")[0][:200]
-        raise UsageError(f"{path} cannot be read as Parquet ({why}); write or download it again") from None
+    with parquet.open_file(path) as opened:
+        return ParquetTable(path, parquet.columns_of(opened), parquet.groups_of(opened))
 
 
 def count_rows(path: Path) -> int:

@@ -1,5 +1,7 @@
 """Searches folders for files, whatever they hold: links, loops, unreadable and system folders. Opens no file.
 
+Folders in buckets are searched alike, from one listing.
+
 search = Search()
 for found in search.files("photos", ("**", "*.png")):
     print(found.path)
@@ -13,10 +15,12 @@ import glob
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from anomreason.runs import is_run
+from anomreason.buckets import Address, FoundObject, is_address, listed
+from anomreason.runs import RUN, is_run
 
 SYSTEM_FOLDERS = frozenset(
     {
@@ -57,6 +61,8 @@ class FoundFile(NamedTuple):
     path: str
     real: str
     """The same file without links."""
+    stat: tuple[int | None, int | None] | None = None
+    """Size and time of change (nanoseconds since 1970), where they came with its name."""
 
 
 class _Place(NamedTuple):
@@ -76,7 +82,9 @@ class Search:
         self._folders: dict[str, str] = {}
 
     def real(self, path: str) -> str:
-        """As os.path.realpath, but fast for many files of one folder."""
+        """As os.path.realpath, but fast for many files of one folder; an address as it is."""
+        if is_address(path):
+            return path
         if os.path.islink(path):
             return os.path.realpath(path)
         folder, name = os.path.split(os.path.abspath(path))
@@ -89,8 +97,12 @@ class Search:
 
         Linked folders are searched after all others, and no folder twice, so that a loop ends and an image is found
         under its own name first; links to files come last for the same reason. Hidden and system folders, and run
-        folders, are entered only where the pattern names them; an unreadable folder is passed over.
+        folders, are entered only where the pattern names them; an unreadable folder is passed over. In a bucket nothing
+        is unreadable on its own, so that UnreadableImage is raised.
         """
+        if is_address(folder):
+            yield from self._in_bucket(Address(folder), pattern)
+            return
         above = set(Path(os.path.realpath(folder)).parents)
         seen: set[tuple[str, int]] = set()
         pending, linked, links = [_Place(folder, pattern, False)], list[_Place](), list[str]()
@@ -154,6 +166,49 @@ class Search:
             self.passed_over.add("folders of the system (thumbnails, bins)", entry.path)
             return False
         return True
+
+    def _in_bucket(self, folder: Address, pattern: tuple[str, ...]) -> Iterator[FoundFile]:
+        """The same of a folder in a bucket."""
+        found = listed(folder, None if "**" in pattern else len(pattern))
+        names = {one.name for one in found}
+        settings = (name.removesuffix(f"/{RUN.settings}") for name in names if name.endswith(f"/{RUN.settings}"))
+        runs = {place for place in settings if f"{place}/{RUN.lock}" in names}
+        for one in sorted(found, key=_place_in_search):
+            parts = tuple(one.name.split("/"))
+            path = f"{folder}/{one.name}"
+            above = {"/".join(parts[:n]) for n in range(1, len(parts))}
+            if any(part in ("", ".", "..") for part in parts):
+                self.passed_over.add("names in the bucket that no path can have", path)
+            elif not above & runs and _matches(parts, pattern, partial(self._is_system, path)):
+                yield FoundFile(path, path, (one.size, one.mtime))
+
+    def _is_system(self, path: str, folder: str) -> bool:
+        if folder.lower() not in SYSTEM_FOLDERS:
+            return False
+        self.passed_over.add("files in folders of the system (thumbnails, bins)", path)
+        return True
+
+
+def _place_in_search(found: FoundObject) -> tuple[tuple[int, str], ...]:
+    """Sorts as folders are searched: the files of a folder, then its folders."""
+    *folders, name = found.name.split("/")
+    return (*((1, folder) for folder in folders), (0, name))
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...], system: Callable[[str], bool]) -> bool:
+    """Whether the parts of a name fit those of a glob, as `Search.files` takes them. system: folders not to enter."""
+    if not parts or not pattern:
+        return not parts and not pattern
+    first, *others = pattern
+    rest = tuple(others)
+    if first == "**":
+        if _matches(parts, rest or ("*",), system):
+            return True
+        enterable = len(parts) > 1 and not parts[0].startswith(".") and not system(parts[0])
+        return enterable and _matches(parts[1:], pattern, system)
+    if parts[0] == first:
+        return _matches(parts[1:], rest, system)
+    return _fits(parts[0], first) and not (len(parts) > 1 and system(parts[0])) and _matches(parts[1:], rest, system)
 
 
 def _holds(check: Callable[[], bool]) -> bool:

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from typing import Any
 
 from anomreason.anomaly import Detection, Usage
-from anomreason.detection import HOPELESS, earlier_usage, hopeless
+from anomreason.detection import Losses, earlier_usage
 from anomreason.detector import DetectorSetup
 from anomreason.errors import AnomreasonError, UsageError
 from anomreason.files import write_atomically
@@ -74,8 +74,7 @@ class Spread:
         self._keeper: Any = None
         self._earlier: dict[str, Usage] = {}
         self._done: Callable[[Detection], None] = lambda _: None
-        self._failed = 0
-        """Consecutive images that failed at the endpoint."""
+        self._losses = Losses()
         self.dead: str | None = None
         """Why the run stops early."""
         self.stopping = self.budget_reached = False
@@ -189,10 +188,8 @@ class Spread:
         detection = detection_from(json.loads(line), f"the result of a worker for {image.name!r}")
         self._run.append(detection)
         self._done(detection)
-        failure = detection.failure
-        self._failed = self._failed + 1 if failure and failure.kind == "endpoint" else 0
-        if failure and self._failed >= HOPELESS:
-            self._end(hopeless(failure))
+        if lost := self._losses.after(detection):
+            self._end(lost)
 
     def _see(self, slot: _Slot, state: WorkerState) -> None:
         slot.state = state

@@ -19,6 +19,7 @@ from typing import Any
 
 from anomreason import archives
 from anomreason.archives import is_archive, open_archive
+from anomreason.columns import known_image_key
 from anomreason.containers import HEAD, kind_of
 from anomreason.dataset.collect.entries import IMAGES, PROMPT_KEYS, ROW_KEYS, ImageEntry, Remark, SourceRule, described
 from anomreason.dataset.store import storable
@@ -26,7 +27,7 @@ from anomreason.errors import ParseError, UnreadableImage, UsageError, shown
 from anomreason.files import parse_json, read_lines
 from anomreason.sources.annotations import key_of
 from anomreason.sources.inputs import SUFFIXES
-from anomreason.sources.manifests import as_path, check_image_key, check_image_path, known_image_key
+from anomreason.sources.manifests import as_path, check_image_key, check_image_path
 from anomreason.sources.rows import TABLES, count_rows, open_parquet, read_rows
 from anomreason.sources.scenes import iter_scenes
 from anomreason.sources.searching import SYSTEM_FOLDERS, PassedOver, Search
