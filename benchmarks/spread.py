@@ -1,12 +1,13 @@
 """Workers killed in the middle of a run, and what spreading over workers costs, with `--engine ray`.
 
-    python benchmarks/spread.py kills [--rounds 20] [--images 400]
-    python benchmarks/spread.py cost [--images 60 400] [--in-flight 16] [--ray-address HOST:PORT]
+    python benchmarks/spread.py kills [--rounds 20] [--images 400] [--latency 0.5] [--ray-address HOST:PORT]
+    python benchmarks/spread.py cost [--images 60 400 1600] [--in-flight 16] [--ray-address HOST:PORT]
 
-`kills`: a run over 4 workers loses a worker to kill -9, then the driver; the same command continues it. Every other
-round has a limit on tokens that stops it on the way, and is continued with a higher one. Checked: the results equal
-those of one process, the server answered at most as many calls more as were in flight at the kills, the limit held, and
-no command hung. `cost`: wall time with 4 workers against one process, at 200 ms a call and the same calls in flight.
+`kills`: a run over 4 workers, which start as soon as they can, loses a worker to kill -9, then the driver; the same
+command continues it. Every other round has a limit on tokens that stops it on the way, and is continued with a higher
+one. Checked: the results equal those of one process, the server answered at most as many calls more as were in flight
+at the kills, the limit held, and no command hung. `cost`: wall time with 4 workers against one process, at 200 ms a
+call and the same calls in flight.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from anomreason.runs import read_results
 from anomreason.vlm.ledger import read_calls, spent_in
 
 WORKERS = 4
+AT_ONCE = "from anomreason.spread import handover as h; h.PAYS = 0.0; from anomreason.__main__ import main; main()"
+"""A command that starts workers however short the run is."""
 HANG = 400.0
 """Seconds after which a command counts as hung."""
 
@@ -83,18 +86,25 @@ def answered(url: str) -> int:
 class Command:
     """A `detect` command at work."""
 
-    def __init__(self, images: Path, url: str, run: Path, *options: str) -> None:
+    def __init__(self, images: Path, url: str, run: Path, *options: str, at_once: bool = False) -> None:
         fixed = ["--model", "simulated", "--base-url", f"{url}/v1", "--run", str(run), "--yes", "--no-report"]
-        line = [sys.executable, "-m", "anomreason", "detect", str(images), *fixed, *options]
+        program = ["-c", AT_ONCE] if at_once else ["-m", "anomreason"]
+        line = [sys.executable, *program, "detect", str(images), *fixed, *options]
         self.run, self.began = run, time.monotonic()
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         environment = {**os.environ, "RAY_worker_niceness": "0"}  # else other work on the machine slows workers alone
         self.process = subprocess.Popen(line, stdout=self.log, stderr=self.log, env=environment)
 
-    def wait_for(self, results: int) -> None:
-        """Until so many results are recorded, or the command ends."""
+    def results(self) -> int:
+        """Recorded so far."""
         file = self.run / "results.jsonl"
-        while self.process.poll() is None and (file.read_bytes().count(b"\n") if file.exists() else 0) < results:
+        return file.read_bytes().count(b"\n") if file.exists() else 0
+
+    def wait_for(self, results: int) -> None:
+        """Until so many results are recorded, of which workers have some."""
+        while self.results() < results or not self.workers():
+            if self.process.poll() is not None:
+                raise SystemExit(f"the command ended before it was killed: give more --images\n{self.said()}")
             self._watch()
 
     def ended(self) -> int:
@@ -114,9 +124,13 @@ class Command:
         return self.log.read()[-2000:]
 
     def workers(self) -> list[int]:
-        """Process ids of its workers."""
-        locks = sorted((self.run / "workers").glob("*/worker.lock"))
-        return [int(text) for lock in locks if (text := lock.read_text().strip())]
+        """Process ids of its workers that have recorded a result."""
+        found = []
+        for part in sorted((self.run / "workers").glob("*")):
+            with suppress(FileNotFoundError, ValueError):  # the worker starts, or the run takes in what it recorded
+                if (part / "results.jsonl").stat().st_size:
+                    found.append(int((part / "worker.lock").read_text()))
+        return found
 
 
 def results(run: Path) -> dict[str, object]:
@@ -127,24 +141,26 @@ def results(run: Path) -> dict[str, object]:
 def one_round(number: int, world: Path, run: Path, expected: dict[str, object], options: argparse.Namespace) -> str:
     """One run with its kills; gives the row of the table. Ends the program where something does not hold."""
     rng, limited = random.Random(number), number % 2 == 1
-    ray = ("--engine", "ray", "--workers", str(WORKERS), "--in-flight", str(options.in_flight))
+    ray = (*spread_over(options), "--in-flight", str(options.in_flight))
     limit = ("--max-tokens", str(options.limit)) if limited else ()
-    with simulated_server(world / "simulator.json", *options.faults) as url:
-        command = Command(world, url, run, *ray, *limit)
+    with simulated_server(world / "simulator.json", *options.faults, "--latency", str(options.latency)) as url:
+        command = Command(world, url, run, *ray, *limit, at_once=True)
         command.wait_for(int(rng.uniform(0.1, 0.3) * options.images))
         with suppress(ProcessLookupError):
             os.kill(rng.choice(command.workers()), signal.SIGKILL)
-        command.wait_for(int(rng.uniform(0.4, 0.55) * options.images))
+        more = command.results() + options.images // 20
+        command.wait_for(max(more, int(rng.uniform(0.4, 0.55) * options.images)))
         command.process.kill()
         command.process.wait()
         if limited:
-            command = Command(world, url, run, *ray, *limit)
+            command = Command(world, url, run, *ray, *limit, at_once=True)
             status, spent = command.ended(), spent_in(run).tokens
             if status != 4 or spent > options.limit:
                 raise SystemExit(
                     f"round {number}: status {status}, {spent} of {options.limit} tokens: {command.said()}"
                 )
-        command = Command(world, url, run, *ray, *(("--max-tokens", str(100 * options.limit)) if limited else ()))
+        higher = ("--max-tokens", str(100 * options.limit)) if limited else ()
+        command = Command(world, url, run, *ray, *higher, at_once=True)
         if status := command.ended():
             raise SystemExit(f"round {number}: status {status}: {command.said()}")
         calls = answered(url)
@@ -163,13 +179,19 @@ def one_round(number: int, world: Path, run: Path, expected: dict[str, object], 
     )
 
 
+def spread_over(options: argparse.Namespace) -> tuple[str, ...]:
+    """Options of the command that ask for workers."""
+    address = ("--ray-address", options.ray_address) if options.ray_address else ()
+    return ("--engine", "ray", "--workers", str(WORKERS), *address)
+
+
 def kills(options: argparse.Namespace, folder: Path) -> None:
     options.images = options.images[0]
     world = make_world(folder / "world", options.images, 64).parent
     for seed in range(20):  # until no image is malformed twice, which the next command would try again
-        options.faults = ("--latency", "0.1", "--malformed", "0.03", "--seed", str(seed))
+        options.faults = ("--malformed", "0.03", "--seed", str(seed))
         alone = folder / f"alone{seed}"
-        with simulated_server(world / "simulator.json", *options.faults) as url:
+        with simulated_server(world / "simulator.json", *options.faults) as url:  # no latency: the calls are the same
             if Command(world, url, alone, "--in-flight", str(options.in_flight)).ended() == 0:
                 options.undisturbed = answered(url)
                 break
@@ -188,8 +210,7 @@ def cost(options: argparse.Namespace, folder: Path) -> None:
     for count in options.images:
         world = make_world(folder / f"world{count}", count, 512).parent
         walls, spans = [], []
-        address = ("--ray-address", options.ray_address) if options.ray_address else ()
-        for engine in ((), ("--engine", "ray", "--workers", str(WORKERS), *address)):
+        for engine in ((), spread_over(options)):
             with simulated_server(world / "simulator.json", "--latency", "0.2") as url:
                 run = folder / f"run{count}-{len(engine)}"
                 command = Command(world, url, run, "--in-flight", str(options.in_flight), *engine)
@@ -212,9 +233,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--in-flight", type=int, default=16)
-    parser.add_argument("--ray-address", help="of a cluster that runs already, for `cost`")
+    parser.add_argument("--latency", type=float, default=0.5, help="seconds a call takes, for `kills`")
+    parser.add_argument("--ray-address", help="of a cluster that runs already")
     options = parser.parse_args()
-    options.images = options.images or {"kills": [400], "cost": [60, 400]}[options.what]
+    options.images = options.images or {"kills": [400], "cost": [60, 400, 1600]}[options.what]
     with tempfile.TemporaryDirectory(prefix="spread") as folder:
         {"kills": kills, "cost": cost}[options.what](options, Path(folder))
 

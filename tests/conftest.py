@@ -131,6 +131,17 @@ def served() -> Served:
     return start
 
 
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    """Address of a Ray cluster, which this process is part of."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    ray = pytest.importorskip("ray")
+    store = 100_000_000
+    started = ray.init(address="local", num_cpus=2, object_store_memory=store, include_dashboard=False)
+    yield started.address_info["gcs_address"]
+    ray.shutdown()
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """Address of a throw-away server on a loopback port, less the database's name."""

@@ -49,6 +49,7 @@ FLOORS = {
     "gating": 6,
     "spread": 6,
     "training": 6,
+    "detecting": 7,
     "checking": 7,
     "assisting": 7,
     "dataset": 6,
@@ -61,6 +62,7 @@ FLOORS = {
 }
 NEIGHBOURS = {
     ("dataset", "training"),  # exports of conversations ask what training asks
+    ("dataset", "spread"),  # annotations are spread over workers
     ("detection", "detector"),  # sessions are opened for a detector and its options
     ("archives", "buckets"),  # files that hold images lie in buckets too
     ("parquet", "buckets"),

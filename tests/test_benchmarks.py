@@ -38,6 +38,24 @@ def test_the_benchmark_of_a_gpu_prints_its_rows_at_toy_size_too() -> None:
     assert rows[3][1] == "not measured without a GPU"
 
 
+def test_the_benchmark_of_workers_compares_two_runs() -> None:
+    command = [sys.executable, str(BENCHMARKS / "spread.py"), "cost", "--images", "2"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    first, *times = ran.stdout.splitlines()
+    assert first.startswith("2 images, 6 calls, 16 in flight, load ")
+    assert [line.split(":")[0] for line in times] == ["  whole command", "  first call to last"]
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_kills_plays_a_round(ray_address: str) -> None:
+    command = [sys.executable, str(BENCHMARKS / "spread.py"), "kills", "--ray-address", ray_address]
+    toy = ["--rounds", "1", "--images", "12", "--in-flight", "4", "--latency", "0.3"]
+    ran = subprocess.run([*command, *toy], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("round 0: equal; ")
+
+
 @pytest.mark.slow
 def test_the_benchmark_of_costs_computes_large_jobs_from_what_it_measures() -> None:
     command = [sys.executable, "-m", "benchmarks.costs", "--images", "1"]

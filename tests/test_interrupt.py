@@ -118,3 +118,38 @@ def test_work_can_be_finished_after_the_first_ctrl_c_and_dropped_by_the_second(w
             process.send_signal(signal.SIGINT)
         assert process.stdout.read() == last
         assert process.wait(30) == code
+
+
+CLOSES_LATE = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from anomreason.cli import detect
+from anomreason.detector import DetectOptions, set_up
+from anomreason.sources.inputs import find_images
+from anomreason.vlm.simulator.model import Simulator
+
+class Interrupted(Simulator):
+    reopens = True
+
+    async def ask(self, request):
+        os.kill(os.getpid(), signal.SIGINT)
+        return await super().ask(request)
+
+    async def close(self):
+        await asyncio.sleep(3 * detect.GRACE)
+        print("closed")
+
+detect.GRACE = 0.2
+truth, run = map(Path, sys.argv[1:])
+setup, found = set_up(Interrupted.from_file(truth), DetectOptions(in_flight=1)), find_images([truth.parent])
+with setup.open_run(run, found, [str(truth.parent)]) as opened:
+    print(asyncio.run(detect.detect_watched(setup, opened, found.images, quiet=True)))
+"""
+
+
+def test_what_is_open_is_closed_in_peace_once_the_calls_in_flight_have_ended(
+    world: Callable[..., Path], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", CLOSES_LATE, str(world(2)), str(tmp_path / "run")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.stdout.split() == ["closed", "130"], ran.stderr

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from anomreason.anomaly import Anomaly, Candidate, Detection, Failure, Region, SceneObject, Usage
-    from anomreason.detection import detect, detect_async
+    from anomreason.detecting import detect, detect_async
     from anomreason.detector import DetectOptions
     from anomreason.errors import AnomreasonError
     from anomreason.gating.choosing import BestOf, best_of, best_of_async, gate, gate_async, rewards, rewards_async
@@ -40,8 +40,8 @@ _HOME = {
     "Usage": "anomaly",
     "best_of": "gating.choosing",
     "best_of_async": "gating.choosing",
-    "detect": "detection",
-    "detect_async": "detection",
+    "detect": "detecting",
+    "detect_async": "detecting",
     "gate": "gating.choosing",
     "gate_async": "gating.choosing",
     "plan": "planning",

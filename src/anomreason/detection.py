@@ -1,7 +1,7 @@
 """Detects anomalies in one image or many: detector session and resume logic.
 
-    from anomreason import detect
-    detection = detect("photo.jpg", model="gpt-4o")
+    async with open_session(setup, run) as session:
+        await session.detect(images, print)
 
 An image goes from `detect_images` to `agent.pipeline.AnomAgent.detect` and back into the run folder.
 """
@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, Unpack, overload
 
 from anomreason import archives
 from anomreason.agent.observer import Observer
 from anomreason.anomaly import Detection, Failure, Usage
 from anomreason.buckets import Address
-from anomreason.detector import DetectArguments, DetectOptions, Detector, DetectorSetup, set_up
-from anomreason.errors import Deferred, Stopped, UnreachableImage, UnreadableImage, UsageError
+from anomreason.detector import DetectOptions, Detector, DetectorSetup
+from anomreason.errors import Deferred, Stopped, UnreachableImage, UnreadableImage
 from anomreason.images import load_image
-from anomreason.runs import ImageStatus, RunFolder, read_results
+from anomreason.runs import ImageStatus, RunFolder
 from anomreason.sources.inputs import FoundImages, Image, find_images
-from anomreason.sources.memory import GivenImages, ImageInput, ImageInputs, given_images
+from anomreason.sources.memory import GivenImages
 from anomreason.vlm.batches.answers import BatchAnswers
 from anomreason.vlm.batches.log import BatchLog
 from anomreason.vlm.batches.model import BatchVLM, SpendingCaps
@@ -69,7 +69,10 @@ class Session:
     """Why the run stops early: HOPELESS consecutive images failed alike, or the server does not pass images on."""
 
     async def detect(
-        self, images: Sequence[Image], done: Callable[[Detection], None], put_off: Callable[[str], None]
+        self,
+        images: Sequence[Image],
+        done: Callable[[Detection], None],
+        put_off: Callable[[str], None] = lambda _: None,
     ) -> None:
         """As `detect_images`."""
         await detect_images(images, self, done, put_off)
@@ -188,15 +191,17 @@ async def detect_images(
     session: Session,
     done: Callable[[Detection], None] = lambda _: None,
     put_off: Callable[[str], None] = lambda _: None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> None:
     """Detect in each image once; `done` gets each detection after it was recorded in the run folder.
 
-    put_off: gets the name of each image that needs answers of a batch which are not here.
+    put_off: gets the name of each image that needs answers of a batch which are not here. enough: asked before each
+    image; True leaves it and all after it to the caller.
 
     Returns early, without error, when the budget is reached, the session's caller was asked to stop, HOPELESS
     consecutive images failed at the endpoint or their bucket, or the server does not pass images on (`session.dead`).
     """
-    caller, queue, losses = session.caller, iter(images), Losses()
+    caller, queue, losses = session.caller, takewhile(lambda _: not enough(), images), Losses()
     caller.expect_images(len(images))
     caller.ledger.images.clear()
     earlier = earlier_usage(session.run, images)
@@ -343,85 +348,6 @@ def _unchanged(image: Image, before: ImageStatus) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == before.sha256
 
 
-@overload
-async def detect_async(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
-    images: ImageInput, *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
-) -> Detection: ...
-@overload
-async def detect_async(
-    images: ImageInputs, *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
-) -> list[Detection]: ...
-async def detect_async(
-    images: ImageInput | ImageInputs,
-    *,
-    model: str | VLM,
-    run: str | Path | None = None,
-    **options: Unpack[DetectArguments],
-) -> Detection | list[Detection]:
-    """Find semantic anomalies: one image gives a Detection, a sequence of inputs a list of them.
-
-    images: a path or an image in memory (see `sources.memory`); or a sequence of these, of folders, globs and
-    manifests; or a mapping of names to images. model: as `--model`, or an open VLM, which stays open. run: a folder to
-    record in and to continue from, which keeps images in memory below `images/`; None keeps nothing. options: see
-    `DetectOptions`; those of the command line, `base_urls` for `--base-url`. There is no question before money is
-    spent: set max_cost or max_tokens, or ask `plan` first.
-    Raises UsageError for inputs and options that cannot be used. An image that fails has a Detection with a `failure`
-    and without `anomalies`, so check `status` first.
-    """
-    setup = set_up(model, DetectOptions.of(options), options)
-    given = await asyncio.to_thread(given_images, images)
-    listed = found_images(given, setup.options, None if run is None else Path(run))
-    found, first = listed.images, next(iter(given.entries), None)
-    if given.single and isinstance(first, str) and (len(found) != 1 or Path(first).is_dir()):
-        many = "is a folder" if Path(first).is_dir() else f"names {len(found)} images"
-        raise UsageError(f"{first!r} {many}; give a list to detect in many images: detect([{first!r}])")
-    results: dict[str, Detection] = {}
-    inputs = [entry if isinstance(entry, str) else entry.name for entry in given.entries]
-    folder = setup.open_run(Path(run), listed, inputs) if run is not None else None
-    with folder or nullcontext():
-        if todo := list(remaining(found, folder.done)) if folder else found:
-            async with open_session(setup, folder) as session:
-                todo = [image.written() for image in todo] if folder else todo
-                await detect_images(todo, session, lambda d: results.update({d.image: d}))
-    if folder:
-        results = read_results(folder.path)
-    ordered = _by_given_names(listed.asked, results)
-    return ordered[0] if given.single else ordered
-
-
 def found_images(given: GivenImages, options: DetectOptions, run: Path | None) -> FoundImages:
     """The images that were given, to be kept in the run folder where they are in memory. Raises UsageError."""
     return find_images(given.entries, options.outside, run / "images" if run else None)
-
-
-def _by_given_names(asked: Sequence[tuple[str, str]], results: Mapping[str, Detection]) -> list[Detection]:
-    """The results under the names that the caller knows; an image that was given again used nothing the second time."""
-    ordered, seen = list[Detection](), set[str]()
-    for given, name in asked:
-        if name in results:
-            again = {"usage": Usage()} if name in seen else {}
-            ordered.append(results[name].model_copy(update={"image": given, **again}))
-            seen.add(name)
-    return ordered
-
-
-@overload
-def detect(  # type: ignore[overload-overlap]
-    images: ImageInput, *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
-) -> Detection: ...
-@overload
-def detect(
-    images: ImageInputs, *, model: str | VLM, run: str | Path | None = None, **options: Unpack[DetectArguments]
-) -> list[Detection]: ...
-def detect(
-    images: ImageInput | ImageInputs,
-    *,
-    model: str | VLM,
-    run: str | Path | None = None,
-    **options: Unpack[DetectArguments],
-) -> Detection | list[Detection]:
-    """As `detect_async`, which describes the arguments, for code without an event loop of its own."""
-    if asyncio._get_running_loop() is not None:
-        raise UsageError("an event loop is running here (a notebook?): use `await detect_async(...)` instead")
-    work: Coroutine[Any, Any, Detection | list[Detection]] = detect_async(images, model=model, run=run, **options)
-    return asyncio.run(work)

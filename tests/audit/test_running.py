@@ -24,6 +24,7 @@ from anomreason.errors import RunConflict, UsageError
 from anomreason.files import read_lines
 from anomreason.report.html import build_report
 from anomreason.runs import read_results, read_settings
+from anomreason.spread.cluster import SpreadOptions
 
 
 @pytest.fixture
@@ -311,6 +312,13 @@ def test_a_kill_while_an_image_is_on_its_way_pays_for_that_one_again_and_says_so
     asked = Counter((request["model"], request["prompt"], request["seed"]) for request in server.requests)
     assert sorted(asked.values()) == [1] * 11 + [2]
     assert images_cost(tmp_path / "audit") == 13 * 0.25
+
+
+def test_an_audit_whose_assessors_cannot_be_spread_makes_no_image(tmp_path: Path, server: ImagesServer) -> None:
+    file = prepare(tmp_path, server)
+    with pytest.raises(UsageError, match="99 workers share"):
+        run_audit(file, spread=SpreadOptions(workers=99))
+    assert not server.requests
 
 
 def test_an_audit_inside_an_event_loop_says_what_to_do(tmp_path: Path) -> None:

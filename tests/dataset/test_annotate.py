@@ -39,6 +39,7 @@ from anomreason.detector import DetectOptions
 from anomreason.errors import RunConflict, UsageError
 from anomreason.images import image_size
 from anomreason.runs import read_results
+from anomreason.spread.cluster import SpreadOptions
 
 World = Callable[..., Path]
 Served = Callable[..., AbstractContextManager[str]]
@@ -202,6 +203,18 @@ def test_images_of_equal_names_keep_their_own_anomalies(store: Store, truth: Pat
     before = rows(store)
     assert annotate(store, f"sim:{truth}") == report
     assert rows(store) == before
+
+
+@pytest.mark.slow
+def test_workers_annotate_as_this_process_does(planted: Store, truth: Path, ray_address: str) -> None:
+    assert ray_address, "the cluster of this process is used"
+    options, name = DetectOptions(in_flight=4), f"sim:{truth}"
+    with pytest.raises(UsageError, match="5 workers share 4 calls in flight"):
+        annotate(planted, name, detector=options, spread=SpreadOptions(workers=5))
+    spread = annotate(planted, name, AnnotateOptions(run="spread"), options, spread=SpreadOptions(workers=2))
+    alone = annotate(planted, name, AnnotateOptions(run="alone"), options)
+    assert spread.done == 10
+    assert spread == alone.model_copy(update={"detector": "spread"})
 
 
 def test_any_text_of_a_model_is_taken_in(store: Store, truth: Path) -> None:

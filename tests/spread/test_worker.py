@@ -37,8 +37,8 @@ async def worked(setup: DetectorSetup, run: Path, number: int, images: Iterable[
     found = find_images([folder]).images
     part = part_of(run, number)
     part.mkdir(parents=True, exist_ok=True)
-    worker = Worker(Assignment(setup, run, part, f"{number}.1"))
-    assert (await worker.start()).fault is None
+    worker = Worker()
+    assert (await worker.start(Assignment(setup, run, part, f"{number}.1"))).fault is None
     for n in images:
         line, _ = await worker.detect(found[n], Usage())
         assert line is not None
@@ -133,8 +133,8 @@ def test_a_call_in_flight_when_a_worker_was_killed_is_booked_once(setup: Detecto
 
 
 def test_a_machine_that_does_not_see_the_run_says_so(setup: DetectorSetup, tmp_path: Path) -> None:
-    worker = Worker(Assignment(setup, tmp_path / "run", part_of(tmp_path / "run", 0), "0.1"))
-    fault = asyncio.run(worker.start()).fault
+    assignment = Assignment(setup, tmp_path / "run", part_of(tmp_path / "run", 0), "0.1")
+    fault = asyncio.run(Worker().start(assignment)).fault
     assert fault is not None
     assert fault.kind == "usage"
     assert "on a file system that all machines see" in fault.message

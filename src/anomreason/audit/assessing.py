@@ -16,10 +16,12 @@ from anomreason.anomaly import Detection
 from anomreason.audit.folder import ASSESSORS, IMAGES
 from anomreason.audit.making import images_cost
 from anomreason.audit.plan import Assessor, AssessorSetup, Audit
-from anomreason.detection import detect_images, open_session, remaining
+from anomreason.detection import remaining
 from anomreason.planning import RunPlan, plan_for
 from anomreason.runs import RunFolder, done_in
 from anomreason.sources.inputs import FoundImages, Image
+from anomreason.spread.cluster import SpreadOptions
+from anomreason.spread.handover import open_engine
 from anomreason.vlm.ledger import FREE, spent_in
 
 
@@ -70,9 +72,15 @@ def assessments_cost(audit: Audit, without: Assessor | None = None) -> float:
 
 
 async def assess(
-    work: AssessorWork, run: RunFolder, progress: Callable[[int, int], None] = lambda done, total: None
+    work: AssessorWork,
+    run: RunFolder,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    spread: SpreadOptions | None = None,
 ) -> None:
-    """Assess what is left; there is no question before money is spent."""
+    """Assess what is left; there is no question before money is spent.
+
+    spread: where the workers are; None for this process.
+    """
     todo, done = work.todo, 0
     if not todo or work.exhausted:
         return
@@ -82,8 +90,8 @@ async def assess(
         done += 1
         progress(done, len(todo))
 
-    async with open_session(work.setup, run) as session:
-        await detect_images(todo, session, one_more)
+    async with open_engine(work.setup, run, spread) as session:
+        await session.detect(todo, one_more)
 
 
 def expected(images: Sequence[Image], total: int) -> list[Image]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from anomreason.audit.analysis import analyse
@@ -18,20 +19,27 @@ from anomreason.audit.plan import read_audit
 from anomreason.audit.results import AuditResult
 from anomreason.errors import UsageError
 from anomreason.evaluation.writing import write_record
+from anomreason.spread.cluster import SpreadOptions
 
 
 def run_audit(
-    file: str | Path, progress: Callable[[str, int, int], None] = lambda step, done, total: None
+    file: str | Path,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    spread: SpreadOptions | None = None,
 ) -> AuditResult:
     """Run the audit of a TOML file to its end. There is no question before money is spent: set max_cost in the file.
 
     progress: called with the step (`images`, or the name of an assessor), and the numbers of images done and of all
-    that were left. Raises UsageError for a file that cannot be used and inside an event loop, RunConflict where images
-    or assessments were made with other settings.
+    that were left. spread: where the workers that assess are; None for this process.
+    Raises UsageError for a file that cannot be used and inside an event loop, RunConflict where images or assessments
+    were made with other settings.
     """
     if asyncio._get_running_loop() is not None:
         raise UsageError("an event loop is running here (a notebook?): use await asyncio.to_thread(run_audit, ...)")
     audit = read_audit(Path(file))
+    if spread is not None:
+        for assessor in audit.assessors:
+            spread.check(assessor.setup)
     with AuditFolder(audit, record_of(audit)) as folder:
         make_images(folder, assessments_cost(audit), lambda done, total: progress("images", done, total))
         images = present(tuple(all_images(folder.path, folder.contents)))
@@ -40,7 +48,8 @@ def run_audit(
             name = assessor.name
             work = assessor_work(audit, assessor, images)
             with work.open_run() as run:
-                asyncio.run(assess(work, run, lambda done, total, name=name: progress(name, done, total)))  # type: ignore[misc]
+                step = partial(progress, name)
+                asyncio.run(assess(work, run, step, spread))
         return write_report(folder.path)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, nullcontext
+from contextlib import closing, nullcontext, redirect_stdout
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from anomreason.sources.inputs import FoundImages, Image
     from anomreason.spread.cluster import SpreadOptions
     from anomreason.spread.driving import Spread
+    from anomreason.spread.handover import Handover
 
 REPORT_UP_TO = 5000
 """No report is built for more images; `anomreason report` builds it."""
@@ -210,16 +212,11 @@ class CommandOptions:
 def spread_options(context: typer.Context) -> SpreadOptions | None:
     """What --engine and its options ask for. Raises UsageError for another engine, and for options without one."""
     from anomreason.cli.options import refuse_unused
-    from anomreason.errors import UsageError
     from anomreason.spread.cluster import SpreadOptions
 
-    engine = context.params["engine"]
-    if engine not in ("local", "ray"):
-        raise UsageError(f"--engine must be local or ray, not {engine!r}")
-    if engine == "local":
+    if context.params["engine"] == "local":
         refuse_unused(context, ("workers", "ray_address"), "without --engine ray")
-        return None
-    return SpreadOptions(context.params["workers"], context.params["ray_address"])
+    return SpreadOptions.of({name: context.params[name] for name in ("engine", "workers", "ray_address")})[0]
 
 
 def detect_options(context: typer.Context) -> DetectOptions:
@@ -342,20 +339,12 @@ def process(
         return DONE
     if not options.yes:
         agree_to(plan_for(setup, todo, spent_in(run.path)))
-    try:
-        with _workers(setup, options.spread) as workers:
-            return asyncio.run(detect_watched(setup, run, todo, options.json_only, recorded, workers))
-    except KeyboardInterrupt:
-        return INTERRUPTED
-
-
-def _workers(setup: DetectorSetup, spread: SpreadOptions | None) -> AbstractContextManager[int | None]:
-    """The number of workers on the cluster, which is open meanwhile; None for this process."""
-    if spread is None:
-        return nullcontext()
-    from anomreason.spread.cluster import cluster
-
-    return cluster(spread, setup)
+    # What Ray prints of a worker that died says nothing that the driver does not, and would stand among the results.
+    with redirect_stdout(io.StringIO()) if options.spread else nullcontext():
+        try:
+            return asyncio.run(detect_watched(setup, run, todo, options.json_only, recorded, options.spread))
+        except KeyboardInterrupt:
+            return INTERRUPTED
 
 
 def note_processed(done: int, total: int, folder: Path, quiet: bool, err: bool = True) -> None:
@@ -369,18 +358,20 @@ async def detect_watched(
     todo: Sequence[Image],
     quiet: bool = False,
     recorded: Callable[[Detection], None] = lambda _: None,
-    workers: int | None = None,
+    spread: SpreadOptions | None = None,
 ) -> int:
     """Detect with a progress bar; the first Ctrl-C lets calls in flight end for GRACE seconds, the second drops them.
 
-    workers: worker processes on the cluster that is open; None for this process. Gives DONE, CAPPED or INTERRUPTED.
+    spread: where the workers are; None for this process. Gives DONE, CAPPED or INTERRUPTED.
     """
     from anomreason.cli.progress import progress
     from anomreason.interrupt import end_after, watch_again
+    from anomreason.spread.handover import open_engine
 
     loop, work = asyncio.get_running_loop(), asyncio.current_task()
     failed = done = 0
-    async with _opened(setup, run, workers) as session:
+    ends: list[asyncio.TimerHandle] = []
+    async with open_engine(setup, run, spread) as session:
         before = session.spent
 
         def interrupt() -> None:
@@ -389,8 +380,8 @@ async def detect_watched(
             elif not quiet:
                 say(f"\nFinishing the calls in flight, {GRACE:g} s at most; Ctrl-C again drops them.", err=True)
             if not session.stopping and work:
-                loop.call_later(GRACE, work.cancel)
-                tidy = 1.0 if workers is None else TIDYING
+                ends.append(loop.call_later(GRACE, work.cancel))
+                tidy = 1.0 if spread is None else TIDYING
                 end_after(GRACE + tidy, f"interrupted; the same command continues ({run.path})")
             session.stop()
 
@@ -423,6 +414,8 @@ async def detect_watched(
         except asyncio.CancelledError:
             return INTERRUPTED
         finally:
+            for end in ends:
+                end.cancel()  # what is open is closed in peace
             for name in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(name)
             watch_again()
@@ -433,7 +426,7 @@ async def detect_watched(
     return CAPPED if session.budget_reached else DONE
 
 
-def _warn(session: Session | Spread, model: str, run: RunFolder) -> None:
+def _warn(session: Session | Handover | Spread, model: str, run: RunFolder) -> None:
     """Say what happened on the way that bears on the results."""
     from anomreason.agent.observer import other_models
 
@@ -457,18 +450,6 @@ def _estimates(run: RunFolder, calls: int) -> str:
     )
     reasons = ", ".join(f"{number:,} {reason}" for number, reason in why if number)
     return f"Tokens and cost are estimated for {len(outcomes):,} of {calls:,} calls: {reasons}."
-
-
-def _opened(
-    setup: DetectorSetup, run: RunFolder, workers: int | None
-) -> AbstractAsyncContextManager[Session] | AbstractAsyncContextManager[Spread]:
-    from anomreason.detection import open_session
-
-    if workers is None:
-        return open_session(setup, run)
-    from anomreason.spread.driving import open_spread
-
-    return open_spread(setup, run, workers)
 
 
 def show_results(

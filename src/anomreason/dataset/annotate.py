@@ -42,12 +42,14 @@ from anomreason.dataset.tables import (
     Outcome,
     SourceRow,
 )
-from anomreason.detection import detect_images, open_session, remaining
+from anomreason.detection import remaining
 from anomreason.detector import DetectOptions, DetectorSetup, set_up
 from anomreason.errors import RunConflict, UsageError
 from anomreason.files import read_lines
 from anomreason.runs import RESULTS, ImageStatus, RunFolder, detection_from, settings_difference
 from anomreason.sources.inputs import FoundImages, Image
+from anomreason.spread.cluster import SpreadOptions
+from anomreason.spread.handover import open_engine
 
 COMMAND = "annotate"
 EVERY = 5.0
@@ -113,11 +115,13 @@ def annotate(
     options: AnnotateOptions = AnnotateOptions(),
     detector: DetectOptions = DetectOptions(),  # noqa: B008
     progress: Callable[[int, int], None] = lambda done, total: None,
+    spread: SpreadOptions | None = None,
 ) -> AnnotateReport:
     """Annotate what is left of the images. There is no question before money is spent: set max_cost or max_tokens.
 
     model, detector: as for `anomreason.detect`; with options.describe the model describes photographs.
     progress: called with the number of images done and of all that were left.
+    spread: where the workers are; None for this process.
     Raises UsageError for options that cannot be used and inside an event loop, RunConflict when the dataset has
     results of other settings under this name.
     """
@@ -125,7 +129,7 @@ def annotate(
         raise UsageError("an event loop is running here (a notebook?): use await asyncio.to_thread(annotate, ...)")
     given = {f.name for f in fields(DetectOptions) if getattr(detector, f.name) != f.default}
     with annotation(store, annotator(model, options, detector, given), options) as work:
-        asyncio.run(work.process(progress))
+        asyncio.run(work.process(progress, spread))
     return work.report()
 
 
@@ -302,8 +306,8 @@ class Annotation:
     def describes(self) -> bool:
         return isinstance(self.setup, DescriberSetup)
 
-    async def process(self, progress: Callable[[int, int], None]) -> None:
-        """Process what is left."""
+    async def process(self, progress: Callable[[int, int], None], spread: SpreadOptions | None = None) -> None:
+        """Process what is left, with workers if they are asked for."""
         todo, done = self.selected.todo(self.run.done), 0
 
         def one_more(detection: Detection) -> None:
@@ -312,8 +316,9 @@ class Annotation:
             done += 1
             progress(done, len(todo))
 
-        async with open_session(self.setup, self.run) as session:
-            await detect_images(todo, session, one_more)
+        if todo:
+            async with open_engine(self.setup, self.run, spread) as session:
+                await session.detect(todo, one_more)
 
     def recorded(self, detection: Detection) -> None:
         """Take a detection, which the run folder has, into the store: at once or with the next ones."""

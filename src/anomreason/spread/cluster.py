@@ -6,13 +6,14 @@ with cluster(SpreadOptions(workers=4), setup) as workers:
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
-from anomreason.detector import DetectorSetup
+from anomreason.detector import DetectArguments, DetectOptions, DetectorSetup, check_names
 from anomreason.errors import UsageError, require
 from anomreason.vlm.protocol import runs_here
 
@@ -24,6 +25,17 @@ _STORE = 100_000_000
 """Bytes of Ray's object store on this machine: nothing but paths and results goes through it."""
 
 
+Engine = Literal["local", "ray"]
+
+
+class SpreadArguments(DetectArguments, total=False):
+    """The options that `detect` and `detect_async` take by keyword; `SpreadOptions.of` describes what they add."""
+
+    engine: Engine
+    workers: int | None
+    ray_address: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class SpreadOptions:
     """Where the workers are. The command line has the same names."""
@@ -32,6 +44,27 @@ class SpreadOptions:
     """Number of worker processes; None for A_MACHINE on each machine, but no more than calls in flight."""
     ray_address: str | None = None
     """Of a Ray cluster, or `auto` for the one that this machine belongs to; None starts Ray on this machine."""
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, object]) -> tuple[SpreadOptions | None, dict[str, object]]:
+        """The options among keyword arguments, None for this process; and the other arguments.
+
+        engine: `local` for this process, `ray` for worker processes; workers, ray_address: as here. Raises UsageError
+        for an unknown name or engine, and for the others without `engine="ray"`.
+        """
+        own = ("engine", *(f.name for f in fields(cls)))
+        check_names(arguments, [*(f.name for f in fields(DetectOptions)), *own])
+        others = {name: value for name, value in arguments.items() if name not in own}
+        given: dict[str, Any] = {name: value for name, value in arguments.items() if name in own}
+        engine = given.pop("engine", "local")
+        if engine not in get_args(Engine):
+            raise UsageError(f"engine must be local or ray, not {engine!r}")
+        if engine == "ray":
+            return cls(**given), others
+        for name, value in given.items():
+            if value is not None:
+                raise UsageError(f"{name} has no effect without engine='ray'; leave it out")
+        return None, others
 
     def check(self, setup: DetectorSetup) -> None:
         """Raises UsageError for a value that cannot be used and for a model that is not on a server."""
@@ -54,6 +87,7 @@ class SpreadOptions:
 def cluster(options: SpreadOptions, setup: DetectorSetup) -> Iterator[int]:
     """Ray, started or connected, and the number of workers; what was started ends with the command.
 
+    Where the process has called `ray.init` itself, that cluster is used, and left open.
     Raises UsageError for options that cannot be used, a cluster that cannot be reached or is too small, MissingExtra
     without Ray.
     """
@@ -63,27 +97,33 @@ def cluster(options: SpreadOptions, setup: DetectorSetup) -> Iterator[int]:
     import ray
 
     in_flight = setup.options.in_flight
+    if ray.is_initialized():
+        yield _size(options, in_flight)
+        return
     workers = options.workers or min(A_MACHINE, in_flight)
-    # What Ray prints of a worker that died says nothing that the driver does not, and would stand among the results.
-    with redirect_stdout(io.StringIO()):
-        try:
-            if options.ray_address is None:
-                ray.init(
-                    address="local",
-                    num_cpus=workers,  # Ray starts so many processes at once, which become the workers
-                    object_store_memory=_STORE,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                )
-            else:
-                ray.init(address=options.ray_address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            raise UsageError(_unreachable(options.ray_address, error)) from error
-        try:
-            yield workers if options.ray_address is None else _size(options, in_flight)
-        finally:
-            ray.shutdown()
+    try:
+        if options.ray_address is None:
+            ray.init(
+                address="local",
+                num_cpus=workers,  # Ray starts so many processes at once, which become the workers
+                object_store_memory=_STORE,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+        else:
+            ray.init(address=options.ray_address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise UsageError(_unreachable(options.ray_address, error)) from error
+    try:
+        yield workers if options.ray_address is None else _size(options, in_flight)
+    finally:
+        ray.shutdown()
+
+
+def initialized() -> bool:
+    """Whether this process has called `ray.init` already."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 def _size(options: SpreadOptions, in_flight: int) -> int:

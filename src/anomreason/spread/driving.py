@@ -1,6 +1,6 @@
 """Drives the workers of a run: gives them images, takes their detections into the run folder, replaces dead ones.
 
-async with open_spread(setup, run, workers) as session:
+async with open_spread(setup, run, start_workers(setup, 4)) as session:
     await session.detect(images, print)
 """
 
@@ -48,6 +48,8 @@ class _Slot:
     number: int
     share: int
     """Calls that it may have in flight, which is also how many images it works on."""
+    spare: Any = None
+    """An actor that has no assignment yet."""
     actor: Any = None
     incarnation: int = 0
     deaths: int = 0
@@ -65,11 +67,11 @@ class _Slot:
 class Spread:
     """The workers of one run, used as a `detection.Session` is."""
 
-    def __init__(self, setup: DetectorSetup, run: RunFolder, workers: int, before: Ledger) -> None:
-        """before: the calls that stand in the run folder."""
+    def __init__(self, setup: DetectorSetup, run: RunFolder, actors: Sequence[Any], before: Ledger) -> None:
+        """actors: what `start_workers` gave; before: the calls that stand in the run folder."""
         self.setup, self._run, self._before = setup, run, before
-        share, more = divmod(setup.options.in_flight, workers)
-        self._slots = [_Slot(number, share + (number < more)) for number in range(workers)]
+        shares = _shares(setup, len(actors))
+        self._slots = [_Slot(number, *of) for number, of in enumerate(zip(shares, actors, strict=True))]
         self._queue: deque[Image] = deque()
         self._keeper: Any = None
         self._earlier: dict[str, Usage] = {}
@@ -137,7 +139,7 @@ class Spread:
         options = self.setup.options
         if options.max_cost is not None or options.max_tokens is not None:
             waiting = 4 * options.in_flight + 16  # each call and each image may wait there for its turn
-            keeper = ray.remote(BudgetKeeper).options(num_cpus=0, max_concurrency=waiting, name="anomreason-budget")
+            keeper = ray.remote(BudgetKeeper).options(num_cpus=0, max_concurrency=waiting)
             self._keeper = keeper.remote(self.setup.price, self._before.total, options, len(images))
         watching = asyncio.create_task(self._watch())
         try:
@@ -216,12 +218,10 @@ class Spread:
                 assignment = Assignment(setup, self._run.path.absolute(), part, slot.name, self._keeper)
                 if self._keeper is not None:
                     await self._keeper.enter.remote(slot.name)
-                made = ray.remote(Worker).options(
-                    num_cpus=CPUS, max_restarts=0, max_concurrency=slot.share + 4, scheduling_strategy="SPREAD"
-                )
-                slot.actor = actor = made.remote(assignment)
+                slot.actor = actor = slot.spare or _new_worker(slot.share)
+                slot.spare = None
                 try:
-                    state = await asyncio.wait_for(actor.start.remote(), START_SECONDS)
+                    state = await asyncio.wait_for(actor.start.remote(assignment), START_SECONDS)
                 except TimeoutError:
                     ray.kill(actor)
                     await self._bury(slot, actor, "")
@@ -286,9 +286,33 @@ class Spread:
         slot.actor = None
 
 
+def start_workers(setup: DetectorSetup, workers: int) -> list[Any]:
+    """Actors without an assignment, when their processes have started; one that has not is left to `Spread`."""
+    import ray
+
+    actors = [_new_worker(share) for share in _shares(setup, workers)]
+    ray.wait([actor.__ray_ready__.remote() for actor in actors], num_returns=workers, timeout=START_SECONDS)
+    return actors
+
+
+def _shares(setup: DetectorSetup, workers: int) -> list[int]:
+    """Calls that each worker may have in flight."""
+    share, more = divmod(setup.options.in_flight, workers)
+    return [share + (number < more) for number in range(workers)]
+
+
+def _new_worker(share: int) -> Any:
+    import ray
+
+    made = ray.remote(Worker).options(
+        num_cpus=CPUS, max_restarts=0, max_concurrency=share + 4, scheduling_strategy="SPREAD"
+    )
+    return made.remote()
+
+
 @asynccontextmanager
-async def open_spread(setup: DetectorSetup, run: RunFolder, workers: int) -> AsyncIterator[Spread]:
-    """The workers of a run; at the end the run takes in what they have recorded.
+async def open_spread(setup: DetectorSetup, run: RunFolder, actors: Sequence[Any]) -> AsyncIterator[Spread]:
+    """The workers of a run, as `start_workers` gave them; at the end the run takes in what they have recorded.
 
     Raises UsageError for max_cost without a known price.
     """
@@ -299,7 +323,7 @@ async def open_spread(setup: DetectorSetup, run: RunFolder, workers: int) -> Asy
                 store.forget_unanswered()
                 store.settle()
     try:
-        yield Spread(setup, run, workers, ledger)
+        yield Spread(setup, run, actors, ledger)
     finally:
         take_in_parts(run)
 

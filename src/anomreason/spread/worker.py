@@ -79,24 +79,23 @@ class WorkerState:
 class Worker:
     """The actor."""
 
-    def __init__(self, assignment: Assignment) -> None:
-        self._assignment = assignment
+    def __init__(self) -> None:
         self._stack = AsyncExitStack()
         self._stopping = False
         self._earlier: dict[str, Usage] = {}
         self._session: Session | None = None
         self._results: Appender | None = None
 
-    async def start(self) -> WorkerState:
+    async def start(self, assignment: Assignment) -> WorkerState:
         """Open the model and the part, which an earlier incarnation of the worker may have begun."""
         try:
-            await self._open()
+            await self._open(assignment)
         except AnomreasonError as error:
             return self._state(self._fault(error))
         return self._state()
 
-    async def _open(self) -> None:
-        assignment, setup = self._assignment, self._assignment.setup
+    async def _open(self, assignment: Assignment) -> None:
+        setup = assignment.setup
         if not assignment.part.is_dir():
             raise UsageError(
                 f"the machine {socket.gethostname()} does not see {str(assignment.part)!r}; put the run folder and "
