@@ -169,12 +169,12 @@ def postgres() -> Iterator[str]:
             subprocess.run([*owner, *stop], check=True, capture_output=True, cwd="/")
 
 
-def _create_database(server: str, template: str = "template1") -> str:
+def _create_database(server: str, template: str = "template1", options: str = "") -> str:
     import psycopg
 
     name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(server.replace("+psycopg", "") + "/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} {options}")
     return f"{server}/{name}"
 
 
@@ -182,6 +182,12 @@ def _create_database(server: str, template: str = "template1") -> str:
 def new_database(postgres: str) -> str:
     """Address of an empty database."""
     return _create_database(postgres)
+
+
+@pytest.fixture
+def ascii_database(postgres: str) -> str:
+    """Address of an empty database of the encoding that a server without a locale gives, which is none."""
+    return _create_database(postgres, "template0", "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from anomreason.errors import UsageError, require
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
+CONNECT = {"client_encoding": "utf8"}
+"""Settings of each connection: a database whose own encoding is SQL_ASCII would answer in bytes."""
 _FORM = "write postgresql+psycopg://USER@HOST/NAME"
 
 

@@ -230,6 +230,13 @@ def test_the_address_of_the_server_is_needed_once_and_its_password_is_not_writte
         open_store(tmp_path / "data", "postgresql+psycopg://tester@127.0.0.1/other")
 
 
+def test_a_database_without_an_encoding_keeps_text_as_it_is(tmp_path: Path, ascii_database: str) -> None:
+    with open_store(tmp_path, ascii_database, create=True) as store:
+        plant(store, Plan({"\u00e9\U0001f600": 1}))
+        with store.reading() as session:
+            assert session.scalar(select(SourceRow.name)) == "\u00e9\U0001f600"
+
+
 def test_a_planted_dataset_has_rows_of_every_sort_on_both_databases(store: Store) -> None:
     plant(store, Plan({"flux": 4, "photographs": 2}, prompts=2, verdicts=True))
     with store.reading() as session:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 from benchmarks.hostile_uploads import stall
 from tests.serve.visiting import visiting
 
 from anomreason.anomaly import Detection, Usage
-from anomreason.errors import RunConflict, UsageError
+from anomreason.errors import RunConflict, StorageError, UsageError
 from anomreason.serve.clients import Clients, add_token, read_clients
 from anomreason.serve.jobs import Ending, open_jobs
 from anomreason.serve.messages import JobFailure
@@ -232,6 +233,32 @@ def test_jobs_in_postgresql(new_database: str, tmp_path: Path) -> None:
         assert ended.ending is not None
         assert ended.ending.state == "done"
         assert jobs.waiting() == []
+
+
+def test_jobs_in_a_database_without_an_encoding(ascii_database: str, tmp_path: Path) -> None:
+    with open_jobs(tmp_path, ascii_database) as jobs:
+        jobs.add("\u00e9\U0001f600.png", "ada", "0" * 64, b"data")
+        assert [job.name for job in jobs.waiting()] == ["\u00e9\U0001f600.png"]
+
+
+def _end_connections(database: str) -> None:
+    """As a restart of the server does."""
+    with psycopg.connect(database.replace("+psycopg", "")) as connection:
+        others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        assert connection.execute(f"SELECT pg_terminate_backend(pid, 10000) {others}").fetchall()
+
+
+def test_a_database_that_was_restarted_still_has_one_service(new_database: str, tmp_path: Path) -> None:
+    with open_jobs(tmp_path / "a", new_database) as jobs:
+        job = jobs.add("a.png", "", "0" * 64, b"data")
+        _end_connections(new_database)
+        assert [one.id for one in jobs.waiting()] == [job.id]
+        with pytest.raises(RunConflict, match="another process serves"), open_jobs(tmp_path / "b", new_database):
+            pass
+        _end_connections(new_database)
+        with open_jobs(tmp_path / "b", new_database), pytest.raises(StorageError, match="another process serves"):
+            jobs.waiting()
+        assert [one.id for one in jobs.waiting()] == [job.id]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from anomreason.databases import postgresql_url
+from anomreason.databases import CONNECT, postgresql_url
 from anomreason.dataset.tables import Base, CommandRow, DecisionRow, ImageRow, ImageState
 from anomreason.errors import RunConflict, StorageError, UsageError, require
 from anomreason.files import read_object, write_atomically
@@ -239,8 +239,9 @@ class CommandRecord:
 
 
 def _engine(url: URL) -> Engine:
-    engine = create_engine(url, json_serializer=_json)
-    if url.get_backend_name() == "sqlite":
+    is_file = url.get_backend_name() == "sqlite"
+    engine = create_engine(url, json_serializer=_json, connect_args={} if is_file else CONNECT)
+    if is_file:
         event.listen(engine, "connect", _on_connect)
         event.listen(engine, "begin", _on_begin)
     return engine

@@ -38,9 +38,10 @@ from sqlalchemy import (
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.pool import NullPool
 
 from anomreason.anomaly import Detection, Usage
-from anomreason.databases import postgresql_url
+from anomreason.databases import CONNECT, postgresql_url
 from anomreason.errors import RunConflict, StorageError, UsageError
 from anomreason.files import parse_json
 from anomreason.runs import detection_from, take_lock
@@ -234,6 +235,8 @@ class JobStore:
         """The database's and the disk's faults as ours; faults in our own statements stay what they are."""
         try:
             yield
+        except UsageError as error:  # of the claim: after a restart the database is another process's
+            raise StorageError(f"the jobs cannot be kept: {error}") from error
         except OSError as error:
             raise StorageError(f"the jobs cannot be kept: {error}; no job is lost, try again later") from error
         except sql_errors.DBAPIError as error:
@@ -263,33 +266,59 @@ def open_jobs(folder: Path, database: str | None = None, *, keep_images: bool = 
         except OSError as error:
             raise UsageError(f"cannot use {str(folder)!r} for jobs: {error.strerror}; give another --jobs") from None
         stack.callback(os.close, lock)
-        url = (
-            URL.create("sqlite", database=str(folder.absolute() / DATABASE))
-            if database is None
-            else postgresql_url(database)
-        )
-        engine = create_engine(url, pool_pre_ping=database is not None)
-        stack.callback(engine.dispose)
         if database is None:
+            engine = create_engine(URL.create("sqlite", database=str(folder.absolute() / DATABASE)))
             event.listen(engine, "connect", _on_connect)
         else:
-            stack.enter_context(_alone(engine, url))
+            url = postgresql_url(database)
+            engine = create_engine(url, pool_pre_ping=True, connect_args=CONNECT)
+            claim = _Claim(url)
+            stack.callback(claim.release)
+            claim.hold()
+            event.listen(engine, "connect", claim.hold)
+        stack.callback(engine.dispose)
         yield JobStore(engine, folder / _IMAGES, keep_images)
 
 
-@contextmanager
-def _alone(engine: Engine, url: URL) -> Iterator[Connection]:
-    """Hold the database's lock, which ends with the connection."""
-    shown = url.render_as_string()
-    try:
-        connection = engine.connect()
-    except sql_errors.DBAPIError as error:
-        why = str(error.orig).strip().partition("\n")[0]
-        raise UsageError(f"cannot open the database {shown!r}: {why}; check the address") from error
-    with connection.execution_options(isolation_level="AUTOCOMMIT") as held:
-        if not held.scalar(select(func.pg_try_advisory_lock(_ADVISORY))):
-            raise RunConflict(f"another process serves the jobs in {shown!r}; stop it, or give another --database")
-        yield held
+class _Claim:
+    """The lock of a database, which ends with its connection.
+
+    A database that was restarted has lost it, so it is held again before each new connection is used.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._shown = url.render_as_string()
+        self._engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=CONNECT)
+        self._turn = Lock()
+        self._held: Connection | None = None
+
+    def hold(self, *_: object) -> None:
+        """Raises UsageError for a database that cannot be opened, RunConflict when another process has the lock."""
+        with self._turn:
+            if self._held is not None:
+                with suppress(sql_errors.DBAPIError):
+                    self._held.exec_driver_sql("SELECT 1")
+                    return
+                self.release()
+            try:
+                connection = self._engine.connect()
+            except sql_errors.DBAPIError as error:
+                why = str(error.orig).strip().partition("\n")[0]
+                raise UsageError(f"cannot open the database {self._shown!r}: {why}; check the address") from error
+            # The server would take a machine that lost its power for alive, with its lock, for two hours.
+            for setting in ("idle = 60", "interval = 10", "count = 6"):
+                connection.exec_driver_sql(f"SET tcp_keepalives_{setting}")
+            if not connection.scalar(select(func.pg_try_advisory_lock(_ADVISORY))):
+                connection.close()
+                raise RunConflict(
+                    f"another process serves the jobs in {self._shown!r}; stop it, or give another --database"
+                )
+            self._held = connection
+
+    def release(self) -> None:
+        if self._held is not None:
+            self._held.close()
+        self._held = None
 
 
 def _on_connect(connection: Any, _: object) -> None:
