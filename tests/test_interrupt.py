@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,6 +88,22 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes, within one step of Py
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert said == b"\nanomreason: interrupted\n"
+
+
+IN_CONTAINER = """
+import os, signal, anomreason.cli
+from anomreason.__main__ import main
+anomreason.cli.main = lambda: os.kill(os.getpid(), signal.SIGTERM)
+main()
+"""
+
+
+def test_sigterm_ends_the_first_process_of_a_container_before_a_command_has_begun() -> None:
+    inside = ["unshare", "--map-root-user", "--pid", "--fork"]
+    if shutil.which("unshare") is None or subprocess.run([*inside, "true"], capture_output=True).returncode:
+        pytest.skip("needs process namespaces")
+    ran = subprocess.run([*inside, sys.executable, "-c", IN_CONTAINER], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (128 + signal.SIGTERM, "")
 
 
 FIRST_ASKS = """
