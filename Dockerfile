@@ -10,17 +10,17 @@ ARG PYTHON=3.11
 FROM python:${PYTHON}-slim AS build
 ARG EXTRAS=
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/anomreason/bin:$PATH
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_PYTHON=/opt/anomreason/bin/python
 WORKDIR /source
-# torch in a layer of its own, which a change of our code does not make again.
+# Without pip, which nobody needs later. torch in a layer of its own, which a change of our code does not make again.
 # hadolint ignore=DL3013
-RUN python -m venv /opt/anomreason \
-    && case ",$EXTRAS," in *,local,*) pip install --no-cache-dir torch --index-url "$TORCH_INDEX" ;; esac
+RUN python -m venv --without-pip /opt/anomreason \
+    && case ",$EXTRAS," in *,local,*) pip install torch --index-url "$TORCH_INDEX" ;; esac
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 # pyproject.toml bounds the versions.
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir ".[serve,postgres${EXTRAS:+,$EXTRAS}]"
+RUN pip install ".[serve,postgres${EXTRAS:+,$EXTRAS}]"
 
 FROM python:${PYTHON}-slim
 # Jobs, tokens and downloaded models live in /data, which is all that this user may write.

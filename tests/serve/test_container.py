@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import uuid
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from tests.test_readme import read_line
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 ENTRYPOINT = json.loads(re.findall(r"^ENTRYPOINT (\[.*\])$", DOCKERFILE, re.M)[-1])
+HEALTH = json.loads(re.findall(r"^    CMD (\[.*\])$", DOCKERFILE, re.M)[-1])
 COMPOSE: Any = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SERVICE, DATABASE = COMPOSE["services"]["anomreason"], COMPOSE["services"]["database"]
+SHOWN = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8").replace("\\\n", " ")
+"""The page, with command lines in one line each."""
 
 
 def test_the_dockerfile_is_linted() -> None:
@@ -61,14 +65,25 @@ def test_compose_gives_the_service_no_rights_and_writes_no_password_down() -> No
     assert sorted(kept) == sorted(COMPOSE["volumes"])
 
 
+def test_each_variable_of_compose_is_in_the_docs() -> None:
+    variables = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text(encoding="utf-8")))
+    assert {name for name in variables if name not in SHOWN} == set()
+
+
+def test_the_service_gets_time_to_stop() -> None:
+    waited = [
+        *re.findall(r"^    stop_grace_period: (\d+)s$", (ROOT / "compose.yaml").read_text(encoding="utf-8"), re.M),
+        *re.findall(r"^docker run --detach .* --stop-timeout (\d+) ", SHOWN, re.M),
+        *re.findall(r"^TimeoutStopSec=(\d+)$", SHOWN, re.M),
+    ]
+    assert len(waited) == 3
+    assert min(map(int, waited)) > 20, "17 s were seen"
+
+
 def test_the_command_that_compose_starts_is_one_of_ours() -> None:
     command = [*ENTRYPOINT, *SERVICE["command"]]
     assert command[:2] == ["anomreason", "serve"]
     read_line(command[1:])
-
-
-SHOWN = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8").replace("\\\n", " ")
-"""The page, with command lines in one line each."""
 
 
 def test_the_commands_that_the_docs_run_in_containers_and_as_a_unit_are_ours() -> None:
@@ -100,14 +115,28 @@ def docker() -> str | None:
 
 
 @pytest.mark.slow
-def test_the_image_is_built_and_starts() -> None:
+def test_the_image_is_built_serves_and_stops() -> None:
     program = docker()
     if program is None:
         pytest.skip("needs a docker daemon")
-    built = subprocess.run([program, "build", "--quiet", str(ROOT)], capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    image = built.stdout.strip()
-    ran = subprocess.run([program, "run", "--rm", image, "--help"], capture_output=True, text=True)
-    assert "Usage: anomreason serve" in ran.stdout, ran.stderr
-    who = subprocess.run([program, "run", "--rm", "--entrypoint", "id", image, "-u"], capture_output=True, text=True)
-    assert who.stdout.strip() == "10001"
+
+    def run(*arguments: str) -> str:
+        ran = subprocess.run([program, *arguments], capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout.strip()
+
+    image, name = run("build", "--quiet", str(ROOT)), f"anomreason-{uuid.uuid4().hex}"
+    assert run("run", "--rm", "--entrypoint", "id", image, "-u") == "10001"
+    assert "Usage: anomreason serve" in run("run", "--rm", image, "--help")
+    try:
+        data = ["--volume", f"{name}:/data"]
+        assert run("run", "--rm", *data, image, "--tokens", "/data/tokens.toml", "--add-token", "ada")
+        hardened = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+        served = [image, "--model", "gpt-4o", "--tokens", "/data/tokens.toml"]
+        run("run", "--detach", "--name", name, *data, *hardened, "--env", "OPENAI_API_KEY=none", *served)
+        run("exec", name, "sh", "-c", f"until {shlex.join(HEALTH)}; do sleep 1; done")
+        run("stop", "--time", "60", name)
+        assert run("inspect", "--format", "{{.State.ExitCode}}", name) == "0"
+    finally:
+        subprocess.run([program, "rm", "--force", "--volumes", name], capture_output=True)
+        subprocess.run([program, "volume", "rm", name], capture_output=True)
