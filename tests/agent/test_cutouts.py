@@ -21,6 +21,7 @@ from anomreason.agent.cutouts import (
     CutOut,
     SheetBoxes,
     View,
+    chosen,
     concerned,
     cut_outs_of,
     sheet_size,
@@ -308,7 +309,7 @@ def test_which_objects_are_shown(scene: Path, tmp_path: Path) -> None:
     large, small = load_image(scene), load_image(drawn(tmp_path / "small.png", SENT))
 
     def across(pixels: int, part: str | None) -> View:
-        return View("cup", Region(x0=0.1, y0=0.1, x1=0.1 + pixels / SENT[0], y1=0.15), part)
+        return View("cup", Region(x0=0.1, y0=0.1, x1=0.1 + pixels / SENT[0], y1=0.15), part, part is not None)
 
     sizes = [30, 90, 130, 170, 190, 230, 260, 300]
     rules: list[tuple[Crops, str | None, int, int, int]] = [  # the largest that is shown of both files
@@ -339,7 +340,7 @@ def person(name: str, x: int, side: int, *parts: Region) -> SceneObject:
 
 
 def views(objects: Sequence[SceneObject], loaded: LoadedImage, most: int = 12) -> list[str]:
-    return [view.name for view in views_of(objects, loaded, "auto", most)]
+    return [view.name for view in chosen(views_of(objects, True), loaded, "auto", most)]
 
 
 def test_objects_take_turns_in_showing_themselves_and_their_parts(scene: Path) -> None:
@@ -377,6 +378,14 @@ def test_a_part_is_shown_once_and_only_where_it_shows_more_than_its_owner(scene:
     assert views([child], large) == ["child", "part 0 of child"]
     assert views([person("child", 100, 90, at(110, 110, 20))], large) == ["child"]  # shows every pixel of the file
     assert views([person("child", 100, 90, at(110, 110, 20))], small) == ["child"]
+
+
+def test_an_object_without_parts_counts_as_a_part_where_others_have_some(tmp_path: Path) -> None:
+    loaded = load_image(drawn(tmp_path / "small.png", SENT))
+    ann, hand = person("ann", 100, 500, at(150, 200, 60)), SceneObject(name="raised hand", region=at(250, 200, 160))
+    shown = [[cutout.view.name for cutout in group] for group in cut_outs_of(loaded, [[ann], [hand]], "auto")]
+    assert shown == [["part 0 of ann"], ["raised hand"]]
+    assert cut_outs_of(loaded, [[ann.model_copy(update={"parts": ()}), hand]], "auto") == [[]]
 
 
 def test_a_part_is_named_with_its_owner_once() -> None:

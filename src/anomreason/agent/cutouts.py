@@ -62,6 +62,8 @@ class View:
     region: Region
     part: str | None = None
     """None: the object itself."""
+    as_part: bool = False
+    """Whether it is a part, or an object without parts beside others that have some, such as a hand listed apart."""
 
     @property
     def name(self) -> str:
@@ -102,7 +104,7 @@ def worth_showing(view: View, loaded: LoadedImage, crops: Crops, count: int) -> 
     longer = max((region.x1 - region.x0) * sent.width, (region.y1 - region.y0) * sent.height)
     if crops == "always":
         return enlarged > 1
-    closer = (view.part is not None or holds_more(loaded)) and enlarged >= _CLOSER
+    closer = (view.as_part or holds_more(loaded)) and enlarged >= _CLOSER
     return crops == "auto" and (longer < SMALL or closer)
 
 
@@ -118,26 +120,31 @@ def holds_more(loaded: LoadedImage) -> bool:
     return loaded.width >= MORE * loaded.encoded.width
 
 
-def views_of(objects: Sequence[SceneObject], loaded: LoadedImage, crops: Crops, most: int) -> list[View]:
-    """What to show of these objects, object by object: as many as are worth showing among so many, at most `most`.
+def views_of(objects: Sequence[SceneObject], parted: bool) -> list[list[View]]:
+    """What could be shown of each object: the object itself, then its parts as they were listed.
 
-    Objects take turns: one view of each, then a second of each, and so on. The first is the object itself where that
-    is worth showing, then come its parts as they were listed.
+    parted: whether any object of the image has parts.
     """
-    order = [o.name for o in objects]
+    whole = [[View(o.name, o.region, None, parted and not o.parts)] if o.region else [] for o in objects]
+    parts = [[View(o.name, part.region, part.name, True) for part in o.parts] for o in objects]
+    return [[*a, *b] for a, b in zip(whole, parts, strict=True)]
+
+
+def chosen(by_object: Sequence[Sequence[View]], loaded: LoadedImage, crops: Crops, most: int) -> list[View]:
+    """Of the views of some objects as many as are worth showing among so many, at most `most`, object by object.
+
+    Objects take turns: one view of each, then a second of each, and so on.
+    """
+    order = [view for views in by_object for view in views]
     for count in range(most, 0, -1):
-        views = _in_turns(objects, loaded, crops, count)
-        if len(views) >= count:
-            return sorted(views[:count], key=lambda view: order.index(view.of))
+        shown = _in_turns(by_object, loaded, crops, count)[:count]
+        if len(shown) == count:
+            return sorted(shown, key=order.index)
     return []
 
 
-def _in_turns(objects: Sequence[SceneObject], loaded: LoadedImage, crops: Crops, count: int) -> list[View]:
-    by_object = []
-    for one in objects:
-        views = [View(one.name, part.region, part.name) for part in one.parts]
-        views = [View(one.name, one.region), *views] if one.region else views
-        by_object.append([view for view in views if worth_showing(view, loaded, crops, count)])
+def _in_turns(by_object: Sequence[Sequence[View]], loaded: LoadedImage, crops: Crops, count: int) -> list[View]:
+    by_object = [[v for v in views if worth_showing(v, loaded, crops, count)] for views in by_object]
     whole = [view for views in by_object for view in views if view.part is None]
     shown: list[View] = []
     for view in (view for turn in itertools.zip_longest(*by_object) for view in turn if view):
@@ -164,7 +171,8 @@ def _detail(view: View, loaded: LoadedImage, count: int) -> float:
 def cut_outs_of(loaded: LoadedImage, groups: Sequence[Sequence[SceneObject]], crops: Crops) -> list[list[CutOut]]:
     """The cut-outs to show of each group of objects. Raises UnreadableImage when the file cannot be read again."""
     most = MOST if len(groups) > 1 else MOST * SHEETS
-    views = [views_of(group, loaded, crops, most) for group in groups]
+    parted = any(o.parts for group in groups for o in group)
+    views = [chosen(views_of(group, parted), loaded, crops, most) for group in groups]
     places = [_place(view, loaded) for of_one in views for view in of_one]
     pixels = cut_out(loaded, places, max(max(size) for size in _CELLS.values())) if places else []
     cut = iter(zip(places, pixels, strict=True))
@@ -197,7 +205,7 @@ def _rank(view: View, entry: Entry) -> int:
 
 def _place(view: View, loaded: LoadedImage) -> Region:
     """What its cut-out shows of the image: the region with its margin."""
-    least = 0 if view.part is None else _PART_MARGIN
+    least = _PART_MARGIN if view.as_part else 0
     x0, x1 = _wider(view.region.x0, view.region.x1, least / loaded.encoded.width, loaded.width)
     y0, y1 = _wider(view.region.y0, view.region.y1, least / loaded.encoded.height, loaded.height)
     return Region(x0=x0, y0=y0, x1=x1, y1=y1)
