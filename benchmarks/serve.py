@@ -138,10 +138,12 @@ class Sender(threading.Thread):
             return answer.json()
 
 
-def run(jobs: Path, images: list[Path], model_at: str, clients: int, kills: int) -> tuple[Sent, int]:
+def run(jobs: Path, images: list[Path], model_at: str, clients: int, kills: int, port: int = 0) -> tuple[Sent, int]:
     """Send all images to a service of its own, which is killed so often; and the calls that were in flight then."""
     arguments = ["serve", "--model", "simulated", "--base-url", model_at, "--jobs", str(jobs), "--no-browser"]
-    service = Command([*arguments, "--max-tokens", "1000000000", "--port", "0"], r"(http://127\.0\.0\.1:\d+) is the")
+    service = Command(
+        [*arguments, "--max-tokens", "1000000000", "--port", str(port)], r"(http://127\.0\.0\.1:\d+) is the"
+    )
     seen, in_flight = Sent(), 0
     at = service.start()
     service.arguments[-1] = at.rpartition(":")[2]

@@ -9,7 +9,6 @@ import re
 import runpy
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -24,6 +23,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 from tests.chromium import CHROMIUM
 from tests.forking import Command
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -126,7 +126,7 @@ def served() -> Served:
             yield match[0].rstrip("/").removesuffix("/v1")
         finally:
             server.send_signal(signal.SIGTERM)
-            server.wait(20)
+            server.wait()
 
     return start
 
@@ -151,15 +151,12 @@ def postgres() -> Iterator[str]:
         pytest.skip("no PostgreSQL server is installed (apt-get install postgresql): tested with SQLite alone")
     # A server refuses to run as root.
     owner = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory(prefix="pg") as base, socket.socket() as probe:
+    with tempfile.TemporaryDirectory(prefix="pg") as base:
         os.chmod(base, 0o777)
         cluster = Path(base) / "cluster"
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
         initdb = [str(Path(tools).with_name("initdb")), "-D", str(cluster), "-U", "tester", "-A", "trust", "-N"]
         subprocess.run([*owner, *initdb], check=True, capture_output=True, cwd="/")
-        settings = f"-p {port} -h 127.0.0.1 -k {base} -c fsync=off -c max_connections=50"
+        settings = f"-p {(port := free_port())} -h 127.0.0.1 -k {base} -c fsync=off -c max_connections=50"
         start = [tools, "-D", str(cluster), "-w", "-l", f"{base}/log", "-o", settings, "start"]
         subprocess.run([*owner, *start], check=True, capture_output=True, cwd="/")
         try:

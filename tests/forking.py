@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -96,8 +97,9 @@ class Command:
         os.kill(self._process.pid, number)
 
     def kill(self) -> None:
-        """kill -9"""
-        self.send_signal(signal.SIGKILL)
+        """kill -9; nothing if it has ended."""
+        with suppress(ProcessLookupError):
+            self.send_signal(signal.SIGKILL)
 
     def wait(self, seconds: float = 600) -> int:
         """What it ended with, once it has."""

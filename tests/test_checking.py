@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,8 @@ class Model:
     name: str = "llava"
     bounds_pixels: bool = False
     remote: bool = True
+    clock: float = 0.0
+    """Seconds that its calls took, one after another or together."""
     _door: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def ask(self, request: Request) -> Reply:
@@ -51,7 +55,10 @@ class Model:
             self.schemas = "taken out"
             raise EndpointError("adjusted", "m refuses response_format, asking without response_format from now on")
         async with self._door if self.one_at_a_time else asyncio.Lock():
-            await asyncio.sleep(0.03)
+            begun = self.clock
+            for _ in range(50):  # all calls that were sent together begin
+                await asyncio.sleep(0)
+            self.clock = max(self.clock, begun + 0.03)
         image = next((part for part in request.parts if isinstance(part, Encoded)), None)
         text = self._said(request, image if self.sees else None)
         thought = "<think>" + "Let me look closely. " * 20 + "</think>\n" if self.thinks == "aloud" else ""
@@ -92,7 +99,10 @@ class Model:
 
 
 def found(model: Any, **options: Any) -> ModelCheck:
-    return asyncio.run(check(set_up(model, DetectOptions(**options))))
+    clock = (lambda: model.clock) if isinstance(model, Model) else time.monotonic
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anomreason.checking.time", SimpleNamespace(monotonic=clock))
+        return asyncio.run(check(set_up(model, DetectOptions(**options))))
 
 
 def test_a_model_and_server_without_faults_are_told_as_such() -> None:

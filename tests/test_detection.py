@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from typing import Any, cast, get_type_hints
 import pytest
 from PIL import Image
 from tests.forking import Command, run_command
+from tests.simulating import simulating
 
 import anomreason
 from anomreason import DetectOptions, RunPlan, detect, detect_async, plan
@@ -60,28 +60,23 @@ def essence(run: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_kill_minus_nine_loses_nothing_and_pays_for_nothing_twice(world: World, served: Served, tmp_path: Path) -> None:
+def test_kill_minus_nine_loses_nothing_and_pays_for_nothing_twice(world: World, tmp_path: Path) -> None:
     truth, in_flight = world(16), 8
-    faults = ("--malformed", "0.03", "--rate-limited", "0.03", "--server-errors", "0.02", "--misses", "0.1")
+    faults = {"latency": 0.03, "malformed": 0.03, "rate_limited": 0.03, "server_errors": 0.02, "misses": 0.1}
     options = ("--model", "m", "--schedule", "paper", "--max-objects", "3", "--in-flight", str(in_flight))
-    with served(truth, "--latency", "0.03", *faults) as url:
-        whole = detect_cli([truth.parent], tmp_path / "whole", *options, "--base-url", f"{url}/v1")
-        undisturbed = stats(url)
+    with simulating(truth, **faults) as server:
+        whole = detect_cli([truth.parent], tmp_path / "whole", *options, "--base-url", f"{server.url}/v1")
+        undisturbed = stats(server.url)
     assert whole.returncode in (0, 3)
-    rng, kills = random.Random(5), 0
-    with served(truth, "--latency", "0.03", *faults) as url:
-        again = command([truth.parent], tmp_path / "killed", *options, "--base-url", f"{url}/v1")
+    rng = random.Random(5)
+    with simulating(truth, **faults) as server:
+        again = command([truth.parent], tmp_path / "killed", *options, "--base-url", f"{server.url}/v1")
         for part in (1, 2):
             process = Command(again)
-            goal = undisturbed["requests"] * (part - rng.random() / 2) / 3
-            while process.poll() is None and stats(url)["requests"] < goal:
-                time.sleep(0.02)
-            kills += process.poll() is None
-            process.kill()
-            process.wait()
-        last = detect_cli([truth.parent], tmp_path / "killed", *options, "--base-url", f"{url}/v1")
-        asked = stats(url)
-    assert kills == 2
+            server.at(int(undisturbed["requests"] * (part - rng.random() / 2) / 3), process.kill)
+            assert process.wait() == -signal.SIGKILL
+        last = detect_cli([truth.parent], tmp_path / "killed", *options, "--base-url", f"{server.url}/v1")
+        asked = stats(server.url)
     assert last.returncode == whole.returncode
     assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
     assert len(essence(tmp_path / "killed")) == 16
@@ -98,8 +93,8 @@ def test_with_a_faulty_server_every_image_ends_and_the_counts_agree(
     world: World, served: Served, tmp_path: Path
 ) -> None:
     truth = world(30)
-    faults = ("--malformed", "0.05", "--rate-limited", "0.05", "--server-errors", "0.02", "--hangs", "0.02")
-    options = ("--model", "m", "--schedule", "paper", "--max-objects", "4", "--timeout", "1.5", "--in-flight", "64")
+    faults = ("--malformed", "0.05", "--rate-limited", "0.05", "--server-errors", "0.02", "--hangs", "0.005")
+    options = ("--model", "m", "--schedule", "paper", "--max-objects", "4", "--timeout", "15", "--in-flight", "16")
     with served(truth, *faults) as url:
         ran = detect_cli([truth.parent], tmp_path / "run", *options, "--base-url", f"{url}/v1")
         served_stats = stats(url)
@@ -258,21 +253,17 @@ def test_the_plan_says_how_many_images_a_limit_will_finish(world: World, tmp_pat
     assert "expected to finish 0 of them" in dry.stdout
 
 
-def test_ctrl_c_keeps_what_is_paid_for_and_the_same_command_continues(
-    world: World, served: Served, tmp_path: Path
-) -> None:
+def test_ctrl_c_keeps_what_is_paid_for_and_the_same_command_continues(world: World, tmp_path: Path) -> None:
     truth = world(6)
-    with served(truth, "--latency", "0.1") as url:
-        options = ("--model", "m", "--base-url", f"{url}/v1", "--in-flight", "2")
+    with simulating(truth, latency=0.1) as server:
+        options = ("--model", "m", "--base-url", f"{server.url}/v1", "--in-flight", "2")
         first = Command(command([truth.parent], tmp_path / "run", *options))
-        while stats(url)["requests"] < 7:
-            time.sleep(0.01)
-        first.send_signal(signal.SIGINT)
+        server.at(7, lambda: first.send_signal(signal.SIGINT))
         _, said = first.communicate()
         assert first.wait() == 130
         assert "The same command continues" in said
         assert detect_cli([truth.parent], tmp_path / "run", *options).returncode == 0
-        assert stats(url)["requests"] == 6 * 4
+        assert server.requests == 6 * 4
     results = read_results(tmp_path / "run")
     assert all(d.status == "ok" for d in results.values())
     calls = list(read_calls(tmp_path / "run"))

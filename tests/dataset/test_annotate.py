@@ -5,7 +5,6 @@ import hashlib
 import json
 import shutil
 import signal
-import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 from tests.forking import Command
+from tests.simulating import simulating
 from typer.testing import CliRunner
 
 import anomreason.dataset
@@ -241,24 +241,20 @@ def test_any_text_of_a_model_is_taken_in(store: Store, truth: Path) -> None:
     assert row.objects == [shown]
 
 
-def test_kill_minus_nine_loses_nothing_and_pays_for_nothing_twice(
-    planted: Store, truth: Path, served: Served, tmp_path: Path
-) -> None:
+def test_kill_minus_nine_loses_nothing_and_pays_for_nothing_twice(planted: Store, truth: Path, tmp_path: Path) -> None:
     options = ("--model", "m", "--in-flight", "2", "--no-report", "--yes")
     killed = tmp_path / "killed"
     shutil.copytree(planted.folder, killed)
-    with served(truth, "--latency", "0.02", "--hallucinations", "0.3") as url:
-        assert run(planted.folder, *options, "--base-url", f"{url}/v1")[0] == 0
-        undisturbed = stats(url)["requests"]
-        again = ["dataset", "annotate", str(killed), *options]
+    with simulating(truth, latency=0.02, hallucinations=0.3) as server:
+        options = (*options, "--base-url", f"{server.url}/v1")
+        assert run(planted.folder, *options)[0] == 0
+        undisturbed = server.requests
         for part in (1, 2):
-            process = Command([*again, "--base-url", f"{url}/v1"])
-            while process.poll() is None and stats(url)["requests"] < undisturbed * (1 + part / 3):
-                time.sleep(0.02)
-            process.kill()
+            process = Command(["dataset", "annotate", str(killed), *options])
+            server.at(undisturbed + undisturbed * part // 3, process.kill)
             assert process.wait() == -signal.SIGKILL
-        code, _, said = run(killed, *options, "--base-url", f"{url}/v1")
-        asked = stats(url)["requests"]
+        code, _, said = run(killed, *options)
+        asked = server.requests
     assert code == 0
     assert "of 10 images already processed" in said
     assert asked <= 2 * undisturbed + 2 * 2, "only calls in flight at a kill are made again"

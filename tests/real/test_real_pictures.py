@@ -262,6 +262,6 @@ def test_chromium_shows_a_card_for_every_picture(album: Album, detected: Callabl
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     options += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path}", "--dump-dom"]
     page = detected("lean").run / "report.html"
-    shown = subprocess.run([program, *options, page.as_uri()], capture_output=True, text=True, timeout=60)
+    shown = subprocess.run([program, *options, page.as_uri()], capture_output=True, text=True, timeout=600)
     cards = re.findall(r'<span class="file"[^>]*>([^<]*)</span>', shown.stdout.partition("<template")[0])
     assert sorted(cards) == sorted(album.noted)

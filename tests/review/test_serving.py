@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 from tests.dataset.planting import Plan, plant
+from tests.ports import free_port
 from typer.testing import CliRunner
 
 from anomreason.cli import app
@@ -38,7 +39,7 @@ class Server:
 
     data: Path
     options: tuple[str, ...]
-    port: int = 0
+    port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = None
     links: dict[str, str] = field(default_factory=dict)
 
@@ -59,7 +60,7 @@ class Server:
         assert self.process is not None
         assert self.process.stdout is not None
         self.process.send_signal(with_signal)
-        status = self.process.wait(30)
+        status = self.process.wait(600)
         self.process.stdout.close()
         return status
 
@@ -91,7 +92,7 @@ class Reviewer(threading.Thread):
         while True:
             request = urllib.request.Request(f"http://127.0.0.1:{self.server.port}{path}", data, headers)
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
+                with urllib.request.urlopen(request, timeout=60) as answer:
                     return json.load(answer)
             except urllib.error.HTTPError:
                 raise

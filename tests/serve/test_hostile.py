@@ -59,8 +59,8 @@ def test_bad_files_are_refused_or_fail_with_their_reason(world: World, tmp_path:
 def test_an_endless_body_and_clients_that_stall_hold_nobody_up(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anomreason.serve.uploads.IDLE", 1.0)
-    monkeypatch.setattr("anomreason.web.serving.HEAD_SECONDS", 1.0)
+    monkeypatch.setattr("anomreason.serve.uploads.IDLE", 3.0)
+    monkeypatch.setattr("anomreason.web.serving.HEAD_SECONDS", 3.0)
     truth = world(2)
     with visiting(tmp_path / "jobs", f"sim:{truth}", upload_bytes=300_000) as visited:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -56,7 +56,7 @@ def test_a_clients_budget_holds_and_outlives_the_process(world: World, tmp_path:
     for n in range(3):
         with visiting(tmp_path / "jobs", f"sim:{truth}", clients) as visited:
             data = (truth.parent / f"p00{n}.png").read_bytes()
-            answer = visited.client.post("/v1/detect?wait=30", files={"image": data}, headers=ada)
+            answer = visited.client.post("/v1/detect?wait=60", files={"image": data}, headers=ada)
             if answer.status_code == 402:
                 break
             spent += sum(answer.json()["usage"][name] for name in ("prompt_tokens", "completion_tokens"))
@@ -80,7 +80,7 @@ def test_what_calls_used_outlives_the_process_also_when_they_are_rolled_away(
     before.roll()  # and then it was killed
     before.close()
     with visiting(folder, f"sim:{truth}") as visited:
-        used = visited.get(f"/v1/jobs/{job.id}?wait=30")["usage"]["calls"]
+        used = visited.get(f"/v1/jobs/{job.id}?wait=60")["usage"]["calls"]
         for n in (1, 2):
             used += visited.detect(truth.parent / f"p00{n}.png")["usage"]["calls"]
         assert visited.service.detecting.caller.ledger.total.calls == used
@@ -114,7 +114,7 @@ def test_a_client_never_uses_more_than_allowed_however_much_its_images_need(worl
 
 def test_a_full_queue_is_told_with_a_place_for_those_that_wait(world: World, tmp_path: Path) -> None:
     truth = world(4)
-    slow = Simulator.from_file(str(truth), rates=SimulatorRates(latency=1.5))
+    slow = Simulator.from_file(str(truth), rates=SimulatorRates(latency=4))
     with visiting(tmp_path / "jobs", slow, queue=2, in_flight=1) as visited:
         jobs = [visited.detect(truth.parent / f"p00{n}.png", wait=0, status=202) for n in range(3)]
         full = visited.client.post("/v1/detect", files={"image": (truth.parent / "p003.png").read_bytes()})
@@ -126,7 +126,7 @@ def test_a_full_queue_is_told_with_a_place_for_those_that_wait(world: World, tmp
         assert (image.status_code, image.headers["content-type"]) == (200, "image/png")
     with visiting(tmp_path / "jobs", f"sim:{truth}") as visited:
         for job in jobs:
-            assert visited.get(f"/v1/jobs/{job['id']}?wait=30")["state"] == "done", "taken up by the next process"
+            assert visited.get(f"/v1/jobs/{job['id']}?wait=60")["state"] == "done", "taken up by the next process"
             assert "dropped" in visited.get(f"/v1/jobs/{job['id']}/image", 404)["error"]
     assert list((tmp_path / "jobs" / "uploads").iterdir()) == []
 
@@ -143,7 +143,7 @@ def test_work_begins_when_uploads_on_their_way_are_taken(
                 visited.get("/healthz")
             job = visited.detect(truth.parent / "p000.png", wait=0, status=202)
             assert visited.get(f"/v1/jobs/{job['id']}?wait=0.5")["state"] == "queued"
-        assert visited.get(f"/v1/jobs/{job['id']}?wait=30")["state"] == "done"
+        assert visited.get(f"/v1/jobs/{job['id']}?wait=60")["state"] == "done"
 
 
 OPENED = """

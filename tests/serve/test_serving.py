@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.serve import Command, paid_twice, run
+from tests.ports import free_port
 
 World = Callable[..., Path]
 
@@ -14,7 +15,9 @@ def test_no_job_is_lost_and_no_answer_paid_twice_when_the_service_is_killed(worl
     simulator = Command(["simulate", str(truth), "--port", "0", "--latency=0.1", "--refused=0.1"], r"at (http\S+/v1)")
     model_at = simulator.start()
     try:
-        seen, _ = run(tmp_path / "jobs", sorted(truth.parent.glob("*.png")), model_at, clients=4, kills=1)
+        seen, _ = run(
+            tmp_path / "jobs", sorted(truth.parent.glob("*.png")), model_at, clients=4, kills=1, port=free_port()
+        )
     finally:
         simulator.end(signal.SIGTERM)
     assert set(seen.jobs) == set(seen.ended)

@@ -36,7 +36,7 @@ class Visited:
     service: Service
     client: httpx2.Client
 
-    def detect(self, image: Path | bytes, wait: int = 30, status: int = 200, **headers: str) -> Any:
+    def detect(self, image: Path | bytes, wait: int = 60, status: int = 200, **headers: str) -> Any:
         """The job of an image, as a form sends it; when it has ended, unless `wait` is shorter."""
         data, name = (image, "image.png") if isinstance(image, bytes) else (image.read_bytes(), image.name)
         answer = self.client.post(f"/v1/detect?wait={wait}", files={"image": (name, data)}, headers=headers)
@@ -81,7 +81,7 @@ class _Thread(threading.Thread):
     def end(self) -> None:
         if self.server:
             self.server.should_exit = True
-        self.join(60)
+        self.join(600)
         if self.failed:
             raise self.failed
 
@@ -95,9 +95,9 @@ def visiting(folder: Path, model: str | VLM, clients: Clients | None = None, **m
         thread = _Thread(set_up(model, DetectOptions.of(more), more), options, made)
         thread.start()
         try:
-            thread.ready.wait(60)
+            thread.ready.wait(600)
             if thread.service is not None and thread.failed is None:
-                with httpx2.Client(base_url=address(made), timeout=60) as client:
+                with httpx2.Client(base_url=address(made), timeout=180) as client:
                     yield Visited(thread.service, client)
         finally:
             thread.end()

@@ -496,7 +496,7 @@ def test_two_processes_learn_what_one_does(tiny_recipe: Recipes, conversations: 
     # What `accelerate launch` starts on several GPUs; on CPUs alone it would want MPI for that.
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ran = subprocess.run(
-        [*launch, str(script), str(job), str(tmp_path / "two")], capture_output=True, text=True, timeout=120
+        [*launch, str(script), str(job), str(tmp_path / "two")], capture_output=True, text=True, timeout=600
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     train(recipe, data, data[:2], tmp_path / "one")

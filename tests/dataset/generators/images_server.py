@@ -136,10 +136,10 @@ def images_server() -> Iterator[ImagesServer]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(120)
     try:
         yield server
     finally:
         loop.call_soon_threadsafe(server.closing.set)
-        thread.join(20)
+        thread.join(120)
         loop.close()

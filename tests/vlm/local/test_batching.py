@@ -10,7 +10,7 @@ import pytest
 from anomreason.errors import EndpointError
 from anomreason.vlm.local.batching import Batcher, Ticket
 
-WAIT = 20.0
+WAIT = 120.0
 
 
 class Desk:

@@ -257,7 +257,7 @@ serve(Simulator.from_file(sys.argv[1]), port=0, on_ready=lambda url: print(url, 
     ) as server:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
-        with urllib.request.urlopen(f"{url}/models", timeout=30) as response:
+        with urllib.request.urlopen(f"{url}/models", timeout=120) as response:
             assert json.load(response)["data"][0]["id"] == "sim:truth.json"
         server.send_signal(number)
-        assert server.wait(timeout=30) == 0
+        assert server.wait(timeout=600) == 0
