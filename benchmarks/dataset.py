@@ -4,6 +4,7 @@ python benchmarks/dataset.py collect --images 20000
 python benchmarks/dataset.py store --images 21533
 python benchmarks/dataset.py near_duplicates --images 100000
 python benchmarks/dataset.py filter --images 20000
+python benchmarks/dataset.py workers --images 2000
 python benchmarks/dataset.py counts --images 21533
 python benchmarks/dataset.py export --images 2000
 """
@@ -16,15 +17,16 @@ import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -81,11 +83,11 @@ def _make_prompts(file: Path, count: int) -> None:
             out.write(json.dumps({"prompt": f"{text} {n}", "group": f"user {n // 4}"}) + "\n")
 
 
-def _make_images(folder: Path, count: int) -> None:
+def _make_images(folder: Path, count: int, side: int = 1024) -> None:
     """Decoding costs what it costs for photographs; a number in each file makes its bytes its own."""
     from PIL import Image
 
-    rng, side = np.random.default_rng(1), 1024
+    rng = np.random.default_rng(1)
     coarse = Image.fromarray(rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)).resize((side, side))
     pixels = np.asarray(coarse, dtype=int) + rng.normal(0, 6, (side, side, 3))
     image, png, jpeg = Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), io.BytesIO(), io.BytesIO()
@@ -200,15 +202,29 @@ def filter_again(images: int) -> None:
     from PIL import Image
 
     from anomreason.dataset.filter.filtering import filter_images
-    from anomreason.dataset.filter.measuring import PIXELS
+    from anomreason.dataset.filter.measuring import PIXELS, CollectedFile, ImageMeasurer, Measuring
     from anomreason.dataset.filter.pixels import measure
+    from anomreason.dataset.filter.pixels import record as pixel_record
+    from anomreason.dataset.filter.pool import load_pool
     from anomreason.dataset.filter.rules import RULES, Rules
     from anomreason.dataset.store import add_new, open_store
-    from anomreason.dataset.tables import ImageRow, MeasureRow, SourceRow
+    from anomreason.dataset.tables import ImageRow, SourceRow
 
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (128, 128, 3), np.uint8)).resize((1024, 1024))
     record = measure(image).model_dump()
+
+    class ReadyWorkers:
+        """Workers that have measured everything before they are asked."""
+
+        def map(
+            self, _: object, batches: Iterable[Sequence[CollectedFile]], lost: object
+        ) -> Iterator[tuple[Sequence[CollectedFile], list[Any], str]]:
+            for files in batches:
+                light = rng.uniform(0.25, 1, len(files)).tolist()
+                own = ({"phash": rng.bytes(8).hex(), "pixels": rng.bytes(16).hex()} for _ in files)
+                yield files, [{**record, "brightness_99": b, **o} for b, o in zip(light, own, strict=True)], "here"
+
     with tempfile.TemporaryDirectory() as folder, open_store(Path(folder) / "data", create=True) as store:
         with store.command("plant", {}) as command, store.writing() as session:
             by = {"command_id": command.id}
@@ -220,19 +236,14 @@ def filter_again(images: int) -> None:
                     {"id": n, "sha256": f"{n:064x}", "path": f"{n}.png", "name": f"{n}.png", **shape} for n in numbers
                 ]
                 add_new(session, ImageRow, names)
-                varied = [
-                    {
-                        **record,
-                        "brightness_99": float(rng.uniform(0.25, 1)),
-                        "phash": rng.bytes(8).hex(),
-                        "pixels": rng.bytes(16).hex(),
-                    }
-                    for _ in numbers
-                ]
-                rows = [
-                    {"image_id": n, "name": PIXELS, "record": one, **by} for n, one in zip(numbers, varied, strict=True)
-                ]
-                add_new(session, MeasureRow, rows)
+        with store.command("measure", {}) as command:
+            with store.reading() as session:
+                pool = load_pool(session, [])
+            measurer = ImageMeasurer(store, pool, command.id, lambda done, total: None, ReadyWorkers())
+            start, cpu = time.perf_counter(), time.process_time()
+            measurer.measure(Measuring(PIXELS, pixel_record), pool.candidate)
+            took = f"{time.perf_counter() - start:.1f} s ({time.process_time() - cpu:.1f} s of CPU)"
+            print(f"{images:,} images, measures taken from workers: {took}")
         rules = RULES.read("default")
         for what, chosen in (
             ("first", rules),
@@ -246,6 +257,27 @@ def filter_again(images: int) -> None:
             print(f"{images:,} images, {what}: {numbers}")
     seconds = min(_cpu_seconds(lambda: measure(image)) for _ in range(5))
     print(f"measuring 1024x1024 pixels: {1000 * seconds:.0f} ms of CPU an image")
+
+
+def workers(images: int) -> None:
+    """Claim: two worker processes measure images in the time of one process with two threads, but for their start.
+
+    Images of 512x512, each way twice, in turn.
+    """
+    os.environ.update({"RAY_worker_niceness": "0"})  # else other work on the machine slows Ray's workers alone
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        _make_images(base / "images", images, 512)
+        command = [sys.executable, "-m", "anomreason", "dataset"]
+        _watched([*command, "collect", str(base / "data"), str(base / "images")])
+        ways = {"one process": (), "--workers 2": ("--workers", "2")}
+        ways["--engine ray --workers 2"] = ("--engine", "ray", "--workers", "2")
+        for turn in range(2):
+            for way, options in ways.items():
+                data = base / f"{turn} {way}"
+                shutil.copytree(base / "data", data)
+                took = _watched([*command, "filter", str(data), *options])
+                print(f"{images:,} images, {way}: {took}, load {os.getloadavg()[0]:.1f}", flush=True)
 
 
 def counts(images: int) -> None:
@@ -377,6 +409,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "store": store,
     "near_duplicates": near_duplicates,
     "filter": filter_again,
+    "workers": workers,
     "counts": counts,
     "export": export_images,
 }

@@ -41,7 +41,8 @@ class SpreadOptions:
     """Where the workers are. The command line has the same names."""
 
     workers: int | None = None
-    """Number of worker processes; None for A_MACHINE on each machine, but no more than calls in flight."""
+    """Number of worker processes; None for A_MACHINE on each machine, but no more than calls in flight, or for one on
+    each free CPU where they compute."""
     ray_address: str | None = None
     """Of a Ray cluster, or `auto` for the one that this machine belongs to; None starts Ray on this machine."""
 
@@ -84,23 +85,25 @@ class SpreadOptions:
 
 
 @contextmanager
-def cluster(options: SpreadOptions, setup: DetectorSetup) -> Iterator[int]:
+def cluster(options: SpreadOptions, setup: DetectorSetup | None) -> Iterator[int]:
     """Ray, started or connected, and the number of workers; what was started ends with the command.
 
+    setup: what workers detect with; None for workers that compute, each of which takes a CPU.
     Where the process has called `ray.init` itself, that cluster is used, and left open.
     Raises UsageError for options that cannot be used, a cluster that cannot be reached or is too small, MissingExtra
     without Ray.
     """
-    options.check(setup)
+    if setup is not None:
+        options.check(setup)
     require("--engine ray", "ray", "ray")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
-    in_flight = setup.options.in_flight
+    in_flight = setup.options.in_flight if setup else None
     if ray.is_initialized():
         yield _size(options, in_flight)
         return
-    workers = options.workers or min(A_MACHINE, in_flight)
+    workers = options.workers or (min(A_MACHINE, in_flight) if in_flight else os.cpu_count() or 1)
     try:
         if options.ray_address is None:
             ray.init(
@@ -126,16 +129,16 @@ def initialized() -> bool:
     return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
-def _size(options: SpreadOptions, in_flight: int) -> int:
+def _size(options: SpreadOptions, in_flight: int | None) -> int:
     """Raises UsageError for a cluster without room: its workers would be waited for, maybe for ever."""
     import ray
 
     machines = sum(node["Alive"] for node in ray.nodes())
-    workers = options.workers or min(A_MACHINE * machines, in_flight)
-    free = ray.available_resources().get("CPU", 0.0)
-    if workers * CPUS > free:
+    free, each = ray.available_resources().get("CPU", 0.0), CPUS if in_flight else 1.0
+    workers = options.workers or (min(A_MACHINE * machines, in_flight) if in_flight else max(int(free), 1))
+    if workers * each > free:
         raise UsageError(
-            f"the Ray cluster has {free:g} CPUs free, enough for {int(free / CPUS)} workers and not for {workers}; "
+            f"the Ray cluster has {free:g} CPUs free, enough for {int(free / each)} workers and not for {workers}; "
             "give fewer --workers, or wait until other work has ended"
         )
     return workers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from anomreason.cli.output import json_line, printable, say
 
 if TYPE_CHECKING:
     from anomreason.dataset.filter.records import FilterReport
+    from anomreason.spread.mapping import Workers
 
 _SHOWN = 10
 """Failures that are printed."""
@@ -42,6 +45,25 @@ def command(
         Path | None, typer.Option(help="Page of border cases of a dry run. [default: DATA/filter.html]")
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device of models. [default: a GPU if there is one]")] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="local: on this machine; ray: in worker processes on this machine or many, which all see the dataset "
+            "and the images (needs the extra ray)."
+        ),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Worker processes that open the images. [default: none, but threads; with ray one on each free CPU]",
+            show_default=False,
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster, e.g. auto for this machine's. [default: start one here]", show_default=False),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Drop images by rules: blurry, dark, near-duplicates, not what the prompt says, no photograph, and your own.
@@ -61,12 +83,35 @@ def command(
     beside = Path(rules).expanduser().resolve().parent if rules not in RULES.names() else None
     page = (sheet or data / "filter.html") if dry_run else None
     options = FilterOptions(dry_run=dry_run, sheet=page, beside=beside, device=device)
-    with dataset.open(data) as store, progress("images measured", quiet=json) as step:
-        report = filter_images(store, read, options, step)
+    pool = _workers(context)
+    with (
+        redirect_stdout(io.StringIO()) if pool else nullcontext(),  # Ray writes of workers that died there
+        dataset.open(data) as store,
+        progress("images measured", lambda: pool.status if pool else "", quiet=json) as step,
+        pool or nullcontext(),
+    ):
+        report = filter_images(store, read, options, step, pool)
     if json:
         typer.echo(json_line(report.model_dump_json()))
         return
     print_report(report, data, rules, page)
+
+
+def _workers(context: typer.Context) -> Workers | None:
+    """The processes that --engine and its options ask for; None for threads of this one. Raises UsageError."""
+    from anomreason.errors import UsageError
+
+    engine, workers, address = (context.params[name] for name in ("engine", "workers", "ray_address"))
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine must be local or ray, not {engine!r}")
+    if engine == "local":
+        refuse_unused(context, ("ray_address",), "without --engine ray")
+        if workers is None:
+            return None
+    from anomreason.spread.cluster import SpreadOptions
+    from anomreason.spread.mapping import local_workers, ray_workers
+
+    return local_workers(workers) if engine == "local" else ray_workers(SpreadOptions(workers, address))
 
 
 def print_report(report: FilterReport, data: Path, rules: str, page: Path | None) -> None:

@@ -6,9 +6,9 @@ embedder.alignment("openai/clip-vit-large-patch14", looked)  # cosine of each im
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from sqlalchemy import select
@@ -22,13 +22,29 @@ from anomreason.dataset.filter.embeddings import (
     ensure_texts,
     text_key,
 )
-from anomreason.dataset.filter.measuring import Failures, ImageMeasurer, RuleFailure, open_image
+from anomreason.dataset.filter.measuring import (
+    CollectedFile,
+    Failures,
+    ImageMeasurer,
+    ImageTask,
+    RuleFailure,
+    open_image,
+)
 from anomreason.dataset.filter.pixels import Floats
 from anomreason.dataset.filter.pool import Ints, Mask, batches
 from anomreason.dataset.tables import PromptRow
 
 FOLDER = "embeddings"
 """In the dataset's folder."""
+
+
+def embed_images(encoder: DualEncoder, threads: int, files: Sequence[CollectedFile]) -> list[Vectors | RuleFailure]:
+    """The embeddings of images, (dim,) each."""
+    with ThreadPoolExecutor(threads) as pool:
+        opened = list(pool.map(lambda file: open_image(file.path, file.sha256), files))
+    good = [image for image in opened if not isinstance(image, RuleFailure)]
+    vectors = iter(encoder.images(good) if good else ())
+    return [image if isinstance(image, RuleFailure) else next(vectors) for image in opened]
 
 
 class ImageEmbedder:
@@ -55,22 +71,15 @@ class ImageEmbedder:
         left = np.fromiter(wanted, np.int64)
         keys: list[str] = []
         vectors: list[Vectors] = []
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for done, batch in enumerate(batches(left, BATCH)):
-                self.measurer.progress(done * BATCH, len(left))
-                jobs = self.measurer.files(batch)
-                opened = list(threads.map(lambda job: open_image(*job[1:]), jobs))
-                self.measurer.opened += len(jobs)
-                failures.update({j[0]: f for j, f in zip(jobs, opened, strict=True) if isinstance(f, RuleFailure)})
-                good = [(j[2], i) for j, i in zip(jobs, opened, strict=True) if not isinstance(i, RuleFailure)]
-                if good:
-                    keys += [key for key, _ in good]
-                    vectors.append(encoder.images([image for _, image in good]))
-                if keys and (len(keys) >= PART or (done + 1) * BATCH >= len(left)):
-                    folder.add(keys, np.concatenate(vectors))
-                    keys, vectors = [], []
-        if len(left):
-            self.measurer.progress(len(left), len(left))
+        task: ImageTask[Vectors] = partial(embed_images, encoder)
+        for embedded in self.measurer.results(task, left, failures, BATCH):
+            keys += [file.sha256 for file, _ in embedded]
+            vectors += [vector for _, vector in embedded]
+            if len(keys) >= PART:
+                folder.add(keys, np.stack(vectors))
+                keys, vectors = [], []
+        if keys:
+            folder.add(keys, np.stack(vectors))
         return failures
 
     def alignment(self, spec: str, looked: Mask) -> Floats:

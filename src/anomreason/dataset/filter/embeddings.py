@@ -128,6 +128,10 @@ class DualEncoder:
         """Of the folder of its embeddings: another training's weights have another."""
         self._loaded: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker process loads the weights itself."""
+        return {**vars(self), "_folder": self._folder.absolute(), "_loaded": None}
+
     def images(self, images: Sequence[Image.Image]) -> Vectors:
         """(n, dim) of length 1."""
         _, processor, _ = self._load()

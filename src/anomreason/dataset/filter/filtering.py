@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from anomreason.dataset.filter.deciding import ClusterUnion, Decider
-from anomreason.dataset.filter.measuring import ImageMeasurer, RuleFailure
+from anomreason.dataset.filter.measuring import ImageMeasurer, ImageWorkers, RuleFailure
 from anomreason.dataset.filter.pool import load_pool
 from anomreason.dataset.filter.records import MOST_FAILURES, FilterFailure, FilterOptions, FilterReport, RuleReport
 from anomreason.dataset.filter.rules import Rule, Rules
@@ -29,16 +29,18 @@ def filter_images(
     rules: Rules,
     options: FilterOptions = FilterOptions(),  # noqa: B008
     progress: Callable[[int, int], None] = lambda done, total: None,
+    workers: ImageWorkers | None = None,
 ) -> FilterReport:
     """Decide by the rules, the cheap ones first, which images stay; the same call again continues.
 
+    workers: processes that open the images, e.g. of `anomreason.spread.mapping`; None: this one does.
     Raises UsageError before any work for a rule whose model or function is not there.
     """
     settings = {"rules": rules.model_dump(mode="json", exclude_none=True), "dry_run": options.dry_run}
     with store.command("filter", settings) as command:
         with store.reading() as session:
             pool = load_pool(session, rules.in_force())
-        measurer = ImageMeasurer(store, pool, command.id, progress)
+        measurer = ImageMeasurer(store, pool, command.id, progress, workers)
         scorer = Scorer(measurer, options.beside, options.device)
         for rule in rules.in_force().values():
             scorer.check(rule)

@@ -31,16 +31,29 @@ def hook_measuring(function: str, beside: Path | None) -> Measuring:
 
     Raises UsageError when there is no such function.
     """
-    hook, code = _import(function, beside)
+    hook = HookFunction(function, beside)
+    return Measuring(f"python:{function}@{hook.code}", hook, threads=1)
 
-    def record(path: Path, image: Image.Image) -> Mapping[str, Any]:
+
+class HookFunction:
+    """A function of the user's that gives records. A worker process imports it anew."""
+
+    def __init__(self, function: str, beside: Path | None, code: str | None = None) -> None:
+        """code: hash that the function's file must have; None: any."""
+        self._function, self._beside = function, beside
+        self._hook, self.code = _import(function, beside)
+        if code not in (None, self.code):
+            raise UsageError(f"the module of {function!r} is another one here; install the same one on all machines")
+
+    def __reduce__(self) -> tuple[type[HookFunction], tuple[str, Path | None, str]]:
+        return HookFunction, (self._function, self._beside, self.code)
+
+    def __call__(self, path: Path, image: Image.Image) -> Mapping[str, Any]:
         try:
-            return _record(hook(path, image))
+            return _record(self._hook(path, image))
         except Exception as error:
             reason = storable(f"{type(error).__name__}: {str(error)[:300]}")
-            raise FunctionRaised(f"{function} raised {reason}") from error
-
-    return Measuring(f"python:{function}@{code}", record, threads=1)
+            raise FunctionRaised(f"{self._function} raised {reason}") from error
 
 
 def _import(function: str, beside: Path | None) -> tuple[Hook, str]:

@@ -13,6 +13,7 @@ import base64
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import imagehash
@@ -78,6 +79,11 @@ def measure(image: Image.Image) -> PixelMeasures:
         phash=str(imagehash.phash(image)),
         thumb=base64.b64encode(thumb.tobytes()).decode("ascii"),
     )
+
+
+def record(path: Path, image: Image.Image) -> dict[str, Any]:
+    """What `measure` gives of an image, as the store keeps it; path: not looked at."""
+    return measure(image).model_dump()
 
 
 def _brightness(image: Image.Image) -> tuple[float, float]:

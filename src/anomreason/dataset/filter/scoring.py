@@ -40,7 +40,7 @@ _PIXEL_SCORES: dict[str, Callable[[PixelTable], Floats]] = {
     "low_information": pixels.information,
     "blurry": pixels.sharpness,
 }
-_MEASURING = Measuring(PIXELS, lambda path, image: pixels.measure(image).model_dump())
+_MEASURING = Measuring(PIXELS, pixels.record)
 
 
 @dataclass(frozen=True)
