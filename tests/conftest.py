@@ -27,6 +27,7 @@ from tests.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+    from tests.bucket import MemoryBucket
 
     from anomreason.dataset.store import Store
 
@@ -221,3 +222,19 @@ def sqlite_store(tmp_path: Path) -> Iterator[Store]:
 
     with open_store(tmp_path / "data", create=True) as opened:
         yield opened
+
+
+@pytest.fixture
+def bucket() -> Iterator[type[MemoryBucket]]:
+    """`store://`, which no other test has filled."""
+    import fsspec
+    from tests.bucket import MemoryBucket
+
+    from anomreason import buckets
+
+    fsspec.register_implementation("store", MemoryBucket, clobber=True)
+    buckets.forget()
+    yield MemoryBucket
+    for held in (MemoryBucket.store, MemoryBucket.asked, MemoryBucket.faults):
+        held.clear()
+    MemoryBucket.pseudo_dirs[:] = [""]

@@ -7,18 +7,17 @@ import os
 import tarfile
 import threading
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
+from tests.bucket import MemoryBucket, put
 from tests.forking import Command, run_command
 
 from anomreason import buckets, detect, plan
@@ -32,58 +31,6 @@ from anomreason.runs import read_results, read_settings
 from anomreason.sources.inputs import find_images
 
 World = Callable[..., Path]
-
-
-class Store(MemoryFileSystem):  # type: ignore[misc]
-    """A bucket in memory that counts what it is asked, and fails where it is told to."""
-
-    protocol = "store"
-    store: ClassVar[dict[str, Any]] = {}
-    pseudo_dirs: ClassVar[list[str]] = [""]
-    asked: ClassVar[Counter[str]] = Counter()
-    faults: ClassVar[dict[str, Exception | int]] = {}
-    """By file name: what is raised, or how many bytes are given."""
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return MemoryFileSystem._strip_protocol(path.replace("store://", "memory://"))  # type: ignore[no-any-return]
-
-    def info(self, path: str, **given: Any) -> dict[str, Any]:
-        self.asked["info"] += 1
-        return super().info(path, **given)  # type: ignore[no-any-return]
-
-    def find(self, path: str, **given: Any) -> Any:
-        self.asked["find"] += 1
-        before = self.asked["info"]
-        found = super().find(path, **given)
-        self.asked["info"] = before  # its own, of a folder in memory
-        return found
-
-    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **given: Any) -> bytes:
-        self.asked["read"] += 1
-        data: bytes = super().cat_file(path, start=start, end=end)
-        fault = self.faults.get(path.rpartition("/")[2])
-        if isinstance(fault, Exception):
-            raise fault
-        return data if fault is None else data[:fault]
-
-
-@pytest.fixture
-def bucket() -> Iterator[type[Store]]:
-    fsspec.register_implementation("store", Store, clobber=True)
-    yield Store
-    for held in (Store.store, Store.asked, Store.faults):
-        held.clear()
-    Store.pseudo_dirs[:] = [""]
-    buckets.forget()
-
-
-def put(folder: Path, address: str) -> None:
-    """Copy a folder into a bucket."""
-    store, path = fsspec.core.url_to_fs(address)
-    for file in folder.rglob("*"):
-        if file.is_file():
-            store.pipe_file(f"{path}/{file.relative_to(folder).as_posix()}", file.read_bytes())
 
 
 def essence(run: Path) -> dict[str, dict[str, Any]]:
@@ -105,7 +52,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("pattern", ["", "/*.png", "/**/*.png", "/a/*", "/a", "/[ab].png", "/@eaDir/*.png", "/*/*.png"])
-def test_a_bucket_is_searched_as_a_folder_is(bucket: type[Store], tree: Path, pattern: str) -> None:
+def test_a_bucket_is_searched_as_a_folder_is(bucket: type[MemoryBucket], tree: Path, pattern: str) -> None:
     put(tree, "store://b/tree")
     here, there = find_images([f"{tree}{pattern}"]), find_images([f"store://b/tree{pattern}"])
     assert [image.name for image in there.images] == [image.name for image in here.images]
@@ -114,7 +61,7 @@ def test_a_bucket_is_searched_as_a_folder_is(bucket: type[Store], tree: Path, pa
     assert {len(here.passed_over), len(there.passed_over)} in ({0}, {1})
 
 
-def test_lists_and_tables_in_a_bucket_name_what_lies_beside_them(bucket: type[Store], tmp_path: Path) -> None:
+def test_lists_and_tables_in_a_bucket_name_what_lies_beside_them(bucket: type[MemoryBucket], tmp_path: Path) -> None:
     top = tmp_path / "top"
     (top / "sub").mkdir(parents=True)
     (top / "list.csv").write_text("file_name,n\nsub/é 1.png,1\nsub\\2.png,2\n")
@@ -134,14 +81,14 @@ def test_lists_and_tables_in_a_bucket_name_what_lies_beside_them(bucket: type[St
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd.png", "../x.png", "a/../../x.png", "\\\\host\\x.png", "s3://key:no@b/x"])
-def test_a_list_in_a_bucket_names_no_file_of_this_machine(bucket: type[Store], name: str) -> None:
+def test_a_list_in_a_bucket_names_no_file_of_this_machine(bucket: type[MemoryBucket], name: str) -> None:
     fsspec.filesystem("store").pipe_file("/b/list.jsonl", json.dumps({"image": name}).encode())
     with pytest.raises(UsageError, match=r"store://b/list.jsonl, line 1: "):
         find_images(["store://b/list.jsonl"])
 
 
 def test_the_metadata_of_a_folder_does_not_lead_into_a_bucket_unless_allowed(
-    bucket: type[Store], tmp_path: Path
+    bucket: type[MemoryBucket], tmp_path: Path
 ) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "store://b/1.png"}\n')
     with pytest.raises(UsageError, match=r"line 1: 'store://b/1.png' is an address"):
@@ -149,7 +96,7 @@ def test_the_metadata_of_a_folder_does_not_lead_into_a_bucket_unless_allowed(
     assert [str(i.path) for i in find_images([tmp_path], outside=True).images] == ["store://b/1.png"]
 
 
-def test_images_of_two_kinds_of_place_are_for_two_runs(bucket: type[Store], tree: Path) -> None:
+def test_images_of_two_kinds_of_place_are_for_two_runs(bucket: type[MemoryBucket], tree: Path) -> None:
     put(tree, "store://b/tree")
     with pytest.raises(UsageError, match=r"images from store:// and from this machine cannot be in one run"):
         find_images([tree, "store://b/tree"])
@@ -169,7 +116,9 @@ def test_images_of_two_kinds_of_place_are_for_two_runs(bucket: type[Store], tree
         ("store://b/*.png", "matches no file in 'store://b'"),
     ],
 )
-def test_an_address_that_cannot_be_is_named_and_no_key_repeated(bucket: type[Store], given: str, told: str) -> None:
+def test_an_address_that_cannot_be_is_named_and_no_key_repeated(
+    bucket: type[MemoryBucket], given: str, told: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         find_images([given])
     assert told in str(caught.value)
@@ -183,7 +132,7 @@ def test_a_missing_package_is_named_with_its_command() -> None:
 
 
 def test_a_bucket_gives_what_the_folder_gives_and_is_continued(
-    bucket: type[Store], world: World, tmp_path: Path
+    bucket: type[MemoryBucket], world: World, tmp_path: Path
 ) -> None:
     truth = world(4)
     model = f"sim:{truth}"
@@ -220,7 +169,7 @@ def archived(folder: Path, names: list[str]) -> None:
 
 @pytest.mark.parametrize("kind", ["tar", "zip", "parquet"])
 def test_archives_and_parquet_with_images_are_read_in_a_bucket_as_here(
-    bucket: type[Store], world: World, tmp_path: Path, kind: str
+    bucket: type[MemoryBucket], world: World, tmp_path: Path, kind: str
 ) -> None:
     truth = world(5)
     names = [f"p{n:03}.png" for n in range(5)]
@@ -272,7 +221,7 @@ def test_rows_are_read_in_any_order_and_by_many_threads(tmp_path: Path) -> None:
 
 
 def test_faults_of_the_bucket_are_failures_of_their_kind_and_tried_again(
-    bucket: type[Store], world: World, tmp_path: Path
+    bucket: type[MemoryBucket], world: World, tmp_path: Path
 ) -> None:
     truth = world(6)
     put(truth.parent, "store://b/w")
@@ -305,7 +254,7 @@ def test_faults_of_the_bucket_are_failures_of_their_kind_and_tried_again(
     assert {d.status for d in read_results(run).values()} == {"ok"}
 
 
-def test_a_lost_bucket_stops_the_run(bucket: type[Store], world: World, tmp_path: Path) -> None:
+def test_a_lost_bucket_stops_the_run(bucket: type[MemoryBucket], world: World, tmp_path: Path) -> None:
     truth = world(1)
     store = fsspec.filesystem("store")
     for n in range(100):
@@ -318,7 +267,7 @@ def test_a_lost_bucket_stops_the_run(bucket: type[Store], world: World, tmp_path
     assert len(read_results(tmp_path / "missing")) == 100, "missing images say nothing of the others"
 
 
-def test_listing_makes_no_request_for_each_object(bucket: type[Store]) -> None:
+def test_listing_makes_no_request_for_each_object(bucket: type[MemoryBucket]) -> None:
     store = fsspec.filesystem("store")
     for n in range(2000):
         store.pipe_file(f"/b/w/{n // 100}/{n}.png", b"x")
@@ -328,7 +277,9 @@ def test_listing_makes_no_request_for_each_object(bucket: type[Store]) -> None:
     assert bucket.asked["info"] + bucket.asked["read"] <= 6
 
 
-def test_an_empty_a_huge_and_a_half_object_are_refused(bucket: type[Store], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_a_huge_and_a_half_object_are_refused(
+    bucket: type[MemoryBucket], monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = fsspec.filesystem("store")
     store.pipe({"/b/empty.png": b"", "/b/huge.png": b"x" * 101, "/b/most.png": b"x" * 100})
     monkeypatch.setattr(buckets, "MOST_BYTES", 100)
@@ -343,7 +294,7 @@ def test_an_empty_a_huge_and_a_half_object_are_refused(bucket: type[Store], monk
 
 
 def test_a_shard_that_is_lost_while_it_is_listed_is_not_taken_for_a_short_one(
-    bucket: type[Store], world: World
+    bucket: type[MemoryBucket], world: World
 ) -> None:
     truth = world(3)
     archived(truth.parent, ["p000.png", "p001.png", "p002.png"])
@@ -353,7 +304,7 @@ def test_a_shard_that_is_lost_while_it_is_listed_is_not_taken_for_a_short_one(
         find_images(["store://b/w/all.tar"])
 
 
-def test_cut_outs_come_from_the_whole_image(bucket: type[Store], tmp_path: Path) -> None:
+def test_cut_outs_come_from_the_whole_image(bucket: type[MemoryBucket], tmp_path: Path) -> None:
     from anomreason.anomaly import Region
 
     Image.effect_noise((2000, 1000), 80).convert("RGB").save(tmp_path / "large.png")
@@ -364,7 +315,7 @@ def test_cut_outs_come_from_the_whole_image(bucket: type[Store], tmp_path: Path)
     assert here[0].tobytes() == there[0].tobytes()
 
 
-def test_gate_takes_addresses(bucket: type[Store], world: World) -> None:
+def test_gate_takes_addresses(bucket: type[MemoryBucket], world: World) -> None:
     truth = world(3)
     put(truth.parent, "store://b/w")
     results = choosing.gate(["store://b/w/p000.png", "store://b/w/p002.png"], model=f"sim:{truth}", max_cap=9)

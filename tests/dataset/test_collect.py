@@ -240,7 +240,7 @@ def test_bad_rows_are_recorded_and_settled_once_the_list_is_repaired(store: Stor
         {"image": "a.png"},
         "{torn",
         {"prompt": "no image"},
-        {"image": "http://x/y.png"},
+        {"image": "http://x/y.png?key=1"},
     ]
     table = lines(tmp_path / "t.jsonl", [*rows, {"image": "b.png", "prompt": ["no text"]}])
     report = collect(store, [table])

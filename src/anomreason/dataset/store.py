@@ -30,6 +30,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from anomreason.buckets import Address, is_address
 from anomreason.databases import CONNECT, postgresql_url
 from anomreason.dataset.tables import Base, CommandRow, DecisionRow, ImageRow, ImageState
 from anomreason.errors import RunConflict, StorageError, UsageError, require
@@ -194,14 +195,16 @@ class Store:
             os.close(lock)
 
     def place(self, path: Path) -> str:
-        """A path as the store writes it: relative to the folder when inside, absolute otherwise."""
+        """A path as the store writes it: relative to the folder when inside, else absolute; an address as it is."""
+        if isinstance(path, Address):
+            return str(path)
         whole = Path(os.path.abspath(path))
         inside = Path(os.path.abspath(self.folder))
         return whole.relative_to(inside).as_posix() if whole.is_relative_to(inside) else whole.as_posix()
 
     def path(self, place: str) -> Path:
         """Where a stored path leads."""
-        return self.folder / place
+        return Address(place) if is_address(place) else self.folder / place
 
     def close(self) -> None:
         self.engine.dispose()

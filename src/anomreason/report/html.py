@@ -30,7 +30,7 @@ from markupsafe import Markup
 from anomreason import archives, parquet
 from anomreason.agent.observer import other_models
 from anomreason.anomaly import Detection, Failure
-from anomreason.buckets import Address
+from anomreason.buckets import Address, is_address
 from anomreason.english import counted
 from anomreason.errors import UnreadableImage
 from anomreason.files import remove_drafts, write_atomically
@@ -306,7 +306,7 @@ class ReportImage:
 
 def prepare(detection: Detection, root: Path, report: Path) -> ReportImage:
     """Make the preview and, where a browser cannot show the file, the copy; neither is made twice."""
-    path = root / detection.image
+    path = Address(detection.image) if is_address(detection.image) else root / detection.image
     name = scaled_name(detection.sha256)
     preview = report / "thumbs" / name if name else None
     copy = report / "pictures" / name if name else None

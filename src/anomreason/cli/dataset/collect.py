@@ -29,7 +29,8 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[INPUTS]...",
-            help="Images, folders, globs, .jsonl/.csv/.parquet tables, zip and tar archives, folders of scenes.",
+            help="Images, folders, globs, .jsonl/.csv/.parquet tables, zip and tar archives, folders of scenes; also "
+            "s3://..., gs://...",
         ),
     ] = None,
     prompts: Annotated[

@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from sqlalchemy import select
 
-from anomreason import archives
+from anomreason import archives, buckets
+from anomreason.buckets import is_address, local_or_address
 from anomreason.dataset.collect.annotations import JoinedFile, add_annotations, add_splits
 from anomreason.dataset.collect.entries import (
     IMAGES,
@@ -28,11 +28,12 @@ from anomreason.dataset.collect.entries import (
     SourceRule,
 )
 from anomreason.dataset.collect.inputs import Inputs, check_input, count_entries
-from anomreason.dataset.collect.looking import look
+from anomreason.dataset.collect.looking import SeenImage, is_lost, look
 from anomreason.dataset.collect.prompts import check_prompts, count_prompts, read_prompts
 from anomreason.dataset.collect.recording import CollectTally, Recorder, Seen
 from anomreason.dataset.store import Store, storable
 from anomreason.dataset.tables import ImageRow, SourceRow
+from anomreason.detection import HOPELESS
 from anomreason.errors import UsageError
 from anomreason.files import remove_drafts
 from anomreason.sources.annotations import key_of, read_source
@@ -43,6 +44,8 @@ AnyEntry = TypeVar("AnyEntry", ImageEntry, PromptEntry)
 _BATCH, _BATCH_BYTES = 256, 1 << 26
 """Entries of one transaction, and bytes of images that are held in memory meanwhile."""
 _PROMPT_BATCH = 5_000
+_FETCHING = 16
+"""Images that are fetched at a time, where some lie in buckets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +123,13 @@ def collect(
         for folder in (store.folder / IMAGES).glob("*"):
             remove_drafts(folder)
         job = _Collecting(store, command.id, rule, options.copy, progress)
-        job.read_anyway([*map(Path, given), *options.prompts, *options.splits, *(one.path for one in annotations)])
+        job.read_anyway(
+            [*map(local_or_address, given), *options.prompts, *options.splits, *(one.path for one in annotations)]
+        )
         job.total = sum(map(_counted(count_entries), given)) + sum(map(_counted(count_prompts), options.prompts))
         named = bool(options.annotations or options.splits)
-        with ThreadPoolExecutor(os.cpu_count(), "look") as pool:
+        threads = _FETCHING if any(map(is_address, given)) else os.cpu_count()
+        with ThreadPoolExecutor(threads, "look") as pool:
             try:
                 for entry in given:
                     job.images(entry, pool, named)
@@ -147,6 +153,7 @@ def check(inputs: Sequence[str | Path], options: CollectOptions) -> None:
         raise UsageError("nothing to collect: give images, folders, globs, tables or archives, or --prompts FILE")
     if options.kind not in (None, *get_args(SourceKind)):
         raise UsageError(f"there is no kind {options.kind!r}; the kinds are {', '.join(get_args(SourceKind))}")
+    buckets.forget()
     for entry in inputs:
         check_input(str(entry))
     for path in options.prompts:
@@ -155,7 +162,10 @@ def check(inputs: Sequence[str | Path], options: CollectOptions) -> None:
 
 def _settings(inputs: Sequence[str], options: CollectOptions) -> dict[str, Any]:
     """As they are recorded: `retry` reads them from any folder."""
-    absolute = {"inputs": list(map(os.path.abspath, inputs)), "prompts": list(map(os.path.abspath, options.prompts))}
+    absolute = {
+        "inputs": [one if is_address(one) else os.path.abspath(one) for one in inputs],
+        "prompts": list(map(os.path.abspath, options.prompts)),
+    }
     return {**asdict(options), **absolute}
 
 
@@ -171,6 +181,10 @@ class _Collecting:
         self._inputs = Inputs(store.place, rule, self._recorder.all_known)
         self._problems: list[str] = []
         self._done = 0
+        self._losses = 0
+        """Consecutive images that their bucket did not give."""
+        self._lost: Remark | None = None
+        """Why the last one was not."""
         self.total = 0
         """About how many entries there are."""
         self.names: dict[str, int] = {}
@@ -184,8 +198,10 @@ class _Collecting:
         """Collect one input. named: keep the names of its images."""
 
         def look_at(entries: list[ImageEntry]) -> Seen:
-            looked = pool.map(partial(look, folder=self._store.folder, copy=self._copy), entries)
-            return {entry.place: one for entry, one in zip(entries, looked, strict=True)}
+            seen = {entry.place: one for entry, one in zip(entries, pool.map(self._look, entries), strict=True)}
+            if self._lost is not None and self._losses >= HOPELESS:
+                raise UsageError(f"{HOPELESS} consecutive images were not to be had. {self._lost.message}")
+            return seen
 
         try:
             for batch in _batches(self._inputs.entries(given), _BATCH):
@@ -200,6 +216,16 @@ class _Collecting:
         for place, mtime in self._inputs.whole:
             self._recorder.repaired(place, mtime)
         self._inputs.whole.clear()
+
+    def _look(self, entry: ImageEntry) -> SeenImage | Remark:
+        if self._lost is not None and self._losses >= HOPELESS:
+            return self._lost
+        seen = look(entry, self._store.folder, self._copy)
+        if isinstance(seen, Remark) and is_lost(entry, seen):
+            self._lost, self._losses = seen, self._losses + 1
+        else:
+            self._losses = 0
+        return seen
 
     def prompts(self, path: Path) -> None:
         """Collect one list of prompts, unless it is as it was; when it turns out to be damaged, what was read stays."""

@@ -17,8 +17,9 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from anomreason import archives
+from anomreason import archives, buckets
 from anomreason.archives import is_archive, open_archive
+from anomreason.buckets import Address, checked_address, is_address, local_or_address
 from anomreason.columns import known_image_key
 from anomreason.containers import HEAD, kind_of
 from anomreason.dataset.collect.entries import IMAGES, PROMPT_KEYS, ROW_KEYS, ImageEntry, Remark, SourceRule, described
@@ -27,10 +28,10 @@ from anomreason.errors import ParseError, UnreadableImage, UsageError, shown
 from anomreason.files import parse_json, read_lines
 from anomreason.sources.annotations import key_of
 from anomreason.sources.inputs import SUFFIXES
-from anomreason.sources.manifests import as_path, check_image_key, check_image_path
+from anomreason.sources.manifests import check_image_key, check_image_path, listed_path
 from anomreason.sources.rows import TABLES, count_rows, open_parquet, read_rows
 from anomreason.sources.scenes import iter_scenes
-from anomreason.sources.searching import SYSTEM_FOLDERS, PassedOver, Search
+from anomreason.sources.searching import SYSTEM_FOLDERS, FoundFile, PassedOver, Search
 
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _CAPTIONS = (".txt", ".caption", ".prompt")
@@ -65,18 +66,45 @@ class Inputs:
     """Places of the files that this command reads anyway; a search does not mention them."""
     without_row: dict[str, int] = field(default_factory=dict)
     """Images of imagefolders that have no row, by the metadata that lacks it."""
+    stats: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
+    """Size and time of what lies in buckets, by address, as far as listings told."""
 
     def entries(self, given: str) -> Iterator[ImageEntry]:
         """The images of one input, in a stable order. Raises UsageError where it cannot be read any further."""
-        path = Path(given)
-        if path.is_dir():
+        path = local_or_address(given)
+        if isinstance(path, Address):
+            yield from self._in_bucket(path)
+        elif path.is_dir():
             yield from self._folder(path)
         elif os.path.lexists(given):
             yield from self._file(path, path.parent, storable(path.stem))
         else:
             root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
-            for found in _matching(given, self.passed_over):
-                yield from self._file(Path(found), root, _called(root))
+            for found in _matching(path, self.passed_over):
+                yield from self._file(Path(found.path), root, _called(root))
+
+    def _in_bucket(self, given: Address) -> Iterator[ImageEntry]:
+        """As `entries`; a bucket that is lost is an input that cannot be read any further."""
+        try:
+            there = buckets.facts(given)
+            if there is not None and there.folder:
+                yield from self._folder(given)
+            elif there is not None:
+                self.stats[str(given)] = there.size, there.mtime
+                yield from self._file(given, given.parent, storable(given.stem))
+            else:
+                root = Address(*takewhile(lambda part: not glob.has_magic(part), given.parts))
+                for found in _matching(given, self.passed_over):
+                    self.stats[found.path] = found.stat or (None, None)
+                    yield from self._file(Address(found.path), root, _called(root))
+        except UnreadableImage as error:
+            raise UsageError(str(error)) from None
+
+    def _stat(self, path: Path) -> tuple[int | None, int | None]:
+        """Size and time of a file; of one in a bucket as its listing told, as each would take a question."""
+        if isinstance(path, Address):
+            return self.stats.get(str(path), (None, None))
+        return archives.stat(path) or (None, None)
 
     def _file(self, path: Path, root: Path, default: str) -> Iterator[ImageEntry]:
         """The images of a file; where it turns out to be damaged, an entry with the reason is the last."""
@@ -84,7 +112,7 @@ class Inputs:
 
     def _guarded(self, path: Path, default: str, entries: Iterator[ImageEntry]) -> Iterator[ImageEntry]:
         place = storable(self.place(path))
-        size, mtime = archives.stat(path) or (None, None)
+        size, mtime = self._stat(path)
         try:
             yield from entries
         except UsageError as error:
@@ -109,6 +137,7 @@ class Inputs:
             yield from self._scenes(folder, default)
             return
         found = _listing(folder, self.passed_over, self._is_own)
+        self.stats |= found.stats
         if found.images or found.metadata:
             self._mention(found)
         listed: set[str] = set()
@@ -131,7 +160,7 @@ class Inputs:
         """The images of a folder that its metadata, if there is any, does not list. listed: places."""
         where = str(metadata[0]) if len(metadata) == 1 else f"the metadata of {folder}"
         for one in Search().files(str(folder), ("**", "*")):
-            path = Path(one.path)
+            path = local_or_address(one.path)
             if not _is_image(one.path) or self._is_own(path, folder) or storable(self.place(path)) in listed:
                 continue
             if metadata:
@@ -152,6 +181,8 @@ class Inputs:
     def _is_own(self, path: Path, folder: Path) -> bool:
         """Whether a search of a folder came upon what the dataset itself keeps: its copies, its runs, its exports."""
         place = self.place(path)
+        if isinstance(path, Address):
+            return False
         return not os.path.isabs(place) and (place.startswith(f"{IMAGES}/") or not self._is_below(folder))
 
     def _is_below(self, folder: Path) -> bool:
@@ -164,7 +195,7 @@ class Inputs:
 
     def _placed(self, path: Path, name: str) -> ImageEntry:
         """A file under its name in the source."""
-        size, mtime = archives.stat(path) or (None, None)
+        size, mtime = self._stat(path)
         place = self.place(path)
         if (sound := storable(place)) != place:
             wrong = Remark("bad_name", f"the name {sound!r} is not UTF-8; rename the file")
@@ -177,7 +208,7 @@ class Inputs:
             yield from self._parquet(path, root, default, inside)
             return
         place, any_good = self.place(path), False
-        size, mtime = archives.stat(path) or (None, None)
+        size, mtime = self._stat(path)
         for row in read_rows(path):
             where = f"{path}, line {row.number}"
             at = ImageEntry(storable(f"{place}/{row.number}"), storable(f"{path.name}/{row.number}"), path, size, mtime)
@@ -186,7 +217,8 @@ class Inputs:
                     raise UsageError(row.wrong)
                 key = _image_key(row.values, where)
                 any_good = True
-                entry = self._listed(path.parent, root, check_image_path(where, row.values[key]), inside)
+                image = check_image_path(where, row.values[key], addresses=inside is None)
+                entry = self._listed(path.parent, root, image, inside)
             except UsageError as error:
                 if not any_good and not row.wrong:
                     raise
@@ -195,7 +227,7 @@ class Inputs:
 
     def _listed(self, folder: Path, root: Path, image: str, inside: Path | None) -> ImageEntry:
         """The image that a row names. folder: of the table; root: that names are relative to."""
-        path = as_path(folder, image)
+        path = listed_path(str(folder), folder, image)
         entry = self._placed(path, _name(path, root))
         if inside is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(inside)):
             raise _Outside(
@@ -208,7 +240,7 @@ class Inputs:
         embedded = next((name for name, may in table.columns.items() if may), None)
         key = known_image_key(table.columns) or embedded or _image_key(table.columns, str(path))
         columns = [key, *(name for name in table.columns if name.strip().lower() in ROW_KEYS and name != key)]
-        place, (size, mtime) = storable(self.place(path)), archives.stat(path) or (None, None)
+        place, (size, mtime) = storable(self.place(path)), self._stat(path)
 
         def wanted(rows: range) -> bool:
             known = table.columns[key] and self.all_known([f"{place}/{n}" for n in rows], size, mtime)
@@ -226,7 +258,7 @@ class Inputs:
                 entry = _embedded(at, value)
             else:
                 try:
-                    image = check_image_path(f"{path}, row {row.number}", value)
+                    image = check_image_path(f"{path}, row {row.number}", value, addresses=inside is None)
                     entry = self._listed(path.parent, root, image, inside)
                 except UsageError as error:
                     entry = replace(at, unreadable=_wrong_row(error))
@@ -238,6 +270,8 @@ class Inputs:
         for reason, name in archive.passed_over:
             self.passed_over.add(reason, str(path / name))
         for name in sorted(filter(_is_shown, archive.members)):
+            if isinstance(path, Address):
+                self.stats[str(path / name)] = archive.members[name].size, archive.members[name].mtime
             entry = self._placed(path / name, name)
             values, remark = _beside(archive, name)
             entry = described(values, entry, default, self.rule)
@@ -270,7 +304,9 @@ def check_input(given: str) -> None:
     """Raises UsageError for an input that is none, before anything is read."""
     if not given.strip() or "\0" in given:
         raise UsageError(f"an input is {given!r} (an unset variable?); give images, folders, globs, tables or archives")
-    if not os.path.lexists(given) and not glob.has_magic(given):
+    if is_address(given):
+        _check_address(given)
+    elif not os.path.lexists(given) and not glob.has_magic(given):
         raise UsageError(f"{given!r} does not exist; give images, folders, globs, tables or archives")
     if Path(given).suffix.lower() in (".json", ".txt") and os.path.isfile(given):
         raise UsageError(
@@ -279,13 +315,25 @@ def check_input(given: str) -> None:
         )
 
 
+def _check_address(given: str) -> None:
+    address = checked_address(given)
+    try:
+        missing = buckets.facts(address) is None and not glob.has_magic(given)
+    except UnreadableImage as error:
+        raise UsageError(str(error)) from None
+    if missing:
+        raise UsageError(f"{given!r} does not exist; give images, folders, globs, tables or archives")
+
+
 def count_entries(given: str) -> int:
     """About how many entries an input has, for progress. Raises UsageError as `Inputs.entries`."""
     path, passed = Path(given), PassedOver()
+    if is_address(given):
+        return 0  # a listing is not made twice
     if path.is_dir():
         found = _listing(path, passed, lambda path, folder: False)
         return found.images or sum(map(_count, found.containers))
-    return _count(path) if os.path.lexists(given) else sum(_count(Path(one)) for one in _matching(given, passed))
+    return _count(path) if os.path.lexists(given) else sum(_count(Path(one.path)) for one in _matching(path, passed))
 
 
 def _count(path: Path) -> int:
@@ -304,15 +352,19 @@ class _Listing:
     """Tables that are no metadata, but for Parquet files."""
     containers: list[Path] = field(default_factory=list)
     """Parquet files and archives, which are read where there are no images."""
+    stats: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
+    """As `Inputs.stats`."""
 
 
 def _listing(folder: Path, passed_over: PassedOver, is_own: Callable[[Path, Path], bool]) -> _Listing:
     search, listing = Search(), _Listing()
     search.passed_over = passed_over
     for found in search.files(str(folder), ("**", "*")):
-        path = Path(found.path)
+        path = local_or_address(found.path)
         if is_own(path, folder):
             continue
+        if found.stat is not None:
+            listing.stats[found.path] = found.stat
         if path.name in _METADATA:
             listing.metadata.append(path)
         elif _is_image(found.path):
@@ -330,20 +382,18 @@ def _listing(folder: Path, passed_over: PassedOver, is_own: Callable[[Path, Path
     return listing
 
 
-def _matching(pattern: str, passed_over: PassedOver) -> Iterator[str]:
-    parts = Path(pattern).parts
-    head = list(takewhile(lambda part: not glob.has_magic(part), parts))
+def _matching(pattern: Path, passed_over: PassedOver) -> Iterator[FoundFile]:
+    head = type(pattern)(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     search, none = Search(), True
     search.passed_over = passed_over
-    folder = os.path.join(*head) if head else "."
-    for found in search.files(folder, parts[len(head) :]):
+    for found in search.files(str(head), pattern.parts[len(head.parts) :]):
         none = False
-        yield found.path
+        yield found
     if none:
-        looked = f"searched {os.path.abspath(folder)!r}"
-        if not os.path.isdir(folder):
-            looked = f"there is no folder {os.path.abspath(folder)!r}"
-        raise UsageError(f"{pattern!r} matches no file ({looked}); check the folder and the pattern")
+        folder = head if isinstance(head, Address) else os.path.abspath(head)
+        missing = not isinstance(head, Address) and not head.is_dir()
+        looked = f"there is no folder {str(folder)!r}" if missing else f"searched {str(folder)!r}"
+        raise UsageError(f"{str(pattern)!r} matches no file ({looked}); check the folder and the pattern")
 
 
 def _is_scenes(metadata: Path) -> bool:
@@ -414,6 +464,9 @@ def _is_shown(member: str) -> bool:
 
 
 def _name(path: Path, root: Path) -> str:
+    if isinstance(path, Address):
+        place = path.parts[len(root.parts) if path.is_relative_to(root) else 1 :]
+        return "/".join(place)
     whole, top = Path(os.path.abspath(path)), Path(os.path.abspath(root))
     inside = whole.is_relative_to(top)
     return PurePosixPath(whole.relative_to(top) if inside else str(path).lstrip("/")).as_posix()

@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from anomreason.buckets import Address
 from anomreason.dataset.collect.entries import IMAGES, ImageEntry, Remark
 from anomreason.dataset.store import storable
 from anomreason.errors import UnreadableImage
@@ -36,6 +37,11 @@ def look(entry: ImageEntry, folder: Path, copy: bool) -> SeenImage | Remark:
     except UnreadableImage as error:
         return Remark(error.reason, storable(str(error)))
     return SeenImage(image, copied)
+
+
+def is_lost(entry: ImageEntry, seen: SeenImage | Remark) -> bool:
+    """Whether not the image is at fault, but the bucket that it lies in."""
+    return isinstance(entry.path, Address) and isinstance(seen, Remark) and seen.reason in ("unreachable", "forbidden")
 
 
 def _copy(entry: ImageEntry, image: InspectedImage, folder: Path) -> str:

@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 
 from anomreason import archives
 from anomreason.anomaly import Anomaly
+from anomreason.buckets import Address
 from anomreason.dataset.collect.entries import ImageEntry, ImageSource, PromptEntry, Remark
-from anomreason.dataset.collect.looking import SeenImage
+from anomreason.dataset.collect.looking import SeenImage, is_lost
 from anomreason.dataset.image_facts import image_facts
 from anomreason.dataset.store import BATCH, Store, add_new, decide, ids_by, put, storable
 from anomreason.dataset.tables import (
@@ -38,6 +39,8 @@ Seen = Mapping[str, SeenImage | Remark]
 """By place."""
 CHANGED = "changed"
 """Reason of images whose file holds other bytes now."""
+_NEVER = -1
+"""A time that no file has, so that the next command looks at it again."""
 BAD_ROWS = ("bad_row", "bad_prompt", "long_prompt", "bad_input", "outside")
 """Reasons that a person removes by repairing a list."""
 
@@ -189,7 +192,7 @@ class Recorder:
         return {
             "path": entry.place,
             "size": entry.size,
-            "mtime": entry.mtime,
+            "mtime": _NEVER if isinstance(seen, Remark) and is_lost(entry, seen) else entry.mtime,
             "image_id": image and image.id,
             "source_id": entry.source and self._source(session, entry.source),
             "status": state,
@@ -221,7 +224,8 @@ class Recorder:
 
     def _is_gone(self, image: _StoredImage) -> bool:
         """Whether the file that an image was taken from is no more, or holds other bytes."""
-        return image.reason == CHANGED or archives.stat(self._store.path(image.path)) is None
+        path = self._store.path(image.path)  # a bucket is not asked
+        return image.reason == CHANGED or (not isinstance(path, Address) and archives.stat(path) is None)
 
     def _bring_back(self, session: Session, image: _StoredImage, place: str) -> None:
         session.execute(update(ImageRow).where(ImageRow.id == image.id).values(path=place))
