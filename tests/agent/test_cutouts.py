@@ -406,8 +406,8 @@ def test_an_image_has_two_sheets_to_inspect_and_one_for_each_of_more_groups(scen
 
 
 def test_the_second_look_sees_what_the_candidates_speak_of_first() -> None:
-    def entry(of: str, name: str, *objects: str) -> Entry:
-        proposed = Suspicion(name=name, phenomenon="-", reasoning="-", objects=list(objects))
+    def entry(of: str, name: str, *objects: str, sure: int = 50) -> Entry:
+        proposed = Suspicion(name=name, phenomenon="-", reasoning="-", objects=list(objects), sure=sure)
         return Entry(proposed, "AttributeAnalyzer", "inspect", of)
 
     place, pixels = at(0, 0, 90), Image.new("RGB", (9, 9))
@@ -422,8 +422,13 @@ def test_the_second_look_sees_what_the_candidates_speak_of_first() -> None:
     assert names(entry("cup", "No handle", "cup")) == ["cup"]
     assert names(entry("ann", "Six fingers on one hand", "ann")) == [f"{part} of ann" for part in parts]
     both = [entry("ann", "Six fingers on one hand", "ann"), entry("bob", "Melted", "right foot of bob", "cup")]
-    of_both = ["left foot of ann", "right foot of ann", "left hand of ann", "right hand of ann", "right foot of bob"]
-    assert names(*both) == [*of_both, "cup"]
+    of_ann, of_bob = (f"left foot of {name}" for name in ("ann", "bob"))
+    hands = ["left hand of ann", "right hand of ann"]
+    assert names(*both) == [of_ann, *hands, of_bob, "right foot of bob", "cup"]
+    # Each has its turn, however many views an earlier one could fill the sheet with.
+    many = [entry("ann", f"Six fingers, {n}", "ann") for n in range(4)] + [entry("cup", "No handle", "cup")]
+    assert "cup" in names(*many)
+    assert names(*(entry("", "Melted", view.name, sure=n) for n, view in enumerate(seen))) == [v.name for v in seen[4:]]
 
 
 def test_cut_outs_come_from_the_files_own_pixels(scene: Path) -> None:

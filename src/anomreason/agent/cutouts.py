@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from anomreason.agent.boxes import AUTO, BoxReader, RawBox
 from anomreason.agent.candidates import Entry
+from anomreason.agent.forms import Suspicion
 from anomreason.anomaly import Region, SceneObject
 from anomreason.images import Encoded, LoadedImage, cut_out, png_of
 
@@ -180,13 +181,23 @@ def cut_outs_of(loaded: LoadedImage, groups: Sequence[Sequence[SceneObject]], cr
 
 
 def concerned(cutouts: Sequence[CutOut], entries: Sequence[Entry]) -> list[CutOut]:
-    """The cut-outs of the objects that candidates are about, at most a sheet, those first that they speak of.
+    """The cut-outs of what candidates are about, at most a sheet.
 
-    A candidate speaks of an object or part that it names, and of a part of its objects whose word stands in it.
+    Candidates take turns, the surest first: each has the view of which it speaks most, then its next one, and so on.
+    It speaks of an object or part that it names, and of a part of its objects whose word stands in it.
     """
-    ranks = [min((_rank(c.view, e) for e in entries), default=_UNCONCERNED) for c in cutouts]
-    ranked = sorted((rank, n) for n, rank in enumerate(ranks) if rank < _UNCONCERNED)
-    return [cutouts[n] for n in sorted(n for _, n in ranked[:MOST])]
+    own = [
+        sorted((rank, n) for n, c in enumerate(cutouts) if (rank := _rank(c.view, entry)) < _UNCONCERNED)
+        for entry in sorted(entries, key=_surest)
+    ]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*own))
+    chosen = list(dict.fromkeys(turn[1] for turn in turns if turn))
+    return [cutouts[n] for n in sorted(chosen[:MOST])]
+
+
+def _surest(entry: Entry) -> float:
+    sure = entry.proposed.sure if isinstance(entry.proposed, Suspicion) else None
+    return -(50.0 if sure is None else sure)
 
 
 _UNCONCERNED = 2
