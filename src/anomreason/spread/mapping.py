@@ -50,7 +50,6 @@ _POLL = 5.0
 class WorkerPlace:
     """Where a worker runs, and with what."""
 
-    process: int
     host: str
     version: str
     """Of anomreason."""
@@ -70,7 +69,7 @@ class BatchWorker:
         """Take another function, pickled."""
         with _portable_errors():
             self._function = pickle.loads(function)
-        return WorkerPlace(os.getpid(), socket.gethostname(), version("anomreason"))
+        return WorkerPlace(socket.gethostname(), version("anomreason"))
 
     def work(self, items: Sequence[Any]) -> Any:
         """The results of a batch."""
