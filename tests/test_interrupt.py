@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -78,9 +79,17 @@ def test_ctrl_c_ends_the_command(name: str, moment: float, places: dict[str, Pat
 
 
 def computed(process: int) -> float:
-    """Seconds of a processor that a process has used."""
-    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    """Seconds of processors that a process and those that it started have used."""
+    ticks, parents = dict[int, int](), dict[int, int]()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            _, parent, *fields = stat.read_text().rpartition(")")[2].split()
+            parents[int(stat.parent.name)] = int(parent)
+            ticks[int(stat.parent.name)] = sum(map(int, fields[9:13]))  # those that have ended included
+    tree = {process}
+    while more := {one for one, parent in parents.items() if parent in tree} - tree:
+        tree |= more
+    return sum(ticks.get(one, 0) for one in tree) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_long_call_of_a_library_does_not_keep_the_process() -> None:
