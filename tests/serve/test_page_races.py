@@ -178,6 +178,7 @@ def test_a_late_answer_does_not_undo_the_end_of_a_job(held: Room) -> None:
 def test_what_is_dropped_while_a_link_is_looked_up_stays_on_the_screen(room: Room) -> None:
     job = room.visited.detect(room.image(4))["id"]
     page = room.open()
+    answered(page, "/v1/me")  # it listens to changes of the address by now
     answers = Kept(page, JOB, most=2, ask=True)
     page.evaluate("id => { location.hash = id; }", job)
     answers.wait(2)
