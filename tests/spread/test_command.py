@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -80,3 +81,17 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     assert ran.returncode == 2
     assert message in " ".join(ran.stderr.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_cluster_that_is_not_there_is_said_soon(world: Callable[..., Path], tmp_path: Path) -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        address = f"127.0.0.1:{unheard.getsockname()[1]}"
+        spread = ("--engine", "ray", "--ray-address", address, "--run", str(tmp_path / "run"))
+        server = ("--base-url", "http://127.0.0.1:9/v1")
+        ran = subprocess.run(
+            command(world(1).parent, *server, *spread), capture_output=True, text=True, timeout=WATCHDOG
+        )
+    assert ran.returncode == 2
+    assert f"no Ray cluster can be used at '{address}'" in ran.stderr
+    assert "ray start --head" in ran.stderr

@@ -7,6 +7,7 @@ with cluster(SpreadOptions(workers=4), setup) as workers:
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ CPUS = 0.25
 """Share of a CPU that a worker asks the cluster for; it mostly waits for the model."""
 A_MACHINE = 2
 """Workers on each machine, unless the number is given."""
+_KNOCK_SECONDS = 15.0
+"""So long the first machine of a cluster gets to accept a connection."""
 _STORE = 100_000_000
 """Bytes of Ray's object store on this machine: nothing but paths and results goes through it."""
 
@@ -115,8 +118,9 @@ def cluster(options: SpreadOptions, setup: DetectorSetup | None) -> Iterator[int
                 logging_level="ERROR",
             )
         else:
+            _knock(options.ray_address)
             ray.init(address=options.ray_address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise UsageError(_unreachable(options.ray_address, error)) from error
     try:
         yield workers if options.ray_address is None else _size(options, in_flight)
@@ -142,6 +146,13 @@ def _size(options: SpreadOptions, in_flight: int | None) -> int:
             "give fewer --workers, or wait until other work has ended"
         )
     return workers
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens at HOST:PORT: Ray itself would try for many minutes."""
+    host, _, port = address.partition("://")[2].rpartition(":") if "://" in address else address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def _unreachable(address: str | None, error: Exception) -> str:
