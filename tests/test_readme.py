@@ -29,7 +29,7 @@ FOREIGN = {
     "training.md": {"--enable-lora", "--lora-modules"},
     "serve.md": {
         *("--tag", "--build-arg", "--rm", "--volume", "--detach", "--name", "--publish", "--env", "--no-deps"),
-        "--data-binary",
+        *("--data-binary", "--restart", "--stop-timeout", "--build", "--interactive", "--now"),
     },
     "scale.md": {
         *("--read", "--written", "--head", "--address", "--port", "--generate", "--no-deps"),
