@@ -161,6 +161,17 @@ def test_what_a_closed_tab_did_not_send_another_sends(room: Room) -> None:
     line(second, "p007.png", "4 anomalies")
 
 
+def test_what_is_dropped_after_the_browser_has_forgotten_the_list_is_sent(room: Room) -> None:
+    page = room.open()
+    drop(page, room.image(4))
+    line(page, "p004.png", "4 anomalies")
+    forgotten = {"origin": str(room.visited.client.base_url).rstrip("/"), "storageTypes": "indexeddb"}
+    page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", forgotten)
+    drop(page, room.image(5))
+    line(page, "p005.png", "No anomalies found")
+    says(page, "the list ends with this tab", "#kept")
+
+
 def test_a_late_answer_does_not_undo_the_end_of_a_job(held: Room) -> None:
     page = held.open(before=HEARD)
     stream, answer = Kept(page, "**/events"), Kept(page, JOB, ask=True)

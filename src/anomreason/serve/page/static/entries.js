@@ -25,6 +25,7 @@ export class Entries extends EventTarget {
   static async open() {
     const entries = new Entries();
     entries.database = await opened();
+    if (entries.database) entries.database.onclose = () => entries.#close();
     await entries.reload();
     return entries;
   }
@@ -44,7 +45,12 @@ export class Entries extends EventTarget {
   /** Read what other tabs added, changed and removed. What this tab has already stays the same object. */
   async reload() {
     if (!this.database) return;
-    const stored = await asked(this.database.transaction("entries").objectStore("entries").getAll());
+    let stored;
+    try {
+      stored = await asked(this.database.transaction("entries").objectStore("entries").getAll());
+    } catch {
+      return; // it is just being forgotten
+    }
     const own = new Map(this.all.map((entry) => [entry.key, entry]));
     const names = this.all.map(({ key }) => key).join();
     const changed = [];
@@ -133,6 +139,12 @@ export class Entries extends EventTarget {
       this.full = true; // no room: it lives as long as the tab
       this.dispatchEvent(new CustomEvent("change", { detail: entry }));
     }
+  }
+
+  /** Somebody had the browser forget what this site keeps: the list lives as long as the tab. */
+  #close() {
+    this.database = null;
+    this.dispatchEvent(new Event("list"));
   }
 
   /** Another tab removed it. */
