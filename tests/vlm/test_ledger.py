@@ -1,12 +1,14 @@
 """Facts about prices, calls and caps."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from anomreason.anomaly import Usage
-from anomreason.errors import UsageError
+from anomreason.errors import StorageError, UsageError
+from anomreason.files import Appender
 from anomreason.images import Encoded
 from anomreason.vlm.ledger import (
     CALLS,
@@ -176,6 +178,35 @@ def test_a_file_that_was_put_aside_before_a_kill_is_counted_once(tmp_path: Path)
     last.roll()
     assert last.total.calls == 3
     assert (tmp_path / "calls-000003.jsonl").exists()
+
+
+def test_a_file_that_could_not_be_put_aside_is_put_aside_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more_files(path: Path) -> Appender:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    ledger = Ledger(tmp_path / CALLS)
+    ledger.record(call())
+    with monkeypatch.context() as patched:
+        patched.setattr("anomreason.vlm.ledger.Appender", no_more_files)
+        with pytest.raises(StorageError, match="Too many open files"):
+            ledger.roll()
+    ledger.record(call(started=3.0))
+    ledger.roll()
+    ledger.record(call(started=4.0))
+    ledger.close()
+    assert len((tmp_path / "calls-000001.jsonl").read_text().splitlines()) == 2
+    assert [each.started for each in read_calls(tmp_path)] == [2.0, 3.0, 4.0]
+
+
+def test_no_file_that_was_put_aside_is_written_over(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / CALLS)
+    ledger.record(call())
+    (tmp_path / "calls-000001.jsonl").write_text(call(started=1.0).line() + "\n")
+    with pytest.raises(StorageError, match="exists"):
+        ledger.roll()
+    ledger.record(call(started=3.0))
+    ledger.close()
+    assert [each.started for each in read_calls(tmp_path)] == [1.0, 2.0, 3.0]
 
 
 def test_a_call_that_was_rolled_away_is_not_entered_again(tmp_path: Path) -> None:

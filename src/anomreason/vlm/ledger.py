@@ -209,9 +209,18 @@ class Ledger:
         """
         assert self._file is not None
         path = self._file.path
+        aside = rolled_file(path.parent, self._rolled + 1)
+        if aside.exists():
+            raise StorageError(
+                f"cannot put {str(path)!r} aside, as {str(aside)!r} exists; the next start counts that one"
+            )
         try:
-            path.rename(rolled_file(path.parent, self._rolled + 1))
-            before, self._file = self._file, Appender(path)
+            path.rename(aside)
+            try:
+                before, self._file = self._file, Appender(path)
+            except OSError:
+                aside.rename(path)
+                raise
         except OSError as error:
             raise StorageError(f"cannot put {str(path)!r} aside: {error}; check the folder") from error
         before.close()
