@@ -68,7 +68,9 @@ class Allowances(Budget):
         try:
             yield
         finally:
-            self._charged.pop(image, None)
+            if limited:
+                del self._charged[image]
+                limited.budget.forget(image)
 
     async def reserve(self, request: Request) -> Reservation:
         limited = self._charged.get(request.tag.image)

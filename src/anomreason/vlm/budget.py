@@ -82,11 +82,15 @@ class Budget:
         """An image is done; `used` is None when nothing was asked about it."""
         self._images -= 1
         self._ended += not self.reached  # what the budget has cut short is not done
-        self._begun.pop(image, None)
+        self.forget(image)
         if used is not None and used.calls:
             self._finished += 1
             self._used_by_images += used
         self._wake()
+
+    def forget(self, image: str) -> None:
+        """No call about this image comes any more."""
+        self._begun.pop(image, None)
 
     async def reserve(self, request: Request) -> Reservation:
         """Reserve the call's worst case, as `hold` does. Raises CallFailed("budget") when it does not fit."""
