@@ -62,6 +62,24 @@ def test_each_image_gets_its_verdict_whether_a_file_or_in_memory(truth: Path) ->
     assert gate([], model=vlm, max_cap=1) == []
 
 
+def test_an_image_in_memory_is_judged_itself_where_a_file_has_its_name(
+    truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vlm = Simulator.from_file(truth)
+    monkeypatch.chdir(truth.parent)  # p002.png is there, and clean
+    assert gate("p002.png", model=vlm, max_cap=0.5, cache=tmp_path / "cache").passed
+    wrong = {"p002.png": pictures(truth)[0]}
+    [result] = gate(wrong, model=vlm, max_cap=0.5, cache=tmp_path / "cache")
+    assert (result.image, result.passed) == ("p002.png", False)
+
+
+@pytest.mark.parametrize("address", ["https://h.example/x.png?sig=topsecret", "s3://AKIA:topsecret@b/x.png"])
+def test_an_address_with_a_key_is_refused_and_not_repeated(truth: Path, address: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        gate([address], model=Simulator.from_file(truth), max_cap=0.5)
+    assert "topsecret" not in str(caught.value)
+
+
 def test_the_best_has_the_lowest_cap_then_mai_then_the_mildest_worst_anomaly(truth: Path) -> None:
     best = best_of(files(truth)[:2] + files(truth)[3:], model=Simulator.from_file(truth))
     assert (best.index, best.best.image, best.best.cap) == (1, str(files(truth)[1]), pytest.approx(0.4))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from anomreason import archives
 from anomreason.anomaly import Detection, Failure
-from anomreason.buckets import Address, local_or_address
+from anomreason.buckets import Address, checked_address, forget, is_address
 from anomreason.detection import HOPELESS, Session, SharedReplies, detect_images, failure_of, open_session
 from anomreason.detector import DetectorSetup
 from anomreason.errors import UnreachableImage, UnreadableImage, UsageError
@@ -32,13 +32,14 @@ def images_of(given: GivenImages) -> list[Image]:
 
     Raises UsageError for a path that is a folder or does not exist.
     """
+    forget()
     return list(hashed(map(_image, given.entries)))
 
 
 def _image(entry: str | HeldImage) -> Image:
     if isinstance(entry, HeldImage):
         return Image(entry.name, Path(entry.name), entry.sha256, entry.data)
-    path = local_or_address(entry)
+    path = checked_address(entry) if is_address(entry) else Path(entry)
     if path.is_dir():
         raise UsageError(f"{entry!r} is a folder; give the images in it one by one")
     if not isinstance(path, Address) and archives.stat(path) is None:
@@ -47,12 +48,15 @@ def _image(entry: str | HeldImage) -> Image:
 
 
 def hashed(images: Iterable[Image]) -> Iterator[Image]:
-    """The images with their contents' hashes; as it is one whose file cannot be read.
+    """The images with their contents' hashes; an image in memory has one, and one that cannot be read stays as it is.
 
     Raises UsageError when HOPELESS consecutive images were not to be had from their bucket.
     """
     lost = 0
     for image in images:
+        if image.data is not None:
+            yield image  # in memory; a file may have the same name
+            continue
         try:
             yield replace(image, sha256=hashlib.sha256(file_bytes(image.path)).hexdigest())
             lost = 0
