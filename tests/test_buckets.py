@@ -106,6 +106,9 @@ def test_images_of_two_kinds_of_place_are_for_two_runs(bucket: type[MemoryBucket
     ("given", "told"),
     [
         ("s3://AKIA:topsecret@b/x", "with a password"),
+        ("http://topsecret@h.example/x.png", "with a password"),
+        ("HTTP://topsecret@host", "with a password"),
+        ("https://user:no@topsecret@host/x.png", "with a password"),
         ("https://h.example/x.png?X-Amz-Signature=topsecret", "may hold a key"),
         ("zip://x::s3://b", "no place in a bucket"),
         ("file:///etc", "no place in a bucket"),
@@ -357,6 +360,54 @@ def test_a_list_of_web_addresses_is_read(world: World, tmp_path: Path) -> None:
     assert found[0].sha256 == hashlib.sha256((truth.parent / "p000.png").read_bytes()).hexdigest()
 
 
+class Endless(http.server.BaseHTTPRequestHandler):
+    """Knows no parts of files, and sends more than fits into the buffers between it and who asks."""
+
+    sent = 0
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(400 << 20))
+        self.end_headers()
+        try:
+            for _ in range(400):
+                self.wfile.write(bytes(1 << 20))
+                type(self).sent += 1
+        except OSError:
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_part_of_a_file_is_asked_for_and_not_all_of_it_is_taken(tmp_path: Path) -> None:
+    ranges = []
+
+    class Partial(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            ranges.append(self.headers["Range"])
+            self.send_response(206)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"de")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    for handler in (Partial, Endless):
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            address = Address(f"http://127.0.0.1:{server.server_port}/all.zip")
+            if handler is Partial:
+                assert buckets.read(address, 3, 2) == b"de"
+            else:
+                with pytest.raises(UnreachableImage, match=r"gave 3 of 2 bytes: .* its server sends no parts"):
+                    buckets.read(address, 3, 2)
+            server.shutdown()
+    assert ranges == ["bytes=3-4"]
+    assert Endless.sent < 100
+
+
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, str]]:
     """The environment in which `s3://` is a server on this machine."""
@@ -368,6 +419,20 @@ def s3() -> Iterator[dict[str, str]]:
     keys = {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "topsecret", "AWS_DEFAULT_REGION": "us-east-1"}
     yield {**keys, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
     server.stop()
+
+
+def test_what_changed_in_s3_since_a_search_is_seen(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    store = fsspec.filesystem("s3")
+    store.mkdir("changing")
+    store.pipe({"changing/f/1.png": b"x", "changing/f/2.png": b"x"})
+    assert len(find_images(["s3://changing/f"]).images) == 2
+    elsewhere = fsspec.filesystem("s3", skip_instance_cache=True)
+    elsewhere.pipe({"changing/f/1.png": b"longer", "changing/f/3.png": b"new"})
+    buckets.forget()
+    sizes = [(found := buckets.facts(Address(f"s3://changing/f/{n}.png"))) and found.size for n in (1, 2, 3)]
+    assert sizes == [6, 1, 3]
 
 
 def test_a_killed_run_over_s3_goes_on_and_its_files_hold_no_key(

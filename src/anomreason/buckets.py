@@ -90,7 +90,7 @@ def checked_address(text: str) -> Address:
     found = _ADDRESS.match(text)
     protocol = found[1].lower() if found else ""
     rest = text[found.end() :] if found else text
-    if re.match(r"[^/@]*:[^/@]*@", rest):
+    if re.match(r"[^/]*@" if protocol in _WEB else r"[^/@]*:[^/@]*@", rest):
         raise UsageError(
             f"{shown!r}: an address with a password in it would be kept in the results; leave it out, and put keys "
             "where the protocol's package looks for them (environment variables, its configuration)"
@@ -113,7 +113,8 @@ def checked_address(text: str) -> Address:
 def _plain(text: str) -> str:
     """An address, or a message with one, without user names, passwords and queries."""
     text = re.sub(r"(://)[^/\s@]*@(?=[^/\s]*[/.:])", r"\1", text)
-    return re.sub(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", r"\1", text)
+    text = re.sub(r"(?i)(https?://)[^/\s?#]*@", r"\1", text)
+    return re.sub(r"(?i)(https?://[^\s?#'\"]*)[?#][^\s'\"]*", r"\1", text)
 
 
 def _store(address: Address) -> tuple[Any, str]:
@@ -189,8 +190,8 @@ def read(address: Address, start: int = 0, length: int | None = None) -> bytes:
     most = MOST_BYTES if length is None else length
     store, path = _store(address)
     with guarded(address):
-        if address.protocol in _WEB and length is None:
-            data = _streamed(store, path, most + 1)
+        if address.protocol in _WEB:
+            data = _streamed(store, path, most + 1, None if length is None else f"bytes={start}-{start + length - 1}")
         else:
             data = store.cat_file(path, start=start, end=start + most + (length is None), **_bound(store))
     if length is not None and len(data) != length:
@@ -213,13 +214,14 @@ def _bound(store: Any) -> dict[str, float]:
     return {"timeout": SECONDS} if isinstance(store, AsyncFileSystem) else {}
 
 
-def _streamed(store: Any, path: str, most: int) -> bytes:
-    """From a web server, whose answer may be longer than what was asked for."""
+def _streamed(store: Any, path: str, most: int, part_asked: str | None) -> bytes:
+    """From a web server, whose answer may be longer than what was asked for. part_asked: as HTTP's Range has it."""
     from aiohttp import ClientTimeout
 
     parts, size = [], 0
+    given = {"headers": {**store.kwargs.get("headers", {}), "Range": part_asked}} if part_asked else {}
     # Any size spares the question for it.
-    with store.open(path, "rb", block_size=0, size=1, timeout=ClientTimeout(SECONDS)) as file:
+    with store.open(path, "rb", block_size=0, size=1, timeout=ClientTimeout(SECONDS), **given) as file:
         while size < most and (part := file.read(min(1 << 20, most - size))):
             parts.append(part)
             size += len(part)
@@ -250,6 +252,7 @@ def facts(address: Address) -> Facts | None:
     store, path = _store(address)
     try:
         with guarded(address):
+            store.invalidate_cache(path)  # what an earlier search listed
             info = store.info(path, **_bound(store))
     except UnreadableImage as error:
         if error.reason == "missing":
