@@ -6,11 +6,13 @@ import json
 import os
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import fsspec
 import pyarrow as pa
@@ -20,7 +22,7 @@ from PIL import Image
 from tests.bucket import MemoryBucket, put
 from tests.forking import Command, run_command
 
-from anomreason import buckets, detect, plan
+from anomreason import buckets, detect, parquet, plan
 from anomreason.anomaly import Detection
 from anomreason.buckets import Address, checked_address, listed
 from anomreason.errors import UnreachableImage, UnreadableImage, UsageError
@@ -221,6 +223,43 @@ def test_rows_are_read_in_any_order_and_by_many_threads(tmp_path: Path) -> None:
     assert wrong == []
     with pytest.raises(UnreadableImage, match="no row 100"):
         file_bytes(tmp_path / "t.parquet" / "100")
+
+
+def test_rows_that_are_asked_for_again_do_not_crowd_out_those_that_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.table({"image": [f"{n}".encode() * 10 for n in range(8)]}), tmp_path / "t.parquet")
+    monkeypatch.setattr(parquet, "_KEPT", 100)
+    begun = Mock(side_effect=parquet._Images._of_group)
+    monkeypatch.setattr(parquet._Images, "_of_group", lambda *given: begun(*given))
+    images = parquet._Images(tmp_path / "t.parquet")
+    for _ in range(3):
+        images.read(7)
+    assert [images.read(n) for n in range(7)] == [f"{n}".encode() * 10 for n in range(7)]
+    assert begun.call_count == 3
+
+
+def test_threads_that_meet_a_new_parquet_file_open_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table({"image": [b"x"] * 4}), tmp_path / "t.parquet")
+    every, opened = threading.Barrier(4), []
+    open_file = parquet.open_file
+
+    def slow(path: Path) -> Any:
+        opened.append(path)
+        time.sleep(0.2)
+        return open_file(path)
+
+    def read(number: int) -> None:
+        every.wait()
+        file_bytes(tmp_path / "t.parquet" / str(number))
+
+    monkeypatch.setattr(parquet, "open_file", slow)
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 1
 
 
 def test_faults_of_the_bucket_are_failures_of_their_kind_and_tried_again(

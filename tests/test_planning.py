@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from anomreason import Usage, detect, plan
+from anomreason.images import files
 from anomreason.planning import calls_needed
 
 World = Callable[..., Path]
@@ -60,3 +63,14 @@ def test_a_plan_has_a_price_where_it_is_known_and_its_upper_bound_is_that_of_the
     assert known.upper.usage.cost is not None
     assert 0 < known.usual.usage.cost < known.upper.usage.cost
     assert plan(image, model="unheard-of").usual.usage.cost is None
+
+
+def test_the_first_rows_of_a_parquet_file_stand_for_all(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = (world(1).parent / "p000.png").read_bytes()
+    pq.write_table(pa.table({"image": [image] * 200}), tmp_path / "t.parquet")
+    rows = []
+    monkeypatch.setattr(files.parquet, "read_row", lambda path: rows.append(int(path.name)) or image)
+    assert plan(tmp_path / "t.parquet", model="gpt-4o").images == 200
+    assert set(rows) == set(range(16))

@@ -24,8 +24,10 @@ ROWS = 16
 """Rows of images that are read at once."""
 _PART = 1 << 20
 """Bytes that are read, or asked for, at a time: a row group of images can take gigabytes."""
-_KEPT = 1 << 26
+_KEPT = 1 << 28
 """Bytes of rows that are kept for other threads, which work on images a little before the last one."""
+_OPENING = threading.Lock()
+"""Threads that meet a new file together open it once."""
 
 
 def open_file(path: Path) -> Any:
@@ -77,7 +79,9 @@ def read_row(path: Path) -> bytes:
         else:
             status = os.stat(file)
             size, mtime = status.st_size, status.st_mtime_ns
-        value = _opened(file, size, mtime).read(int(path.name))
+        with _OPENING:
+            images = _opened(file, size, mtime)
+        value = images.read(int(path.name))
     except UnreachableImage:
         raise
     except (UsageError, OSError) as error:
@@ -151,6 +155,8 @@ class _Images:
                 yield value.as_py()
 
     def _keep(self, number: int, value: Any) -> None:
+        if number in self._kept:
+            self._taken(number)
         self._kept[number] = value
         self._size += _bytes(value)
         while self._size > _KEPT and len(self._kept) > 1:

@@ -25,6 +25,7 @@ from anomreason.detection import found_images, remaining
 from anomreason.detector import DetectArguments, DetectOptions, DetectorSetup, set_up
 from anomreason.errors import UnreadableImage
 from anomreason.images import image_size
+from anomreason.parquet import ROWS, is_row
 from anomreason.runs import done_in
 from anomreason.sources.inputs import Image
 from anomreason.sources.memory import ImageInput, ImageInputs, given_images
@@ -121,10 +122,16 @@ def _fitting(options: DetectOptions, usual: Usage, images: int, spent: Usage) ->
 
 
 def _sizes(images: Sequence[Image], max_side: int) -> list[tuple[int, int]]:
-    """Sizes as sent of some of the images, spread evenly; 1024x1024 when none can be read."""
+    """Sizes as sent of some of the images; 1024x1024 when none can be read.
+
+    They are spread evenly, but of a Parquet file the first ones, as later ones cost reading all before them.
+    """
     sizes = []
     most = _FETCHED if images and isinstance(images[0].path, Address) else _SAMPLED
-    for image in images[:: max(1, len(images) // most)][:most]:
+    sample = images[:: max(1, len(images) // most)][:most]
+    if images and is_row(images[0].path):
+        sample = images[:ROWS]
+    for image in sample:
         try:
             width, height = image_size(image.path, image.data)
         except UnreadableImage:
