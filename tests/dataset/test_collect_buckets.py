@@ -21,6 +21,7 @@ from anomreason.dataset.tables import FileRow, ImageRow, PromptRow, SourceRow
 from anomreason.errors import UsageError
 from anomreason.images import file_bytes
 from anomreason.report.html import build_report
+from anomreason.sources.inputs import find_images
 
 
 def rows(store: Store) -> set[tuple[str, str, str, str | None]]:
@@ -111,3 +112,11 @@ def test_an_input_that_is_not_there_is_an_error_before_anything_is_written(
         collect(sqlite_store, ["store://b/none"])
     with pytest.raises(UsageError, match="with a password"):
         collect(sqlite_store, ["s3://key:secret@b/x"])
+
+
+def test_a_column_of_images_comes_before_one_of_their_names(sqlite_store: Store, tmp_path: Path) -> None:
+    columns = {"file_name": ["1.png", "2.png"], "image": [png(1), png(2)]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    collected = collect(sqlite_store, [tmp_path / "t.parquet"])
+    assert (collected.images, collected.problems) == (2, ())
+    assert len(find_images([tmp_path / "t.parquet"]).images) == 2

@@ -20,7 +20,7 @@ from typing import Any
 from anomreason import archives, buckets
 from anomreason.archives import is_archive, open_archive
 from anomreason.buckets import Address, checked_address, is_address, local_or_address
-from anomreason.columns import known_image_key
+from anomreason.columns import embedded_column
 from anomreason.containers import HEAD, kind_of
 from anomreason.dataset.collect.entries import IMAGES, PROMPT_KEYS, ROW_KEYS, ImageEntry, Remark, SourceRule, described
 from anomreason.dataset.store import storable
@@ -237,8 +237,7 @@ class Inputs:
 
     def _parquet(self, path: Path, root: Path, default: str, inside: Path | None) -> Iterator[ImageEntry]:
         table = open_parquet(path)
-        embedded = next((name for name, may in table.columns.items() if may), None)
-        key = known_image_key(table.columns) or embedded or _image_key(table.columns, str(path))
+        key = embedded_column(table.columns) or _image_key(table.columns, str(path))
         columns = [key, *(name for name in table.columns if name.strip().lower() in ROW_KEYS and name != key)]
         place, (size, mtime) = storable(self.place(path)), self._stat(path)
 
