@@ -135,6 +135,7 @@ def test_work_begins_when_uploads_on_their_way_are_taken(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("anomreason.serve.service._FIRST", 60.0)
+    monkeypatch.setattr("anomreason.serve.uploads.NEW", 60.0)
     truth = world(1)
     with visiting(tmp_path / "jobs", f"sim:{truth}") as visited:
         visited.get("/healthz")
@@ -144,6 +145,19 @@ def test_work_begins_when_uploads_on_their_way_are_taken(
             job = visited.detect(truth.parent / "p000.png", wait=0, status=202)
             assert visited.get(f"/v1/jobs/{job['id']}?wait=0.5")["state"] == "queued"
         assert visited.get(f"/v1/jobs/{job['id']}?wait=60")["state"] == "done"
+
+
+def test_work_does_not_wait_for_a_slow_upload(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anomreason.serve.service._FIRST", 600.0)
+    monkeypatch.setattr("anomreason.serve.uploads.NEW", 0.0)
+    truth = world(1)
+    with visiting(tmp_path / "jobs", f"sim:{truth}") as visited:
+        visited.get("/healthz")
+        with stall(visited.client.base_url.host, visited.client.base_url.port or 0, 0):
+            while not visited.service.uploads.under_way:
+                visited.get("/healthz")
+            assert visited.detect(truth.parent / "p000.png", wait=15)["state"] == "done"
+            assert visited.service.uploads.under_way == 1
 
 
 OPENED = """

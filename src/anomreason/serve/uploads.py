@@ -25,6 +25,8 @@ IDLE = 20.0
 """Seconds that a client may send nothing."""
 LONGEST = 300.0
 """Seconds for a whole upload."""
+NEW = 1.0
+"""Seconds after which an upload is a slow one, for which no work waits."""
 _AROUND = 16 * 1024
 """Bytes of a form besides the file."""
 _DRAINED, _DRAINING = 128_000_000, 10.0
@@ -49,15 +51,20 @@ class Uploads:
         self.most = most
         self.held = 0
         """Bytes in memory."""
-        self.under_way = 0
+        self._under_way: list[_Stream] = []
+        """Those that are being received or stored, the oldest first."""
+
+    @property
+    def under_way(self) -> int:
         """Uploads that are being received or stored."""
-        self._all_taken = asyncio.Event()
-        self._all_taken.set()
+        return len(self._under_way)
 
     async def all_taken(self, seconds: float) -> None:
-        """Wait until no image is being received or stored, so many seconds at most."""
+        """Wait until no image is being received or stored, so many seconds at most; for no upload older than NEW."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._all_taken.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                while self._under_way and (newest := self._under_way[-1]).begun > time.monotonic() - NEW:
+                    await newest.taken.wait()
 
     @asynccontextmanager
     async def receiving(self, request: Request) -> AsyncIterator[Upload]:
@@ -82,15 +89,13 @@ class Uploads:
     @contextmanager
     def _counted(self) -> Iterator[_Stream]:
         stream = _Stream(self)
-        self.under_way += 1
-        self._all_taken.clear()
+        self._under_way.append(stream)
         try:
             yield stream
         finally:
             self.held -= stream.held
-            self.under_way -= 1
-            if not self.under_way:
-                self._all_taken.set()
+            self._under_way.remove(stream)
+            stream.taken.set()
 
     def hold(self, count: int) -> None:
         """So many bytes more are in memory. Raises HTTPException when that is too much."""
@@ -104,6 +109,8 @@ class _Stream:
 
     def __init__(self, uploads: Uploads) -> None:
         self.held = 0
+        self.begun = time.monotonic()
+        self.taken = asyncio.Event()
         self._uploads = uploads
 
     async def __call__(self, request: Request, most: int) -> AsyncGenerator[bytes]:
