@@ -429,7 +429,10 @@ async def detect_watched(
 def _warn(session: Session | Handover | Spread, model: str, run: RunFolder) -> None:
     """Say what happened on the way that bears on the results."""
     from anomreason.agent.observer import other_models
+    from anomreason.spread.handover import Handover
 
+    if isinstance(session, Handover) and session.unaided:
+        say(f"Warning: no workers have helped. {session.unaided}", err=True)
     if session.dead:
         say(f"Stopped: {session.dead}", err=True)
     if other := other_models(model, session.others):

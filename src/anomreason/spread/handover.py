@@ -79,9 +79,15 @@ class Handover:
 
     @property
     def waiting(self) -> str:
-        """What the calls wait for, in words; empty when they do not."""
+        """What the calls wait for or do without, in words; empty when they do not."""
         starts = self._starting is not None and not self._starting.done()
-        return self._stage.waiting or ("workers start" if starts else "")
+        return self._stage.waiting or ("workers start" if starts else "no workers" if self.unaided else "")
+
+    @property
+    def unaided(self) -> str:
+        """Why no workers could be started; empty when they could, and when nobody tried."""
+        error = self._starting.exception() if self._starting and self._starting.done() else None
+        return (str(error) or repr(error)) if error else ""
 
     @property
     def dead(self) -> str | None:
@@ -103,7 +109,7 @@ class Handover:
         done: Callable[[Detection], None],
         put_off: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """As `detection.detect_images`; raises as `Spread.detect` does, and UsageError when Ray does not start."""
+        """As `detection.detect_images`; raises as `Spread.detect` does. Goes on here when Ray does not start."""
         assert isinstance(self._stage, Session)  # it was opened for one call
         setup, wave = self._stage.setup, self._stage.setup.options.in_flight
         warm, begun, ended = 0.0, 0, set[str]()
@@ -114,7 +120,7 @@ class Handover:
                 seconds = (time.monotonic() - warm) / (len(ended) - wave) * (len(images) - begun)
                 self._starting = self._ray.start() if seconds > self._pays else None
             begun += 1
-            return self._starting is not None and self._starting.done()
+            return self._starting is not None and self._starting.done() and not self.unaided
 
         def one_more(detection: Detection) -> None:
             nonlocal warm
@@ -124,7 +130,7 @@ class Handover:
 
         await detect_images(images, self._stage, one_more, put_off, enough)
         left = [image for image in images if image.name not in ended]
-        if self._starting is None or not left or self.stopping or self.budget_reached or self.dead:
+        if self._starting is None or self.unaided or not left or self.stopping or self.budget_reached or self.dead:
             return
         actors = await asyncio.wrap_future(self._starting)
         self._others.update(self._stage.others)
