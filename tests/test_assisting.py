@@ -85,7 +85,7 @@ def test_each_image_is_told_with_its_anomalies_the_worst_first_and_asked_about_o
 def test_an_image_that_could_not_be_looked_at_is_not_a_clean_one(assistance: Assistance) -> None:
     (assistance.folders[0] / "notes.png").write_text("no image")
     (image,) = told(assistance, "gate_images", images=["notes.png"], max_cap=1)["result"]
-    assert image["passed"] is None
+    assert image["passed"] is image["anomalies"] is None
     assert image["cap"] is None
     assert "text file" in image["not_assessed"]
 
@@ -103,10 +103,22 @@ def test_nothing_outside_the_folders_is_read(assistance: Assistance, tmp_path: P
     assert told(assistance, "find_anomalies", images=[outside.as_uri()])["result"][0]["cap"] > 0
 
 
+def test_a_relative_path_counts_from_where_the_command_starts_too(
+    assistance: Assistance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = assistance.folders[0]
+    monkeypatch.chdir(folder.parent)
+    [image] = told(assistance, "find_anomalies", images=[f"{folder.name}/p000.png"])["result"]
+    assert image["cap"] > 0
+
+
 def test_what_is_wrong_with_a_call_is_said_to_the_assistant(assistance: Assistance) -> None:
     assert "no limit is given" in told(assistance, "gate_images", images=["p000.png"])
     assert "does not exist" in told(assistance, "find_anomalies", images=["none.png"])
     assert "is a folder" in told(assistance, "find_anomalies", images=["."])
+    mistyped = told(assistance, "gate_images", images=["p000.png"], max_cap=9, min_sevrity=20)
+    assert "min_sevrity" in mistyped
+    assert "Extra inputs are not permitted" in mistyped
     assert "at most 100" in told(assistance, "find_anomalies", images=["p000.png"] * 101)
 
 

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
@@ -39,8 +40,19 @@ BEAT = 5.0
 """Seconds between two reports of progress: a client may give up on a tool that is silent for long."""
 
 Paths = Annotated[
-    list[str], Field(min_length=1, max_length=MOST, description="Paths of image files (PNG, JPEG, WebP, AVIF, ...).")
+    list[str],
+    Field(
+        min_length=1,
+        max_length=MOST,
+        description="Paths of image files (PNG, JPEG, WebP, AVIF, ...), whole or from the server's folder on.",
+    ),
 ]
+
+
+_CAP = (
+    "Highest CAP: the sum of (100 - severity) / 100 over the anomalies, times their number. 0 is flawless, one anomaly "
+    "of severity 20 has 0.8, two have 3.2."
+)
 
 
 class SaidAnomaly(Record):
@@ -60,7 +72,7 @@ class SaidImage(Record):
 
     image: str
     not_assessed: str | None = Field(description="Why nothing is known of the image; null for one that was assessed.")
-    anomalies: tuple[SaidAnomaly, ...] = Field(description="The worst first.")
+    anomalies: tuple[SaidAnomaly, ...] | None = Field(description="The worst first; null: the image was not assessed.")
     cap: float | None = Field(description="0 is flawless; grows with the number of anomalies and how bad they are.")
 
 
@@ -107,7 +119,8 @@ class Assistance:
         """Raises UsageError for a file that is not below one of the folders, links followed."""
         if path.startswith("file:"):
             path = unquote(urlsplit(path).path)
-        found = (self.folders[0] / Path(path).expanduser()).resolve()
+        here, there = ((start / Path(path).expanduser()).resolve() for start in (Path.cwd(), self.folders[0]))
+        found = here if here.exists() and not there.exists() else there
         if not any(found.is_relative_to(folder.resolve()) for folder in self.folders):
             listed = ", ".join(str(folder) for folder in self.folders)
             raise UsageError(
@@ -126,10 +139,7 @@ async def _beat(context: Context, images: int) -> None:
 
 def make_server(assistance: Assistance) -> MCPServer:
     """The server of the tools; its `run_stdio_async` speaks on standard input and output until the client ends."""
-    server = MCPServer("anomreason", instructions=_INSTRUCTIONS, version=version("anomreason"), log_level="WARNING")
-    only_reads = ToolAnnotations(read_only_hint=True, open_world_hint=True)
 
-    @server.tool(annotations=only_reads)
     async def find_anomalies(images: Paths, context: Context) -> list[SaidImage]:
         """Look at images and say what is semantically wrong in each, such as a hand with six fingers or a floating cup.
 
@@ -141,12 +151,11 @@ def make_server(assistance: Assistance) -> MCPServer:
             found = await assistance.look(images, context)
             return [SaidImage(**_said(path, AssessedImage.of(d))) for path, d in zip(images, found, strict=True)]
 
-    @server.tool(annotations=only_reads)
     async def gate_images(
         images: Paths,
         context: Context,
-        max_cap: Annotated[float | None, Field(description="Highest CAP; 1.5 lets small errors through.")] = None,
-        min_severity: Annotated[float | None, Field(description="Lowest severity of an anomaly, e.g. 20.")] = None,
+        max_cap: Annotated[float | None, Field(description=_CAP)] = None,
+        min_severity: Annotated[float | None, Field(description="Lowest severity, 0 = worst; e.g. 20.")] = None,
         max_anomalies: Annotated[
             int | None, Field(description="Most anomalies; 0 lets flawless images through.")
         ] = None,
@@ -160,7 +169,6 @@ def make_server(assistance: Assistance) -> MCPServer:
             found = await assistance.look(images, context)
             return [_gated(path, judged(d, limits)) for path, d in zip(images, found, strict=True)]
 
-    @server.tool(annotations=only_reads)
     async def choose_best_image(images: Paths, context: Context) -> BestImage:
         """Choose the most plausible of several images, e.g. of several that were generated for one prompt."""
         with _told():
@@ -168,7 +176,19 @@ def make_server(assistance: Assistance) -> MCPServer:
             said = tuple(SaidImage(**_said(path, a)) for path, a in zip(images, assessed, strict=True))
             return BestImage(best=images[most_plausible(assessed)], images=said)
 
-    return server
+    tools = [_strict(function) for function in (find_anomalies, gate_images, choose_best_image)]
+    own = version("anomreason")
+    return MCPServer("anomreason", instructions=_INSTRUCTIONS, version=own, tools=tools, log_level="WARNING")
+
+
+def _strict(function: Callable[..., object]) -> Tool:
+    """The function as a tool that refuses arguments which it does not know: one may be a mistyped limit."""
+    tool = Tool.from_function(function, annotations=ToolAnnotations(read_only_hint=True, open_world_hint=True))
+    arguments = tool.fn_metadata.arg_model
+    arguments.model_config["extra"] = "forbid"
+    arguments.model_rebuild(force=True)
+    tool.parameters["additionalProperties"] = False
+    return tool
 
 
 _INSTRUCTIONS = (
@@ -193,7 +213,7 @@ def _said(path: str, assessed: AssessedImage) -> dict[str, object]:
     return {
         "image": path,
         "not_assessed": assessed.unassessed,
-        "anomalies": tuple(_said_anomaly(anomaly) for anomaly in anomalies),
+        "anomalies": None if assessed.unassessed else tuple(_said_anomaly(anomaly) for anomaly in anomalies),
         "cap": assessed.cap,
     }
 

@@ -209,6 +209,11 @@ def test_the_gate_judges_by_its_limits(world: World, tmp_path: Path) -> None:
         assert "is below 20" in bad["reasons"][0]
         assert gate("p001.png", "?max_anomalies=50")["passed"] is True
         assert "no limit is given" in gate("p001.png", "", 400)["error"]
+        mistyped = gate("p001.png", "?max_anomalies=50&min_sevrity=20", 422)["error"]
+        assert "min_sevrity: there is no such parameter, known are max_anomalies, max_cap, min_severity" in mistyped
+        assert "limit" in visited.client.get("/v1/jobs?limitt=3").json()["error"]
+        assert visited.client.get("/healthz?probe=1").status_code == 200
+        assert visited.client.get("/?utm_source=mail").status_code == 200
 
 
 def test_old_jobs_are_forgotten_and_what_they_used_is_not(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_a_redrawn_image_of_the_same_name_is_another_training(
     changed = [*given[:3], replace(given[3], image=redrawn), *given[4:]]
     with pytest.raises(RunConflict, match=r"images\.003\.png: '\w{16}' there, '\w{16}' now"):
         train(tiny_recipe(), changed, held, trained.folder)
-    moved = [replace(one, image=shutil.copy(one.image, tmp_path)) for one in given if one.name != given[3].name]
+    moved = [replace(one, image=Path(shutil.copy(one.image, tmp_path))) for one in given if one.name != given[3].name]
     same = train(tiny_recipe(), [*moved[:3], given[3], *moved[3:]], held, trained.folder)
     assert same == trained, "the same images in another folder"
 

@@ -57,7 +57,7 @@ class Limits:
         if all(getattr(limits, name) is None for name in most):
             raise UsageError(
                 "no limit is given, so that every image would pass: give max_cap (--max-cap, e.g. 1.5), min_severity "
-                "(--min-severity, e.g. 20) or max_anomalies (--max-anomalies)"
+                "(--min-severity, e.g. 20) or max_anomalies (--max-anomalies); over HTTP in the address, ?max_cap=1.5"
             )
         return limits
 

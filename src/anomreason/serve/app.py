@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -69,6 +70,18 @@ _Serving = Annotated[Service, Depends(_service)]
 _Client = Annotated[Client, Depends(_client)]
 
 
+async def _known_names(request: Request) -> None:
+    """Raises RequestValidationError for a name in the address that the route does not know, e.g. a mistyped limit."""
+    route: str = request.scope["route"].path
+    if not route.startswith("/v1/"):
+        return  # a page, or a probe of health
+    operation = request.app.openapi()["paths"][route][request.method.lower()]
+    known = sorted(one["name"] for one in operation.get("parameters", ()) if one["in"] == "query")
+    if unknown := sorted(request.query_params.keys() - set(known)):
+        taken = f"known are {', '.join(known)}" if known else "none is known here"
+        raise RequestValidationError([{"loc": ("query", unknown[0]), "msg": f"there is no such parameter, {taken}"}])
+
+
 async def _job(service: _Serving, client: _Client, id: _Id) -> ImageJob:
     job = await service.find(id, client)
     if job is None:
@@ -101,6 +114,7 @@ def create_app(service: Service, access: Access) -> FastAPI:
         "realistic. Where tokens are needed: Authorization: Bearer TOKEN.",
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(_known_names)],
         responses={status: {"model": Problem} for status in (401, 403, 404, 422, 503)},
     )
     app.state.service, app.state.access = service, access
