@@ -113,6 +113,18 @@ def test_a_command_says_that_ray_did_not_start(
     assert len(read_results(run)) == 12
 
 
+def test_a_command_says_that_its_run_was_too_short_for_ray(
+    setup: DetectorSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anomreason.spread.handover.RayThread", Broken)
+    monkeypatch.setattr("anomreason.spread.handover.initialized", lambda: False)
+    images, run = Path(setup.model.removeprefix("sim:")).parent, tmp_path / "run"
+    command = ["detect", str(images), "--model", setup.model, "--run", str(run), "--yes", "--in-flight", "2"]
+    outcome = CliRunner().invoke(app, [*command, "--engine", "ray"])
+    assert outcome.exit_code == 0, outcome.output
+    assert "Ray was not started: the images took this process no more than 30 s." in outcome.stderr
+
+
 @pytest.mark.slow
 def test_detect_uses_the_cluster_of_the_process_and_leaves_it_open(
     world: World, tmp_path: Path, ray_address: str

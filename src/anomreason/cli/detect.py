@@ -429,10 +429,12 @@ async def detect_watched(
 def _warn(session: Session | Handover | Spread, model: str, run: RunFolder) -> None:
     """Say what happened on the way that bears on the results."""
     from anomreason.agent.observer import other_models
-    from anomreason.spread.handover import Handover
+    from anomreason.spread.handover import PAYS, Handover
 
     if isinstance(session, Handover) and session.unaided:
         say(f"Warning: no workers have helped. {session.unaided}", err=True)
+    elif isinstance(session, Handover) and session.alone and not session.stopping:
+        say(f"Ray was not started: the images took this process no more than {PAYS:g} s.", err=True)
     if session.dead:
         say(f"Stopped: {session.dead}", err=True)
     if other := other_models(model, session.others):

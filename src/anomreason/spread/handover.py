@@ -90,6 +90,11 @@ class Handover:
         return (str(error) or repr(error)) if error else ""
 
     @property
+    def alone(self) -> bool:
+        """Whether nobody tried to start workers, as the run was too short for them."""
+        return self._starting is None
+
+    @property
     def dead(self) -> str | None:
         """Why the run stops early."""
         return self._stage.dead
