@@ -77,7 +77,7 @@ class SaidImage(Record):
 
 
 class GatedImage(SaidImage):
-    """As `SaidImage`, with the verdict."""
+    """As `SaidImage`, with whether it passes."""
 
     passed: bool | None = Field(description="Whether it keeps all limits; null when it could not be assessed.")
     reasons: tuple[str, ...] = Field(description="Each limit that it breaks.")

@@ -22,6 +22,10 @@ CPUS = 0.25
 """Share of a CPU that a worker asks the cluster for; it mostly waits for the model."""
 A_MACHINE = 2
 """Workers on each machine, unless the number is given."""
+MOST_DEATHS = 3
+"""A worker that dies so often without finishing anything is not replaced; an item that ends so many workers is lost."""
+START_SECONDS = 300.0
+"""So long a worker gets to start."""
 _KNOCK_SECONDS = 15.0
 """So long the first machine of a cluster gets to accept a connection."""
 _STORE = 100_000_000

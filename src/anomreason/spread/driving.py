@@ -24,7 +24,7 @@ from anomreason.files import write_atomically
 from anomreason.runs import RunFolder, detection_from
 from anomreason.sources.inputs import Image
 from anomreason.spread.budget import BudgetKeeper
-from anomreason.spread.cluster import CPUS
+from anomreason.spread.cluster import CPUS, MOST_DEATHS, START_SECONDS
 from anomreason.spread.worker import Assignment, Worker, WorkerState
 from anomreason.vlm.cache import ReplyStore
 from anomreason.vlm.ledger import CALLS, Ledger
@@ -32,10 +32,6 @@ from anomreason.vlm.parts import REPLIES, part_of, take_in_parts
 
 ERRORS = "worker-error.txt"
 """In the run folder: the traceback of an exception in a worker."""
-MOST_DEATHS = 3
-"""A worker that dies so often without finishing an image is not replaced any more."""
-START_SECONDS = 300.0
-"""So long a worker gets to start."""
 _POLL = 2.0
 """Seconds between two looks at how far the workers are, for the progress alone."""
 _CLOSE_SECONDS = 10.0

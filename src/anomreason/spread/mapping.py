@@ -28,18 +28,14 @@ from multiprocessing.connection import Connection
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from anomreason.errors import AnomreasonError, StorageError, UsageError, require
-from anomreason.spread.cluster import SpreadOptions, cluster
+from anomreason.spread.cluster import MOST_DEATHS, START_SECONDS, SpreadOptions, cluster
 
 T = TypeVar("T")
 R = TypeVar("R")
 _Done = tuple[Sequence[T], Sequence[R], str]
 """Items, their results and the machine."""
-MOST_DEATHS = 3
-"""An item that ended so many workers is lost; a worker that ends so often while it starts is not replaced any more."""
 HOPELESS = 20
 """After so many items were lost, and no batch done in between, the work ends."""
-START_SECONDS = 300.0
-"""So long a worker gets to start."""
 _END_SECONDS = 10.0
 """So long a process that has closed its pipe gets to end."""
 _POLL = 5.0
